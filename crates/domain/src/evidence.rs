@@ -1,0 +1,1 @@
+//! Evidence: the formats of the hash chain, the Merkle tree and the signed checkpoint.

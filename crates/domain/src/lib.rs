@@ -1,0 +1,15 @@
+//! Decides: terms, events and the step functions. No I/O, no clock, no dice.
+//!
+//! Nothing here can open a file, read a clock or draw a random number: the crate is `no_std`, so such a
+//! call does not compile. Time and ids come in as arguments, which is what lets the simulator replay a
+//! whole rollout from its log.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod evidence;
+pub mod facts;
+pub mod failure;
+pub mod terms;
