@@ -1,0 +1,1 @@
+//! What users see of a release: counts from a log or a query.

@@ -1,0 +1,1 @@
+//! Scripted checks of real behaviour.

@@ -1,0 +1,1 @@
+//! Data a release may migrate: snapshot, clone, measure, restore.
