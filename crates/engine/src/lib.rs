@@ -1,1 +1,3 @@
-//! engine
+//! Drives: fold, step, append, do; schedule, recover, deliver, doctor.
+
+pub mod drive;
