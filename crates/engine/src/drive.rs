@@ -228,8 +228,13 @@ impl<L: Log, W: World> Driver<L, W> {
         for record in records {
             self.service.apply(record);
         }
+        let answered = |id: &OrderId| {
+            records.iter().any(|record| matches!(&record.event, Event::Answered { order, .. } if order == id))
+        };
         for record in records {
-            if let Event::Ordered { order, effect } = &record.event {
+            if let Event::Ordered { order, effect } = &record.event
+                && !answered(order)
+            {
                 self.world.perform(&self.service, *order, effect);
             }
         }
