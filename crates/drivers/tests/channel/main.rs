@@ -1,0 +1,4 @@
+//! Promises of the channels, kept with real files, archives, processes and repositories.
+
+mod directory;
+mod world;
