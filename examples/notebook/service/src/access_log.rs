@@ -23,7 +23,10 @@ pub(crate) struct AccessLog {
 impl AccessLog {
     /// Opens `access.log` in the data folder. Without one the service works all the same and says so.
     pub(crate) fn in_folder(data: &std::path::Path) -> Self {
-        let log = Self { file: data.join("access.log"), open: Mutex::new(None) };
+        let log = Self {
+            file: data.join("access.log"),
+            open: Mutex::new(None),
+        };
         match log.reopen() {
             Ok(open) => *log.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open),
             Err(cause) => report(&format!("no access log: {cause}")),
@@ -38,7 +41,9 @@ impl AccessLog {
         let kind = if fallback { "fallback" } else { "main" };
         let line = format!("{time} {method} {path} {status} {kind}\n");
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((file, length)) = open.as_mut() else { return };
+        let Some((file, length)) = open.as_mut() else {
+            return;
+        };
         if let Err(cause) = file.write_all(line.as_bytes()) {
             report(&format!("the access log ends here: {cause}"));
             *open = None;
@@ -46,13 +51,19 @@ impl AccessLog {
         }
         *length += line.len() as u64;
         if *length >= LOG_BYTES_MAX {
-            let turned = std::fs::rename(&self.file, self.file.with_extension("log.1")).and_then(|()| self.reopen());
-            *open = turned.map_err(|cause| report(&format!("the access log ends here: {cause}"))).ok();
+            let turned = std::fs::rename(&self.file, self.file.with_extension("log.1"))
+                .and_then(|()| self.reopen());
+            *open = turned
+                .map_err(|cause| report(&format!("the access log ends here: {cause}")))
+                .ok();
         }
     }
 
     fn reopen(&self) -> io::Result<(File, u64)> {
-        let file = OpenOptions::new().create(true).append(true).open(&self.file)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.file)?;
         let length = file.metadata()?.len();
         Ok((file, length))
     }

@@ -1,6 +1,4 @@
 //! A real notebook: a release folder, a data folder, a process, and a client over real HTTP.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(unreachable_pub, reason = "a module of tests")]
 
 use lastgood_notebook::{Release, write_release};
 use serde_json::{Value, json};
@@ -12,46 +10,52 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Nothing here takes a second on an idle machine; a loaded one gets time.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const PASSWORD: &str = "open sesame";
+pub(crate) const PASSWORD: &str = "open sesame";
 
 /// The command that plays releases in these tests.
-pub fn program() -> Vec<String> {
+pub(crate) fn program() -> Vec<String> {
     vec![env!("CARGO_BIN_EXE_notebook").to_owned()]
 }
 
-pub fn release(version: &str) -> Release {
+pub(crate) fn release(version: &str) -> Release {
     Release::of_catalogue(version).expect("the catalogue has it")
 }
 
 /// A running instance; killed when it is dropped.
-pub struct Instance {
+pub(crate) struct Instance {
     child: Child,
     log: Receiver<String>,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 /// What a start that ends by itself says.
-pub struct Ended {
-    pub success: bool,
-    pub log: String,
+pub(crate) struct Ended {
+    pub(crate) success: bool,
+    pub(crate) log: String,
 }
 
-pub fn publish(release: &Release, releases: &Path) -> PathBuf {
+pub(crate) fn publish(release: &Release, releases: &Path) -> PathBuf {
     write_release(releases, release, &program()).unwrap()
 }
 
 fn command(folder: &Path, data: &Path) -> Command {
     let mut command = Command::new(folder.join("notebook"));
-    command.env("NOTEBOOK_DATA", data).env("NOTEBOOK_PORT", "0").env("NOTEBOOK_BIND", "127.0.0.1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .env("NOTEBOOK_DATA", data)
+        .env("NOTEBOOK_PORT", "0")
+        .env("NOTEBOOK_BIND", "127.0.0.1");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command
 }
 
 impl Instance {
     /// Starts the release on the data and waits until it listens.
-    pub fn start(folder: &Path, data: &Path) -> Self {
+    pub(crate) fn start(folder: &Path, data: &Path) -> Self {
         let mut instance = Self::spawn(folder, data);
         let line = instance.await_line("listens on");
         instance.port = line.rsplit(':').next().unwrap().parse().unwrap();
@@ -59,7 +63,7 @@ impl Instance {
     }
 
     /// Starts the release on the data and doesn't wait.
-    pub fn spawn(folder: &Path, data: &Path) -> Self {
+    pub(crate) fn spawn(folder: &Path, data: &Path) -> Self {
         let mut child = command(folder, data).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (tell, log) = channel();
@@ -70,11 +74,15 @@ impl Instance {
                 }
             }
         });
-        Self { child, log, port: 0 }
+        Self {
+            child,
+            log,
+            port: 0,
+        }
     }
 
     /// Waits for a line of the log that contains the text.
-    pub fn await_line(&mut self, text: &str) -> String {
+    pub(crate) fn await_line(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
@@ -85,61 +93,68 @@ impl Instance {
         }
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    pub fn id(&self) -> rustix::process::Pid {
+    pub(crate) fn id(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.child)
     }
 
     /// Sends SIGTERM and waits for the end.
-    pub fn stop(mut self) -> bool {
+    pub(crate) fn stop(mut self) -> bool {
         rustix::process::kill_process(self.id(), rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().success()
     }
 
     /// Sends SIGKILL and waits for the end.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Waits for a process that ends by itself.
-    pub fn end(&mut self) -> bool {
+    pub(crate) fn end(&mut self) -> bool {
         self.child.wait().unwrap().success()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    pub fn get(&self, path: &str, token: &str) -> (u16, Value) {
-        read(agent().get(self.url(path)).header("Authorization", format!("Bearer {token}")).call())
+    pub(crate) fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        read(
+            agent()
+                .get(self.url(path))
+                .header("Authorization", format!("Bearer {token}"))
+                .call(),
+        )
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         read(agent().post(self.url(path)).send(body.to_string()))
     }
 
-    pub fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
-        let request = agent().post(self.url(path)).header("Authorization", format!("Bearer {token}"));
+    pub(crate) fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = agent()
+            .post(self.url(path))
+            .header("Authorization", format!("Bearer {token}"));
         read(request.send(body.to_string()))
     }
 
-    pub fn log_in_at(&self, path: &str, name: &str) -> (u16, Value) {
+    pub(crate) fn log_in_at(&self, path: &str, name: &str) -> (u16, Value) {
         self.post(path, &json!({ "name": name, "password": PASSWORD }))
     }
 
     /// Logs in where it must work and gives the token.
-    pub fn token_at(&self, path: &str, name: &str) -> String {
+    pub(crate) fn token_at(&self, path: &str, name: &str) -> String {
         let (status, body) = self.log_in_at(path, name);
         assert_eq!(status, 200, "{body}");
         body["token"].as_str().unwrap().to_owned()
     }
 
     /// Sends bytes as they are and reads until the service closes.
-    pub fn raw(&self, bytes: &[u8]) -> String {
+    pub(crate) fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(bytes).unwrap();
@@ -159,14 +174,22 @@ impl Drop for Instance {
 }
 
 /// Starts the release on data which it must refuse.
-pub fn refused_start(folder: &Path, data: &Path) -> Ended {
+pub(crate) fn refused_start(folder: &Path, data: &Path) -> Ended {
     let mut child = command(folder, data).spawn().unwrap();
     let mut log = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-    Ended { success: child.wait().unwrap().success(), log }
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
+    Ended {
+        success: child.wait().unwrap().success(),
+        log,
+    }
 }
 
-pub fn agent() -> ureq::Agent {
+pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(PATIENCE))
