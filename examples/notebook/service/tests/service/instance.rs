@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 /// Nothing here takes a second on an idle machine; a loaded one gets time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -175,16 +175,22 @@ impl Drop for Instance {
 
 /// Starts the release on data which it must refuse.
 pub(crate) fn refused_start(folder: &Path, data: &Path) -> Ended {
-    let mut child = command(folder, data).spawn().unwrap();
+    let mut instance = Instance::spawn(folder, data);
+    let deadline = Instant::now() + PATIENCE;
     let mut log = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut log)
-        .unwrap();
+    loop {
+        match instance
+            .log
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            Ok(line) => log = log + &line + "\n",
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("it was not refused: {log}"),
+        }
+        assert!(!log.contains("listens on"), "it was not refused: {log}");
+    }
     Ended {
-        success: child.wait().unwrap().success(),
+        success: instance.end(),
         log,
     }
 }
