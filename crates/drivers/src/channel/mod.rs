@@ -15,6 +15,7 @@ mod npm;
 mod order;
 mod pypi;
 mod refusal;
+mod settle;
 mod staging;
 mod unpack;
 

@@ -138,7 +138,11 @@ impl Staging<'_> {
             return already_there(&home, &release);
         }
         let fetched = self.fetched();
-        fs::remove_dir_all(&fetched).map_err(|error| ChannelError::io("remove", &fetched, error))?;
+        match fs::remove_dir_all(&fetched) {
+            // Where the fetched folder became the tree.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(|error| ChannelError::io("remove", &fetched, error))?,
+        }
         let path = installation::text_of(&home.join(TREE))?;
         let installation =
             Installation { release, version, path, tree: manifest.tree(), bytes: manifest.bytes() };

@@ -55,18 +55,27 @@ pub(crate) fn unpack(archive: &Path, into: &Path, limits: Limits, deadline: &Dea
     })
 }
 
-/// Unpacks a plain tar stream, such as git makes.
-pub(crate) fn unpack_tar(
-    from: impl Read,
-    what: &str,
-    into: &Path,
-    limits: Limits,
-    deadline: &Deadline<'_>,
-) -> Result<(), ChannelError> {
-    unpack_stream(from, into, limits, deadline).map_err(|stop| match stop {
-        Stop::Refused(source) => ChannelError::Refused { what: what.into(), source },
-        Stop::Failed(error) => error,
-    })
+/// Refuses an archive that unpacks to more than `limits` allow, before a client unpacks it.
+pub(crate) fn refuse_bomb(archive: &Path, limits: Limits, deadline: &Deadline<'_>) -> Result<(), ChannelError> {
+    let failed = |error| ChannelError::io("read", archive, error);
+    let file = File::open(archive).map_err(|error| ChannelError::io("open", archive, error))?;
+    let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
+    let mut unzipped: Box<dyn Read> =
+        if is_gzip(&mut reader).map_err(failed)? { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) };
+    // A header and padding to a block for each file, and the end mark.
+    let bytes_max = limits.bytes_max.saturating_add(limits.files_max.saturating_mul(4 * 512)).saturating_add(PADDING_BYTES_MAX);
+    let refused = |source| ChannelError::Refused { what: name_of(archive), source };
+    let (mut chunk, mut bytes) = (vec![0; CHUNK_BYTES], 0);
+    loop {
+        deadline.check()?;
+        match unzipped.read(&mut chunk).map_err(|error| refused(Refusal::of_read(&error)))? {
+            0 => return Ok(()),
+            count => bytes += count as u64,
+        }
+        if bytes > bytes_max {
+            return Err(refused(Refusal::TooManyBytes { bytes_max: limits.bytes_max }));
+        }
+    }
 }
 
 fn name_of(path: &Path) -> String {
