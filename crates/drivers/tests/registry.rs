@@ -75,7 +75,7 @@ fn an_npm_release_is_installed_verified_and_found_again() {
 }
 
 #[test]
-fn a_scoped_npm_program_runs_after_the_move() {
+fn an_npm_program_runs_after_the_move() {
     let world = World::new();
     let channel = channel(r#"npm = "semver", range = "7.6.3""#);
     let installed = world.install_newest(&channel).unwrap();
@@ -138,7 +138,7 @@ fn a_pypi_release_is_installed_runs_after_the_move_and_is_found_again() {
     assert_eq!(installed.version, "1.16.0");
     let python = Path::new(&installed.path).join("bin/python");
     let program = "import six; print(six.__version__, six.__file__)";
-    assert_eq!(output(&python, &["-c", program]), format!("1.16.0 {}/bin/../lib/six.py", installed.path).replace("/bin/..", ""));
+    assert_eq!(output(&python, &["-c", program]), format!("1.16.0 {}/lib/six.py", installed.path));
     assert_eq!(mentions(Path::new(&installed.path), ".making-"), [""; 0]);
     // Running it must not change it, not even for root.
     assert_eq!(verify_fast(&installed).unwrap().read_again, 0);

@@ -161,9 +161,10 @@ impl ChannelConfig {
         if let Some(found) = installations.find(offer)? {
             return Ok(found);
         }
-        let staging = installations.stage(&offer.tag)?;
-        self.make(offer, staging, &deadline).map_err(|error| match error {
-            ChannelError::NoSpace { path } => ChannelError::NoSpace { path: path.parent().map_or(path.clone(), Into::into) },
+        let made = installations.stage(&offer.tag).and_then(|staging| self.make(offer, staging, &deadline));
+        made.map_err(|error| match error {
+            // The hidden folder is gone by now; the disk is what the reader can look at.
+            ChannelError::NoSpace { .. } => ChannelError::NoSpace { path: installations.folder().into() },
             other => other,
         })
     }

@@ -65,6 +65,11 @@ impl Installations {
         Ok(opened)
     }
 
+    /// Gives the folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Removes leftovers; only the holder of the lock may, so nothing that is in work is touched.
     fn sweep(&self) -> Result<(), ChannelError> {
         for name in names(&self.folder)? {
