@@ -1,7 +1,7 @@
 //! Promises of the npm and PyPI channels, kept with the real clients and real packages. Needs the network.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 #[path = "channel/world.rs"]
-#[expect(dead_code, reason = "shared with the tests that need no network")]
 mod world;
 
 use lastgood_domain::{facts::Standing, terms::Digest};
@@ -20,7 +20,9 @@ fn mentions(folder: &Path, needle: &str) -> Vec<String> {
         let item = item.unwrap();
         if item.file_type().unwrap().is_dir() {
             found.extend(mentions(&item.path(), needle));
-        } else if fs::read(item.path()).is_ok_and(|bytes| bytes.windows(needle.len()).any(|part| part == needle.as_bytes())) {
+        } else if fs::read(item.path())
+            .is_ok_and(|bytes| bytes.windows(needle.len()).any(|part| part == needle.as_bytes()))
+        {
             found.push(item.path().display().to_string());
         }
     }

@@ -54,7 +54,7 @@ impl<'a> Call<'a> {
     }
 
     /// Names the Debian package that brings the program.
-    pub(crate) fn from_package(mut self, package: &'static str) -> Self {
+    pub(crate) fn debian_package(mut self, package: &'static str) -> Self {
         self.package = Some(package);
         self
     }
@@ -130,7 +130,9 @@ impl<'a> Call<'a> {
             return Err(ChannelError::ClientMissing { client, package, source: io::Error::other(output) });
         }
         if output.contains("ENOSPC") || output.contains("No space left on device") {
-            return Err(ChannelError::NoSpace { path: self.command.get_current_dir().unwrap_or(Path::new(".")).into() });
+            return Err(ChannelError::NoSpace {
+                path: self.command.get_current_dir().unwrap_or(Path::new(".")).into(),
+            });
         }
         Err(ChannelError::ClientFailed { what: self.what, status: status.to_string(), output })
     }
@@ -145,7 +147,12 @@ impl<'a> Call<'a> {
     }
 
     /// Reads both streams until the process ends, says too much, or its time is over.
-    fn follow(&self, running: &mut Running, answer: &mut Stream<impl Read + AsFd>, talk: &mut Stream<impl Read + AsFd>) -> Result<(), Stop> {
+    fn follow(
+        &self,
+        running: &mut Running,
+        answer: &mut Stream<impl Read + AsFd>,
+        talk: &mut Stream<impl Read + AsFd>,
+    ) -> Result<(), Stop> {
         answer.unblock()?;
         talk.unblock()?;
         let pid = Pid::from_child(&running.child);

@@ -39,7 +39,9 @@ impl Command {
     pub(crate) fn new(check: &[String], fetch: &[String]) -> Result<Self, String> {
         for (key, command) in [("command", check), ("fetch", fetch)] {
             if command.first().is_none_or(String::is_empty) || command.len() > ARGUMENTS_MAX {
-                return Err(format!("{key} needs a program and at most {ARGUMENTS_MAX} words, such as [\"./newest.sh\"]"));
+                return Err(format!(
+                    "{key} needs a program and at most {ARGUMENTS_MAX} words, such as [\"./newest.sh\"]"
+                ));
             }
         }
         if !fetch.iter().any(|word| word.contains("{into}")) {
@@ -56,7 +58,8 @@ impl Command {
     pub(crate) fn newest(&self, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
         let folder = folder_of(deadline);
         let what = self.check[0].clone();
-        let answer = Call::new(program(&self.check[0], &folder), &folder, what, deadline).args(&self.check[1..]).run()?;
+        let answer =
+            Call::new(program(&self.check[0], &folder), &folder, what, deadline).args(&self.check[1..]).run()?;
         let unreadable = |why: String| ChannelError::AnswerUnreadable {
             what: self.check[0].clone(),
             why,

@@ -168,7 +168,7 @@ fn folder_of(deadline: &Deadline<'_>) -> PathBuf {
 
 fn git<'a>(folder: &Path, act: &str, deadline: &'a Deadline<'a>) -> Call<'a> {
     let call = Call::new("git", folder, format!("git {act}"), deadline)
-        .from_package("git")
+        .debian_package("git")
         .registry_answer()
         // A question for a password would wait for ever.
         .env("GIT_TERMINAL_PROMPT", "0")

@@ -10,10 +10,7 @@ use super::{
     deadline::Deadline,
     unpack::{Limits, Refusal, stays_inside},
 };
-use lastgood_domain::{
-    facts::Installation,
-    terms::Digest,
-};
+use lastgood_domain::{facts::Installation, terms::Digest};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::{
@@ -207,8 +204,7 @@ pub(crate) fn facts(folder: &Path) -> Result<Facts, ChannelError> {
     let file = File::open(folder.join(FACTS)).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
     let mut text = Vec::new();
     file.take(FACTS_BYTES_MAX).read_to_end(&mut text).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
-    let mut facts: Facts =
-        serde_json::from_slice(&text).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
+    let mut facts: Facts = serde_json::from_slice(&text).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
     facts.installation.path = text_of(&folder.join(TREE))?;
     Ok(facts)
 }
@@ -238,8 +234,8 @@ pub fn verify_fast(installation: &Installation) -> Result<Verified, ChannelError
 /// Reads the seal and proves that it is the one the evidence names.
 fn sealed(installation: &Installation) -> Result<Manifest, ChannelError> {
     let folder = folder_of(installation)?;
-    let manifest = Manifest::read(&folder.join(SEAL))
-        .map_err(|why| ChannelError::Unsealed { path: folder.clone(), why })?;
+    let manifest =
+        Manifest::read(&folder.join(SEAL)).map_err(|why| ChannelError::Unsealed { path: folder.clone(), why })?;
     let tree = manifest.tree();
     if tree != installation.tree {
         let why = format!("its seal gives {tree}, the record says {}", installation.tree);
@@ -289,7 +285,8 @@ fn differences(sealed: &Manifest, found: &BTreeMap<String, Entry>) -> Vec<String
             Some(_) => {}
         }
     }
-    changes.extend(found.keys().filter(|path| !sealed.entries.contains_key(*path)).map(|path| format!("extra: {path}")));
+    changes
+        .extend(found.keys().filter(|path| !sealed.entries.contains_key(*path)).map(|path| format!("extra: {path}")));
     changes
 }
 

@@ -154,7 +154,12 @@ impl ChannelConfig {
     /// Doing it again finds the same installation; a kill at any point leaves nothing that is seen, and the
     /// next call removes it. Nothing is ever installed over another. Waits its turn if another process
     /// installs into the same folder.
-    pub fn install(&self, offer: &Offer, installations: &Path, context: &Context) -> Result<Installation, ChannelError> {
+    pub fn install(
+        &self,
+        offer: &Offer,
+        installations: &Path,
+        context: &Context,
+    ) -> Result<Installation, ChannelError> {
         let what = format!("installing {} from {}", offer.tag, self.name());
         let deadline = Deadline::start(what, self.install_timeout, context);
         let installations = Installations::open(installations, &deadline)?;

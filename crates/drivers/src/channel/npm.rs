@@ -297,7 +297,7 @@ impl Npm {
     fn npm<'a>(&self, act: &str, folder: &Path, deadline: &'a Deadline<'a>) -> Call<'a> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         Call::new("npm", folder, format!("npm {act} {}", self.package), deadline)
-            .from_package("npm")
+            .debian_package("npm")
             .registry_answer()
     }
 }
@@ -317,7 +317,10 @@ fn has_label(version: &str, name: &str) -> bool {
 }
 
 fn newest_of(versions: impl Iterator<Item = String>) -> Option<String> {
-    versions.filter_map(|text| Some((Version::parse(&text).ok()?, text))).max_by(|one, other| one.0.cmp(&other.0)).map(|(_, text)| text)
+    versions
+        .filter_map(|text| Some((Version::parse(&text).ok()?, text)))
+        .max_by(|one, other| one.0.cmp(&other.0))
+        .map(|(_, text)| text)
 }
 
 fn is_missing(error: &ChannelError) -> bool {

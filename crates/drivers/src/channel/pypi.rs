@@ -260,9 +260,14 @@ impl Pypi {
         forget_download(&tree.join("lib"))?;
         let python = self.real_python(deadline)?;
         let call = |what: &str| {
-            Call::new(&python, &tree, format!("{python} {what}"), deadline)
-                .making(staging.folder())
-                .args(["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "lib"])
+            Call::new(&python, &tree, format!("{python} {what}"), deadline).making(staging.folder()).args([
+                "-m",
+                "compileall",
+                "-q",
+                "--invalidation-mode",
+                "unchecked-hash",
+                "lib",
+            ])
         };
         match call("-m compileall").run() {
             // Some packages ship templates or old syntax that never compiles; they are left as they are.
@@ -321,13 +326,15 @@ impl Pypi {
     }
 
     fn pip<'a>(&self, act: &str, folder: &Path, deadline: &'a Deadline<'a>) -> Call<'a> {
-        self.python(format!("pip {act} {}", self.project), folder, deadline).args(["-m", "pip"]).module("pip", "python3-pip")
+        self.python(format!("pip {act} {}", self.project), folder, deadline)
+            .args(["-m", "pip"])
+            .module("pip", "python3-pip")
     }
 
     fn python<'a>(&self, what: String, folder: &Path, deadline: &'a Deadline<'a>) -> Call<'a> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         Call::new(program(&self.python, &deadline.context().folder), folder, what, deadline)
-            .from_package("python3")
+            .debian_package("python3")
             .registry_answer()
             // A folder of the project must not stand in for pip's own modules.
             .env("PYTHONSAFEPATH", "1")
@@ -361,7 +368,8 @@ fn forget_download(lib: &Path) -> Result<(), ChannelError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(ChannelError::io("read", &record, error)),
         };
-        let kept: String = text.lines().filter(|line| !line.contains("/direct_url.json,")).flat_map(|line| [line, "\n"]).collect();
+        let kept: String =
+            text.lines().filter(|line| !line.contains("/direct_url.json,")).flat_map(|line| [line, "\n"]).collect();
         fs::write(&record, kept).map_err(|error| ChannelError::io("write", &record, error))?;
     }
     Ok(())

@@ -76,7 +76,8 @@ fn settle_file(at: &Path, links: u64, mode: u32, readers: Readers) -> Result<(),
 }
 
 fn set_mode(at: &Path, mode: u32) -> Result<(), ChannelError> {
-    fs::set_permissions(at, Permissions::from_mode(mode)).map_err(|error| ChannelError::io("set the mode of", at, error))
+    fs::set_permissions(at, Permissions::from_mode(mode))
+        .map_err(|error| ChannelError::io("set the mode of", at, error))
 }
 
 fn refuse_breaking_links(links: &BTreeMap<String, String>, staging: &Path) -> Result<(), ChannelError> {

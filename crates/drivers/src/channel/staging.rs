@@ -149,8 +149,7 @@ impl Staging<'_> {
             other => other.map_err(|error| ChannelError::io("remove", &fetched, error))?,
         }
         let path = installation::text_of(&home.join(TREE))?;
-        let installation =
-            Installation { release, version, path, tree: manifest.tree(), bytes: manifest.bytes() };
+        let installation = Installation { release, version, path, tree: manifest.tree(), bytes: manifest.bytes() };
         let facts = Facts { installation, mark };
         installation::seal(&self.folder, manifest, &facts)?;
         self.sync()?;
@@ -224,16 +223,16 @@ fn make_folder(path: &Path) -> Result<(), ChannelError> {
 
 fn hidden_name(prefix: &str, rest: &str) -> Result<String, ChannelError> {
     let mut random = [0; 8];
-    getrandom::fill(&mut random)
-        .map_err(|error| ChannelError::io("draw a random name in", Path::new(rest), io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut random).map_err(|error| {
+        ChannelError::io("draw a random name in", Path::new(rest), io::Error::other(error.to_string()))
+    })?;
     Ok(format!("{prefix}{rest}-{:016x}", u64::from_le_bytes(random)))
 }
 
 /// Makes a file name of a tag: the digest after it keeps two tags apart that give the same name.
 fn folder_name_of(tag: &ReleaseTag) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-    let name: String =
-        tag.as_str().chars().take(TAG_CHARS_MAX).map(|c| if plain(c) { c } else { '_' }).collect();
+    let name: String = tag.as_str().chars().take(TAG_CHARS_MAX).map(|c| if plain(c) { c } else { '_' }).collect();
     // A leading dot would hide it.
     if name.starts_with('.') { format!("_{name}") } else { name }
 }
@@ -251,7 +250,9 @@ fn names(folder: &Path) -> Result<Vec<String>, ChannelError> {
 }
 
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), ChannelError> {
-    File::open(folder).and_then(|open| open.sync_all()).map_err(|error| ChannelError::io("write to the disk", folder, error))
+    File::open(folder)
+        .and_then(|open| open.sync_all())
+        .map_err(|error| ChannelError::io("write to the disk", folder, error))
 }
 
 fn lock(folder: &Path, deadline: &Deadline<'_>) -> Result<File, ChannelError> {
@@ -298,7 +299,9 @@ fn open_folders(folder: &Path) {
     while let Some(at) = ahead.pop() {
         drop(fs::set_permissions(&at, Permissions::from_mode(0o700)));
         let Ok(items) = fs::read_dir(&at) else { continue };
-        ahead.extend(items.flatten().filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir())).map(|item| item.path()));
+        ahead.extend(
+            items.flatten().filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir())).map(|item| item.path()),
+        );
     }
 }
 

@@ -63,7 +63,8 @@ pub(crate) fn refuse_bomb(archive: &Path, limits: Limits, deadline: &Deadline<'_
     let mut unzipped: Box<dyn Read> =
         if is_gzip(&mut reader).map_err(failed)? { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) };
     // A header and padding to a block for each file, and the end mark.
-    let bytes_max = limits.bytes_max.saturating_add(limits.files_max.saturating_mul(4 * 512)).saturating_add(PADDING_BYTES_MAX);
+    let bytes_max =
+        limits.bytes_max.saturating_add(limits.files_max.saturating_mul(4 * 512)).saturating_add(PADDING_BYTES_MAX);
     let refused = |source| ChannelError::Refused { what: name_of(archive), source };
     let (mut chunk, mut bytes) = (vec![0; CHUNK_BYTES], 0);
     loop {
@@ -295,7 +296,8 @@ impl Tree<'_> {
             EntryType::Block => Err(Refusal::SpecialFile { path, kind: "block device" }.into()),
             EntryType::Fifo => Err(Refusal::SpecialFile { path, kind: "FIFO" }.into()),
             other => {
-                Err(Refusal::Unreadable(format!("{path:?} is of the unknown kind {:?}", other.as_byte() as char)).into())
+                Err(Refusal::Unreadable(format!("{path:?} is of the unknown kind {:?}", other.as_byte() as char))
+                    .into())
             }
         }
     }
@@ -395,10 +397,12 @@ impl Tree<'_> {
 
     /// Makes the symbolic links, once every one of them is known to stay inside.
     fn make_links(&self) -> Result<(), Stop> {
-        let links = || self.made.iter().filter_map(|(path, made)| match made {
-            Made::Link(target) => Some((path.as_str(), target.as_str())),
-            _ => None,
-        });
+        let links = || {
+            self.made.iter().filter_map(|(path, made)| match made {
+                Made::Link(target) => Some((path.as_str(), target.as_str())),
+                _ => None,
+            })
+        };
         let known: BTreeMap<&str, &str> = links().collect();
         for (path, target) in links() {
             self.deadline.check()?;

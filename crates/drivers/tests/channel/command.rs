@@ -2,7 +2,10 @@
 
 use crate::archive::{file, tar};
 use crate::world::{World, channel, code, read, tag};
-use lastgood_domain::{failure::Failure, terms::{Digest, Timestamp}};
+use lastgood_domain::{
+    failure::Failure,
+    terms::{Digest, Timestamp},
+};
 use lastgood_drivers::channel::{ChannelConfig, ChannelError};
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::atomic::Ordering};
 
@@ -29,7 +32,10 @@ fn a_bare_tag_or_an_object_is_understood() {
     assert_eq!(offer.origin, "command:./newest.sh");
     let json = r#"echo '{"tag": "v2", "mark": "abc", "published": "1970-01-01T00:00:05Z"}'"#;
     let offer = commands(&world, json, "").newest(&world.context).unwrap();
-    assert_eq!((offer.tag.as_str(), offer.mark.as_deref(), offer.published), ("v2", Some("abc"), Some(Timestamp(5_000))));
+    assert_eq!(
+        (offer.tag.as_str(), offer.mark.as_deref(), offer.published),
+        ("v2", Some("abc"), Some(Timestamp(5_000)))
+    );
 }
 
 #[test]
@@ -157,7 +163,8 @@ fn a_command_that_floods_is_ended() {
 #[test]
 fn a_fetch_that_hangs_fails_or_gives_nothing_leaves_nothing() {
     let world = World::new();
-    let hangs = commands_with(&world, "echo v1", r#"echo x > "$2/app"; exec sleep 600"#, r#", install_timeout = "500ms""#);
+    let hangs =
+        commands_with(&world, "echo v1", r#"echo x > "$2/app"; exec sleep 600"#, r#", install_timeout = "500ms""#);
     assert_eq!(code(world.install_newest(&hangs)), "channel-timed-out");
     let fails = commands(&world, "echo v1", r#"echo x > "$2/app"; exit 1"#);
     assert_eq!(code(world.install_newest(&fails)), "channel-client-failed");

@@ -79,7 +79,10 @@ fn what_a_killed_install_started_is_ended_by_the_next() {
     let world = World::new();
     for (name, body) in [
         ("newest.sh", "echo v1"),
-        ("fetch.sh", "if [ -e again ]; then echo ok > \"$1/app\"; exit; fi; echo $$ > self; while :; do echo x >> \"$1/app\"; done"),
+        (
+            "fetch.sh",
+            "if [ -e again ]; then echo ok > \"$1/app\"; exit; fi; echo $$ > self; while :; do echo x >> \"$1/app\"; done",
+        ),
     ] {
         let at = world.put(name, format!("#!/bin/sh\n{body}\n"));
         fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();

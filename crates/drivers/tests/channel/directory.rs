@@ -3,7 +3,11 @@
 use crate::world::{World, channel, code, names, read, tag, try_channel};
 use lastgood_domain::facts::Standing;
 use lastgood_drivers::channel::{ChannelConfig, ChannelError, discard, verify_fast, verify_full};
-use std::{fs, os::unix::fs::{PermissionsExt, symlink}, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 fn two_releases() -> (World, ChannelConfig) {
     let world = World::new();
@@ -113,7 +117,10 @@ fn a_pattern_narrows_the_channel_and_what_belongs_to_it() {
     assert_eq!(nightly.newest(&world.context).unwrap().tag.as_str(), "nightly-2024-10-01");
     assert!(nightly.belongs(&tag("v1.10.0")).is_err());
     assert_eq!(code(channel(r#"directory = "releases""#).newest(&world.context)), "channel-unordered");
-    assert_eq!(code(channel(r#"directory = "releases", matching = "w*""#).newest(&world.context)), "channel-nothing-offered");
+    assert_eq!(
+        code(channel(r#"directory = "releases", matching = "w*""#).newest(&world.context)),
+        "channel-nothing-offered"
+    );
 }
 
 #[test]
@@ -210,8 +217,14 @@ fn a_folder_that_holds_a_socket_or_a_leaving_link_is_refused_and_leaves_nothing(
 #[test]
 fn a_release_larger_than_configured_is_refused() {
     let (world, _) = two_releases();
-    assert_eq!(code(channel(r#"directory = "releases", bytes_max = 9"#).newest(&world.context)), "unpack-too-many-bytes");
-    assert_eq!(code(channel(r#"directory = "releases", files_max = 2"#).newest(&world.context)), "unpack-too-many-files");
+    assert_eq!(
+        code(channel(r#"directory = "releases", bytes_max = 9"#).newest(&world.context)),
+        "unpack-too-many-bytes"
+    );
+    assert_eq!(
+        code(channel(r#"directory = "releases", files_max = 2"#).newest(&world.context)),
+        "unpack-too-many-files"
+    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn mount(at: PathBuf, options: &str) -> Self {
         fs::create_dir_all(&at).unwrap();
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "lastgood-test"]).arg(&at).status().unwrap();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "lastgood-test"]).arg(&at).status().unwrap();
         assert!(status.success(), "these tests need the right to mount: run them as root");
         Self(at)
     }

@@ -41,7 +41,9 @@ fn a_good_archive_is_installed_whole_plain_or_zipped() {
         Member { content: b"17 path=p/f\xc3\xa4ile\n".to_vec(), ..member("pax", EntryType::XHeader, "") },
         file("plain", "pax name"),
     ];
-    for (name, bytes) in [("v1.tar", tar(&members)), ("v1.tar.gz", gzip(&tar(&members))), ("v1.tgz", gzip(&tar(&members)))] {
+    for (name, bytes) in
+        [("v1.tar", tar(&members)), ("v1.tar.gz", gzip(&tar(&members))), ("v1.tgz", gzip(&tar(&members)))]
+    {
         let world = World::new();
         world.put(&format!("releases/{name}"), &bytes);
         let installed = world.install_newest(&channel(r#"directory = "releases""#)).unwrap();
@@ -52,7 +54,8 @@ fn a_good_archive_is_installed_whole_plain_or_zipped() {
         assert_eq!(read(&installed.path, "lib/up"), "run");
         assert_eq!(read(&installed.path, &long), "long name");
         assert_eq!(read(&installed.path, "p/fäile"), "pax name");
-        let mode = |name: &str| fs::metadata(Path::new(&installed.path).join(name)).unwrap().permissions().mode() & 0o7777;
+        let mode =
+            |name: &str| fs::metadata(Path::new(&installed.path).join(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode("bin/app"), mode("lib/deep/er/data"), mode("bin")), (0o555, 0o444, 0o755));
     }
 }
@@ -137,8 +140,9 @@ fn a_bomb_is_refused_before_it_fills_the_disk() {
     // One entry may bring many folders with it.
     assert_eq!(refusal_with(&tar(&[file("a/b/c/d/e/f", "")]), ", files_max = 5"), "unpack-too-many-files");
     // And an archive of nothing but headers is no less endless.
-    let headers: Vec<Member> =
-        (0..50).map(|_| Member { content: b"11 a=b=c=d\n".to_vec(), ..member("g", EntryType::XGlobalHeader, "") }).collect();
+    let headers: Vec<Member> = (0..50)
+        .map(|_| Member { content: b"11 a=b=c=d\n".to_vec(), ..member("g", EntryType::XGlobalHeader, "") })
+        .collect();
     assert_eq!(refusal_with(&tar(&headers), ", files_max = 9"), "unpack-too-many-files");
 }
 
@@ -229,7 +233,9 @@ fn invariant_every_path_resolves_inside(tree: &Path) {
             match item.path().canonicalize() {
                 Ok(real) => assert!(real.starts_with(&root), "{} leads to {}", item.path().display(), real.display()),
                 // It leads nowhere.
-                Err(error) => assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory), "{error}"),
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory), "{error}")
+                }
             }
             if item.file_type().unwrap().is_dir() {
                 ahead.push(item.path());

@@ -1,8 +1,15 @@
 //! What the tests share: a folder of their own, a configuration from TOML, files with content.
 
-use lastgood_domain::{failure::Coded as _, facts::{Installation, Offer}, terms::ReleaseTag};
+use lastgood_domain::{
+    facts::{Installation, Offer},
+    failure::Coded as _,
+    terms::ReleaseTag,
+};
 use lastgood_drivers::channel::{ChannelConfig, ChannelError, Context};
-use std::{fs, path::{Path, PathBuf}};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 pub(crate) struct World {
     folder: tempfile::TempDir,
