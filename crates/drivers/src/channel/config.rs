@@ -117,7 +117,7 @@ impl TryFrom<ChannelKeys> for ChannelConfig {
             return Err("timeout and install_timeout must be longer than 0s".into());
         }
         if let Some(file) = &keys.version_file
-            && !matches!(super::unpack::clean(file.as_bytes()), Ok(Some(_)))
+            && !matches!(super::inside::clean(file.as_bytes()), Ok(Some(_)))
         {
             return Err(format!("version_file {file:?} must be a path within the release, such as \"VERSION\""));
         }

@@ -3,10 +3,11 @@
 use super::{
     ChannelError, Fetched,
     deadline::Deadline,
-    installation::{Kind, Manifest, digest_file, read_tree, refuse_leaving_links},
+    inside::{FOLDER_MODE, file_mode},
     order::{Order, Pattern},
     staging::Staging,
-    unpack::{FOLDER_MODE, Limits, file_mode, unpack},
+    tree::{Kind, Manifest, digest_file, read_tree, refuse_leaving_links},
+    unpack::{Limits, unpack},
 };
 use lastgood_domain::{
     facts::Offer,

@@ -10,19 +10,24 @@ mod deadline;
 mod directory;
 mod error;
 mod git;
+mod inside;
 mod installation;
+mod launcher;
 mod npm;
 mod order;
 mod pypi;
 mod refusal;
 mod settle;
 mod staging;
+mod tree;
 mod unpack;
 
 pub use config::ChannelKeys;
 pub use error::ChannelError;
-pub use installation::{Entry, Kind, Manifest, Verified, discard, verify_fast, verify_full};
-pub use unpack::{Limits, Refusal};
+pub use installation::{Verified, discard, verify_fast, verify_full};
+pub use refusal::Refusal;
+pub use tree::{Entry, Kind, Manifest};
+pub use unpack::Limits;
 
 use crate::config_terms::Length;
 use deadline::Deadline;
@@ -188,7 +193,7 @@ impl ChannelConfig {
             Source::Command(command) => command.fetch(offer, &staging, self.limits, deadline)?,
         };
         let version = self.version(&offer.tag, &fetched, &staging.tree())?;
-        let manifest = installation::read_tree(&staging.tree(), self.limits, deadline)?;
+        let manifest = tree::read_tree(&staging.tree(), self.limits, deadline)?;
         if manifest.entries.is_empty() {
             return Err(ChannelError::Refused { what: offer.tag.to_string(), source: Refusal::Empty });
         }

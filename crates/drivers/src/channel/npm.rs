@@ -4,10 +4,10 @@ use super::{
     ChannelError, Fetched,
     client::{Call, said},
     deadline::Deadline,
-    installation::digest_file,
     order::{Order, Pattern},
     settle::{Readers, settle},
     staging::Staging,
+    tree::digest_file,
     unpack::{Limits, refuse_bomb},
 };
 use base64::Engine as _;

@@ -3,7 +3,8 @@
 use super::{
     ChannelError, Refusal,
     deadline::Deadline,
-    unpack::{FOLDER_MODE, Limits, file_mode, stays_inside},
+    inside::{FOLDER_MODE, file_mode, stays_inside},
+    unpack::Limits,
 };
 use std::{
     collections::BTreeMap,

@@ -7,8 +7,9 @@
 use super::{
     ChannelError,
     deadline::Deadline,
+    inside::FOLDER_MODE,
     installation::{self, Facts, TREE},
-    unpack::FOLDER_MODE,
+    tree::Manifest,
 };
 use lastgood_domain::{
     facts::{Installation, Offer},
@@ -19,9 +20,12 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -136,7 +140,7 @@ impl Staging<'_> {
         release: Release,
         version: String,
         mark: Option<String>,
-        manifest: &installation::Manifest,
+        manifest: &Manifest,
     ) -> Result<Installation, ChannelError> {
         let home = self.home(&release);
         if home.try_exists().map_err(|error| ChannelError::io("look at", &home, error))? {
@@ -257,8 +261,9 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), ChannelError> {
 
 fn lock(folder: &Path, deadline: &Deadline<'_>) -> Result<File, ChannelError> {
     let at = folder.join(LOCK);
+    // For us alone: whoever can open it can hold it, and hold us up.
     let failed = |error| ChannelError::io("lock", &at, error);
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&at).map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&at).map_err(failed)?;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),

@@ -1,7 +1,7 @@
 //! A channel of two commands, also when they hang, flood, lie or fail.
 
 use crate::archive::{file, tar};
-use crate::world::{World, channel, code, read, tag};
+use crate::world::{World, channel, code, has_ended, read, tag};
 use lastgood_domain::{
     failure::Failure,
     terms::{Digest, Timestamp},
@@ -125,11 +125,6 @@ fn a_command_that_is_not_there_or_not_executable_is_named() {
     assert_eq!(code(channel.newest(&world.context)), "channel-client-not-started");
 }
 
-/// Tells whether a process of that number still runs, zombies aside.
-fn runs(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
 #[test]
 fn a_command_that_hangs_is_ended_with_all_its_children() {
     let world = World::new();
@@ -139,7 +134,7 @@ fn a_command_that_hangs_is_ended_with_all_its_children() {
     let ChannelError::TimedOut { output, .. } = &error else { panic!("{error}") };
     assert_eq!(output, "waiting");
     for name in ["self", "child"] {
-        assert!(!runs(&fs::read_to_string(world.path(name)).unwrap()), "{name} still runs");
+        assert!(has_ended(&fs::read_to_string(world.path(name)).unwrap()), "{name} still runs");
     }
 }
 
@@ -148,7 +143,7 @@ fn a_child_left_behind_does_not_hold_the_answer_up() {
     let world = World::new();
     let channel = commands(&world, "sleep 600 & echo $! > child; echo v1", "");
     assert_eq!(channel.newest(&world.context).unwrap().tag.as_str(), "v1");
-    assert!(!runs(&fs::read_to_string(world.path("child")).unwrap()));
+    assert!(has_ended(&fs::read_to_string(world.path("child")).unwrap()));
 }
 
 #[test]
@@ -183,7 +178,7 @@ fn a_process_that_fetch_left_in_a_session_of_its_own_is_ended_too() {
     let fetch = r#"setsid sh -c 'echo $$ > escaped; exec sleep 600' & while [ ! -s escaped ]; do :; done; exit 1"#;
     let channel = commands(&world, "echo v1", fetch);
     assert_eq!(code(world.install_newest(&channel)), "channel-client-failed");
-    assert!(!runs(&fs::read_to_string(world.path("escaped")).unwrap()));
+    assert!(has_ended(&fs::read_to_string(world.path("escaped")).unwrap()));
 }
 
 #[test]
@@ -221,4 +216,36 @@ fn a_pinned_release_is_offered_by_its_name() {
     let channel = commands(&world, "exit 1", r#"echo "$1" > "$2/app""#);
     let offer = channel.offer_of(&tag("v7"), &world.context).unwrap();
     assert_eq!(read(&world.install(&channel, &offer).unwrap().path, "app"), "v7\n");
+}
+
+#[test]
+fn a_client_that_is_missing_is_named_with_the_package_that_brings_it() {
+    let world = World::new();
+    let said = |python: &str| {
+        let channel = channel(&format!(r#"pypi = "six", python = "{python}""#));
+        let failure = Failure::of(&channel.newest(&world.context).unwrap_err());
+        (failure.code, failure.hint)
+    };
+    let hint = |package: &str| Some(format!("install it: apt install {package}"));
+    assert_eq!(said("./no-such-python"), ("channel-client-missing".into(), hint("python3")));
+    script(&world, "bare-python", "echo 'python3: No module named pip' >&2; exit 1");
+    assert_eq!(said("./bare-python"), ("channel-client-missing".into(), hint("python3-pip")));
+    script(&world, "odd-python", "echo '<html>try later</html>'");
+    assert_eq!(said("./odd-python").0, "channel-answer-unreadable");
+}
+
+#[test]
+fn an_installed_python_version_other_than_the_one_asked_for_is_refused() {
+    let world = World::new();
+    // A client that downloads what was asked for and installs something else.
+    let body = r#"case "$*" in
+        *--dry-run*) echo '{"install":[{"metadata":{"version":"1.0"},"download_info":{"archive_info":{}}}]}';;
+        *download*) echo wheel > app-1.0.whl;;
+        *--target*) mkdir -p lib/app-2.0.dist-info; echo 'Version: 2.0' > lib/app-2.0.dist-info/METADATA;;
+        *sys.executable*) echo /usr/bin/python3;;
+    esac"#;
+    script(&world, "python", body);
+    let channel = channel(r#"pypi = "app", python = "./python""#);
+    assert_eq!(code(world.install_newest(&channel)), "version-mismatch");
+    assert_eq!(world.left(), [""; 0]);
 }

@@ -264,3 +264,15 @@ fn a_wrong_configuration_says_which_key_is_wrong() {
     assert!(said(r#"directory = "a", version_file = "../x""#).contains("a path within the release"));
     assert!(said(r#"command = ["./newest.sh"]"#).contains("command needs fetch"));
 }
+
+#[test]
+fn the_configuration_is_described_for_editors_and_written_as_it_was_read() {
+    let schema = serde_json::to_string(&schemars::schema_for!(ChannelConfig)).unwrap();
+    for key in ["npm", "pypi", "directory", "git", "command", "install_timeout", "files_max"] {
+        assert!(schema.contains(&format!("\"{key}\":{{\"description\"")), "{key} is not described");
+    }
+    let keys = r#"directory = "releases", matching = "v*", timeout = "5s""#;
+    let written = toml::to_string(&channel(keys)).unwrap();
+    assert_eq!(toml::from_str::<ChannelConfig>(&written).unwrap(), channel(keys));
+    assert!(!written.contains("npm"));
+}
