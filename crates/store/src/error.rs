@@ -72,6 +72,14 @@ pub enum StoreError {
         /// SQLite's answer.
         source: rusqlite::Error,
     },
+    /// A stored value has a form that we never write, or the file's pages are damaged.
+    #[error("could not {act}: the evidence file holds what lastgood never writes")]
+    Damaged {
+        /// What was tried.
+        act: &'static str,
+        /// SQLite's answer.
+        source: rusqlite::Error,
+    },
     /// A stored value can't be what we wrote.
     #[error("chain {chain}: the stored {what} is not what lastgood writes")]
     Corrupt {
@@ -88,12 +96,21 @@ pub(crate) const BUSY_WAIT_SECONDS: u64 = 10;
 /// Turns SQLite's answers into ours, naming the act.
 pub(crate) fn during(act: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
+        _ if is_malformed(&source) => StoreError::Damaged { act, source },
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             StoreError::Busy { act, waited_seconds: BUSY_WAIT_SECONDS }
         }
         Some(rusqlite::ErrorCode::DiskFull) => StoreError::NoSpace { act, source },
         _ => StoreError::Sql { act, source },
     }
+}
+
+fn is_malformed(error: &rusqlite::Error) -> bool {
+    use rusqlite::{Error, ErrorCode};
+    matches!(
+        error,
+        Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..)
+    ) || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 impl Coded for StoreError {
@@ -105,7 +122,7 @@ impl Coded for StoreError {
             Self::Busy { .. } => "store-busy",
             Self::NoSpace { .. } => "store-no-space",
             Self::Sql { .. } => "store-failed",
-            Self::Corrupt { .. } => "evidence-broken",
+            Self::Corrupt { .. } | Self::Damaged { .. } => "evidence-broken",
         }
     }
 
@@ -120,7 +137,7 @@ impl Coded for StoreError {
             Self::Busy { .. } => "see who drives: lastgood status".into(),
             Self::NoSpace { .. } => "free space on the state folder's file system, then run the command again".into(),
             Self::Sql { .. } => "check the disk, then: lastgood evidence verify".into(),
-            Self::Corrupt { .. } => "find the first bad position: lastgood evidence verify".into(),
+            Self::Corrupt { .. } | Self::Damaged { .. } => "find the first bad position: lastgood evidence verify".into(),
         })
     }
 }

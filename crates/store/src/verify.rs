@@ -238,7 +238,7 @@ impl Reader {
         };
         let stored = match key.map(|key| self.stored_checkpoint(&name, key)).transpose() {
             Ok(stored) => stored.flatten(),
-            Err(SignError::Store(failed)) => return Err(failed),
+            Err(SignError::Store(failed)) if !matches!(failed, StoreError::Damaged { .. }) => return Err(failed),
             Err(wrong) => {
                 run.find(at, None, Problem::CheckpointEdited(with_cause(&wrong)));
                 None
@@ -307,7 +307,8 @@ impl Reader {
                     run.chains.retain(|verified| verified.name != chain);
                     run.find(Some(chain.as_str()), seq, wrong);
                 }
-                Err(SignError::Store(StoreError::Corrupt { .. })) | Ok(()) => {}
+                // Values of a wrong form were found by reading them.
+                Err(SignError::Store(StoreError::Corrupt { .. } | StoreError::Damaged { .. })) | Ok(()) => {}
                 Err(SignError::Store(failed)) => return Err(failed),
                 // What else is wrong with this chain was found by reading it.
                 Err(_) => {}

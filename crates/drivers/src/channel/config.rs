@@ -117,7 +117,7 @@ impl TryFrom<ChannelKeys> for ChannelConfig {
             return Err("timeout and install_timeout must be longer than 0s".into());
         }
         if let Some(file) = &keys.version_file
-            && !matches!(super::unpack::clean(file.as_bytes()), Ok(Some(_)))
+            && !matches!(super::inside::clean(file.as_bytes()), Ok(Some(_)))
         {
             return Err(format!("version_file {file:?} must be a path within the release, such as \"VERSION\""));
         }
@@ -141,10 +141,14 @@ impl From<ChannelConfig> for ChannelKeys {
 impl ChannelKeys {
     fn source(&self) -> Result<Source, String> {
         match (&self.npm, &self.pypi, &self.directory, &self.git, &self.command) {
-            (Some(package), None, None, None, None) => {
-                npm::Npm::new(package, self.tag.as_deref(), self.range.as_deref(), self.matching.as_deref(), self.any_label)
-                    .map(Source::Npm)
-            }
+            (Some(package), None, None, None, None) => npm::Npm::new(
+                package,
+                self.tag.as_deref(),
+                self.range.as_deref(),
+                self.matching.as_deref(),
+                self.any_label,
+            )
+            .map(Source::Npm),
             (None, Some(project), None, None, None) => {
                 pypi::Pypi::new(project, self.range.as_deref(), self.matching.as_deref(), self.python.as_deref())
                     .map(Source::Pypi)
@@ -156,7 +160,8 @@ impl ChannelKeys {
                 git::Git::new(address, pattern(self.tags.as_deref())?).map(Source::Git)
             }
             (None, None, None, None, Some(check)) => {
-                let fetch = self.fetch.as_deref().ok_or("command needs fetch = [\"./fetch.sh\", \"{tag}\", \"{into}\"]")?;
+                let fetch =
+                    self.fetch.as_deref().ok_or("command needs fetch = [\"./fetch.sh\", \"{tag}\", \"{into}\"]")?;
                 command::Command::new(check, fetch).map(Source::Command)
             }
             _ => Err("give exactly one of npm, pypi, directory, git and command, such as \
@@ -185,7 +190,9 @@ impl ChannelKeys {
             ("version_file", self.version_file.is_some()),
         ];
         match given.iter().find(|(key, given)| *given && !allowed.contains(key)) {
-            Some((key, _)) => Err(format!("{key} means nothing for a channel of kind {kind}; it takes {}", allowed.join(", "))),
+            Some((key, _)) => {
+                Err(format!("{key} means nothing for a channel of kind {kind}; it takes {}", allowed.join(", ")))
+            }
             None => Ok(()),
         }
     }

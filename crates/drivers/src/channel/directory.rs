@@ -3,10 +3,11 @@
 use super::{
     ChannelError, Fetched,
     deadline::Deadline,
-    installation::{Kind, Manifest, digest_file, read_tree, refuse_leaving_links},
+    inside::{FOLDER_MODE, file_mode},
     order::{Order, Pattern},
     staging::Staging,
-    unpack::{FOLDER_MODE, Limits, file_mode, unpack},
+    tree::{Kind, Manifest, digest_file, read_tree, refuse_leaving_links},
+    unpack::{Limits, unpack},
 };
 use lastgood_domain::{
     facts::Offer,
@@ -63,8 +64,7 @@ impl Directory {
             return self.offer_of(&tag, limits, deadline);
         }
         let places = self.places(deadline)?;
-        let tags: Vec<&str> =
-            places.keys().map(ReleaseTag::as_str).filter(|tag| self.belongs(tag).is_ok()).collect();
+        let tags: Vec<&str> = places.keys().map(ReleaseTag::as_str).filter(|tag| self.belongs(tag).is_ok()).collect();
         let newest = Order::Natural.newest(&tags).map_err(|(first, second)| ChannelError::Unordered {
             channel: self.name(),
             first: first.into(),
@@ -129,7 +129,9 @@ impl Directory {
         let mut text = String::new();
         match File::open(&at) {
             // A tag has at most 128 bytes; the rest is somebody else's file.
-            Ok(file) => file.take(1_024).read_to_string(&mut text).map_err(|error| ChannelError::io("read", &at, error))?,
+            Ok(file) => {
+                file.take(1_024).read_to_string(&mut text).map_err(|error| ChannelError::io("read", &at, error))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ChannelError::io("read", &at, error)),
         };
@@ -227,12 +229,7 @@ fn as_installed(mut manifest: Manifest) -> Manifest {
 }
 
 /// Copies a folder; links that lead out of it are refused, because what they lead to is not of the release.
-pub(crate) fn copy_tree(
-    from: &Path,
-    into: &Path,
-    limits: Limits,
-    deadline: &Deadline<'_>,
-) -> Result<(), ChannelError> {
+pub(crate) fn copy_tree(from: &Path, into: &Path, limits: Limits, deadline: &Deadline<'_>) -> Result<(), ChannelError> {
     let manifest = read_tree(from, limits, deadline)?;
     refuse_leaving_links(&from.display().to_string(), &manifest)?;
     // The order of paths puts each folder before what lies in it. Links come last, so none is written through.

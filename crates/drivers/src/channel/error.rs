@@ -1,6 +1,6 @@
 //! How a channel fails: one variant for each act, with the path, limit or value that a person needs.
 
-use super::unpack::Refusal;
+use super::Refusal;
 use lastgood_domain::{
     failure::Coded,
     terms::{ReleaseTag, Span},

@@ -7,20 +7,15 @@
 
 use super::{
     ChannelError,
-    deadline::Deadline,
-    unpack::{Limits, Refusal, stays_inside},
+    tree::{Entry, Kind, Look, Manifest, Walk},
+    unpack::Limits,
 };
-use lastgood_domain::{
-    facts::Installation,
-    terms::Digest,
-};
+use lastgood_domain::facts::Installation;
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Metadata},
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -36,53 +31,8 @@ const SEAL_LINE_BYTES_MAX: u64 = 64 << 10;
 const FACTS_BYTES_MAX: u64 = 64 << 10;
 /// Differences named in an error: enough to see a pattern.
 const CHANGES_SHOWN_MAX: usize = 10;
-/// Deepest folder walked: a path of 3,000 bytes has at most 1,500 parts, real ones under 100.
-const DEPTH_MAX: usize = 256;
-/// One read of a file that is digested.
+/// One read of the seal.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// What an installed tree holds, path by path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// Every file, folder and link, ordered by path.
-    pub entries: BTreeMap<String, Entry>,
-}
-
-/// One file, folder or link of a sealed tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// What it is, with what decides whether it is the same.
-    #[serde(flatten)]
-    pub kind: Kind,
-    /// Permission bits.
-    pub mode: u32,
-    /// When it was last written, in nanoseconds since 1970; only for the fast check.
-    pub mtime_ns: i64,
-    /// When its inode last changed, likewise.
-    pub ctime_ns: i64,
-    /// Its inode, likewise.
-    pub ino: u64,
-}
-
-/// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Kind {
-    /// A folder.
-    Folder,
-    /// A file.
-    File {
-        /// Its length in bytes.
-        size: u64,
-        /// SHA-256 of its content.
-        sha256: Digest,
-    },
-    /// A symbolic link.
-    Link {
-        /// Where it points, as written.
-        target: String,
-    },
-}
 
 /// What a passed check looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,15 +41,6 @@ pub struct Verified {
     pub entries: u64,
     /// Files whose content was read again.
     pub read_again: u64,
-}
-
-/// How a tree is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look<'a> {
-    /// Reads every file.
-    Full,
-    /// Reads only files whose size, times or inode differ from the seal's.
-    Fast(&'a Manifest),
 }
 
 /// Facts of a published folder as they are stored beside the tree.
@@ -113,26 +54,6 @@ pub(crate) struct Facts {
 }
 
 impl Manifest {
-    /// Digests names, modes and contents; times and inodes have no part in it.
-    pub fn tree(&self) -> Digest {
-        let mut hash = sha2::Sha256::new();
-        hash.update(b"lastgood tree v1\0");
-        for (path, entry) in &self.entries {
-            // No part can hold a NUL, so no two trees give the same bytes.
-            match &entry.kind {
-                Kind::Folder => hash.update(format!("d {:o} {path}\0", entry.mode)),
-                Kind::File { sha256, .. } => hash.update(format!("f {:o} {path}\0{sha256}\0", entry.mode)),
-                Kind::Link { target } => hash.update(format!("l {path}\0{target}\0")),
-            }
-        }
-        Digest(hash.finalize().into())
-    }
-
-    /// Sums up the bytes of all files.
-    pub fn bytes(&self) -> u64 {
-        self.entries.values().map(|entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum()
-    }
-
     fn write(&self, at: &Path) -> Result<(), ChannelError> {
         let failed = |error| ChannelError::io("write the seal", at, error);
         let mut file = std::io::BufWriter::new(File::create_new(at).map_err(failed)?);
@@ -164,33 +85,6 @@ impl Manifest {
     }
 }
 
-/// Reads the tree at `path` in full and tells what it holds.
-///
-/// Refuses what could not be proved the same later: devices, sockets, names that are not UTF-8.
-pub(crate) fn read_tree(path: &Path, limits: Limits, deadline: &Deadline<'_>) -> Result<Manifest, ChannelError> {
-    let mut walk = Walk { root: path, limits, look: Look::Full, read_again: 0, bytes: 0, deadline: Some(deadline) };
-    Ok(Manifest { entries: walk.run()? })
-}
-
-/// Refuses links that lead out of the tree.
-pub(crate) fn refuse_leaving_links(what: &str, manifest: &Manifest) -> Result<(), ChannelError> {
-    let links: BTreeMap<&str, &str> = manifest
-        .entries
-        .iter()
-        .filter_map(|(path, entry)| match &entry.kind {
-            Kind::Link { target } => Some((path.as_str(), target.as_str())),
-            _ => None,
-        })
-        .collect();
-    match links.iter().find(|(path, target)| !stays_inside(path, target, &links)) {
-        None => Ok(()),
-        Some((path, target)) => {
-            let source = Refusal::LinkLeaves { path: (*path).into(), target: (*target).into() };
-            Err(ChannelError::Refused { what: what.into(), source })
-        }
-    }
-}
-
 /// Writes seal and facts beside the tree in `folder`.
 pub(crate) fn seal(folder: &Path, manifest: &Manifest, facts: &Facts) -> Result<(), ChannelError> {
     manifest.write(&folder.join(SEAL))?;
@@ -207,8 +101,7 @@ pub(crate) fn facts(folder: &Path) -> Result<Facts, ChannelError> {
     let file = File::open(folder.join(FACTS)).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
     let mut text = Vec::new();
     file.take(FACTS_BYTES_MAX).read_to_end(&mut text).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
-    let mut facts: Facts =
-        serde_json::from_slice(&text).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
+    let mut facts: Facts = serde_json::from_slice(&text).map_err(|error| unsealed(format!("{FACTS}: {error}")))?;
     facts.installation.path = text_of(&folder.join(TREE))?;
     Ok(facts)
 }
@@ -238,8 +131,8 @@ pub fn verify_fast(installation: &Installation) -> Result<Verified, ChannelError
 /// Reads the seal and proves that it is the one the evidence names.
 fn sealed(installation: &Installation) -> Result<Manifest, ChannelError> {
     let folder = folder_of(installation)?;
-    let manifest = Manifest::read(&folder.join(SEAL))
-        .map_err(|why| ChannelError::Unsealed { path: folder.clone(), why })?;
+    let manifest =
+        Manifest::read(&folder.join(SEAL)).map_err(|why| ChannelError::Unsealed { path: folder.clone(), why })?;
     let tree = manifest.tree();
     if tree != installation.tree {
         let why = format!("its seal gives {tree}, the record says {}", installation.tree);
@@ -262,11 +155,11 @@ fn verify(installation: &Installation, sealed: &Manifest, look: Look<'_>) -> Res
     // little room lets the error name more than one extra file.
     let files_max = (sealed.entries.len() as u64).saturating_add(1_000);
     let limits = Limits { files_max, bytes_max: u64::MAX };
-    let mut walk = Walk { root, limits, look, read_again: 0, bytes: 0, deadline: None };
+    let mut walk = Walk::new(root, limits, look, None);
     let found = walk.run()?;
     let changes = differences(sealed, &found);
     if changes.is_empty() {
-        return Ok(Verified { entries: found.len() as u64, read_again: walk.read_again });
+        return Ok(Verified { entries: found.len() as u64, read_again: walk.read_again() });
     }
     let count = changes.len();
     Err(ChannelError::Damaged {
@@ -289,7 +182,8 @@ fn differences(sealed: &Manifest, found: &BTreeMap<String, Entry>) -> Vec<String
             Some(_) => {}
         }
     }
-    changes.extend(found.keys().filter(|path| !sealed.entries.contains_key(*path)).map(|path| format!("extra: {path}")));
+    changes
+        .extend(found.keys().filter(|path| !sealed.entries.contains_key(*path)).map(|path| format!("extra: {path}")));
     changes
 }
 
@@ -306,135 +200,4 @@ pub fn discard(installation: &Installation) -> Result<(), ChannelError> {
         return Err(ChannelError::Unsealed { path: folder, why: "it holds another release than the one named".into() });
     }
     super::staging::remove_published(&folder)
-}
-
-struct Walk<'a> {
-    root: &'a Path,
-    limits: Limits,
-    look: Look<'a>,
-    read_again: u64,
-    bytes: u64,
-    deadline: Option<&'a Deadline<'a>>,
-}
-
-impl Walk<'_> {
-    fn run(&mut self) -> Result<BTreeMap<String, Entry>, ChannelError> {
-        let mut found = BTreeMap::new();
-        let mut ahead = vec![(String::new(), 0)];
-        while let Some((folder, depth)) = ahead.pop() {
-            let at = self.root.join(&folder);
-            let failed = |error| ChannelError::io("read the folder", &at, error);
-            for item in fs::read_dir(&at).map_err(failed)? {
-                let item = item.map_err(failed)?;
-                let name = item.file_name();
-                let refused = |source| ChannelError::Refused { what: self.root.display().to_string(), source };
-                let shown = || name.to_string_lossy().into_owned();
-                let name_text = name.to_str().ok_or_else(|| refused(Refusal::BadName(shown())))?;
-                let path = if folder.is_empty() { name_text.into() } else { format!("{folder}/{name_text}") };
-                if path.len() > super::unpack::PATH_BYTES_MAX || depth >= DEPTH_MAX {
-                    return Err(refused(Refusal::BadName(path)));
-                }
-                if found.len() as u64 >= self.limits.files_max {
-                    return Err(refused(Refusal::TooManyFiles { files_max: self.limits.files_max }));
-                }
-                let entry = self.entry(&path)?;
-                if entry.kind == Kind::Folder {
-                    ahead.push((path.clone(), depth + 1));
-                }
-                found.insert(path, entry);
-            }
-        }
-        Ok(found)
-    }
-
-    fn entry(&mut self, path: &str) -> Result<Entry, ChannelError> {
-        if let Some(deadline) = self.deadline {
-            deadline.check()?;
-        }
-        let at = self.root.join(path);
-        let facts = fs::symlink_metadata(&at).map_err(|error| ChannelError::io("look at", &at, error))?;
-        let refused = |source| ChannelError::Refused { what: self.root.display().to_string(), source };
-        let kind = facts.file_type();
-        let kind = if kind.is_dir() {
-            Kind::Folder
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&at).map_err(|error| ChannelError::io("read the link", &at, error))?;
-            let target = target.to_str().ok_or_else(|| refused(Refusal::BadName(path.into())))?;
-            Kind::Link { target: target.into() }
-        } else if kind.is_file() {
-            if facts.mode() & 0o6000 != 0 {
-                return Err(refused(Refusal::SetUserId(path.into())));
-            }
-            self.bytes = self.bytes.saturating_add(facts.len());
-            if self.bytes > self.limits.bytes_max {
-                return Err(refused(Refusal::TooManyBytes { bytes_max: self.limits.bytes_max }));
-            }
-            self.file(path, &at, &facts)?
-        } else {
-            let kind = if kind.is_fifo() {
-                "FIFO"
-            } else if kind.is_socket() {
-                "socket"
-            } else {
-                "device"
-            };
-            return Err(refused(Refusal::SpecialFile { path: path.into(), kind }));
-        };
-        Ok(Entry {
-            kind,
-            mode: facts.mode() & 0o7777,
-            mtime_ns: nanoseconds(facts.mtime(), facts.mtime_nsec()),
-            ctime_ns: nanoseconds(facts.ctime(), facts.ctime_nsec()),
-            ino: facts.ino(),
-        })
-    }
-
-    /// Digests a file, or believes the seal where size, times and inode are unchanged.
-    fn file(&mut self, path: &str, at: &Path, facts: &Metadata) -> Result<Kind, ChannelError> {
-        if let Look::Fast(sealed) = self.look
-            && let Some(known) = sealed.entries.get(path)
-            && let Kind::File { size, sha256 } = known.kind
-            && size == facts.len()
-            && known.ino == facts.ino()
-            && known.mtime_ns == nanoseconds(facts.mtime(), facts.mtime_nsec())
-            && known.ctime_ns == nanoseconds(facts.ctime(), facts.ctime_nsec())
-        {
-            return Ok(Kind::File { size, sha256 });
-        }
-        self.read_again += 1;
-        let (size, sha256) = digest_file(at, self.limits.bytes_max, self.deadline)?;
-        Ok(Kind::File { size, sha256 })
-    }
-}
-
-/// Digests a file's bytes, at most `bytes_max` of them, and counts them.
-pub(crate) fn digest_file(
-    at: &Path,
-    bytes_max: u64,
-    deadline: Option<&Deadline<'_>>,
-) -> Result<(u64, Digest), ChannelError> {
-    let failed = |error| ChannelError::io("read", at, error);
-    let mut file = File::open(at).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut chunk = vec![0; usize::try_from(length).unwrap_or(CHUNK_BYTES).clamp(1, CHUNK_BYTES)];
-    let (mut hash, mut size) = (sha2::Sha256::new(), 0);
-    loop {
-        if let Some(deadline) = deadline {
-            deadline.check()?;
-        }
-        let count = file.read(&mut chunk).map_err(failed)?;
-        if count == 0 {
-            return Ok((size, Digest(hash.finalize().into())));
-        }
-        size += count as u64;
-        if size > bytes_max {
-            let what = at.display().to_string();
-            return Err(ChannelError::Refused { what, source: Refusal::TooManyBytes { bytes_max } });
-        }
-        hash.update(&chunk[..count]);
-    }
-}
-
-fn nanoseconds(seconds: i64, rest: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }

@@ -10,18 +10,24 @@ mod deadline;
 mod directory;
 mod error;
 mod git;
+mod inside;
 mod installation;
+mod launcher;
 mod npm;
 mod order;
 mod pypi;
 mod refusal;
+mod settle;
 mod staging;
+mod tree;
 mod unpack;
 
 pub use config::ChannelKeys;
 pub use error::ChannelError;
-pub use installation::{Entry, Kind, Manifest, Verified, discard, verify_fast, verify_full};
-pub use unpack::{Limits, Refusal};
+pub use installation::{Verified, discard, verify_fast, verify_full};
+pub use refusal::Refusal;
+pub use tree::{Entry, Kind, Manifest};
+pub use unpack::Limits;
 
 use crate::config_terms::Length;
 use deadline::Deadline;
@@ -153,16 +159,22 @@ impl ChannelConfig {
     /// Doing it again finds the same installation; a kill at any point leaves nothing that is seen, and the
     /// next call removes it. Nothing is ever installed over another. Waits its turn if another process
     /// installs into the same folder.
-    pub fn install(&self, offer: &Offer, installations: &Path, context: &Context) -> Result<Installation, ChannelError> {
+    pub fn install(
+        &self,
+        offer: &Offer,
+        installations: &Path,
+        context: &Context,
+    ) -> Result<Installation, ChannelError> {
         let what = format!("installing {} from {}", offer.tag, self.name());
         let deadline = Deadline::start(what, self.install_timeout, context);
         let installations = Installations::open(installations, &deadline)?;
         if let Some(found) = installations.find(offer)? {
             return Ok(found);
         }
-        let staging = installations.stage(&offer.tag)?;
-        self.make(offer, staging, &deadline).map_err(|error| match error {
-            ChannelError::NoSpace { path } => ChannelError::NoSpace { path: path.parent().map_or(path.clone(), Into::into) },
+        let made = installations.stage(&offer.tag).and_then(|staging| self.make(offer, staging, &deadline));
+        made.map_err(|error| match error {
+            // The hidden folder is gone by now; the disk is what the reader can look at.
+            ChannelError::NoSpace { .. } => ChannelError::NoSpace { path: installations.folder().into() },
             other => other,
         })
     }
@@ -181,7 +193,7 @@ impl ChannelConfig {
             Source::Command(command) => command.fetch(offer, &staging, self.limits, deadline)?,
         };
         let version = self.version(&offer.tag, &fetched, &staging.tree())?;
-        let manifest = installation::read_tree(&staging.tree(), self.limits, deadline)?;
+        let manifest = tree::read_tree(&staging.tree(), self.limits, deadline)?;
         if manifest.entries.is_empty() {
             return Err(ChannelError::Refused { what: offer.tag.to_string(), source: Refusal::Empty });
         }

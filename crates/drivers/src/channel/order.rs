@@ -8,8 +8,22 @@ use std::{cmp::Ordering, str::FromStr};
 
 /// Words that mark a build made before the release it is named after, oldest kind first.
 const PRE_WORDS: [&str; 16] = [
-    "dev", "snapshot", "nightly", "daily", "canary", "edge", "experimental", "insider", "a", "alpha", "b", "beta",
-    "preview", "next", "pre", "rc",
+    "dev",
+    "snapshot",
+    "nightly",
+    "daily",
+    "canary",
+    "edge",
+    "experimental",
+    "insider",
+    "a",
+    "alpha",
+    "b",
+    "beta",
+    "preview",
+    "next",
+    "pre",
+    "rc",
 ];
 
 /// The order of versions a channel uses.
@@ -60,9 +74,10 @@ impl Order {
     /// Gives the newest of `versions`; the two that have no order if there is no newest.
     pub(crate) fn newest<'v>(self, versions: &[&'v str]) -> Result<Option<&'v str>, (&'v str, &'v str)> {
         let Some(&first) = versions.first() else { return Ok(None) };
-        let best = versions.iter().copied().fold(first, |best, version| {
-            if self.standing(version, best) == Standing::Newer { version } else { best }
-        });
+        let best = versions
+            .iter()
+            .copied()
+            .fold(first, |best, version| if self.standing(version, best) == Standing::Newer { version } else { best });
         match versions.iter().find(|version| self.standing(best, version) == Standing::Unordered) {
             Some(other) => Err((best, other)),
             None => Ok(Some(best)),
@@ -191,7 +206,8 @@ impl Pattern {
 /// Tells whether a pattern asks for pre-releases by itself: a known word, or a label after the number.
 fn names_pre_releases(pattern: &str) -> bool {
     let mut words = pattern.split(|c: char| !c.is_ascii_alphabetic());
-    let label = pattern.as_bytes().windows(2).any(|pair| pair[1] == b'-' && matches!(pair[0], b'0'..=b'9' | b'*' | b'?'));
+    let label =
+        pattern.as_bytes().windows(2).any(|pair| pair[1] == b'-' && matches!(pair[0], b'0'..=b'9' | b'*' | b'?'));
     label || words.any(is_pre_word)
 }
 

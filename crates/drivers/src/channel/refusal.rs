@@ -112,7 +112,9 @@ impl Refusal {
             Self::LinkLeaves { .. } | Self::LinkToNothing { .. } | Self::ThroughLink(_) => {
                 "pack the files themselves instead of links: tar -czhf NAME.tar.gz -C FOLDER ."
             }
-            _ => "do not unpack it by hand as root; ask who built it, and pack it again: tar -czf NAME.tar.gz -C FOLDER .",
+            _ => {
+                "do not unpack it by hand as root; ask who built it, and pack it again: tar -czf NAME.tar.gz -C FOLDER ."
+            }
         }
     }
 }

@@ -7,8 +7,9 @@
 use super::{
     ChannelError,
     deadline::Deadline,
+    inside::FOLDER_MODE,
     installation::{self, Facts, TREE},
-    unpack::FOLDER_MODE,
+    tree::Manifest,
 };
 use lastgood_domain::{
     facts::{Installation, Offer},
@@ -19,9 +20,12 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -63,6 +67,11 @@ impl Installations {
         let opened = Self { folder, _lock: lock };
         opened.sweep()?;
         Ok(opened)
+    }
+
+    /// Gives the folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Removes leftovers; only the holder of the lock may, so nothing that is in work is touched.
@@ -131,17 +140,20 @@ impl Staging<'_> {
         release: Release,
         version: String,
         mark: Option<String>,
-        manifest: &installation::Manifest,
+        manifest: &Manifest,
     ) -> Result<Installation, ChannelError> {
         let home = self.home(&release);
         if home.try_exists().map_err(|error| ChannelError::io("look at", &home, error))? {
             return already_there(&home, &release);
         }
         let fetched = self.fetched();
-        fs::remove_dir_all(&fetched).map_err(|error| ChannelError::io("remove", &fetched, error))?;
+        match fs::remove_dir_all(&fetched) {
+            // Where the fetched folder became the tree.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(|error| ChannelError::io("remove", &fetched, error))?,
+        }
         let path = installation::text_of(&home.join(TREE))?;
-        let installation =
-            Installation { release, version, path, tree: manifest.tree(), bytes: manifest.bytes() };
+        let installation = Installation { release, version, path, tree: manifest.tree(), bytes: manifest.bytes() };
         let facts = Facts { installation, mark };
         installation::seal(&self.folder, manifest, &facts)?;
         self.sync()?;
@@ -215,16 +227,16 @@ fn make_folder(path: &Path) -> Result<(), ChannelError> {
 
 fn hidden_name(prefix: &str, rest: &str) -> Result<String, ChannelError> {
     let mut random = [0; 8];
-    getrandom::fill(&mut random)
-        .map_err(|error| ChannelError::io("draw a random name in", Path::new(rest), io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut random).map_err(|error| {
+        ChannelError::io("draw a random name in", Path::new(rest), io::Error::other(error.to_string()))
+    })?;
     Ok(format!("{prefix}{rest}-{:016x}", u64::from_le_bytes(random)))
 }
 
 /// Makes a file name of a tag: the digest after it keeps two tags apart that give the same name.
 fn folder_name_of(tag: &ReleaseTag) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-    let name: String =
-        tag.as_str().chars().take(TAG_CHARS_MAX).map(|c| if plain(c) { c } else { '_' }).collect();
+    let name: String = tag.as_str().chars().take(TAG_CHARS_MAX).map(|c| if plain(c) { c } else { '_' }).collect();
     // A leading dot would hide it.
     if name.starts_with('.') { format!("_{name}") } else { name }
 }
@@ -242,13 +254,16 @@ fn names(folder: &Path) -> Result<Vec<String>, ChannelError> {
 }
 
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), ChannelError> {
-    File::open(folder).and_then(|open| open.sync_all()).map_err(|error| ChannelError::io("write to the disk", folder, error))
+    File::open(folder)
+        .and_then(|open| open.sync_all())
+        .map_err(|error| ChannelError::io("write to the disk", folder, error))
 }
 
 fn lock(folder: &Path, deadline: &Deadline<'_>) -> Result<File, ChannelError> {
     let at = folder.join(LOCK);
+    // For us alone: whoever can open it can hold it, and hold us up.
     let failed = |error| ChannelError::io("lock", &at, error);
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&at).map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&at).map_err(failed)?;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
@@ -289,7 +304,9 @@ fn open_folders(folder: &Path) {
     while let Some(at) = ahead.pop() {
         drop(fs::set_permissions(&at, Permissions::from_mode(0o700)));
         let Ok(items) = fs::read_dir(&at) else { continue };
-        ahead.extend(items.flatten().filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir())).map(|item| item.path()));
+        ahead.extend(
+            items.flatten().filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir())).map(|item| item.path()),
+        );
     }
 }
 

@@ -3,8 +3,11 @@
 //! Files are written first, into a folder that is ours alone, each with "create new". Links are made last,
 //! after all of them together were shown to stay inside, so no name is ever resolved through a link.
 
-pub use super::refusal::Refusal;
-use super::{ChannelError, deadline::Deadline};
+use super::{
+    ChannelError, Refusal,
+    deadline::Deadline,
+    inside::{FOLDER_MODE, clean, file_mode, link_target, stays_inside},
+};
 use flate2::read::MultiGzDecoder;
 use std::{
     cell::Cell,
@@ -26,10 +29,6 @@ pub struct Limits {
     pub files_max: u64,
 }
 
-/// Longest path within a release in bytes: Linux takes 4,096 for a whole path, and ours go before it.
-pub(crate) const PATH_BYTES_MAX: usize = 3_000;
-/// Most links followed in one path, as in the kernel.
-const LINKS_FOLLOWED_MAX: u32 = 40;
 /// Largest extended header read into memory: long names and a few attributes need far less.
 const HEADER_BYTES_MAX: u64 = 65_536;
 /// Most bytes after the end mark: tar pads to 10 KiB, some tools to a tape block of 1 MiB.
@@ -55,18 +54,28 @@ pub(crate) fn unpack(archive: &Path, into: &Path, limits: Limits, deadline: &Dea
     })
 }
 
-/// Unpacks a plain tar stream, such as git makes.
-pub(crate) fn unpack_tar(
-    from: impl Read,
-    what: &str,
-    into: &Path,
-    limits: Limits,
-    deadline: &Deadline<'_>,
-) -> Result<(), ChannelError> {
-    unpack_stream(from, into, limits, deadline).map_err(|stop| match stop {
-        Stop::Refused(source) => ChannelError::Refused { what: what.into(), source },
-        Stop::Failed(error) => error,
-    })
+/// Refuses an archive that unpacks to more than `limits` allow, before a client unpacks it.
+pub(crate) fn refuse_bomb(archive: &Path, limits: Limits, deadline: &Deadline<'_>) -> Result<(), ChannelError> {
+    let failed = |error| ChannelError::io("read", archive, error);
+    let file = File::open(archive).map_err(|error| ChannelError::io("open", archive, error))?;
+    let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
+    let mut unzipped: Box<dyn Read> =
+        if is_gzip(&mut reader).map_err(failed)? { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) };
+    // A header and padding to a block for each file, and the end mark.
+    let bytes_max =
+        limits.bytes_max.saturating_add(limits.files_max.saturating_mul(4 * 512)).saturating_add(PADDING_BYTES_MAX);
+    let refused = |source| ChannelError::Refused { what: name_of(archive), source };
+    let (mut chunk, mut bytes) = (vec![0; CHUNK_BYTES], 0);
+    loop {
+        deadline.check()?;
+        match unzipped.read(&mut chunk).map_err(|error| refused(Refusal::of_read(&error)))? {
+            0 => return Ok(()),
+            count => bytes += count as u64,
+        }
+        if bytes > bytes_max {
+            return Err(refused(Refusal::TooManyBytes { bytes_max: limits.bytes_max }));
+        }
+    }
 }
 
 fn name_of(path: &Path) -> String {
@@ -286,7 +295,8 @@ impl Tree<'_> {
             EntryType::Block => Err(Refusal::SpecialFile { path, kind: "block device" }.into()),
             EntryType::Fifo => Err(Refusal::SpecialFile { path, kind: "FIFO" }.into()),
             other => {
-                Err(Refusal::Unreadable(format!("{path:?} is of the unknown kind {:?}", other.as_byte() as char)).into())
+                Err(Refusal::Unreadable(format!("{path:?} is of the unknown kind {:?}", other.as_byte() as char))
+                    .into())
             }
         }
     }
@@ -386,10 +396,12 @@ impl Tree<'_> {
 
     /// Makes the symbolic links, once every one of them is known to stay inside.
     fn make_links(&self) -> Result<(), Stop> {
-        let links = || self.made.iter().filter_map(|(path, made)| match made {
-            Made::Link(target) => Some((path.as_str(), target.as_str())),
-            _ => None,
-        });
+        let links = || {
+            self.made.iter().filter_map(|(path, made)| match made {
+                Made::Link(target) => Some((path.as_str(), target.as_str())),
+                _ => None,
+            })
+        };
         let known: BTreeMap<&str, &str> = links().collect();
         for (path, target) in links() {
             self.deadline.check()?;
@@ -403,81 +415,4 @@ impl Tree<'_> {
         }
         Ok(())
     }
-}
-
-/// Mode of unpacked folders: the caller may still remove them.
-pub(crate) const FOLDER_MODE: u32 = 0o755;
-
-/// Gives the mode a file is installed with: nobody writes, its owner can always read.
-///
-/// Read-only costs one call for each file and stops the commonest damage, a program or a person that edits
-/// the installed release by mistake; the seal finds the rest.
-pub(crate) fn file_mode(mode: u32) -> u32 {
-    mode & 0o555 | 0o400
-}
-
-/// Makes a safe relative path of a name in an archive; none for the folder itself.
-pub(crate) fn clean(raw: &[u8]) -> Result<Option<String>, Refusal> {
-    let shown = || String::from_utf8_lossy(raw).chars().take(200).collect::<String>();
-    let text = std::str::from_utf8(raw).map_err(|_| Refusal::BadName(shown()))?;
-    if text.is_empty() || text.len() > PATH_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(Refusal::BadName(shown()));
-    }
-    if text.starts_with('/') {
-        return Err(Refusal::AbsolutePath(shown()));
-    }
-    let mut parts = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => return Err(Refusal::ParentPath(shown())),
-            // Linux takes 255 bytes for one name.
-            part if part.len() > 255 => return Err(Refusal::BadName(shown())),
-            part => parts.push(part),
-        }
-    }
-    Ok((!parts.is_empty()).then(|| parts.join("/")))
-}
-
-fn link_target(path: &str, raw: Vec<u8>) -> Result<String, Refusal> {
-    let bad = || Refusal::BadName(path.into());
-    let target = String::from_utf8(raw).map_err(|_| bad())?;
-    let usable = !target.is_empty() && target.len() <= PATH_BYTES_MAX && !target.chars().any(char::is_control);
-    usable.then_some(target).ok_or_else(bad)
-}
-
-/// Follows a link as the kernel would, in a tree whose links are `links`, and tells whether it stays inside.
-///
-/// Words alone can't tell: with `a/b -> ../..`, the target `a/b/..` looks harmless and leads out.
-pub(crate) fn stays_inside(path: &str, target: &str, links: &BTreeMap<&str, &str>) -> bool {
-    let mut here: Vec<&str> = path.split('/').collect();
-    here.pop();
-    let mut ahead: Vec<&str> = target.split('/').rev().collect();
-    let mut followed = 0;
-    if target.starts_with('/') {
-        return false;
-    }
-    while let Some(part) = ahead.pop() {
-        match part {
-            "" | "." => {}
-            ".." => {
-                if here.pop().is_none() {
-                    return false;
-                }
-            }
-            name => {
-                here.push(name);
-                if let Some(next) = links.get(here.join("/").as_str()) {
-                    followed += 1;
-                    // A loop leads nowhere, but nobody needs one: refuse it with the rest.
-                    if followed > LINKS_FOLLOWED_MAX || next.starts_with('/') {
-                        return false;
-                    }
-                    here.pop();
-                    ahead.extend(next.split('/').rev());
-                }
-            }
-        }
-    }
-    true
 }

@@ -3,7 +3,11 @@
 use crate::world::{World, channel, code, names, read, tag, try_channel};
 use lastgood_domain::facts::Standing;
 use lastgood_drivers::channel::{ChannelConfig, ChannelError, discard, verify_fast, verify_full};
-use std::{fs, os::unix::fs::{PermissionsExt, symlink}, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 fn two_releases() -> (World, ChannelConfig) {
     let world = World::new();
@@ -113,7 +117,10 @@ fn a_pattern_narrows_the_channel_and_what_belongs_to_it() {
     assert_eq!(nightly.newest(&world.context).unwrap().tag.as_str(), "nightly-2024-10-01");
     assert!(nightly.belongs(&tag("v1.10.0")).is_err());
     assert_eq!(code(channel(r#"directory = "releases""#).newest(&world.context)), "channel-unordered");
-    assert_eq!(code(channel(r#"directory = "releases", matching = "w*""#).newest(&world.context)), "channel-nothing-offered");
+    assert_eq!(
+        code(channel(r#"directory = "releases", matching = "w*""#).newest(&world.context)),
+        "channel-nothing-offered"
+    );
 }
 
 #[test]
@@ -210,8 +217,14 @@ fn a_folder_that_holds_a_socket_or_a_leaving_link_is_refused_and_leaves_nothing(
 #[test]
 fn a_release_larger_than_configured_is_refused() {
     let (world, _) = two_releases();
-    assert_eq!(code(channel(r#"directory = "releases", bytes_max = 9"#).newest(&world.context)), "unpack-too-many-bytes");
-    assert_eq!(code(channel(r#"directory = "releases", files_max = 2"#).newest(&world.context)), "unpack-too-many-files");
+    assert_eq!(
+        code(channel(r#"directory = "releases", bytes_max = 9"#).newest(&world.context)),
+        "unpack-too-many-bytes"
+    );
+    assert_eq!(
+        code(channel(r#"directory = "releases", files_max = 2"#).newest(&world.context)),
+        "unpack-too-many-files"
+    );
 }
 
 #[test]
@@ -250,4 +263,16 @@ fn a_wrong_configuration_says_which_key_is_wrong() {
     assert!(said(r#"directory = "a", timeout = "0s""#).contains("longer than 0s"));
     assert!(said(r#"directory = "a", version_file = "../x""#).contains("a path within the release"));
     assert!(said(r#"command = ["./newest.sh"]"#).contains("command needs fetch"));
+}
+
+#[test]
+fn the_configuration_is_described_for_editors_and_written_as_it_was_read() {
+    let schema = serde_json::to_string(&schemars::schema_for!(ChannelConfig)).unwrap();
+    for key in ["npm", "pypi", "directory", "git", "command", "install_timeout", "files_max"] {
+        assert!(schema.contains(&format!("\"{key}\":{{\"description\"")), "{key} is not described");
+    }
+    let keys = r#"directory = "releases", matching = "v*", timeout = "5s""#;
+    let written = toml::to_string(&channel(keys)).unwrap();
+    assert_eq!(toml::from_str::<ChannelConfig>(&written).unwrap(), channel(keys));
+    assert!(!written.contains("npm"));
 }

@@ -1,8 +1,15 @@
 //! What the tests share: a folder of their own, a configuration from TOML, files with content.
 
-use lastgood_domain::{failure::Coded as _, facts::{Installation, Offer}, terms::ReleaseTag};
+use lastgood_domain::{
+    facts::{Installation, Offer},
+    failure::Coded as _,
+    terms::ReleaseTag,
+};
 use lastgood_drivers::channel::{ChannelConfig, ChannelError, Context};
-use std::{fs, path::{Path, PathBuf}};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -77,4 +84,16 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 
 pub(crate) fn read(folder: &str, name: &str) -> String {
     fs::read_to_string(Path::new(folder).join(name)).unwrap()
+}
+
+/// Waits until the killed process of that number is gone; a kill is asked for at once and done a moment later.
+pub(crate) fn has_ended(pid: &str) -> bool {
+    let stat = format!("/proc/{}/stat", pid.trim());
+    (0..500).any(|_| {
+        let ended = fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        if !ended {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        ended
+    })
 }

@@ -12,7 +12,7 @@ pub(super) fn verify(connection: &Connection, run: &mut Verification) -> Result<
     let failed = during("read the outbox to verify it");
     let mut select = connection
         .prepare(
-            "SELECT message_id, ordinal, endpoint, subject, kind, body, seq, chain.name, record.link
+            "SELECT message_id, ordinal, endpoint, subject, kind, body, notice.seq, chain.name, record.link
              FROM notice LEFT JOIN record ON record.chain = notice.chain AND record.seq = notice.seq
              LEFT JOIN chain ON chain.id = notice.chain ORDER BY n",
         )
