@@ -18,3 +18,4 @@ pub mod notice;
 pub mod rollout;
 pub mod service;
 pub mod terms;
+pub mod words;
