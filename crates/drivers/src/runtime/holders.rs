@@ -63,7 +63,8 @@ pub fn holders(paths: &[&Path]) -> Result<Holders, RuntimeError> {
         }
         let foreign = fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|mounts| mounts != our_mounts);
         for (number, target) in open {
-            let by_path = || wanted.iter().position(|path| path.as_ref().is_some_and(|path| target.starts_with(path)));
+            let named = without_deletion(&target);
+            let by_path = || wanted.iter().position(|path| path.as_ref().is_some_and(|path| named.starts_with(path)));
             let below = if foreign {
                 let inodes = inodes.get_or_insert_with(|| inodes_below(&wanted));
                 by_inode(pid, &number, inodes)
@@ -95,6 +96,11 @@ fn open_files(pid: u32) -> io::Result<Vec<(String, PathBuf)>> {
         }
     }
     Ok(open)
+}
+
+/// The kernel adds a word to the path of a removed file; who holds that one still writes to the old data.
+fn without_deletion(target: &Path) -> &Path {
+    target.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map_or(target, Path::new)
 }
 
 fn program_of(pid: u32) -> String {

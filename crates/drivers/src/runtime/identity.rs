@@ -21,8 +21,7 @@ pub struct Identity {
 impl Identity {
     /// Identifies a process that exists now.
     pub fn of(pid: u32) -> io::Result<Self> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        Ok(Self { pid, start_ticks: Stat::of(pid)?.start_ticks, boot })
+        Ok(Self { pid, start_ticks: Stat::of(pid)?.start_ticks, boot: boot()? })
     }
 
     /// Gives a handle to exactly this process, or none if it is gone or a zombie.
@@ -38,6 +37,11 @@ impl Identity {
         let alive = same && Stat::of(self.pid).is_ok_and(|stat| !stat.is_dead());
         Ok(alive.then_some(handle))
     }
+}
+
+/// Gives the kernel's random id of this boot.
+pub(crate) fn boot() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// Opens a handle to whatever process has this id; none if there is none.

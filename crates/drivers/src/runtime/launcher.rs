@@ -12,7 +12,7 @@
 use super::{
     RuntimeError, fence,
     identity::Identity,
-    members::MARK,
+    members::{self, MARK},
     session,
     user::Account,
 };
@@ -67,6 +67,8 @@ pub(crate) struct Record {
     /// Always 1; another number is another lastgood's.
     pub(crate) version: u32,
     pub(crate) identity: Identity,
+    /// Processes made since boot when this one was started; tells whether its id can have been reused.
+    pub(crate) forks: u64,
     pub(crate) release: Release,
     pub(crate) log: PathBuf,
     /// Length of the log before this start: what follows was written by this process.
@@ -154,7 +156,8 @@ fn become_program(order: &Order, driver: &mut UnixStream) -> Result<Infallible, 
     rustix::stdio::dup2_stdin(&lock).map_err(|error| other(&error))?;
     rustix::stdio::dup2_stdout(&log).map_err(|error| other(&error))?;
     rustix::stdio::dup2_stderr(&log).map_err(|error| other(&error))?;
-    writeln!(driver, "{EXECUTING}").map_err(|error| other(&error))?;
+    // A driver that was killed meanwhile hears nothing, but the next one finds the record: so go on.
+    let _ = writeln!(driver, "{EXECUTING}");
     let [program, arguments @ ..] = order.argv.as_slice() else {
         return Err(Fault::Other("the launch names no program".into()));
     };
@@ -199,6 +202,7 @@ fn write_record(order: &Order, log_bytes: u64) -> io::Result<()> {
     let record = Record {
         version: 1,
         identity: Identity::of(std::process::id())?,
+        forks: members::forks()?,
         release: order.release.clone(),
         log: order.log.clone(),
         log_bytes,

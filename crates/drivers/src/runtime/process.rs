@@ -174,7 +174,7 @@ impl Runtime for ProcessRuntime {
                 return Ok(Started { pid: record.identity.pid, already: true });
             }
             // It ended without a stop, so others of it may be left. A stop removes the record.
-            let left = seat.find(Some(&record.identity), &mut BTreeSet::new())?;
+            let left = seat.find(Some(&record), &mut BTreeSet::new())?;
             if !left.is_empty() {
                 let pids = left.iter().map(|member| member.pid).collect();
                 return Err(RuntimeError::LeftOver { instance: seat.to_string(), pids });
@@ -197,14 +197,14 @@ impl Runtime for ProcessRuntime {
         grace: Span,
     ) -> Result<Stopped, RuntimeError> {
         let seat = self.seat(service, instance);
-        if members::mark_of(std::process::id()).is_ok_and(|mark| mark.is_some_and(|mark| mark == seat.mark.as_bytes())) {
+        if members::own_mark().is_some_and(|mark| mark == seat.mark.as_bytes()) {
             return Err(RuntimeError::NotDetached { why: format!("this process is a part of {seat}") });
         }
         closed::close(&seat.marker)?;
         // Also waits for a launcher whose driver was killed: then its process is in the record, or there is none.
         let _order_lock = seat.take_order()?;
         // A damaged record must not keep us from stopping: the mark finds the processes as well.
-        let leader = seat.record().ok().flatten().map(|record| record.identity);
+        let leader = seat.record().ok().flatten();
         let stopped = seat.end_all(leader.as_ref(), grace)?;
         match fs::remove_file(seat.record_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -373,22 +373,23 @@ impl Seat<'_> {
         identity.open().map_err(|source| RuntimeError::io("look at the process in", "/proc", source))
     }
 
-    fn find(&self, leader: Option<&Identity>, seen: &mut BTreeSet<u32>) -> Result<Vec<Member>, RuntimeError> {
+    fn find(&self, leader: Option<&Record>, seen: &mut BTreeSet<u32>) -> Result<Vec<Member>, RuntimeError> {
+        let leader = leader.map(|record| (&record.identity, record.forks));
         Kind { mark: &self.mark, leader, lock: &self.lock_path() }
             .find(seen)
             .map_err(|source| RuntimeError::io("look for the instance's processes in", "/proc", source))
     }
 
     /// Ends every process of the instance: asked first, killed after the grace.
-    fn end_all(&self, leader: Option<&Identity>, grace: Span) -> Result<Stopped, RuntimeError> {
+    fn end_all(&self, leader: Option<&Record>, grace: Span) -> Result<Stopped, RuntimeError> {
         let failed = |source| RuntimeError::io("end the instance's processes in", "/proc", source);
         let until = Instant::now() + grace.duration();
         let mut seen = BTreeSet::new();
         // The whole group at once, so that none is missed that is just being forked; only while its leader is
         // known to live, for afterwards the group's number may be another's.
         let led = match leader {
-            Some(leader) if self.handle_of(leader)?.is_some() => {
-                signal_group(leader.pid, Signal::TERM).map_err(failed)?;
+            Some(leader) if self.handle_of(&leader.identity)?.is_some() => {
+                signal_group(leader.identity.pid, Signal::TERM).map_err(failed)?;
                 true
             }
             _ => false,
@@ -416,7 +417,7 @@ impl Seat<'_> {
 
     fn kill_all(
         &self,
-        leader: Option<&Identity>,
+        leader: Option<&Record>,
         mut left: Vec<Member>,
         seen: &mut BTreeSet<u32>,
     ) -> Result<(), RuntimeError> {
@@ -424,9 +425,9 @@ impl Seat<'_> {
         let until = Instant::now() + KILL_WAIT.duration();
         for _ in 0..KILL_ROUNDS_MAX {
             if let Some(leader) = leader
-                && self.handle_of(leader)?.is_some()
+                && self.handle_of(&leader.identity)?.is_some()
             {
-                signal_group(leader.pid, Signal::KILL).map_err(failed)?;
+                signal_group(leader.identity.pid, Signal::KILL).map_err(failed)?;
             }
             for member in &left {
                 member.signal(Signal::KILL).map_err(failed)?;
