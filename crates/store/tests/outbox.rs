@@ -315,3 +315,16 @@ fn a_message_id_of_fixed_content_never_changes() {
         assert!(bad.parse::<MessageId>().is_err());
     }
 }
+
+#[test]
+fn a_message_handed_back_unsent_counts_no_attempt_and_keeps_its_place() {
+    let mut world = World::new();
+    world.enqueue(&["ops/a/1", "ops/a/2"]);
+    let claimed = world.claim(0);
+    assert_eq!(bodies(&claimed), ["1"]);
+    assert_eq!(world.settle(&claimed[0], 10, Outcome::NotSent { again: Timestamp(500) }), Settled::default());
+    assert!(world.store.attempts(&claimed[0].id).unwrap().is_empty(), "an attempt that was not made is written down");
+    assert!(world.claim(499).is_empty(), "it came before its time, or what is behind it overtook it");
+    let again = world.claim(500);
+    assert_eq!((bodies(&again), again[0].attempt), (vec!["1".into()], 1));
+}

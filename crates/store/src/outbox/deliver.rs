@@ -63,6 +63,11 @@ pub enum Outcome {
         /// What happened, without secrets.
         text: String,
     },
+    /// Handed back unsent, as if it had not been claimed: no attempt is counted, no step of the schedule used.
+    NotSent {
+        /// When it may be claimed again.
+        again: Timestamp,
+    },
 }
 
 /// The result of one attempt.
@@ -262,6 +267,9 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> rusqlit
     if !in_time && !late_delivery {
         return Ok(None);
     }
+    if let Outcome::NotSent { again } = settlement.outcome {
+        return hand_back(transaction, &standing, again).map(|()| Some(NoticeState::Pending));
+    }
     write_attempt(transaction, standing.n, settlement)?;
     let step = standing.step + 1;
     let (state, due, why) = match &settlement.outcome {
@@ -272,6 +280,7 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> rusqlit
         },
         Outcome::Failed { class, text } => (NoticeState::Failed, None, Some((class, text))),
         Outcome::Parked { class, text } => (NoticeState::Parked, None, Some((class, text))),
+        Outcome::NotSent { again } => (NoticeState::Pending, Some(*again), None),
     };
     let settled_at = (state != NoticeState::Pending).then_some(settlement.at.0);
     let why = why.map(|(class, text)| cut(&format!("{class}: {text}")));
@@ -286,9 +295,23 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> rusqlit
     Ok(Some(state))
 }
 
+/// Undoes a claim. Its number may be used again: whoever held it has just given it up.
+fn hand_back(transaction: &Transaction<'_>, standing: &Standing, again: Timestamp) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("DELETE FROM attempt WHERE notice = ?1 AND number = ?2")?
+        .execute((standing.n, standing.attempts))?;
+    transaction
+        .prepare_cached(
+            "UPDATE notice SET state = 'pending', due = ?2, lease_until = NULL, attempts = attempts - 1 WHERE n = ?1",
+        )?
+        .execute((standing.n, again.0))?;
+    Ok(())
+}
+
 fn write_attempt(transaction: &Transaction<'_>, n: i64, settlement: &Settlement) -> rusqlite::Result<()> {
     let (class, text) = match &settlement.outcome {
         Outcome::Delivered => ("delivered", ""),
+        Outcome::NotSent { .. } => return Ok(()),
         Outcome::Retry { class, text, .. } | Outcome::Failed { class, text } | Outcome::Parked { class, text } => {
             (class.as_str(), text.as_str())
         }
