@@ -163,7 +163,7 @@ fn start(
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     // A way back that starts something else than what was proven is no way back.
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
-    let installation = channel::tree_of(&known.installation);
+    let installation = PathBuf::from(&known.installation.path);
     let log = site.home.log(instance);
     let launch =
         site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
@@ -217,7 +217,7 @@ fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: Or
     let context = RestoreContext {
         still_held: holders
             .iter()
-            .map(|holder| state::Holder { pid: holder.pid, program: holder.program.clone(), path: holder.path.clone() })
+            .map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() })
             .collect(),
         ..RestoreContext::default()
     };
