@@ -2,6 +2,7 @@
 //!
 //! Our own values were computed with another language's hash and signature libraries from the written layouts in
 //! docs/design/evidence.md; the others are published test data of RFC 6962 logs and of the signed-note format.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::{

@@ -1,4 +1,5 @@
 //! Real processes, killed with -9 at any point: what is on disk afterwards is whole.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::ChainName,

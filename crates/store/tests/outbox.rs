@@ -1,4 +1,5 @@
 //! The outbox: in order per endpoint and subject, at least once, every attempt written down.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::{ChainName, Head},

@@ -1,4 +1,5 @@
 //! The real binary on real files: what it accepts, what it refuses, and what it says then.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::{

@@ -1,5 +1,6 @@
 //! The Merkle tree of RFC 6962 over a chain's leaves: 640 bytes prove one record of a million to its owner.
 
+use super::hash::digest_short;
 use crate::terms::Digest;
 use alloc::{vec, vec::Vec};
 use sha2::{Digest as _, Sha256};
@@ -12,7 +13,7 @@ pub fn node(left: &Digest, right: &Digest) -> Digest {
     let mut message = [1u8; 65];
     message[1..33].copy_from_slice(&left.0);
     message[33..].copy_from_slice(&right.0);
-    Digest::of(&message)
+    digest_short(&message)
 }
 
 /// Gives the root of a tree without leaves: SHA-256 of nothing.
