@@ -51,10 +51,7 @@ fn a_driver_that_saw_an_older_head_can_not_append() {
     let seen = second.head(&actual).unwrap();
     let head = first.append(&actual, &Head::EMPTY, &[record("first")], &[]).unwrap();
     let refused = second.append(&actual, &seen, &[record("stale")], &[notice("stale")]).unwrap_err();
-    assert!(
-        matches!(&refused, AppendError::Moved { expected: Head::EMPTY, found, .. } if *found == head),
-        "{refused}"
-    );
+    assert!(matches!(&refused, AppendError::Moved { expected: Head::EMPTY, found, .. } if *found == head), "{refused}");
     assert_eq!(second.head(&actual).unwrap(), head);
     assert!(second.backlog().unwrap().is_empty(), "a refused append left a notice");
 }

@@ -106,7 +106,10 @@ fn an_edited_export_is_refused() {
         rest.join("\n")
     };
     assert_eq!(check(&without(3), &key).unwrap_err(), "record 642 is missing: record 643 comes in its place");
-    assert_eq!(check(&without(10), &key).unwrap_err(), "the export ends at record 649, its header says 650: the tail was cut or added");
+    assert_eq!(
+        check(&without(10), &key).unwrap_err(),
+        "the export ends at record 649, its header says 650: the tail was cut or added"
+    );
     assert_eq!(check(&without(11), &key).unwrap_err(), "cut");
     let mut swapped = lines.clone();
     swapped.swap(3, 4);

@@ -4,8 +4,8 @@
 use lastgood_domain::{
     evidence::{
         Base64Bytes, ChainId, ChainName, Checkpoint, ConsistencyBundle, ExportEnd, ExportHeader, ExportLine,
-        ExportRecord, Frontier, Head, NoteKey, RecordBundle, SignedCheckpoint, consistency_proof, inclusion_proof, leaf,
-        origin_of,
+        ExportRecord, Frontier, Head, NoteKey, RecordBundle, SignedCheckpoint, consistency_proof, inclusion_proof,
+        leaf, origin_of,
     },
     terms::{Digest, Timestamp},
 };
@@ -120,12 +120,17 @@ fn a_whole_export_holds_and_the_answer_says_what_is_covered() {
 fn each_edit_of_an_export_is_refused_at_its_place() {
     let good = export();
     let lines: Vec<&str> = good.lines().collect();
-    let without = |at: usize| lines.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, l)| format!("{l}\n")).collect::<String>();
+    let without = |at: usize| {
+        lines.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, l)| format!("{l}\n")).collect::<String>()
+    };
     bad(&without(5), "BAD at record 4: record 4 is missing");
     bad(&without(9), "BAD at record 8: the export ends at record 8, its header says 9");
     bad(&without(10), "BAD: the lines of the export are out of order: the last line is missing");
     bad(&good[..good.len() / 2], "BAD: line ");
-    bad(&format!("{good}{}\n", lines[3]), "BAD: the lines of the export are out of order: there are lines behind the end");
+    bad(
+        &format!("{good}{}\n", lines[3]),
+        "BAD: the lines of the export are out of order: there are lines behind the end",
+    );
     bad(&good.replace("cmVjb3JkIDQ=", "cmVjb3JkIDU="), "BAD at record 4: the link of record 4");
     bad(&good.replace("\"at\":4", "\"at\":5"), "BAD at record 4: the link of record 4");
     bad(&good.replace("\\n9\\n", "\\n8\\n"), "BAD: the checkpoint does not hold: the signature by");
@@ -150,7 +155,10 @@ fn a_history_made_up_afterwards_fits_itself_but_not_the_signature() {
         }
         lines.push(serde_json::to_string(&line).unwrap() + "\n");
     }
-    bad(&lines.concat(), "BAD at record 0: the records 0..9 follow from one another but are not those that were signed");
+    bad(
+        &lines.concat(),
+        "BAD at record 0: the records 0..9 follow from one another but are not those that were signed",
+    );
 }
 
 #[test]
@@ -180,7 +188,10 @@ fn one_record_is_proved_without_the_others() {
         RecordBundle { inclusion: vec![], ..proof.clone() },
     ] {
         let seq = edited.seq;
-        bad(&serde_json::to_string(&edited).unwrap(), &format!("BAD at record {seq}: record {seq} is not what the checkpoint covers"));
+        bad(
+            &serde_json::to_string(&edited).unwrap(),
+            &format!("BAD at record {seq}: record {seq} is not what the checkpoint covers"),
+        );
     }
 }
 
@@ -195,9 +206,15 @@ fn growth_is_proved_and_a_rewrite_is_not() {
         consistency: consistency_proof(leaves.as_slice(), 5, 9).unwrap(),
     };
     let output = run(&["--vkey", &vkey()], &serde_json::to_string(&proof).unwrap());
-    assert_eq!(stdout(&output), "ok: lastgood/4be1d06f93a7c521/service/actual only grew, from 5 to 9 records: nothing was rewritten\n");
+    assert_eq!(
+        stdout(&output),
+        "ok: lastgood/4be1d06f93a7c521/service/actual only grew, from 5 to 9 records: nothing was rewritten\n"
+    );
     let backwards = ConsistencyBundle { older: proof.newer.clone(), newer: proof.older.clone(), ..proof.clone() };
-    bad(&serde_json::to_string(&backwards).unwrap(), "BAD: the checkpoint of 5 records does not continue the one of 9 records");
+    bad(
+        &serde_json::to_string(&backwards).unwrap(),
+        "BAD: the checkpoint of 5 records does not continue the one of 9 records",
+    );
     let empty = ConsistencyBundle { consistency: vec![], ..proof };
     bad(&serde_json::to_string(&empty).unwrap(), "BAD: the checkpoint of 9 records does not continue");
 }
@@ -230,14 +247,21 @@ fn json_is_one_document_on_stdout_or_one_problem_on_stderr() {
 #[test]
 fn wrong_usage_is_exit_code_2_and_shows_the_usage() {
     let key = vkey();
-    let cases: [&[&str]; 6] =
-        [&[], &["--vkey"], &["--vkey", "nonsense"], &["--vkey", &key, "--frob"], &["--vkey", &key, "another"], &["--json"]];
+    let cases: [&[&str]; 6] = [
+        &[],
+        &["--vkey"],
+        &["--vkey", "nonsense"],
+        &["--vkey", &key, "--frob"],
+        &["--vkey", &key, "another"],
+        &["--json"],
+    ];
     for words in cases {
         let output = run(words, "");
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert!(stderr(&output).contains("usage: lastgood-verify"), "{words:?}");
     }
-    let missing = Command::new(env!("CARGO_BIN_EXE_lastgood-verify")).args(["--vkey", &key, "/nowhere/file"]).output().unwrap();
+    let missing =
+        Command::new(env!("CARGO_BIN_EXE_lastgood-verify")).args(["--vkey", &key, "/nowhere/file"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(2));
 }
 

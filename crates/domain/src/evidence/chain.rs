@@ -184,8 +184,7 @@ impl ChainCheck {
         if link_covers_payload {
             return ChainBreak::LeafEdited { seq };
         }
-        let covered_by_link =
-            |stored: Digest| self.head.then(&self.chain, record.at, &stored).link == record.link;
+        let covered_by_link = |stored: Digest| self.head.then(&self.chain, record.at, &stored).link == record.link;
         match record.leaf {
             Some(stored) if covered_by_link(stored) => ChainBreak::PayloadEdited { seq },
             _ => ChainBreak::LinkBroken { seq },
