@@ -217,6 +217,17 @@ fn a_tree_that_no_longer_fits_is_never_signed() {
 }
 
 #[test]
+fn peaks_that_are_not_those_of_the_records_are_never_signed_for_the_first_time() {
+    let world = World::new();
+    world.grow(&["a", "b", "c"]);
+    let edit = rusqlite::Connection::open(world.file(EVIDENCE_FILE)).unwrap();
+    edit.execute("UPDATE chain SET frontier = zeroblob(64)", []).unwrap();
+    drop(edit);
+    assert_eq!(world.sign().unwrap_err().code(), "evidence-broken");
+    assert!(!world.anchor.path().exists());
+}
+
+#[test]
 fn an_anchor_in_a_folder_that_is_not_there_is_an_error_and_nothing_is_signed() {
     let mut world = World::new();
     world.grow(&["a"]);

@@ -109,18 +109,21 @@ fn a_migration_that_is_done_again_changes_nothing() {
 }
 
 #[test]
-fn many_processes_opening_a_new_store_at_once_all_succeed() {
-    let dir = tempfile::tempdir().unwrap();
-    std::thread::scope(|scope| {
-        for number in 0..8 {
-            let dir = dir.path();
-            scope.spawn(move || {
-                let mut store = Store::open(dir).unwrap();
-                store.append(&chain(&format!("service/s{number}")), &Head::EMPTY, &[record("a")], &[]).unwrap();
-            });
-        }
-    });
-    assert_eq!(Reader::open(dir.path()).unwrap().chains().unwrap().len(), 8);
+fn many_who_open_a_new_store_at_once_all_succeed() {
+    // Twenty new files: two openers must meet in the microseconds in which a file becomes one.
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let dir = dir.path();
+                scope.spawn(move || {
+                    let mut store = Store::open(dir).unwrap();
+                    store.append(&chain(&format!("service/s{number}")), &Head::EMPTY, &[record("a")], &[]).unwrap();
+                });
+            }
+        });
+        assert_eq!(Reader::open(dir.path()).unwrap().chains().unwrap().len(), 8);
+    }
 }
 
 #[test]
