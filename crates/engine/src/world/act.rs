@@ -11,6 +11,7 @@ use lastgood_domain::{
 use lastgood_drivers::{
     channel,
     probe::wait_ready,
+    runtime::RuntimeError,
     state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
 };
 use std::path::{Path, PathBuf};
@@ -169,7 +170,7 @@ fn start(
         site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
-        Err(error) if error.blames_release() => {
+        Err(error) if blames_release(&error) => {
             return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
         }
         Err(error) => return Err(hindered(&error)),
@@ -183,8 +184,16 @@ fn start(
     if let Err(error) = ready {
         return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
     }
-    deaths.watch(instance.clone());
+    deaths.watch(instance);
     Ok(Answer::Started { pid: started.pid })
+}
+
+/// Tells whether a refused start is the release's own fault.
+fn blames_release(error: &RuntimeError) -> bool {
+    matches!(
+        error,
+        RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. } | RuntimeError::Exited { .. }
+    )
 }
 
 fn probe(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
