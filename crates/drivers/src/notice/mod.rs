@@ -17,7 +17,7 @@ pub use alertmanager::{Alert, AlertmanagerClient};
 pub use config::{EndpointConfig, NoticeConfig, NoticeKeys, REQUEST_TIMEOUT};
 pub use error::NoticeError;
 pub(crate) use guard::Reach;
-pub(crate) use post::{agent, one_line};
+pub(crate) use post::{agent, in_words, one_line};
 
 use lastgood_domain::terms::{Span, Timestamp};
 use slack::SecretUrl;
