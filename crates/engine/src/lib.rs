@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod config;
 pub mod deliver;
+pub mod doctor;
 pub mod drive;
 pub mod expand;
 pub mod letter;

@@ -2,6 +2,7 @@
 
 mod app;
 mod cli;
+mod drive;
 mod exit;
 mod progress;
 mod screen;

@@ -123,7 +123,8 @@ fn out(text: &str) {
     }
 }
 
-fn err(text: &str) {
+/// Writes a line to stderr.
+pub fn err(text: &str) {
     // Nobody can be told that nobody can be told.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

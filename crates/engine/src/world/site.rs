@@ -7,6 +7,7 @@ use crate::{
     paths::ServiceHome,
 };
 use lastgood_domain::{
+    facts::Busyness,
     failure::{Coded, Failure},
     terms::{InstanceName, Release, ServiceName},
 };
@@ -136,6 +137,12 @@ impl Site {
                 Some("put it back into lastgood.toml until it is rolled back or stopped"),
             )
         })
+    }
+
+    /// Asks whether an instance is in use; `None` if it has no check or is unknown.
+    pub fn busyness(&self, name: &InstanceName) -> Option<Busyness> {
+        let (busy, instance) = (self.config.busy.as_ref()?, self.config.instance(name)?);
+        Some(busy.ask(&self.target(instance, &instance.data, None)))
     }
 
     /// Gives the user an instance runs as and that owns its data.
