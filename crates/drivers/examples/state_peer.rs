@@ -111,9 +111,13 @@ fn try_lock(database: &str) -> ExitCode {
 fn churn(file: &Path) -> Result<(), Box<dyn Error>> {
     let stop = until_told();
     let mut count = 0_u64;
+    // In place and of one size: only its times tell. A truncated file would wait for the disk at each close.
+    let file = std::fs::File::create(file)?;
+    // So large that copying it takes many turns of the scheduler: both sides run meanwhile, even on one processor.
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![1; 64 << 20], 0)?;
     say("churning");
     while !stop.load(Ordering::Relaxed) {
-        std::fs::write(file, count.to_string().repeat(1000))?;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[count as u8; 4096], 0)?;
         count += 1;
     }
     Ok(())
