@@ -349,10 +349,10 @@ fn killed_at_any_step_two_databases_are_restored_together() {
         let whole = paths.iter().all(|path| path.exists());
         assert!(whole || stage.path("journal").exists(), "killed at step {die_at}");
         stage.restore(1, &place, "journal").unwrap();
+        assert_eq!(names(&data), ["a.db", "b.db"]);
         for path in &paths {
             assert_eq!(audit(path), (100_000, 0, 0, "ok".into()), "killed at step {die_at}");
         }
-        assert_eq!(names(&data), ["a.db", "b.db"]);
         if let Some(count) = lived {
             steps = count;
             break;
