@@ -81,8 +81,8 @@ fn write(database: &str, rate: u64) -> Result<(), Box<dyn Error>> {
         transaction.commit()?;
         longest = longest.max(at.elapsed());
         count += 1;
-        if rate > 0 {
-            let due = began + Duration::from_micros(1_000_000 / rate * count);
+        if let Some(pause_microseconds) = 1_000_000_u64.checked_div(rate) {
+            let due = began + Duration::from_micros(pause_microseconds * count);
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }

@@ -88,7 +88,6 @@ fn make_target(root: &Root, owner: Option<&Owner>) -> Result<Folder, StateError>
 
 /// The numbers by which Linux names tmpfs and ramfs.
 fn is_in_memory(stat: &StatFs) -> bool {
-    #[expect(clippy::unnecessary_cast, reason = "the type differs between machines")]
     let kind = stat.f_type as u64 & 0xffff_ffff;
     matches!(kind, 0x0102_1994 | 0x8584_58f6)
 }

@@ -209,7 +209,7 @@ impl Run<'_> {
         format!("{OURS}half-{}-{number}", self.intent.token).into()
     }
 
-    fn new(&self, number: usize) -> PathBuf {
+    fn staged(&self, number: usize) -> PathBuf {
         format!("{OURS}new-{}-{number}", self.intent.token).into()
     }
 
@@ -228,7 +228,7 @@ impl Run<'_> {
                 continue;
             }
             let base = self.base(root)?;
-            let (half, new) = (self.half(number), self.new(number));
+            let (half, new) = (self.half(number), self.staged(number));
             let failed = |error| StateError::io("write beside", &root.base, error);
             if self.is_ours(&base, &new).map_err(failed)? {
                 continue;
@@ -277,7 +277,7 @@ impl Run<'_> {
             // What can't be removed has a name of ours, which nothing reads.
             if let Ok(base) = Folder::open(&root.base) {
                 let _ = base.remove_tree(&self.half(number));
-                let _ = base.remove_tree(&self.new(number));
+                let _ = base.remove_tree(&self.staged(number));
             }
         }
     }
@@ -296,10 +296,10 @@ impl Run<'_> {
             let swap = Swap { run: self, root, base: &base, aside: &at, entries };
             let failed = |error| StateError::io("put the data back at", &root.base, error);
             if !self.placed(number).exists() {
-                let new = base.folder(&self.new(number)).map_err(failed)?;
+                let new = base.folder(&self.staged(number)).map_err(failed)?;
                 swap.all(&new).map_err(failed)?;
                 self.steps.before("move the emptied folder away");
-                base.move_to(&self.new(number), &aside, Path::new(&format!("placed-{number}"))).map_err(failed)?;
+                base.move_to(&self.staged(number), &aside, Path::new(&format!("placed-{number}"))).map_err(failed)?;
             }
             swap.dress_base().map_err(failed)?;
             if let Some(Some(wore)) = self.intent.wore.get(number) {

@@ -45,7 +45,7 @@ fn nothing_written_is_nothing_lost() {
     let (stage, place) = case("delete").after("");
     let began = Instant::now();
     assert_eq!(loss(&place, &stage.snapshot(1)).unwrap(), Loss::default());
-    eprintln!("no loss in 1 MiB, told in {:?}", began.elapsed());
+    println!("no loss in 1 MiB, told in {:?}", began.elapsed());
 }
 
 #[test]

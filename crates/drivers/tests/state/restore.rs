@@ -381,7 +381,7 @@ fn twenty_instances_are_restored_at_once() {
             scope.spawn(move || stage.restore(id as u64, place, &format!("journal{id}")).unwrap());
         }
     });
-    eprintln!("20 restores of 1 MiB at once: {:?}", began.elapsed());
+    println!("20 restores of 1 MiB at once: {:?}", began.elapsed());
     let plain = std::time::Instant::now();
     std::thread::scope(|scope| {
         for id in 0..20 {
@@ -394,7 +394,7 @@ fn twenty_instances_are_restored_at_once() {
             });
         }
     });
-    eprintln!("20 plain copies with fsync at once: {:?}", plain.elapsed());
+    println!("20 plain copies with fsync at once: {:?}", plain.elapsed());
     for number in 0..20 {
         assert_eq!(audit(&stage.path(&format!("i{number}")).join("db.sqlite")).0, 100_000);
     }
