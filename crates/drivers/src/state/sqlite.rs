@@ -39,6 +39,8 @@ const AT_ONCE_BYTES_MAX: i64 = 4 << 20;
 /// 4 MiB at most wait for the disk while a copy grows: the service's own flush then waits 30 ms behind ours on a disk
 /// that writes 131 MB/s.
 const UNSYNCED_BYTES_MAX: i64 = 4 << 20;
+/// 100 pauses of 2 ms; a new file that nobody else knows is never locked for long.
+const COPY_WAITS_MAX: u32 = 100;
 /// 64 MiB of cache make the integrity check of a 1 GiB database read each page about once.
 const CHECK_CACHE_KIB: i64 = 64 << 10;
 /// The first findings tell enough; a wrecked database has thousands.
@@ -138,24 +140,33 @@ impl Live {
         let backup = Backup::new(&self.connection, &mut to).map_err(theirs)?;
         let at_once = !self.lets_writers_pass() || pages * page_bytes <= AT_ONCE_BYTES_MAX;
         let step = if at_once { -1 } else { i32::try_from((STEP_BYTES / page_bytes).max(1)).unwrap_or(i32::MAX) };
-        let mut unsynced = 0;
-        let mut waits = 0;
-        loop {
-            match backup.step(step).map_err(theirs)? {
-                StepResult::Done => break,
-                // Only a lock on the copy itself could do this, and nobody else has its name.
-                StepResult::Busy | StepResult::Locked if waits > 100 => {
-                    return Err(StateError::Busy { path: self.path.clone(), waited_seconds: 1 });
+        thread::scope(|scope| {
+            let (mut unsynced, mut waits, mut flush) = (0, 0, None);
+            let flushed = |flush: thread::ScopedJoinHandle<'_, std::io::Result<()>>| {
+                let done = flush.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+                done.map_err(|error| StateError::io("sync", copy, error))
+            };
+            loop {
+                match backup.step(step).map_err(theirs)? {
+                    StepResult::Done => break,
+                    // Only a lock on the copy itself could do this, and nobody else has its name.
+                    StepResult::Busy | StepResult::Locked if waits > COPY_WAITS_MAX => {
+                        return Err(StateError::Busy { path: self.path.clone(), waited_seconds: 1 });
+                    }
+                    StepResult::Busy | StepResult::Locked => waits += 1,
+                    _ => unsynced += STEP_BYTES,
                 }
-                StepResult::Busy | StepResult::Locked => waits += 1,
-                _ => unsynced += STEP_BYTES,
+                if unsynced >= UNSYNCED_BYTES_MAX {
+                    // The disk writes one part while the next is read.
+                    if let Some(before) = flush.replace(scope.spawn(|| file.sync_data())) {
+                        flushed(before)?;
+                    }
+                    unsynced = 0;
+                }
+                thread::sleep(STEP_PAUSE);
             }
-            if unsynced >= UNSYNCED_BYTES_MAX {
-                file.sync_data().map_err(|error| StateError::io("sync", copy, error))?;
-                unsynced = 0;
-            }
-            thread::sleep(STEP_PAUSE);
-        }
+            flush.map_or(Ok(()), flushed)
+        })?;
         drop(backup);
         to.close().map_err(|(_, error)| ours(error))
     }
