@@ -46,14 +46,14 @@ pub fn clone_to(snapshot: &Path, place: &StatePlace) -> Result<u64, StateError> 
         let target = make_target(root, place.owner.as_ref())?;
         let entries: Vec<&Entry> = manifest.of_root(number).collect();
         refuse_taken(&target, root)?;
-        let needed: u64 = entries.iter().filter_map(|entry| entry.what.content()).filter(|content| !content.sparse).map(|content| content.bytes).sum();
+        let needed: u64 = entries
+            .iter()
+            .filter_map(|entry| entry.what.content())
+            .filter(|content| !content.sparse)
+            .map(|content| content.bytes)
+            .sum();
         space::demand_room(&target, &target.path, needed)?;
-        let write = Write {
-            snapshot,
-            number,
-            name: place_name(root),
-            care: Care::Throwaway(place.owner.as_ref()),
-        };
+        let write = Write { snapshot, number, name: place_name(root), care: Care::Throwaway(place.owner.as_ref()) };
         bytes += write.all(&entries, &target).map_err(|error| space::or_full(error, &target.path, needed))?;
     }
     Ok(bytes)

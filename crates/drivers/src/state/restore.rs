@@ -17,10 +17,7 @@ use super::{
     snapshot::{token, verify_sizes},
     space, sqlite,
 };
-use lastgood_domain::{
-    facts::RestoreFacts,
-    terms::Span,
-};
+use lastgood_domain::{facts::RestoreFacts, terms::Span};
 use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
@@ -162,7 +159,10 @@ fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<Vec<O
         .map_err(|error| StateError::io("make", aside, error))?;
     let aside_folder = Folder::open(aside)?;
     let device = |folder: &Folder| {
-        folder.stat(Path::new("")).map(|stat| stat.st_dev).map_err(|error| StateError::io("look at", &folder.path, error))
+        folder
+            .stat(Path::new(""))
+            .map(|stat| stat.st_dev)
+            .map_err(|error| StateError::io("look at", &folder.path, error))
     };
     let mut wore = Vec::new();
     for (number, root) in roots.iter().enumerate() {
@@ -178,7 +178,9 @@ fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<Vec<O
             let dress = base.stat(Path::new("")).and_then(|stat| copy::dress_of(&stat, Some(&base)));
             wore[number] = Some(dress.map_err(|error| StateError::io("look at", &root.base, error))?);
             let found = scan::scan(&base, root, Headers::Ignored)?;
-            if let Some((path, _)) = found.seen.iter().find(|(_, seen)| is_folder(&seen.stat) && seen.stat.st_dev != here) {
+            if let Some((path, _)) =
+                found.seen.iter().find(|(_, seen)| is_folder(&seen.stat) && seen.stat.st_dev != here)
+            {
                 return Err(StateError::NestedMount { path: root.base.join(path) });
             }
         }

@@ -64,7 +64,11 @@ pub(super) fn header(bytes: &[u8], file_bytes: u64) -> Header {
     bytes.iter().for_each(|&byte| seen[usize::from(byte)] = true);
     let kinds = seen.iter().filter(|seen| **seen).count();
     // Of 512 random bytes about 221 kinds appear; text has fewer than 100, a compressed file has a known beginning.
-    if bytes.len() >= 512 && file_bytes.is_multiple_of(512) && kinds > 180 { Header::EncryptedLooking } else { Header::Other }
+    if bytes.len() >= 512 && file_bytes.is_multiple_of(512) && kinds > 180 {
+        Header::EncryptedLooking
+    } else {
+        Header::Other
+    }
 }
 
 /// Gives the path of a file beside a database.
@@ -174,10 +178,7 @@ impl Live {
 
 fn needs_recovery(error: &rusqlite::Error) -> bool {
     // SQLITE_READONLY and its kinds (recovery, rollback, cannot init), and CANTOPEN for a missing -shm.
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen))
 }
 
 fn sizes(connection: &Connection) -> rusqlite::Result<(i64, i64)> {

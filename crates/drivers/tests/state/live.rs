@@ -23,7 +23,6 @@ fn audited_while_written(journal: &str, rate: &str, rows: u32) {
         last = counted;
     }
     let said = writer.end();
-    println!("transactions, longest wait in microseconds, milliseconds: {said}");
     let written: i64 = said.split(' ').next().unwrap().parse().unwrap();
     assert!(written >= last && last >= 0);
 }

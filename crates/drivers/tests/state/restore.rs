@@ -2,9 +2,7 @@
 
 use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
 use lastgood_domain::terms::SnapshotId;
-use lastgood_drivers::state::{
-    Holder, Mode, RestoreContext, StatePlace, adopt_aside, restore, snapshot_folder,
-};
+use lastgood_drivers::state::{Holder, Mode, RestoreContext, StatePlace, adopt_aside, restore, snapshot_folder};
 use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
@@ -187,10 +185,8 @@ fn data_that_somebody_holds_is_not_touched() {
     let place = StatePlace::sqlite([&database]);
     stage.snap(&place, Mode::Online, 1).unwrap();
     let before = listing(&stage.root);
-    let context = RestoreContext {
-        still_held: vec![Holder { pid: 4711, path: database.clone() }],
-        ..RestoreContext::default()
-    };
+    let context =
+        RestoreContext { still_held: vec![Holder { pid: 4711, path: database.clone() }], ..RestoreContext::default() };
     let done = restore(&stage.snapshot(1), &place, &stage.path("aside"), &stage.path("journal"), &context);
     assert_eq!(code(done), "restore-still-held");
     assert_eq!(listing(&stage.root), before);

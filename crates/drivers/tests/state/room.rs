@@ -2,10 +2,15 @@
 
 use crate::stage::{Stage, bank, code, context, listing, names};
 use lastgood_domain::terms::SnapshotId;
-use lastgood_drivers::state::{Mode, RestoreContext, StateError, StatePlace, clone, restore, snapshot};
+use lastgood_drivers::state::{Mode, RestoreContext, StateError, StatePlace, restore, snapshot};
 use rusqlite::Connection;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::{ffi::CString, fs, io::Write as _, path::{Path, PathBuf}};
+use std::{
+    ffi::CString,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 /// A file system of its own in memory; unmounted at the end.
 struct Tiny(PathBuf);
@@ -142,7 +147,10 @@ fn a_disk_that_fills_at_any_point_of_a_restore_leaves_the_data_as_it_is() {
 }
 
 fn without_times(listing: std::collections::BTreeMap<String, String>) -> Vec<String> {
-    listing.into_iter().map(|(name, row)| format!("{name} {}", row.rsplit_once(' ').unwrap().0.rsplit_once(' ').unwrap().0)).collect()
+    listing
+        .into_iter()
+        .map(|(name, row)| format!("{name} {}", row.rsplit_once(' ').unwrap().0.rsplit_once(' ').unwrap().0))
+        .collect()
 }
 
 #[test]
@@ -155,11 +163,13 @@ fn a_journal_that_cannot_be_written_stops_the_restore_before_it_begins() {
     let before = listing(&data);
     let tiny = Tiny::new(stage.path("journals"), 64);
     tiny.fill_but(0);
-    let done = restore(&stage.snapshot(1), &place, &stage.path("aside"), &tiny.0.join("journal"), &RestoreContext::default());
+    let done =
+        restore(&stage.snapshot(1), &place, &stage.path("aside"), &tiny.0.join("journal"), &RestoreContext::default());
     assert!(done.is_err());
     assert_eq!(listing(&data), before);
     fs::remove_file(tiny.0.join("ballast")).unwrap();
-    restore(&stage.snapshot(1), &place, &stage.path("aside"), &tiny.0.join("journal"), &RestoreContext::default()).unwrap();
+    restore(&stage.snapshot(1), &place, &stage.path("aside"), &tiny.0.join("journal"), &RestoreContext::default())
+        .unwrap();
 }
 
 #[test]
@@ -177,12 +187,18 @@ fn a_file_system_mounted_inside_the_data_stops_the_restore_before_it_begins() {
 }
 
 #[test]
-fn too_little_room_for_a_clone_is_said() {
+fn too_little_room_for_a_restore_is_said_before_it_begins() {
     let stage = Stage::new();
-    let data = stage.folder("data");
-    let file = fs::File::create(data.join("large")).unwrap();
-    file.set_len(1 << 20).unwrap();
-    drop(file);
-    stage.snap(&StatePlace::directory(&data, &[]), Mode::Online, 1).unwrap();
-    clone(&stage.snapshot(1), &stage.path("scratch"), None).unwrap();
+    let tiny = Tiny::new(stage.path("tiny"), 4_096);
+    let data = tiny.0.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), vec![1; 1 << 20]).unwrap();
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Stopped, 1).unwrap();
+    tiny.fill_but(512);
+    let context = RestoreContext::default();
+    let done = restore(&stage.snapshot(1), &place, &tiny.0.join("aside"), &stage.path("journal"), &context);
+    assert_eq!(code(done), "snapshot-no-space");
+    assert!(!stage.path("journal").exists());
+    assert_eq!(names(&data), ["file"]);
 }

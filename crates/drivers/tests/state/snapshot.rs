@@ -1,6 +1,6 @@
 //! What a snapshot is, and that it is whole or not there.
 
-use crate::stage::{Peer, Stage, audit, bank, code, context, listing, names, peer, text};
+use crate::stage::{Peer, Stage, audit, bank, code, context, listing, names, text};
 use lastgood_domain::terms::SnapshotId;
 use lastgood_drivers::state::{
     Mode, Novelty, StateError, StatePlace, facts, prune, schema_digest, snapshot, snapshot_facts,
@@ -29,7 +29,10 @@ fn a_snapshot_says_what_is_in_it() {
         serde_json::from_slice(&fs::read(stage.snapshot(1).join("manifest.json")).unwrap()).unwrap();
     let known = &manifest["entries"][0]["what"]["database"][1];
     assert_eq!(known["tables"]["accounts"], 100);
-    assert_eq!((&known["user_version"], &known["application_id"], &known["wal"]), (&7.into(), &77.into(), &true.into()));
+    assert_eq!(
+        (&known["user_version"], &known["application_id"], &known["wal"]),
+        (&7.into(), &77.into(), &true.into())
+    );
     assert_eq!(manifest["sqlite_version"], rusqlite::version());
     drop(open);
 }
@@ -164,7 +167,12 @@ fn data_that_is_no_database_is_refused_by_what_it_is() {
     let noise = |seed: u64| {
         // Numbers without pattern, as an encrypted page is.
         let mut state = seed;
-        (0..8192).map(|_| { state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (state >> 33) as u8 }).collect::<Vec<u8>>()
+        (0..8192)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) as u8
+            })
+            .collect::<Vec<u8>>()
     };
     let file = |name: &str, bytes: &[u8]| {
         fs::write(data.join(name), bytes).unwrap();
@@ -217,6 +225,38 @@ fn tables_changed_under_the_same_user_version_are_another_schema() {
     assert_eq!(digest(), first, "neither the version nor rows nor statistics are the schema");
     open.execute_batch("ALTER TABLE accounts ADD COLUMN owner TEXT; PRAGMA user_version = 7").unwrap();
     assert_ne!(digest(), first);
+}
+
+#[test]
+fn a_snapshot_after_a_migration_says_another_schema() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    let open = bank(&database, "wal", 10);
+    let place = StatePlace::sqlite([&database]);
+    let schema = |id| stage.snap(&place, Mode::Online, id).unwrap().schema;
+    let first = schema(1);
+    open.execute_batch("PRAGMA user_version = 8; DELETE FROM filler").unwrap();
+    assert_eq!(schema(2), first);
+    open.execute_batch("ALTER TABLE accounts ADD COLUMN owner TEXT").unwrap();
+    assert_ne!(schema(3), first);
+}
+
+#[test]
+fn the_log_of_a_killed_service_is_neither_merged_nor_removed_by_an_online_snapshot() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let open = bank(&data.join("db.sqlite"), "wal", 10);
+    open.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    open.execute_batch("INSERT INTO transfers VALUES (1, 1, 2)").unwrap();
+    let killed = stage.folder("killed");
+    for name in ["db.sqlite", "db.sqlite-wal"] {
+        fs::copy(data.join(name), killed.join(name)).unwrap();
+    }
+    let bytes = |name: &str| fs::read(killed.join(name)).unwrap();
+    let before = (bytes("db.sqlite"), bytes("db.sqlite-wal"));
+    stage.snap(&StatePlace::sqlite([killed.join("db.sqlite")]), Mode::Online, 1).unwrap();
+    assert!((bytes("db.sqlite"), bytes("db.sqlite-wal")) == before);
+    assert_eq!(audit(&stage.snapshot(1).join("files/0/db.sqlite")).2, 1);
 }
 
 #[test]
@@ -396,9 +436,4 @@ fn pruning_keeps_what_it_is_told_to_keep() {
     assert_eq!(prune(&stage.shelf(), &[SnapshotId(2), SnapshotId(4)]).unwrap(), 2);
     assert_eq!(stage.shelved(), ["mine", "s007", "s2", "s4"]);
     assert_eq!(prune(Path::new("/nowhere/at/all"), &[]).unwrap(), 0);
-}
-
-#[test]
-fn the_peer_is_there() {
-    assert!(peer().exists());
 }

@@ -1,10 +1,10 @@
 //! A folder of its own for each test, the peer processes, and a full listing of a tree to compare.
 
+use lastgood_domain::facts::{RestoreFacts, SnapshotFacts};
 use lastgood_domain::{failure::Coded as _, terms::SnapshotId};
 use lastgood_drivers::state::{
     self, Mode, RestoreContext, SnapshotContext, StateError, StatePlace, snapshot, snapshot_folder,
 };
-use lastgood_domain::facts::{RestoreFacts, SnapshotFacts};
 use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
@@ -67,7 +67,8 @@ impl Stage {
 
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -80,7 +81,10 @@ pub(crate) fn peer() -> PathBuf {
 }
 
 pub(crate) fn context() -> SnapshotContext {
-    SnapshotContext::new(peer())
+    let mut context = SnapshotContext::new(peer());
+    // Some twenty times the longest in these tests: one that never ends fails.
+    context.limit = std::time::Duration::from_secs(60);
+    context
 }
 
 pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, StateError>) -> &'static str {
@@ -95,7 +99,8 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(peer()).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            Command::new(peer()).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
