@@ -227,7 +227,9 @@ fn walk_from_root(path: &Path) -> rustix::io::Result<OwnedFd> {
     // The parts still to walk, the next one last.
     let mut rest: Vec<OsString> = Vec::new();
     let push = |rest: &mut Vec<OsString>, path: &Path| {
-        rest.extend(path.components().rev().filter(|part| *part != Component::RootDir).map(|part| part.as_os_str().to_owned()));
+        rest.extend(
+            path.components().rev().filter(|part| *part != Component::RootDir).map(|part| part.as_os_str().to_owned()),
+        );
     };
     push(&mut rest, path);
     let mut links = 0;

@@ -46,14 +46,14 @@ pub fn clone_to(snapshot: &Path, place: &StatePlace) -> Result<u64, StateError> 
         let target = make_target(root, place.owner.as_ref())?;
         let entries: Vec<&Entry> = manifest.of_root(number).collect();
         refuse_taken(&target, root)?;
-        let needed: u64 = entries.iter().filter_map(|entry| entry.what.content()).filter(|content| !content.sparse).map(|content| content.bytes).sum();
+        let needed: u64 = entries
+            .iter()
+            .filter_map(|entry| entry.what.content())
+            .filter(|content| !content.sparse)
+            .map(|content| content.bytes)
+            .sum();
         space::demand_room(&target, &target.path, needed)?;
-        let write = Write {
-            snapshot,
-            number,
-            name: place_name(root),
-            care: Care::Throwaway(place.owner.as_ref()),
-        };
+        let write = Write { snapshot, number, name: place_name(root), care: Care::Throwaway(place.owner.as_ref()) };
         bytes += write.all(&entries, &target).map_err(|error| space::or_full(error, &target.path, needed))?;
     }
     Ok(bytes)
@@ -88,7 +88,6 @@ fn make_target(root: &Root, owner: Option<&Owner>) -> Result<Folder, StateError>
 
 /// The numbers by which Linux names tmpfs and ramfs.
 fn is_in_memory(stat: &StatFs) -> bool {
-    #[expect(clippy::unnecessary_cast, reason = "the type differs between machines")]
     let kind = stat.f_type as u64 & 0xffff_ffff;
     matches!(kind, 0x0102_1994 | 0x8584_58f6)
 }

@@ -201,11 +201,12 @@ impl Coded for StateError {
             Self::Missing { path } => format!("check the `state` path in lastgood.toml: ls -la {}", path.display()),
             Self::Empty { .. } => "start the service once so that it makes its data, or add the instance as new".into(),
             Self::NotSqlite { .. } => "name a SQLite file, or use state = { directory = \"…\" } for other files".into(),
-            Self::EncryptedLooking { .. } => "stop the service and snapshot its folder: state = { directory = \"…\" }".into(),
-            Self::Corrupt { path, .. } => format!(
-                "no snapshot can be trusted; repair it first: sqlite3 {} .recover",
-                path.display()
-            ),
+            Self::EncryptedLooking { .. } => {
+                "stop the service and snapshot its folder: state = { directory = \"…\" }".into()
+            }
+            Self::Corrupt { path, .. } => {
+                format!("no snapshot can be trusted; repair it first: sqlite3 {} .recover", path.display())
+            }
             Self::Unreadable { path, uid, .. } => {
                 format!("make it readable for uid {uid}, or exclude it: ls -la {}", path.display())
             }
@@ -217,10 +218,14 @@ impl Coded for StateError {
             Self::OwnerUnknown { name } => format!("make the user, or name the right owner: getent passwd {name}"),
             Self::OwnerDenied { .. } => "run lastgood as root, or as the owner of the data".into(),
             Self::NoSpace { path, .. } => format!("make room: df -h {}", path.display()),
-            Self::Unsettled { .. } => "exclude the file if it can be made again (logs, caches), or stop the service first".into(),
+            Self::Unsettled { .. } => {
+                "exclude the file if it can be made again (logs, caches), or stop the service first".into()
+            }
             Self::Busy { path, .. } => format!("see who holds it: fuser -v {}", path.display()),
             Self::IdTaken { .. } => "two services share one snapshot folder: give each its own".into(),
-            Self::ShelfUnreachable { path, .. } => format!("let it pass, without reading: chmod o+x {}", path.display()),
+            Self::ShelfUnreachable { path, .. } => {
+                format!("let it pass, without reading: chmod o+x {}", path.display())
+            }
             Self::Differs { .. } => "run it again; if it stays, report it with `lastgood doctor --json`".into(),
             Self::TooSlow { .. } => "exclude what can be made again, or raise the limit".into(),
             Self::WorkerDied { .. } => "see whether the system killed it for memory: journalctl -k -g oom".into(),

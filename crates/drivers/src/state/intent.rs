@@ -3,7 +3,7 @@
 //! One file, two lines: the intent before anything is moved, the facts after everything is in place. A line counts
 //! only with its line end, so that a line cut by a power cut is no line.
 
-use super::{error::StateError, place::Data};
+use super::{error::StateError, manifest::Dress, place::Data};
 use lastgood_domain::{facts::RestoreFacts, terms::Digest};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -26,6 +26,8 @@ pub(super) struct Intent {
     pub(super) token: String,
     /// The folder for this restore's abandoned data.
     pub(super) aside: PathBuf,
+    /// What each root's folder wore before we wrote into it: the abandoned data keeps that too.
+    pub(super) wore: Vec<Option<Dress>>,
 }
 
 /// How far a restore is.

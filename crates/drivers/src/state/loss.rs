@@ -95,7 +95,9 @@ impl Sides<'_> {
                     let entry = entries.get(path.as_path()).map(|entry| &entry.dress);
                     let untouched = entry.is_some_and(|dress| {
                         let dress_now = copy::dress_of(&now.stat, None);
-                        dress_now.is_ok_and(|now| (now.mtime_seconds, now.mtime_nanoseconds) == (dress.mtime_seconds, dress.mtime_nanoseconds))
+                        dress_now.is_ok_and(|now| {
+                            (now.mtime_seconds, now.mtime_nanoseconds) == (dress.mtime_seconds, dress.mtime_nanoseconds)
+                        })
                     });
                     report.loss.files += u64::from(!self.same_file(path, now, content, untouched)?);
                 }
@@ -255,14 +257,12 @@ fn changed_rows(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     };
     let on: Vec<String> = keys.iter().map(|key| format!("a.{key} IS b.{key}")).collect();
     // Compared also by collation BINARY: a change of case is a change.
-    let differ: Vec<String> = common
-        .iter()
-        .map(|name| quoted(name))
-        .map(|name| format!("a.{name} IS NOT b.{name} COLLATE BINARY"))
-        .collect();
+    let differ: Vec<String> =
+        common.iter().map(|name| quoted(name)).map(|name| format!("a.{name} IS NOT b.{name} COLLATE BINARY")).collect();
     let (on, first) = (on.join(" AND "), &keys[0]);
     let differ = if differ.is_empty() { "0".into() } else { differ.join(" OR ") };
-    let changed = format!("SELECT count(*) FROM main.{quoted_table} a JOIN kept.{quoted_table} b ON {on} WHERE {differ}");
+    let changed =
+        format!("SELECT count(*) FROM main.{quoted_table} a JOIN kept.{quoted_table} b ON {on} WHERE {differ}");
     let gone = |of: &str, not_in: &str| {
         format!(
             "SELECT count(*) FROM {of}.{quoted_table} a WHERE NOT EXISTS \

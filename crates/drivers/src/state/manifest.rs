@@ -226,19 +226,14 @@ impl Manifest {
     /// Reads the manifest of the snapshot in `folder` and gives it with its digest.
     pub(super) fn read(folder: &Path) -> Result<(Self, Digest), StateError> {
         let path = folder.join(MANIFEST);
-        let missing = |error: &dyn std::error::Error| StateError::NoSnapshot {
-            path: folder.into(),
-            source: Cause::of(error),
-        };
+        let missing =
+            |error: &dyn std::error::Error| StateError::NoSnapshot { path: folder.into(), source: Cause::of(error) };
         let file = fs::File::open(&path).map_err(|error| missing(&error))?;
         let mut bytes = Vec::new();
         file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| missing(&error))?;
         let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| missing(&error))?;
-        let damaged = |what: &str| StateError::Damaged {
-            snapshot: folder.into(),
-            path: MANIFEST.into(),
-            what: what.into(),
-        };
+        let damaged =
+            |what: &str| StateError::Damaged { snapshot: folder.into(), path: MANIFEST.into(), what: what.into() };
         if manifest.form != FORM {
             return Err(damaged(&format!("its form is {}, this program reads {FORM}", manifest.form)));
         }

@@ -66,7 +66,9 @@ impl TryFrom<RawState> for StateConfig {
 
     fn try_from(raw: RawState) -> Result<Self, String> {
         match (raw.sqlite, raw.directory) {
-            (Some(_), None) if !raw.exclude.is_empty() => Err("`exclude` goes with `directory`, not with `sqlite`".into()),
+            (Some(_), None) if !raw.exclude.is_empty() => {
+                Err("`exclude` goes with `directory`, not with `sqlite`".into())
+            }
             (Some(Paths::One(path)), None) => Ok(Self::Sqlite(vec![path])),
             (Some(Paths::Several(paths)), None) if !paths.is_empty() => Ok(Self::Sqlite(paths)),
             (None, Some(path)) => {

@@ -11,16 +11,13 @@ use super::{
     copy,
     error::{Holder, StateError},
     intent::{self, Intent, Progress},
-    manifest::{Below, Entry, Manifest, What},
+    manifest::{Below, Dress, Entry, Manifest, What},
     place::{Data, OURS, Root, Scope, StatePlace},
     scan::{self, Headers},
     snapshot::{token, verify_sizes},
     space, sqlite,
 };
-use lastgood_domain::{
-    facts::RestoreFacts,
-    terms::Span,
-};
+use lastgood_domain::{facts::RestoreFacts, terms::Span};
 use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
@@ -94,11 +91,12 @@ pub fn restore(
         None => {
             verify_sizes(snapshot, &manifest)?;
             may_own(&manifest)?;
-            look_ahead(&manifest, &roots, aside)?;
+            let wore = look_ahead(&manifest, &roots, aside)?;
             let id = manifest.id;
             let token = token()?;
             let aside = aside.join(format!("{id}-{token}"));
-            let intent = Intent { snapshot: snapshot.into(), manifest: digest, data: place.data.clone(), token, aside };
+            let (snapshot, data) = (snapshot.to_path_buf(), place.data.clone());
+            let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
             context.steps.before("write the intent");
             intent::begin(journal, &intent)?;
             intent
@@ -152,8 +150,8 @@ fn may_own(manifest: &Manifest) -> Result<(), StateError> {
     }
 }
 
-/// Refuses before anything is written: what could only fail half-way.
-fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<(), StateError> {
+/// Refuses before anything is written what could only fail half-way; gives what the roots' folders wear.
+fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<Vec<Option<Dress>>, StateError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -161,10 +159,15 @@ fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<(), S
         .map_err(|error| StateError::io("make", aside, error))?;
     let aside_folder = Folder::open(aside)?;
     let device = |folder: &Folder| {
-        folder.stat(Path::new("")).map(|stat| stat.st_dev).map_err(|error| StateError::io("look at", &folder.path, error))
+        folder
+            .stat(Path::new(""))
+            .map(|stat| stat.st_dev)
+            .map_err(|error| StateError::io("look at", &folder.path, error))
     };
+    let mut wore = Vec::new();
     for (number, root) in roots.iter().enumerate() {
         let base = open_or_parent(&root.base)?;
+        wore.push(None);
         if device(&base)? != device(&aside_folder)? {
             return Err(StateError::AsideElsewhere { aside: aside.into(), path: root.base.clone() });
         }
@@ -172,8 +175,12 @@ fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<(), S
             && let Scope::AllBut(_) = root.scope
         {
             let here = device(&base)?;
+            let dress = base.stat(Path::new("")).and_then(|stat| copy::dress_of(&stat, Some(&base)));
+            wore[number] = Some(dress.map_err(|error| StateError::io("look at", &root.base, error))?);
             let found = scan::scan(&base, root, Headers::Ignored)?;
-            if let Some((path, _)) = found.seen.iter().find(|(_, seen)| is_folder(&seen.stat) && seen.stat.st_dev != here) {
+            if let Some((path, _)) =
+                found.seen.iter().find(|(_, seen)| is_folder(&seen.stat) && seen.stat.st_dev != here)
+            {
                 return Err(StateError::NestedMount { path: root.base.join(path) });
             }
         }
@@ -181,7 +188,7 @@ fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<(), S
         let bytes = contents.filter(|content| !content.sparse).map(|content| content.bytes).sum();
         space::demand_room(&base, &root.base, bytes)?;
     }
-    Ok(())
+    Ok(wore)
 }
 
 fn open_or_parent(base: &Path) -> Result<Folder, StateError> {
@@ -204,7 +211,7 @@ impl Run<'_> {
         format!("{OURS}half-{}-{number}", self.intent.token).into()
     }
 
-    fn new(&self, number: usize) -> PathBuf {
+    fn staged(&self, number: usize) -> PathBuf {
         format!("{OURS}new-{}-{number}", self.intent.token).into()
     }
 
@@ -223,7 +230,7 @@ impl Run<'_> {
                 continue;
             }
             let base = self.base(root)?;
-            let (half, new) = (self.half(number), self.new(number));
+            let (half, new) = (self.half(number), self.staged(number));
             let failed = |error| StateError::io("write beside", &root.base, error);
             if self.is_ours(&base, &new).map_err(failed)? {
                 continue;
@@ -272,7 +279,7 @@ impl Run<'_> {
             // What can't be removed has a name of ours, which nothing reads.
             if let Ok(base) = Folder::open(&root.base) {
                 let _ = base.remove_tree(&self.half(number));
-                let _ = base.remove_tree(&self.new(number));
+                let _ = base.remove_tree(&self.staged(number));
             }
         }
     }
@@ -286,17 +293,20 @@ impl Run<'_> {
         let mut any = false;
         for (number, root) in self.roots.iter().enumerate() {
             let base = self.base(root)?;
-            let at = self.aside_root(&aside, number, root, &base)?;
+            let at = self.aside_root(&aside, number)?;
             let entries: Vec<&Entry> = self.manifest.of_root(number).collect();
             let swap = Swap { run: self, root, base: &base, aside: &at, entries };
             let failed = |error| StateError::io("put the data back at", &root.base, error);
             if !self.placed(number).exists() {
-                let new = base.folder(&self.new(number)).map_err(failed)?;
+                let new = base.folder(&self.staged(number)).map_err(failed)?;
                 swap.all(&new).map_err(failed)?;
                 self.steps.before("move the emptied folder away");
-                base.move_to(&self.new(number), &aside, Path::new(&format!("placed-{number}"))).map_err(failed)?;
+                base.move_to(&self.staged(number), &aside, Path::new(&format!("placed-{number}"))).map_err(failed)?;
             }
             swap.dress_base().map_err(failed)?;
+            if let Some(Some(wore)) = self.intent.wore.get(number) {
+                copy::dress(&at, wore).map_err(failed)?;
+            }
             base.sync().and_then(|()| at.sync()).map_err(failed)?;
             any |= !at.names().map_err(failed)?.is_empty();
         }
@@ -307,18 +317,14 @@ impl Run<'_> {
         Ok(any.then(|| self.intent.aside.clone()))
     }
 
-    fn aside_root(&self, aside: &Folder, number: usize, root: &Root, base: &Folder) -> Result<Folder, StateError> {
+    fn aside_root(&self, aside: &Folder, number: usize) -> Result<Folder, StateError> {
         let name = PathBuf::from(number.to_string());
         let failed = |error| StateError::io("make", &self.intent.aside, error);
         if aside.stat_if_any(&name).map_err(failed)?.is_none() {
             self.steps.before("make the part's folder");
             aside.make_folder(&name).map_err(failed)?;
         }
-        let at = aside.folder(&name).map_err(failed)?;
-        if let Scope::AllBut(_) = root.scope {
-            wear_the_same(base, &at).map_err(failed)?;
-        }
-        Ok(at)
+        aside.folder(&name).map_err(failed)
     }
 
     /// Removes the empty folders of a finished restore.

@@ -25,7 +25,9 @@ const LEVELS_MAX: u64 = 128;
 pub(super) enum Kind {
     Folder,
     File,
-    Database { wal: bool },
+    Database {
+        wal: bool,
+    },
     Link,
     /// Not copied: its name says why.
     Special(&'static str),
@@ -145,13 +147,10 @@ fn wal_bytes(folder: &Folder, name: &Path) -> u64 {
 fn header_of(folder: &Folder, path: &Path, stat: &Stat) -> Result<Header, StateError> {
     let full = || folder.path.join(path);
     let mut bytes = [0; 512];
-    let count = folder
-        .file(path)
-        .and_then(|file| file.read_at(&mut bytes, 0))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => unreadable(&full(), &error),
-            _ => StateError::io("read", &full(), error),
-        })?;
+    let count = folder.file(path).and_then(|file| file.read_at(&mut bytes, 0)).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => unreadable(&full(), &error),
+        _ => StateError::io("read", &full(), error),
+    })?;
     Ok(sqlite::header(&bytes[..count], u64::try_from(stat.st_size).unwrap_or(0)))
 }
 

@@ -170,11 +170,8 @@ pub(super) fn verify_sizes(snapshot: &Path, manifest: &Manifest) -> Result<(), S
         let mut open = None;
         for entry in manifest.of_root(root) {
             let Some(content) = entry.what.content() else { continue };
-            let damaged = |what: String| StateError::Damaged {
-                snapshot: snapshot.into(),
-                path: entry.path.path().into(),
-                what,
-            };
+            let damaged =
+                |what: String| StateError::Damaged { snapshot: snapshot.into(), path: entry.path.path().into(), what };
             if open.is_none() {
                 open = Some(Folder::open(&root_folder(snapshot, root)).map_err(|error| damaged(error.to_string()))?);
             }
@@ -231,7 +228,11 @@ fn sweep(shelf: &Folder, prefix: &str) -> io::Result<()> {
 
 fn make_shelf(shelf: &Path) -> Result<(), StateError> {
     // Others may pass, so that the data's owner reaches the folder made for it, but not list or read.
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(shelf).map_err(|error| StateError::io("make", shelf, error))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(shelf)
+        .map_err(|error| StateError::io("make", shelf, error))
 }
 
 /// A nameless folder that a snapshot is written to; removed unless it is published.

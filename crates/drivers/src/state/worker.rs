@@ -141,10 +141,12 @@ fn take(order: &Order) -> Result<Manifest, StateError> {
     check_databases(order, &mut parts).map_err(full)?;
     let (entries, skipped) = collect(parts);
     sync(&staging, &entries).map_err(full)?;
-    let databases = || entries.iter().filter_map(|entry| match &entry.what {
-        What::Database(_, facts) => Some((entry.root, entry.path.path().as_os_str(), facts.schema)),
-        _ => None,
-    });
+    let databases = || {
+        entries.iter().filter_map(|entry| match &entry.what {
+            What::Database(_, facts) => Some((entry.root, entry.path.path().as_os_str(), facts.schema)),
+            _ => None,
+        })
+    };
     Ok(Manifest {
         form: Manifest::FORM,
         id: order.id,
@@ -201,8 +203,19 @@ fn look(order: &Order) -> Result<(Vec<Part>, usize), StateError> {
 /// 1,400 writes a second), plus what the caller needs.
 fn room_needed(order: &Order, parts: &[Part]) -> u64 {
     let of = |part: &Part| {
-        let all: u64 = part.scan.seen.values().filter(|seen| seen.kind != Kind::Folder).map(|seen| copy::allocated(&seen.stat)).sum();
-        let logged: u64 = part.scan.databases().filter(|(_, seen)| seen.kind == Kind::Database { wal: true }).map(|(_, seen)| copy::allocated(&seen.stat)).sum();
+        let all: u64 = part
+            .scan
+            .seen
+            .values()
+            .filter(|seen| seen.kind != Kind::Folder)
+            .map(|seen| copy::allocated(&seen.stat))
+            .sum();
+        let logged: u64 = part
+            .scan
+            .databases()
+            .filter(|(_, seen)| seen.kind == Kind::Database { wal: true })
+            .map(|(_, seen)| copy::allocated(&seen.stat))
+            .sum();
         all + part.scan.wal_bytes + if order.mode == Mode::Online { logged } else { 0 }
     };
     parts.iter().map(of).sum::<u64>().saturating_add(order.extra_bytes)
@@ -216,7 +229,12 @@ fn staged(order: &Order, number: usize, path: &Path) -> PathBuf {
 fn copy_databases(order: &Order, parts: &mut [Part]) -> Result<Duration, StateError> {
     let mut todo: Vec<(usize, PathBuf)> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        todo.extend(part.scan.databases().filter(|(path, _)| !part.done.contains_key(*path)).map(|(path, _)| (index, path.clone())));
+        todo.extend(
+            part.scan
+                .databases()
+                .filter(|(path, _)| !part.done.contains_key(*path))
+                .map(|(path, _)| (index, path.clone())),
+        );
     }
     if todo.is_empty() {
         return Ok(Duration::ZERO);
@@ -264,7 +282,9 @@ fn finish(part: &mut Part, path: &Path, facts: DatabaseFacts) -> Result<(), Stat
 
 /// Copies live databases as they are at one point in time, as far as that holds up no writer.
 fn copy_live(order: &Order, parts: &mut [Part], batch: &[(usize, PathBuf)]) -> Result<Duration, StateError> {
-    let size = |(index, path): &(usize, PathBuf)| parts[*index].scan.seen.get(path).map_or(0, |seen| copy::allocated(&seen.stat));
+    let size = |(index, path): &(usize, PathBuf)| {
+        parts[*index].scan.seen.get(path).map_or(0, |seen| copy::allocated(&seen.stat))
+    };
     let together = batch.iter().map(size).sum::<u64>() <= HELD_TOGETHER_BYTES_MAX;
     for (index, path) in batch {
         warm_up(&parts[*index].folder, path);
@@ -320,7 +340,7 @@ fn copy_stopped(order: &Order, part: &Part, path: &Path) -> Result<DatabaseFacts
         match part.folder.stat_if_any(&from).map_err(|error| StateError::io("look at", &full, error))? {
             Some(stat) if suffix.is_empty() || stat.st_size > 0 => {
                 copy_settled(&part.folder, &from, &sqlite::side(&target, suffix))?
-                    .ok_or_else(|| StateError::Missing { path: full })?;
+                    .ok_or(StateError::Missing { path: full })?;
                 has_log |= !suffix.is_empty();
             }
             _ => {}
@@ -458,7 +478,12 @@ fn remove_staged(staging: &Folder, target: &Path) -> Result<(), StateError> {
     }
 }
 
-fn copy_one(folder: &Folder, path: &Path, seen: &Seen, target: &Path) -> Result<Option<(Mark, What, Dress)>, StateError> {
+fn copy_one(
+    folder: &Folder,
+    path: &Path,
+    seen: &Seen,
+    target: &Path,
+) -> Result<Option<(Mark, What, Dress)>, StateError> {
     let full = folder.path.join(path);
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match seen.kind {
@@ -471,7 +496,8 @@ fn copy_one(folder: &Folder, path: &Path, seen: &Seen, target: &Path) -> Result<
             }
             match folder.folder(path) {
                 Ok(open) => {
-                    let dress = copy::dress_of(&seen.stat, Some(&open)).map_err(|error| StateError::io("read", &full, error))?;
+                    let dress = copy::dress_of(&seen.stat, Some(&open))
+                        .map_err(|error| StateError::io("read", &full, error))?;
                     Ok(Some((seen.mark(), What::Folder, dress)))
                 }
                 Err(error) if gone(&error) => Ok(None),
@@ -486,7 +512,10 @@ fn copy_one(folder: &Folder, path: &Path, seen: &Seen, target: &Path) -> Result<
             Err(error) if gone(&error) => Ok(None),
             Err(error) => Err(StateError::io("read", &full, error)),
         },
-        Kind::File => Ok(copy_settled(folder, path, target)?.map(|(seen, content, dress)| (seen.mark(), What::File(content), dress))),
+        Kind::File => {
+            Ok(copy_settled(folder, path, target)?
+                .map(|(seen, content, dress)| (seen.mark(), What::File(content), dress)))
+        }
         Kind::Database { .. } | Kind::Special(_) => Ok(None),
     }
 }
@@ -497,16 +526,19 @@ fn check_databases(order: &Order, parts: &mut [Part]) -> Result<(), StateError> 
         for (path, (_, what, dress)) in &mut part.done {
             let What::Database(content, at_source) = what else { continue };
             let (copy, named) = (staged(order, part.number, path), part.folder.path.join(path));
-            let facts = sqlite::check_copy(&copy, &named)?;
-            if facts != *at_source {
-                return Err(StateError::Differs { path: named, what: difference(at_source, &facts) });
-            }
+            // Both read the whole copy, from memory mostly: together they take as long as the slower one.
+            let (facts, digested) = thread::scope(|scope| {
+                let digested =
+                    scope.spawn(|| File::open(&copy).and_then(|file| copy::copy_digested(&file, None, false)));
+                (sqlite::check_copy(&copy, &named), digested.join())
+            });
+            let facts = facts?;
+            demand_equal(&named, at_source, &facts)?;
             if facts.pages == 0 && order.novelty == Novelty::Existing {
                 return Err(StateError::Empty { path: named });
             }
-            let read = |error| StateError::io("read", &copy, error);
-            let file = File::open(&copy).map_err(read)?;
-            *content = copy::copy_digested(&file, None, false).map_err(read)?;
+            let digested = digested.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+            *content = digested.map_err(|error| StateError::io("read", &copy, error))?;
             // Nothing is connected any more: the live file may be opened for its attributes.
             if let Ok(live) = part.folder.file(path)
                 && let Ok(stat) = rustix::fs::fstat(&live)
@@ -519,12 +551,21 @@ fn check_databases(order: &Order, parts: &mut [Part]) -> Result<(), StateError> 
     Ok(())
 }
 
+fn demand_equal(named: &Path, source: &DatabaseFacts, copy: &DatabaseFacts) -> Result<(), StateError> {
+    if source == copy {
+        return Ok(());
+    }
+    Err(StateError::Differs { path: named.into(), what: difference(source, copy) })
+}
+
 fn difference(source: &DatabaseFacts, copy: &DatabaseFacts) -> String {
     let tables: BTreeSet<&String> = source.tables.keys().chain(copy.tables.keys()).collect();
     tables
         .into_iter()
         .find(|table| source.tables.get(*table) != copy.tables.get(*table))
-        .map(|table| format!("table {table:?} had {:?} rows and has {:?}", source.tables.get(table), copy.tables.get(table)))
+        .map(|table| {
+            format!("table {table:?} had {:?} rows and has {:?}", source.tables.get(table), copy.tables.get(table))
+        })
         .unwrap_or_else(|| format!("it had {} pages and has {}", source.pages, copy.pages))
 }
 
@@ -568,4 +609,41 @@ fn sync(staging: &Folder, entries: &[Entry]) -> Result<(), StateError> {
         staging.folder(&path).and_then(|folder| folder.sync()).map_err(failed)?;
     }
     staging.folder(Path::new(OsStr::new(FILES))).and_then(|folder| folder.sync()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    #[test]
+    fn an_empty_copy_that_passes_every_check_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, copy) = (folder.path().join("source"), folder.path().join("copy"));
+        let made = Connection::open(&source).unwrap();
+        made.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)").unwrap();
+        drop(made);
+        // What a copy killed half-way opens as.
+        File::create(&copy).unwrap();
+        let of_source = sqlite::still_facts(&source).unwrap();
+        let of_copy = sqlite::check_copy(&copy, &copy).unwrap();
+        let error = demand_equal(&source, &of_source, &of_copy).unwrap_err();
+        assert_eq!(
+            error,
+            StateError::Differs { path: source, what: "table \"t\" had Some(2) rows and has None".into() }
+        );
+    }
+
+    #[test]
+    fn a_copy_that_lost_one_row_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let open = Connection::open(&path).unwrap();
+        open.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)").unwrap();
+        let before = sqlite::still_facts(&path).unwrap();
+        open.execute_batch("DELETE FROM t WHERE a = 2").unwrap();
+        let after = sqlite::still_facts(&path).unwrap();
+        assert!(demand_equal(&path, &before, &after).is_err());
+        assert!(demand_equal(&path, &after, &after).is_ok());
+    }
 }
