@@ -268,6 +268,8 @@ pub enum Event {
 pub enum Aim {
     /// Follow the channel (or the pin), then move those left behind.
     Track,
+    /// Move the instances left behind to last-good; ask no channel.
+    Drain,
     /// Gate and rehearse in a temporary place; change nothing.
     DryRun,
     /// Go back.

@@ -29,6 +29,7 @@ pub fn sentence(service: &Service, record: &Record) -> Option<String> {
         Event::Rejected { tag, reason, .. } => format!("{tag} is rejected: {reason}"),
         Event::Waived { release, reason } => format!("{} may be tried again: {reason}", name(release)),
         Event::RunStarted { run, aim, .. } => match aim {
+            Aim::Drain => format!("run {run} started by {} for late instances", record.by),
             Aim::Track => format!("run {run} started by {}", record.by),
             Aim::DryRun => format!("dry run {run} started by {}", record.by),
             Aim::Back { reason, .. } => format!("rollback {run} started by {}: {reason}", record.by),

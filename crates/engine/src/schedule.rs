@@ -3,7 +3,7 @@
 //! Arming or restarting never fires a missed run, so nothing is kept between runs of the daemon: the next
 //! time is computed from now, and a run that was due while nobody drove is simply the next one.
 
-use crate::config::Schedule;
+use crate::config::{DrainConfig, Schedule};
 use jiff::{Zoned, civil::Time, tz::TimeZone};
 use lastgood_domain::terms::{Span, Timestamp};
 
@@ -41,6 +41,24 @@ pub fn next(schedule: &Schedule, now: Timestamp, zone: &TimeZone, chance: f64) -
         day = day.tomorrow().ok()?;
     }
     None
+}
+
+/// Tells what is wrong with a window, if anything is.
+pub fn check_window(window: &DrainConfig) -> Result<(), String> {
+    match (&window.from, &window.to) {
+        (None, None) => Ok(()),
+        (Some(from), Some(to)) => time_of_day(from).and(time_of_day(to)).map(drop),
+        _ => Err("name both `from` and `to`, or neither".into()),
+    }
+}
+
+/// Tells whether `now` lies in the window; one without limits is always open.
+pub fn in_window(window: &DrainConfig, now: Timestamp, zone: &TimeZone) -> bool {
+    let (Some(from), Some(to)) = (&window.from, &window.to) else { return true };
+    let (Ok(from), Ok(to)) = (time_of_day(from), time_of_day(to)) else { return false };
+    let Ok(here) = jiff::Timestamp::from_millisecond(now.0) else { return false };
+    let time = here.to_zoned(zone.clone()).time();
+    if from <= to { from <= time && time < to } else { time >= from || time < to }
 }
 
 fn time_of_day(text: &str) -> Result<Time, String> {
@@ -84,6 +102,17 @@ mod tests {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let now = time("2026-03-28T12:00:00Z");
         assert_eq!(next(&at("02:30", 0), now, &zone, 0.0), Some(time("2026-03-29T01:30:00Z")));
+    }
+
+    #[test]
+    fn a_window_may_go_over_midnight() {
+        let window = DrainConfig { from: Some("22:00".into()), to: Some("06:00".into()) };
+        let open = |text: &str| in_window(&window, time(text), &TimeZone::UTC);
+        assert!(open("2026-03-01T23:00:00Z"));
+        assert!(open("2026-03-01T05:59:59Z"));
+        assert!(!open("2026-03-01T06:00:00Z"));
+        assert!(!open("2026-03-01T12:00:00Z"));
+        assert!(in_window(&DrainConfig::default(), time("2026-03-01T12:00:00Z"), &TimeZone::UTC));
     }
 
     #[test]

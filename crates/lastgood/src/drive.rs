@@ -25,7 +25,6 @@ use lastgood_engine::{
 use lastgood_store::{DriverLock, LockError, SignError, Store};
 use std::{
     path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -203,6 +202,6 @@ pub fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
     use lastgood_drivers::probe::Secrets;
     let secrets = Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
     let lookup = move |name: &str| secrets.get(name).map(|secret| secret.reveal().to_owned());
-    Deliverer::new(app.store()?, app.config.notice.clone(), Arc::new(lookup), threads, app.now())
+    Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
         .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))
 }

@@ -37,17 +37,33 @@ pub(super) fn begin(
             check(deciding);
             Ok(())
         }
-        Aim::Track => {
+        Aim::Track | Aim::Drain => {
             match holding(deciding, frozen) {
                 Some(because) => {
                     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
                     deciding.end(End::Held { because });
                 }
+                None if aim == Aim::Drain => drain(deciding),
                 None => check(deciding),
             }
             Ok(())
         }
     }
+}
+
+/// Takes last-good for the candidate: those left behind follow with the same care.
+fn drain(deciding: &mut Deciding) {
+    let service = &deciding.service;
+    let known = service.last_good.and_then(|last_good| service.installed.get(&last_good));
+    let Some(known) = known else { return deciding.end(End::UpToDate) };
+    let Installation { release, .. } = &known.installation;
+    let offer =
+        Offer { tag: release.tag.clone(), origin: release.origin.clone(), mark: known.mark.clone(), published: None };
+    if service.instances.values().all(|one| one.release == Some(release.digest)) {
+        return deciding.end(End::UpToDate);
+    }
+    deciding.say(Event::CandidateChosen { offer: offer.clone() });
+    deciding.order(Effect::Install { offer });
 }
 
 fn check(deciding: &mut Deciding) {

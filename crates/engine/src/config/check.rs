@@ -92,6 +92,8 @@ fn check_service(
         crate::schedule::check(schedule)
             .map_err(|what| unfit(place("schedule"), what, "schedule = { at = \"05:30\", jitter = \"20m\" }"))?;
     }
+    crate::schedule::check_window(&service.rollout.drain)
+        .map_err(|what| unfit(place("rollout.drain"), what, "drain = { from = \"22:00\", to = \"06:00\" }"))?;
     if let RuntimeConfig::Systemd(SystemdConfig { unit, .. }) = &service.runtime
         && !(unit.contains("{instance}") && unit.ends_with(".service"))
     {

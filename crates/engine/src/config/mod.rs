@@ -222,6 +222,10 @@ pub struct RolloutConfig {
     /// Whether broken outcomes of users (see `watch`) go back by themselves. Default `true`.
     #[serde(default = "yes")]
     pub back_when_broken: bool,
+    /// When instances that were left for later may move: asked every minute, moved one by one when idle.
+    /// Default: at any time.
+    #[serde(default)]
+    pub drain: DrainConfig,
     /// How long no release may be accepted before that is an alarm itself. Default `7d`.
     #[serde(default = "stale_after")]
     pub stale_after: Length,
@@ -235,9 +239,22 @@ impl Default for RolloutConfig {
             soak: soak(),
             watch: watch(),
             back_when_broken: yes(),
+            drain: DrainConfig::default(),
             stale_after: stale_after(),
         }
     }
+}
+
+/// When late instances may move.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainConfig {
+    /// From this time of day, such as `22:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Until this time of day, such as `06:00`; may be on the next day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 /// What a restore may drop without asking. The abandoned data is kept aside in any case.

@@ -87,6 +87,24 @@ impl Host {
         }
     }
 
+    /// Starts an instance that died once more, in its own lane; tells when it runs, or that it died again.
+    pub fn revive(&self, service: &Service, instance: InstanceName) {
+        let Some(release) = service.instances.get(&instance).and_then(|one| one.release) else { return };
+        let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
+        let service = service.clone();
+        thread::spawn(move || {
+            let effect = Effect::Start { instance: instance.clone(), release };
+            let happening = match act::act(&site, &deaths, &service, OrderId(u64::MAX), &effect) {
+                Answer::Started { .. } => Happening::Revived { instance },
+                Answer::Failed { failure } | Answer::Hindered { failure } => {
+                    Happening::Died { instance, why: failure.to_string() }
+                }
+                _ => return,
+            };
+            let _ = sender.send(happening);
+        });
+    }
+
     fn lane_of(effect: &Effect, order: OrderId) -> Lane {
         match effect {
             Effect::Snapshot { .. } => Lane::Heavy(order.0 as usize % HEAVY_MAX),

@@ -13,6 +13,7 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     channel,
+    metric::WatchConfig,
     probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
     runtime::{Launch, Runtime, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
@@ -137,6 +138,15 @@ impl Site {
                 Some("put it back into lastgood.toml until it is rolled back or stopped"),
             )
         })
+    }
+
+    /// Gives the logs in which users' outcomes are counted, one for each instance.
+    pub fn watched_logs(&self, watch: &WatchConfig) -> Vec<PathBuf> {
+        let Some(log) = watch.log() else { return Vec::new() };
+        let fill = |instance: &InstanceConfig| {
+            expand::expand(log, &self.values(instance, None, &instance.data, instance.port)).ok()
+        };
+        self.config.instance.iter().filter_map(fill).map(PathBuf::from).collect()
     }
 
     /// Asks whether an instance is in use; `None` if it has no check or is unknown.

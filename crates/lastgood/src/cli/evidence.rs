@@ -9,7 +9,7 @@ use crate::{
 use clap::Subcommand;
 use lastgood_domain::terms::{Actor, ChainName, Reason};
 use lastgood_engine::log::chain_of;
-use lastgood_store::{Anchor, KeyError, Reader, Signer, Store, Verification};
+use lastgood_store::{Anchor, Finding, KeyError, Reader, Signer, Store, Verification};
 use serde_json::json;
 use std::{
     fs::File,
@@ -94,7 +94,7 @@ fn verify(app: &App) -> Ended {
         text += &format!("{}  {} records, {signed}\n", chain.name, chain.head.size);
     }
     for finding in &run.findings {
-        text += &format!("BAD {finding}\n");
+        text += &format!("BAD {}\n", says(finding));
     }
     let verdict = if run.is_ok() { "the evidence holds" } else { "the evidence does NOT hold" };
     text += &format!("{verdict}: {} records, {} notices checked\n", run.records, run.notices);
@@ -106,11 +106,21 @@ fn verify(app: &App) -> Ended {
             "name": chain.name, "size": chain.head.size, "root": chain.root, "signed": chain.signed,
         })).collect::<Vec<_>>(),
         "findings": run.findings.iter().map(|finding| json!({
-            "chain": finding.chain, "seq": finding.seq, "says": finding.to_string(),
+            "chain": finding.chain, "seq": finding.seq, "says": says(finding),
         })).collect::<Vec<_>>(),
     });
     app.screen.show("evidence-verify", &data, &text);
     Ok(if run.is_ok() { Exit::Done } else { Exit::Failed })
+}
+
+/// Says where something is wrong and what.
+fn says(finding: &Finding) -> String {
+    let place = match (&finding.chain, finding.seq) {
+        (Some(chain), Some(seq)) => format!("{chain} record {seq}: "),
+        (Some(chain), None) => format!("{chain}: "),
+        _ => String::new(),
+    };
+    format!("{place}{}", finding.problem)
 }
 
 fn checkpoint(app: &App) -> Ended {
@@ -175,7 +185,7 @@ fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> End
         "evidence-export",
         &json!({ "service": service, "file": to, "records": count, "key": key.to_string() }),
         &format!(
-            "{count} records written to {0}\ncheck them anywhere: lastgood-verify {0} --key '{key}'",
+            "{count} records written to {0}\ncheck them anywhere: lastgood-verify --vkey '{key}' {0}",
             to.display()
         ),
     );
