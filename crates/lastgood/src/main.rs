@@ -11,5 +11,9 @@ mod wake;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    // What runs before a program is executed comes first, while this process has one thread and no state.
+    match cli::internal::before_all(std::env::args_os()) {
+        Some(code) => code,
+        None => cli::main(),
+    }
 }

@@ -1,9 +1,10 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
 use super::{Site, deaths::Deaths, rehearse};
+use crate::config::InstanceConfig;
 use lastgood_domain::{
     effect::{Answer, Effect},
-    facts::{Busyness, Offer},
+    facts::{Busyness, Liveness, Offer},
     failure::{Coded, Failure},
     service::Service,
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId},
@@ -14,7 +15,10 @@ use lastgood_drivers::{
     runtime::RuntimeError,
     state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    net::TcpStream,
+    path::{Path, PathBuf},
+};
 
 /// Room that must remain beside a snapshot for rehearsals and a restore: both copies of it, once each.
 const SPACE_FACTOR: u64 = 3;
@@ -134,6 +138,8 @@ fn ask_busy(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let busyness = match &site.config.busy {
         None => Busyness::Idle,
+        // What does not run is not in use: a first start, or one that is down.
+        Some(_) if is_down(site, config) => Busyness::Idle,
         Some(busy) => busy.ask(&site.target(config, &config.data, None)),
     };
     let scrub = |why: String| site.secrets.scrub(&why);
@@ -143,6 +149,12 @@ fn ask_busy(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
         Busyness::CannotTell(why) => Busyness::CannotTell(scrub(why)),
     };
     Ok(Answer::BusyAsked { busyness })
+}
+
+/// Tells whether nothing runs as this instance: neither under lastgood nor, on its port, under anyone else.
+fn is_down(site: &Site, config: &InstanceConfig) -> bool {
+    let down = matches!(site.runtime.liveness(&site.name, &config.name), Ok(Liveness::Down { .. }));
+    down && TcpStream::connect((site.config.bind.as_str(), config.port)).is_err()
 }
 
 fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {

@@ -8,12 +8,6 @@ use std::{ffi::OsString, process::ExitCode};
 /// Work that lastgood does in a process of its own.
 #[derive(Debug, Subcommand)]
 pub enum Internal {
-    /// Become an instance's program.
-    Launch {
-        /// Passed on.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
     /// Copy an instance's data as its owner.
     Snapshot,
     /// Rehearse a release on a copy.
@@ -26,17 +20,22 @@ pub enum Internal {
     },
 }
 
+/// Runs `internal launch`, `detach` and `guard`, which become another program; `None` for all other commands.
+pub fn before_all(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.skip(1).peekable();
+    arguments.next_if(|word| word == "internal")?;
+    if !["launch", "detach", "guard"].iter().any(|word| arguments.peek().is_some_and(|next| next == word)) {
+        return None;
+    }
+    let Err(error) = launcher::main(arguments);
+    crate::screen::err(&error.to_string());
+    Some(ExitCode::FAILURE)
+}
+
 impl Internal {
     /// Runs the work and gives the process's exit code.
     pub fn run(self) -> ExitCode {
         match self {
-            Self::Launch { arguments } => match launcher::main(arguments.into_iter()) {
-                Ok(never) => match never {},
-                Err(error) => {
-                    crate::screen::err(&error.to_string());
-                    ExitCode::from(1)
-                }
-            },
             Self::Snapshot => ExitCode::from(state::worker_main()),
             Self::Rehearse => ExitCode::from(world::rehearsal_main()),
             Self::Notebook { arguments } => match lastgood_notebook::run(&arguments) {

@@ -5,7 +5,7 @@ mod doctor;
 pub mod evidence;
 mod hold;
 mod init;
-mod internal;
+pub mod internal;
 mod log;
 mod notices;
 mod plan;
