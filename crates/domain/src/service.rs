@@ -50,6 +50,8 @@ pub struct Service {
     pub health: Option<(Health, Outcomes)>,
     /// The ids that the next records take.
     pub next: NextIds,
+    /// Whom the newest answer was about; for sentences.
+    pub answered: Option<InstanceName>,
     /// Number of records folded.
     pub records: u64,
 }
@@ -539,6 +541,7 @@ impl Service {
     fn answer(&mut self, order: OrderId, answer: &Answer) {
         let Some(run) = &mut self.run else { return };
         let Some(effect) = run.orders.remove(&order) else { return };
+        self.answered = effect.instance().cloned();
         match (effect, answer) {
             (Effect::Install { offer }, Answer::Installed { installation }) => {
                 let release = &installation.release;

@@ -41,7 +41,15 @@ pub fn sentence(service: &Service, record: &Record) -> Option<String> {
             format!("gate {}: {}: {because}", gate_name(*gate), verdict_name(*verdict))
         }
         Event::Ordered { .. } => return None,
-        Event::Answered { answer, .. } => return answered(answer),
+        Event::Answered { answer, .. } => {
+            let said = answered(answer)?;
+            match (&service.answered, answer) {
+                (Some(instance), answer) if !matches!(answer, Answer::RehearsalPassed { .. } | Answer::RehearsalFailed { .. }) => {
+                    format!("{instance}: {said}")
+                }
+                _ => said,
+            }
+        }
         Event::CandidateChosen { offer } => format!("candidate {} from {}", offer.tag, offer.origin),
         Event::SnapshotsBegun { instances } => format!("taking snapshots of {}", names(instances)),
         Event::RehearsalBegun { instance, .. } => format!("rehearsing on a copy of {instance}'s data"),

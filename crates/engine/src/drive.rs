@@ -110,12 +110,10 @@ impl<L: Log, W: World> Driver<L, W> {
     /// Errors: [`LogError`] if the log can't be read.
     pub fn open(log: L, world: W, settings: Settings, by: Actor) -> Result<Self, DriveError> {
         let mut driver = Self { log, world, service: Service::default(), settings, by };
-        driver.read_news()?;
-        if let Some(run) = &driver.service.run {
-            for (order, effect) in &run.orders {
-                driver.world.perform(&driver.service, *order, effect);
-            }
+        for record in driver.log.news()? {
+            driver.service.apply(&record);
         }
+        driver.perform_outstanding(|_| true);
         Ok(driver)
     }
 
@@ -213,30 +211,34 @@ impl<L: Log, W: World> Driver<L, W> {
             return self.read_news();
         }
         self.log.append(&self.service, records)?;
-        self.take_in(records);
+        for record in records {
+            self.service.apply(record);
+        }
+        for record in records {
+            if let Event::Ordered { order, effect } = &record.event {
+                self.world.perform(&self.service, *order, effect);
+            }
+        }
         Ok(())
     }
 
     fn read_news(&mut self) -> Result<(), LogError> {
         let news = self.log.news()?;
-        self.take_in(&news);
+        for record in &news {
+            self.service.apply(record);
+        }
+        // Someone who does not drive may order a way back; what is void or answered by now is not performed.
+        let ordered = |order: &OrderId| {
+            news.iter().any(|record| matches!(&record.event, Event::Ordered { order: new, .. } if new == order))
+        };
+        self.perform_outstanding(ordered);
         Ok(())
     }
 
-    /// Folds records that are in the log and begins the effects they order.
-    fn take_in(&mut self, records: &[Record]) {
-        for record in records {
-            self.service.apply(record);
-        }
-        let answered = |id: &OrderId| {
-            records.iter().any(|record| matches!(&record.event, Event::Answered { order, .. } if order == id))
-        };
-        for record in records {
-            if let Event::Ordered { order, effect } = &record.event
-                && !answered(order)
-            {
-                self.world.perform(&self.service, *order, effect);
-            }
+    fn perform_outstanding(&mut self, wanted: impl Fn(&OrderId) -> bool) {
+        let Some(run) = &self.service.run else { return };
+        for (order, effect) in run.orders.iter().filter(|(order, _)| wanted(order)) {
+            self.world.perform(&self.service, *order, effect);
         }
     }
 }

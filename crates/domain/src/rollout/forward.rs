@@ -53,8 +53,11 @@ fn is_active(step: &MoveStep) -> bool {
 
 /// Begins the next wave; the first is the canary, one instance, whatever the wave size.
 fn next_wave(deciding: &mut Deciding) {
-    let Some(Phase::Moving { wave, .. }) = deciding.phase() else { return };
+    let Some(Phase::Moving { wave, steps, .. }) = deciding.phase() else { return };
     let number = wave + 1;
+    if number > 1 && !steps.values().any(|step| *step == MoveStep::Waiting) {
+        return finish(deciding);
+    }
     let size = if number == 1 { 1 } else { deciding.settings().map_or(1, |s| s.wave_size.max(1)) };
     deciding.say(Event::WaveBegun { number, size });
     go_on(deciding);

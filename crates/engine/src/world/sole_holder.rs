@@ -54,10 +54,11 @@ impl SoleHolder {
             let looked = holders::holders(&paths);
             state = lock();
             (state.found, state.failed) = match looked {
-                Ok(found) if found.unseen.is_empty() => (found.holders, None),
+                // Process 1 is the machine's own; some hide it even from root, and it runs no instance.
+                Ok(found) if found.unseen.iter().all(|pid| *pid == 1) => (found.holders, None),
                 Ok(found) => (
                     Vec::new(),
-                    Some(format!("{} processes may not be looked into; run lastgood as root", found.unseen.len())),
+                    Some(format!("processes {:?} may not be looked into; run lastgood as root", found.unseen)),
                 ),
                 Err(error) => (Vec::new(), Some(error.to_string())),
             };
