@@ -1,5 +1,7 @@
 //! What every kind of place promises, against real servers and programs.
 
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
 mod alertmanager;
 mod command;
 mod sink;
@@ -64,4 +66,17 @@ fn what_was_read_is_written_back_the_same() {
         let config = config(toml);
         assert_eq!(toml::from_str::<NoticeConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
     }
+}
+
+#[test]
+fn the_examples_of_the_guide_are_accepted() {
+    let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/notices.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let mut read = 0;
+    for example in guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        let mut file: toml::Table = example.parse().unwrap();
+        let notices = file.remove("notice").unwrap();
+        read += notices.try_into::<std::collections::BTreeMap<String, NoticeConfig>>().unwrap().len();
+    }
+    assert_eq!(read, 6);
 }
