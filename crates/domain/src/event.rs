@@ -248,6 +248,11 @@ pub enum Event {
         /// What that means.
         health: Health,
     },
+    /// A person acknowledged that the log is not the one that was signed before. Written in a form of its own.
+    RewindAcknowledged {
+        /// Why.
+        reason: Reason,
+    },
     /// No release was accepted for too long although newer ones are offered.
     WentStale {
         /// Since when the service is behind.

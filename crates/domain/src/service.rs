@@ -417,7 +417,7 @@ impl Service {
             }
             Event::OutcomesCounted { outcomes, health } => self.health = Some((*health, *outcomes)),
             Event::WentStale { .. } => self.stale = true,
-            Event::Gated { .. } => {}
+            Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
             Event::Ordered { order, effect } => self.order(*order, effect, at),
             Event::Answered { order, answer } => self.answer(*order, answer),
             Event::CandidateChosen { .. }

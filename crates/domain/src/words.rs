@@ -89,6 +89,9 @@ pub fn sentence(service: &Service, record: &Record) -> Option<String> {
             outcomes.good, outcomes.degraded, outcomes.broken
         )
         .to_lowercase(),
+        Event::RewindAcknowledged { reason } => {
+            format!("{} acknowledged that the log was rewound: {reason}", record.by)
+        }
         Event::WentStale { since, because } => format!(
             "nothing accepted for {}; last time: {because}",
             record.at.since(*since)
@@ -378,6 +381,9 @@ pub fn rule(event: &Event) -> &'static str {
             "A program that dies is started again after 1 s, doubled each time up to 5 min; three deaths on watch go back."
         }
         Event::OutcomesCounted { .. } => "Users' outcomes decide while a release is on watch; too few are cannot-tell.",
+        Event::RewindAcknowledged { .. } => {
+            "A log that is not the one that was signed goes on only after a person says so by name."
+        }
         Event::WentStale { .. } => "A gate that has refused everything for rollout.stale_after is an alarm itself.",
     }
 }

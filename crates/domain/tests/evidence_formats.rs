@@ -2,6 +2,7 @@
 //!
 //! Our own values were computed with another language's hash and signature libraries from the written layouts in
 //! docs/design/evidence.md; the others are published test data of RFC 6962 logs and of the signed-note format.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::{
@@ -98,7 +99,13 @@ fn published_signed_note_is_read_and_made_as_others_do() {
 #[test]
 fn published_roots_of_the_eight_leaf_log_are_ours_too() {
     let inputs: [&[u8]; 8] = [
-        b"", b"\x00", b"\x10", b"\x20\x21", b"\x30\x31", b"\x40\x41\x42\x43", b"\x50\x51\x52\x53\x54\x55\x56\x57",
+        b"",
+        b"\x00",
+        b"\x10",
+        b"\x20\x21",
+        b"\x30\x31",
+        b"\x40\x41\x42\x43",
+        b"\x50\x51\x52\x53\x54\x55\x56\x57",
         b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
     ];
     let roots = [
@@ -141,7 +148,9 @@ fn every_proof_of_every_small_tree_holds_and_no_other_does() {
             assert_eq!(check_inclusion(&leaves[index as usize], index, size, &proof, &root), Ok(()));
             let wrong_leaf = leaves[(index as usize + 1) % 40];
             assert!(check_inclusion(&wrong_leaf, index, size, &proof, &root).is_err());
-            assert!(check_inclusion(&leaves[index as usize], index, size, &[&proof[..], &[root]].concat(), &root).is_err());
+            assert!(
+                check_inclusion(&leaves[index as usize], index, size, &[&proof[..], &[root]].concat(), &root).is_err()
+            );
             if let Some((_, shorter)) = proof.split_last() {
                 assert!(check_inclusion(&leaves[index as usize], index, size, shorter, &root).is_err());
             }
@@ -245,7 +254,9 @@ fn a_checkpoint_holds_only_under_its_own_installation_and_chain() {
     let of = |name: &str| vkey.named(name).unwrap();
     assert!(SignedCheckpoint::open(CHECKPOINT, &vkey).is_ok());
     assert!(SignedCheckpoint::open(CHECKPOINT, &of("lastgood/4be1d06f93a7c521/service/actual")).is_ok());
-    for other in ["lastgood/4be1d06f93a7c521/service/other", "lastgood/4be1", "lastgood/4be1d06f93a7c521/service/actual/x"] {
+    for other in
+        ["lastgood/4be1d06f93a7c521/service/other", "lastgood/4be1", "lastgood/4be1d06f93a7c521/service/actual/x"]
+    {
         assert!(SignedCheckpoint::open(CHECKPOINT, &of(other)).is_err(), "{other}");
     }
     let stranger = NoteKey::from_seed(INSTALLATION, &[1; 32]).unwrap().verifier();

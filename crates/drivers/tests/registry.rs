@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 #[path = "channel/world.rs"]
+#[expect(dead_code, reason = "shared with the tests that need no network")]
 mod world;
 
 use lastgood_domain::{facts::Standing, terms::Digest};

@@ -6,12 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const NAMES: [&str; 6] = ["release", "data", "port", "bind", "instance", "service"];
 
 /// Tells what is wrong with the placeholders of `text`, if anything is.
-pub fn check(text: &str, secrets: &BTreeSet<&str>) -> Result<(), String> {
-    replace(text, &|name| match name.strip_prefix("secret:") {
-        Some(secret) => secrets.contains(secret).then(String::new),
-        None => NAMES.contains(&name).then(String::new),
-    })
-    .map(drop)
+pub fn check(text: &str, known: &BTreeSet<String>) -> Result<(), String> {
+    replace(text, &|name| known.contains(name).then(String::new)).map(drop)
 }
 
 /// Replaces every placeholder by its value.
@@ -52,11 +48,11 @@ mod tests {
 
     #[test]
     fn an_unknown_placeholder_names_the_nearest_known_one() {
-        let secrets = BTreeSet::from(["login"]);
-        assert_eq!(check("{prot}", &secrets), Err("`{prot}` is unknown; did you mean `{port}`?".into()));
-        assert_eq!(check("{secret:logn}", &secrets), Err("there is no [secret.logn]".into()));
-        assert_eq!(check("{data}/x {secret:login}", &secrets), Ok(()));
-        assert_eq!(check("{data", &secrets), Err("`{` without `}` in \"{data\"".into()));
+        let known = ["data", "port", "secret:login"].map(ToOwned::to_owned).into();
+        assert_eq!(check("{prot}", &known), Err("`{prot}` is unknown; did you mean `{port}`?".into()));
+        assert_eq!(check("{secret:logn}", &known), Err("there is no [secret.logn]".into()));
+        assert_eq!(check("{data}/x {secret:login}", &known), Ok(()));
+        assert_eq!(check("{data", &known), Err("`{` without `}` in \"{data\"".into()));
     }
 
     #[test]

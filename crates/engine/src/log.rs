@@ -5,8 +5,8 @@ use crate::{
     letter,
 };
 use lastgood_domain::{
-    event::Record,
-    evidence::Head,
+    event::{Event, Record},
+    evidence::{Head, RewindAcknowledged},
     notice::{self, NoticeKind},
     service::Service,
     terms::{ChainName, ServiceName},
@@ -127,6 +127,11 @@ pub fn canonical(record: &Record) -> Vec<u8> {
 }
 
 fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
+    // The corrective entry of the evidence has a form of its own, because it is signed.
+    if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
+        let event = Event::RewindAcknowledged { reason: entry.reason };
+        return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| LogError::Failed(format!("record {seq} of {chain} can't be understood: {error}")))
 }

@@ -1,5 +1,4 @@
 //! A process to be killed: appends, delivers or holds a lock until it is shot. The kill tests run it.
-#![expect(clippy::print_stdout, reason = "the test reads its progress from stdout")]
 
 use lastgood_domain::{
     evidence::ChainName,

@@ -263,8 +263,11 @@ impl Anchor {
         }
         let mut checkpoints = BTreeMap::new();
         for (name, note) in file.checkpoints {
-            let signed = SignedCheckpoint::open(&note, key)
-                .map_err(|source| AnchorError::Edited { path: path(), chain: name.clone(), source })?;
+            let signed = SignedCheckpoint::open(&note, key).map_err(|source| AnchorError::Edited {
+                path: path(),
+                chain: name.clone(),
+                source,
+            })?;
             match chain_of(&signed.checkpoint().origin) {
                 Some(chain) if chain.as_str() == name => checkpoints.insert(chain, signed),
                 _ => return Err(unreadable(format!("its entry {name} is of {}", signed.checkpoint().origin))),

@@ -106,7 +106,9 @@ impl Coded for AppendError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Moved { .. } => Some("see what happened meanwhile: lastgood status; then run the command again".into()),
+            Self::Moved { .. } => {
+                Some("see what happened meanwhile: lastgood status; then run the command again".into())
+            }
             Self::HeadMismatch { .. } => Some("find the first bad position: lastgood evidence verify".into()),
             Self::TooLarge { .. } => Some("keep the data in a file and name it by digest".into()),
             Self::NoRecord { .. } => None,
@@ -128,10 +130,8 @@ impl Store {
     ) -> Result<Head, AppendError> {
         check_limits(chain, records, notices)?;
         let failed = during("append to the evidence");
-        let transaction = self
-            .connection_mut()
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(&failed)?;
+        let transaction =
+            self.connection_mut().transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
         let row = checked_row(&transaction, chain)?;
         if row.head != *expected {
             return Err(AppendError::Moved { chain: chain.clone(), expected: *expected, found: row.head });
@@ -179,9 +179,7 @@ fn checked_row(transaction: &Transaction<'_>, chain: &ChainName) -> Result<Chain
     };
     let last = transaction
         .prepare_cached("SELECT seq, link FROM record WHERE chain = ?1 ORDER BY seq DESC LIMIT 1")
-        .and_then(|mut select| {
-            select.query_row([row.id], |found| Ok((count(found, 0)?, digest(found, 1)?))).optional()
-        })
+        .and_then(|mut select| select.query_row([row.id], |found| Ok((count(found, 0)?, digest(found, 1)?))).optional())
         .map_err(&failed)?;
     let end = match last {
         None => Head::EMPTY,

@@ -11,7 +11,13 @@ use rusqlite::{Connection, OptionalExtension};
 impl Store {
     /// Keeps the state folded from the first `seq` records of `chain`. `version_tag` names the fold's code and
     /// format: change it whenever either changes. A chain or position that is not there is passed over.
-    pub fn cache_put(&mut self, chain: &ChainName, version_tag: &str, seq: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn cache_put(
+        &mut self,
+        chain: &ChainName,
+        version_tag: &str,
+        seq: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
         let failed = during("keep the folded state");
         let transaction = self.connection_mut().transaction().map_err(&failed)?;
         let Some((id, link)) = position(&transaction, chain, seq).map_err(&failed)? else {

@@ -137,7 +137,9 @@ impl Coded for StoreError {
             Self::Busy { .. } => "see who drives: lastgood status".into(),
             Self::NoSpace { .. } => "free space on the state folder's file system, then run the command again".into(),
             Self::Sql { .. } => "check the disk, then: lastgood evidence verify".into(),
-            Self::Corrupt { .. } | Self::Damaged { .. } => "find the first bad position: lastgood evidence verify".into(),
+            Self::Corrupt { .. } | Self::Damaged { .. } => {
+                "find the first bad position: lastgood evidence verify".into()
+            }
         })
     }
 }

@@ -178,7 +178,8 @@ impl Reader {
         key: &VerifierKey,
         size: u64,
     ) -> Result<(SignedCheckpoint, StoredTree<'a>), ProveError> {
-        let not_covered = |signed| ProveError::NotCovered { chain: chain.clone(), signed, wanted: size.saturating_sub(1) };
+        let not_covered =
+            |signed| ProveError::NotCovered { chain: chain.clone(), signed, wanted: size.saturating_sub(1) };
         let signed = self.stored_checkpoint(chain, key)?.ok_or_else(|| not_covered(0))?;
         let covers = signed.checkpoint().head.size;
         if covers < size {

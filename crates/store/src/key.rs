@@ -133,9 +133,8 @@ fn create(dir: &Path) -> Result<(), KeyError> {
     getrandom::fill(&mut random).map_err(KeyError::NoRandom)?;
     let (name, seed) = random.split_at(8);
     let line = format!("{KEY_LINE} lastgood/{} {}\n", hex(name), hex(seed));
-    let draft = dir.join(format!(".{KEY_FILE}.{}", std::process::id()));
-    // A draft of a killed process with our number may be there.
-    let _ = fs::remove_file(&draft);
+    // Named at random: two makers never share a draft. A kill leaves one behind, with a key that signed nothing.
+    let draft = dir.join(format!(".{KEY_FILE}.{}", hex(name)));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
     file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     let linked = fs::hard_link(&draft, &path);

@@ -27,7 +27,7 @@ pub use key::{KEY_FILE, KeyError, Signer};
 pub use lock::{DriverLock, HeldBy, LockError};
 pub use open::{Reader, Store};
 pub use outbox::{
-    Attempt, Claimed, EndpointBacklog, MessageId, NoticeRow, NoticeState, Outcome, OutboxError, Settled, Settlement,
+    Attempt, Claimed, EndpointBacklog, MessageId, NoticeRow, NoticeState, OutboxError, Outcome, Settled, Settlement,
     retry_delay,
 };
 pub use read::{ChainInfo, ChangeMark, READ_RECORDS_MAX, Record};

@@ -14,6 +14,10 @@ use std::{
     time::Duration,
 };
 
+/// Switching a new file takes milliseconds, or as long as its disk needs for one write: 500 tries are 10 s.
+const WAL_TRIES: u32 = 500;
+const WAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Reads the evidence; never writes. Status commands use it while a driver writes.
 #[derive(Debug)]
 pub struct Reader {
@@ -50,9 +54,9 @@ impl Store {
         let mut connection = connect(&path, flags)?;
         let opening = |source| StoreError::Open { path: path.clone(), source };
         // Looked at before the first write, so that somebody else's database is left as it was.
-        schema::check(&connection, &path)?;
+        schema::check_snapshot(&connection, &path)?;
         // Measured: FULL in WAL costs one fsync per commit, and only it keeps the last commit over a power cut.
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(opening)?;
+        switch_to_wal(&connection).map_err(opening)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(opening)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(opening)?;
         schema::migrate(&mut connection, &path)?;
@@ -69,7 +73,7 @@ impl Reader {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(EVIDENCE_FILE);
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        let found = schema::check(&connection, &path)?;
+        let found = schema::check_snapshot(&connection, &path)?;
         if found < schema::newest() {
             return Err(StoreError::OlderSchema { path, found, known: schema::newest() });
         }
@@ -80,6 +84,22 @@ impl Reader {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Switches to write-ahead logging, once per file. SQLite gives up at once, whatever the busy time-out says, where two
+/// processes switch a new file at the same time; the loser tries again and finds it done.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    for attempt in 1.. {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if attempt < WAL_TRIES && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) =>
+            {
+                std::thread::sleep(WAL_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    Ok(())
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {

@@ -129,8 +129,15 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     transaction.commit().map_err(opening)
 }
 
-/// Gives the file's schema; 0 for a file that is still empty.
-pub(crate) fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+/// Gives the file's schema as [`check`] does, of one moment: a file is looked at while another process makes it.
+pub(crate) fn check_snapshot(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let snapshot =
+        connection.unchecked_transaction().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    check(&snapshot, path)
+}
+
+/// Gives the file's schema; 0 for a file that is still empty. The caller has a transaction open.
+fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let opening = |source| StoreError::Open { path: path.to_owned(), source };
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(opening);
     let (owner, found) = (number("application_id")?, number("user_version")?);

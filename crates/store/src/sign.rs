@@ -140,7 +140,11 @@ impl Store {
         };
         match compare(self, anchor, &key, &anchored, chain) {
             Ok(()) => return Err(SignError::NothingToAcknowledge { chain: chain.clone() }),
-            Err(SignError::Anchor(_) | SignError::StoredCheckpoint { .. } | SignError::Store(StoreError::Corrupt { .. } | StoreError::Damaged { .. })) => {}
+            Err(
+                SignError::Anchor(_)
+                | SignError::StoredCheckpoint { .. }
+                | SignError::Store(StoreError::Corrupt { .. } | StoreError::Damaged { .. }),
+            ) => {}
             Err(other) => return Err(other),
         }
         let abandoned = anchored.remove(chain).map(|signed| signed.note().to_owned());

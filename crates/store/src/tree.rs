@@ -38,11 +38,17 @@ impl Subtrees for StoredTree<'_> {
         let stored = level - above;
         let (from, count) = (index << above, 1u64 << above);
         let rows = if stored == 0 {
-            hashes(self.connection, "SELECT leaf FROM record WHERE chain = ?1 AND ?2 = 0 AND seq >= ?3 AND seq < ?4 ORDER BY seq",
-                (self.id, stored, signed(from), signed(from + count)))
+            hashes(
+                self.connection,
+                "SELECT leaf FROM record WHERE chain = ?1 AND ?2 = 0 AND seq >= ?3 AND seq < ?4 ORDER BY seq",
+                (self.id, stored, signed(from), signed(from + count)),
+            )
         } else {
-            hashes(self.connection, "SELECT hash FROM node WHERE chain = ?1 AND level = ?2 AND number >= ?3 AND number < ?4 ORDER BY number",
-                (self.id, stored, signed(from), signed(from + count)))
+            hashes(
+                self.connection,
+                "SELECT hash FROM node WHERE chain = ?1 AND level = ?2 AND number >= ?3 AND number < ?4 ORDER BY number",
+                (self.id, stored, signed(from), signed(from + count)),
+            )
         };
         let rows = rows.map_err(during("read the Merkle tree"))?;
         let found = rows.len() as u64;

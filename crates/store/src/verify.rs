@@ -66,7 +66,9 @@ pub enum Problem {
     #[error("the stored Merkle frontier is not that of the records: it was edited")]
     FrontierEdited,
     /// A stored subtree is not that of the records.
-    #[error("the stored Merkle node {number} of level {level} is not that of the records: it was edited, added or removed")]
+    #[error(
+        "the stored Merkle node {number} of level {level} is not that of the records: it was edited, added or removed"
+    )]
     NodeEdited {
         /// Its level.
         level: u32,
@@ -85,7 +87,9 @@ pub enum Problem {
         records: u64,
     },
     /// The records follow from one another but are not those that were signed.
-    #[error("the records before {signed} follow from one another, but are not those that were signed: history was rewritten")]
+    #[error(
+        "the records before {signed} follow from one another, but are not those that were signed: history was rewritten"
+    )]
     NotAsSigned {
         /// Size of the checkpoint.
         signed: u64,
@@ -192,8 +196,10 @@ impl Reader {
 
     fn claims(&self, run: &mut Verification) -> Result<Vec<Claim>, StoreError> {
         let failed = during("read the chains' heads");
-        let mut select =
-            self.connection.prepare("SELECT id, name, size, link, frontier FROM chain ORDER BY name").map_err(&failed)?;
+        let mut select = self
+            .connection
+            .prepare("SELECT id, name, size, link, frontier FROM chain ORDER BY name")
+            .map_err(&failed)?;
         let mut rows = select.query([]).map_err(&failed)?;
         let mut claims = Vec::new();
         while let Some(row) = rows.next().map_err(&failed)? {

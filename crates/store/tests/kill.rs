@@ -1,4 +1,5 @@
 //! Real processes, killed with -9 at any point: what is on disk afterwards is whole.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::ChainName,
@@ -119,7 +120,10 @@ fn a_sender_killed_again_and_again_loses_nothing_and_keeps_the_order() {
     let delivered = store.notices(NoticeState::Delivered, 100).unwrap();
     assert_eq!(delivered.len(), 60);
     let killed = delivered.iter().flat_map(|row| store.attempts(&row.id).unwrap());
-    assert!(killed.into_iter().any(|attempt| attempt.class.as_deref() == Some("lease-lost")), "a killed attempt is a row");
+    assert!(
+        killed.into_iter().any(|attempt| attempt.class.as_deref() == Some("lease-lost")),
+        "a killed attempt is a row"
+    );
 }
 
 #[test]

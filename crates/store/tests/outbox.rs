@@ -1,12 +1,13 @@
 //! The outbox: in order per endpoint and subject, at least once, every attempt written down.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::{ChainName, Head},
     terms::{Span, Timestamp},
 };
 use lastgood_store::{
-    AppendError, Claimed, MessageId, NewNotice, NewRecord, NoticeState, Outcome, OutboxError, Settled, Settlement, Store,
-    retry_delay,
+    AppendError, Claimed, MessageId, NewNotice, NewRecord, NoticeState, OutboxError, Outcome, Settled, Settlement,
+    Store, retry_delay,
 };
 use tempfile::TempDir;
 
@@ -124,7 +125,11 @@ fn the_retry_schedule_is_jittered_by_ten_percent_and_honours_the_receiver_in_ful
     assert_eq!(retry_delay(10, None, 0), None);
     assert_eq!(retry_delay(0, None, 0), None);
     assert_eq!(retry_delay(1, Some(hour), 0), Some(hour));
-    assert_eq!(retry_delay(4, Some(Span::seconds(1)), 0), Some(Span(6_480_000)), "sooner than asked for is not sooner than ours");
+    assert_eq!(
+        retry_delay(4, Some(Span::seconds(1)), 0),
+        Some(Span(6_480_000)),
+        "sooner than asked for is not sooner than ours"
+    );
     assert_eq!(retry_delay(1, Some(Span::minutes(8 * 24 * 60)), 0), None);
 }
 
@@ -307,7 +312,8 @@ fn a_message_id_of_fixed_content_never_changes() {
         at: Timestamp(0),
     };
     world.store.append(&chain, &Head::EMPTY, &records, &[notice.clone(), notice]).unwrap();
-    let ids: Vec<_> = world.store.notices(NoticeState::Pending, 9).unwrap().iter().map(|row| row.id.to_string()).collect();
+    let ids: Vec<_> =
+        world.store.notices(NoticeState::Pending, 9).unwrap().iter().map(|row| row.id.to_string()).collect();
     // Computed with another language's SHA-256 from the layout in docs/design/evidence.md.
     assert_eq!(ids, ["msg_2d8294d3df534542903a6b88d42de030", "msg_e9fbb43e767625cc705897cb160d37f6"]);
     assert!("msg_2d8294d3df534542903a6b88d42de030".parse::<MessageId>().is_ok());

@@ -1,4 +1,5 @@
 //! Whoever edits the evidence file is found out, and the chain and place are named.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use lastgood_domain::{
     evidence::{ChainId, ChainName, Head, leaf},
@@ -130,7 +131,8 @@ fn the_untouched_world_verifies_to_its_last_record() {
     let found = reader.verify(Some(&signer().verifier()), Some(&anchor)).unwrap();
     assert!(found.is_ok(), "{:?}", found.findings);
     assert_eq!((found.records, found.notices), (601, 2));
-    let chains: Vec<_> = found.chains.iter().map(|chain| (chain.name.as_str(), chain.head.size, chain.signed)).collect();
+    let chains: Vec<_> =
+        found.chains.iter().map(|chain| (chain.name.as_str(), chain.head.size, chain.signed)).collect();
     assert_eq!(chains, [("incident/i7", 1, None), ("service/actual", 600, Some(500))]);
 }
 
@@ -140,29 +142,69 @@ fn records_removed_moved_added_or_doubled_are_found_at_their_place() {
     let cases = [
         (format!("DELETE FROM record WHERE {one} AND seq = 300"), "service/actual@300: record 300 is missing"),
         (format!("DELETE FROM record WHERE {one} AND seq = 0"), "service/actual@0: record 0 is missing"),
-        (format!("DELETE FROM record WHERE {one} AND seq >= 590"), "service/actual@590: the head says 600 records, but they end at 590"),
-        (format!("DELETE FROM record WHERE {one}"), "service/actual@0: the head says 600 records, but they end at 0"),
-        (format!("UPDATE record SET seq = 5000 WHERE {one} AND seq = 300"), "service/actual@300: record 300 is missing"),
-        (format!("UPDATE record SET seq = -1 WHERE {one} AND seq = 300"), "service/actual@0: the row can't be read"),
-        (format!("UPDATE record SET at = at + 1 WHERE {one} AND seq = 300"), "service/actual@300: the link of record 300"),
         (
-            format!("INSERT INTO record SELECT chain, 600, at, leaf, link, bytes FROM record WHERE {one} AND seq = 599"),
+            format!("DELETE FROM record WHERE {one} AND seq >= 590"),
+            "service/actual@590: the head says 600 records, but they end at 590",
+        ),
+        (format!("DELETE FROM record WHERE {one}"), "service/actual@0: the head says 600 records, but they end at 0"),
+        (
+            format!("UPDATE record SET seq = 5000 WHERE {one} AND seq = 300"),
+            "service/actual@300: record 300 is missing",
+        ),
+        (format!("UPDATE record SET seq = -1 WHERE {one} AND seq = 300"), "service/actual@0: the row can't be read"),
+        (
+            format!("UPDATE record SET at = at + 1 WHERE {one} AND seq = 300"),
+            "service/actual@300: the link of record 300",
+        ),
+        (
+            format!(
+                "INSERT INTO record SELECT chain, 600, at, leaf, link, bytes FROM record WHERE {one} AND seq = 599"
+            ),
             "service/actual@600: the link of record 600",
         ),
         (
-            format!("UPDATE record SET (at, leaf, link, bytes) = (SELECT at, leaf, link, bytes FROM record WHERE {one} AND seq = 301) WHERE {one} AND seq = 300"),
+            format!(
+                "UPDATE record SET (at, leaf, link, bytes) = (SELECT at, leaf, link, bytes FROM record WHERE {one} AND seq = 301) WHERE {one} AND seq = 300"
+            ),
             "service/actual@300: the link of record 300",
         ),
-        (format!("UPDATE record SET leaf = x'00' WHERE {one} AND seq = 300"), "service/actual@300: the row can't be read"),
-        (format!("UPDATE record SET bytes = x'' WHERE {one} AND seq = 599"), "service/actual@599: the payload of record 599"),
-        ("UPDATE chain SET name = 'service/actuaL' WHERE name = 'service/actual'".into(), "service/actuaL@-: the chain's name was edited"),
-        ("UPDATE chain SET name = 'service/other' WHERE name = 'service/actual'".into(), "service/other@-: the checkpoint in the store does not hold"),
+        (
+            format!("UPDATE record SET leaf = x'00' WHERE {one} AND seq = 300"),
+            "service/actual@300: the row can't be read",
+        ),
+        (
+            format!("UPDATE record SET bytes = x'' WHERE {one} AND seq = 599"),
+            "service/actual@599: the payload of record 599",
+        ),
+        (
+            "UPDATE chain SET name = 'service/actuaL' WHERE name = 'service/actual'".into(),
+            "service/actuaL@-: the chain's name was edited",
+        ),
+        (
+            "UPDATE chain SET name = 'service/other' WHERE name = 'service/actual'".into(),
+            "service/other@-: the checkpoint in the store does not hold",
+        ),
         ("DELETE FROM chain WHERE name = 'service/actual'".into(), "-@0: there are records of chain number 2"),
-        ("UPDATE chain SET size = 599 WHERE name = 'service/actual'".into(), "service/actual@599: the head says 599 records, but there are 600"),
-        ("UPDATE chain SET size = 601 WHERE name = 'service/actual'".into(), "service/actual@600: the head says 601 records, but they end at 600"),
-        ("UPDATE chain SET frontier = x'' WHERE name = 'service/actual'".into(), "service/actual@599: the stored Merkle frontier"),
-        (format!("DELETE FROM node WHERE {one} AND number = 1"), "service/actual@256: the stored Merkle node 1 of level 8"),
-        (format!("INSERT INTO node SELECT chain, 16, 0, hash FROM node WHERE {one} AND number = 0"), "service/actual@0: the stored Merkle node 0 of level 16"),
+        (
+            "UPDATE chain SET size = 599 WHERE name = 'service/actual'".into(),
+            "service/actual@599: the head says 599 records, but there are 600",
+        ),
+        (
+            "UPDATE chain SET size = 601 WHERE name = 'service/actual'".into(),
+            "service/actual@600: the head says 601 records, but they end at 600",
+        ),
+        (
+            "UPDATE chain SET frontier = x'' WHERE name = 'service/actual'".into(),
+            "service/actual@599: the stored Merkle frontier",
+        ),
+        (
+            format!("DELETE FROM node WHERE {one} AND number = 1"),
+            "service/actual@256: the stored Merkle node 1 of level 8",
+        ),
+        (
+            format!("INSERT INTO node SELECT chain, 16, 0, hash FROM node WHERE {one} AND number = 0"),
+            "service/actual@0: the stored Merkle node 0 of level 16",
+        ),
         ("UPDATE notice SET body = x'00' WHERE seq = 499".into(), "service/actual@499: notice msg_"),
         ("UPDATE notice SET endpoint = 'elsewhere' WHERE seq = 499".into(), "service/actual@499: notice msg_"),
         ("UPDATE notice SET seq = 4711 WHERE seq = 499".into(), "service/actual@4711: notice msg_"),
@@ -191,7 +233,10 @@ fn a_record_appended_by_hand_with_a_right_link_is_found_behind_the_head() {
     first_finding(&copy, "service/actual@600: the head says 600 records, but there are 601");
     let mut store = Store::open(copy.dir.path()).unwrap();
     let refused = store.append(&actual(), &head, &[record(600, None)], &[]).unwrap_err();
-    assert_eq!(refused.to_string(), "chain service/actual: the stored head says 600 records, but the records end at 601");
+    assert_eq!(
+        refused.to_string(),
+        "chain service/actual: the stored head says 600 records, but the records end at 601"
+    );
 }
 
 #[test]
@@ -222,7 +267,10 @@ fn a_cut_that_also_mends_head_and_tree_is_found_by_the_anchor() {
         "service/actual@490: the checkpoint in the store was signed at 500 records, the chain has 490: the tail was cut",
     );
     let all = copy.verify();
-    assert!(all.iter().any(|finding| finding.contains("an older evidence file was put back or its tail was cut")), "{all:#?}");
+    assert!(
+        all.iter().any(|finding| finding.contains("an older evidence file was put back or its tail was cut")),
+        "{all:#?}"
+    );
 }
 
 #[test]
@@ -233,7 +281,10 @@ fn a_rewritten_history_that_fits_itself_is_found_by_the_signature() {
     let note = Reader::open(copy.dir.path()).unwrap().checkpoint_note(&actual()).unwrap().unwrap();
     fs::copy(forged.path().join(EVIDENCE_FILE), copy.dir.path().join(EVIDENCE_FILE)).unwrap();
     copy.sql("UPDATE checkpoint SET note = ?1", [note]);
-    first_finding(&copy, "service/actual@-: the records before 500 follow from one another, but are not those that were signed");
+    first_finding(
+        &copy,
+        "service/actual@-: the records before 500 follow from one another, but are not those that were signed",
+    );
     // What is behind the signature is not covered: the documentation says so.
     let copy = Copy::new();
     let forged = tempfile::tempdir().unwrap();
@@ -246,7 +297,10 @@ fn a_rewritten_history_that_fits_itself_is_found_by_the_signature() {
 fn a_chain_that_vanished_with_all_its_rows_is_found_by_the_anchor() {
     let copy = Copy::new();
     for table in ["record", "node", "checkpoint", "notice"] {
-        copy.sql(&format!("DELETE FROM {table} WHERE chain = (SELECT id FROM chain WHERE name = 'service/actual')"), []);
+        copy.sql(
+            &format!("DELETE FROM {table} WHERE chain = (SELECT id FROM chain WHERE name = 'service/actual')"),
+            [],
+        );
     }
     copy.sql("DELETE FROM chain WHERE name = 'service/actual'", []);
     first_finding(&copy, "service/actual@0: chain service/actual has 0 records in the store, but the anchor");
@@ -332,7 +386,8 @@ fn apply(copy: &Copy, edit: &Edit, seq: u64, byte: usize, mask: u8) -> String {
             // Only what counts: a space between keys means nothing.
             let from = text.find("lastgood/4be1d06f93a7c521/service/actual").unwrap();
             let to = text.rfind("\\n").unwrap();
-            fs::write(copy.anchor(), format!("{}{}{}", &text[..from], edited_text(&text[from..to], byte), &text[to..])).unwrap();
+            fs::write(copy.anchor(), format!("{}{}{}", &text[..from], edited_text(&text[from..to], byte), &text[to..]))
+                .unwrap();
             "-@-: the anchor".into()
         }
     }

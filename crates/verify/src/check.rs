@@ -55,7 +55,8 @@ fn export(open: ExportLine, input: &mut dyn BufRead, key: &VerifierKey) -> Resul
     let mut number = 1u64;
     while let Some(bytes) = line(input)? {
         number += 1;
-        let parsed = serde_json::from_slice(&bytes).map_err(|wrong| bad(&format!("line {number} is none of ours: {wrong}")))?;
+        let parsed =
+            serde_json::from_slice(&bytes).map_err(|wrong| bad(&format!("line {number} is none of ours: {wrong}")))?;
         match parsed {
             ExportLine::Record(record) => check.record(&record).map_err(of_export)?,
             ExportLine::End(end) => {
@@ -76,7 +77,8 @@ fn document(first: Vec<u8>, input: &mut dyn BufRead, key: &VerifierKey) -> Resul
     if bytes.len() as u64 > LINE_BYTES_MAX {
         return Err(bad("the document is longer than 2 MiB"));
     }
-    let value: Value = serde_json::from_slice(&bytes).map_err(|wrong| bad(&format!("it is no JSON of ours: {wrong}")))?;
+    let value: Value =
+        serde_json::from_slice(&bytes).map_err(|wrong| bad(&format!("it is no JSON of ours: {wrong}")))?;
     let misfit = |wrong: serde_json::Error| bad(&format!("the document is none of ours: {wrong}"));
     match value.get("schema").and_then(Value::as_str) {
         Some(RecordBundle::SCHEMA) => {
@@ -157,14 +159,24 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Export(export) => {
-                let times = if export.times_are_signed { "payloads and times" } else { "payloads, but not their times," };
+                let times =
+                    if export.times_are_signed { "payloads and times" } else { "payloads, but not their times," };
                 let ExportVerdict { chain, from, to, checkpoint_size, .. } = export;
-                write!(f, "{} records of {chain} ({from}..{to}): {times} are covered by the signed checkpoint of {checkpoint_size} records", to - from)
+                write!(
+                    f,
+                    "{} records of {chain} ({from}..{to}): {times} are covered by the signed checkpoint of {checkpoint_size} records",
+                    to - from
+                )
             }
             Self::Record { seq, bytes, signed } => {
                 let checkpoint = signed.checkpoint();
                 let (origin, size) = (&checkpoint.origin, checkpoint.head.size);
-                write!(f, "record {seq} ({} bytes, {}) is in {origin}, signed at {size} records", bytes.len(), Digest::of(bytes))
+                write!(
+                    f,
+                    "record {seq} ({} bytes, {}) is in {origin}, signed at {size} records",
+                    bytes.len(),
+                    Digest::of(bytes)
+                )
             }
             Self::Consistency(older, newer) => {
                 let (old, new) = (older.checkpoint().head.size, newer.checkpoint().head.size);

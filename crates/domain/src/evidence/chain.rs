@@ -1,5 +1,6 @@
 //! The hash chain: what makes an edited, lost, added or moved record visible, and names the place.
 
+use super::hash::{digest_prefixed, digest_short};
 use crate::terms::{ChainName, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,7 @@ const LINK_BYTES: usize = 119;
 
 /// Digests one record's bytes as an RFC 6962 leaf: SHA-256(0x00 ‖ bytes).
 pub fn leaf(bytes: &[u8]) -> Digest {
-    Digest(Sha256::new().chain_update([0u8]).chain_update(bytes).finalize().into())
+    digest_prefixed(0, bytes)
 }
 
 /// Stands for a chain's name in its links: fixed in size, hashed once per chain.
@@ -38,7 +39,7 @@ pub fn link(chain: &ChainId, seq: u64, at: Timestamp, previous: &Digest, leaf: &
     rest[40..48].copy_from_slice(&at.0.to_be_bytes());
     rest[48..80].copy_from_slice(&previous.0);
     rest[80..].copy_from_slice(&leaf.0);
-    Digest::of(&message)
+    digest_short(&message)
 }
 
 /// The end of a chain: how many records it has and the last link. An append names the head it saw.
@@ -155,6 +156,12 @@ impl ChainCheck {
 
     /// Checks the next record by hashing its bytes again; gives its leaf.
     pub fn next(&mut self, record: &RecordView<'_>) -> Result<Digest, ChainBreak> {
+        self.next_hashed(record, leaf(record.bytes))
+    }
+
+    /// Checks the next record whose bytes the caller has just hashed, perhaps on another core: `computed` is
+    /// [`leaf`] of them, never a leaf that was stored.
+    pub fn next_hashed(&mut self, record: &RecordView<'_>, computed: Digest) -> Result<Digest, ChainBreak> {
         let expected = self.head.size;
         if record.seq > expected {
             return Err(ChainBreak::Missing { expected, found: record.seq });
@@ -162,7 +169,6 @@ impl ChainCheck {
         if record.seq < expected {
             return Err(ChainBreak::OutOfOrder { expected, found: record.seq });
         }
-        let computed = leaf(record.bytes);
         let next = self.head.then(&self.chain, record.at, &computed);
         let leaf_holds = record.leaf.is_none_or(|stored| stored == computed);
         if leaf_holds && next.link == record.link {
@@ -178,8 +184,7 @@ impl ChainCheck {
         if link_covers_payload {
             return ChainBreak::LeafEdited { seq };
         }
-        let covered_by_link =
-            |stored: Digest| self.head.then(&self.chain, record.at, &stored).link == record.link;
+        let covered_by_link = |stored: Digest| self.head.then(&self.chain, record.at, &stored).link == record.link;
         match record.leaf {
             Some(stored) if covered_by_link(stored) => ChainBreak::PayloadEdited { seq },
             _ => ChainBreak::LinkBroken { seq },

@@ -1,6 +1,9 @@
 //! The corrective entry: the only way on after the store was found smaller than, or unlike, what was signed.
 
-use super::{chain::Head, note::{Note, NoteError, NoteKey, VerifierKey}};
+use super::{
+    chain::Head,
+    note::{Note, NoteError, NoteKey, VerifierKey},
+};
 use crate::terms::{Actor, Reason, Timestamp};
 use alloc::{format, string::String};
 use serde::{Deserialize, Serialize};
@@ -51,11 +54,21 @@ impl RewindAcknowledged {
     }
 }
 
-fn text_of(origin: &str, actor: &Actor, reason: &Reason, at: Timestamp, found: &Head, abandoned: Option<&str>) -> String {
+fn text_of(
+    origin: &str,
+    actor: &Actor,
+    reason: &Reason,
+    at: Timestamp,
+    found: &Head,
+    abandoned: Option<&str>,
+) -> String {
     use crate::terms::Digest;
     let abandoned = abandoned.map_or_else(|| "unreadable".into(), |note| format!("{}", Digest::of(note.as_bytes())));
     format!(
         "{}\n{origin}\nactor {actor}\nreason {reason}\nat {}\nfound {} {}\nabandoned {abandoned}\n",
-        RewindAcknowledged::SCHEMA, at.0, found.size, found.link
+        RewindAcknowledged::SCHEMA,
+        at.0,
+        found.size,
+        found.link
     )
 }

@@ -1,5 +1,6 @@
 //! The Merkle tree of RFC 6962 over a chain's leaves: 640 bytes prove one record of a million to its owner.
 
+use super::hash::digest_short;
 use crate::terms::Digest;
 use alloc::{vec, vec::Vec};
 use sha2::{Digest as _, Sha256};
@@ -12,7 +13,7 @@ pub fn node(left: &Digest, right: &Digest) -> Digest {
     let mut message = [1u8; 65];
     message[1..33].copy_from_slice(&left.0);
     message[33..].copy_from_slice(&right.0);
-    Digest::of(&message)
+    digest_short(&message)
 }
 
 /// Gives the root of a tree without leaves: SHA-256 of nothing.
@@ -128,7 +129,8 @@ impl Subtrees for [Digest] {
     fn subtree(&self, level: u32, index: u64) -> Result<Digest, MerkleError> {
         let wrong = MerkleError::OutOfRange { index, size: self.len() as u64 };
         let width = 1usize.checked_shl(level).ok_or_else(|| wrong.clone())?;
-        let from = usize::try_from(index).ok().and_then(|index| index.checked_mul(width)).ok_or_else(|| wrong.clone())?;
+        let from =
+            usize::try_from(index).ok().and_then(|index| index.checked_mul(width)).ok_or_else(|| wrong.clone())?;
         let hashes = from.checked_add(width).and_then(|to| self.get(from..to)).ok_or_else(|| wrong.clone())?;
         fold_subtree(hashes.to_vec()).ok_or(wrong)
     }
@@ -226,7 +228,13 @@ pub fn consistency_proof<S: Subtrees + ?Sized>(tree: &S, old: u64, new: u64) -> 
 }
 
 /// Checks that `leaf` is at `index` in the tree of `size` leaves with that `root` (RFC 9162, 2.1.3.2).
-pub fn check_inclusion(leaf: &Digest, index: u64, size: u64, proof: &[Digest], root: &Digest) -> Result<(), MerkleError> {
+pub fn check_inclusion(
+    leaf: &Digest,
+    index: u64,
+    size: u64,
+    proof: &[Digest],
+    root: &Digest,
+) -> Result<(), MerkleError> {
     if index >= size {
         return Err(MerkleError::OutOfRange { index, size });
     }
@@ -311,9 +319,5 @@ const EMPTY_ROOT: Digest = Digest([
 ]);
 
 fn same_root(computed: Digest, expected: &Digest) -> Result<(), MerkleError> {
-    if computed == *expected {
-        Ok(())
-    } else {
-        Err(MerkleError::OtherRoot { computed, expected: *expected })
-    }
+    if computed == *expected { Ok(()) } else { Err(MerkleError::OtherRoot { computed, expected: *expected }) }
 }

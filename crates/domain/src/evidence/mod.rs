@@ -8,6 +8,7 @@ mod chain;
 mod checkpoint;
 mod corrective;
 mod export;
+mod hash;
 mod merkle;
 mod note;
 mod proof;

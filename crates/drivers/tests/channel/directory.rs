@@ -276,3 +276,15 @@ fn the_configuration_is_described_for_editors_and_written_as_it_was_read() {
     assert_eq!(toml::from_str::<ChannelConfig>(&written).unwrap(), channel(keys));
     assert!(!written.contains("npm"));
 }
+
+#[test]
+fn a_file_overwritten_in_place_is_found_though_its_length_and_time_are_put_back() {
+    let (world, channel) = two_releases();
+    let installed = world.install_newest(&channel).unwrap();
+    let app = Path::new(&installed.path).join("bin/app");
+    let time = fs::metadata(&app).unwrap().modified().unwrap();
+    // Root writes read-only files without asking.
+    fs::write(&app, "2wo").unwrap();
+    fs::File::options().write(true).open(&app).unwrap().set_modified(time).unwrap();
+    assert_eq!(code(verify_fast(&installed)), "installation-damaged");
+}

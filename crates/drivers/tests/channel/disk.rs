@@ -1,6 +1,6 @@
 //! A disk that is full: a real, small file system, mounted for the test and unmounted after it.
 
-use crate::archive::{file, tar};
+use crate::archive::{file, gzip, tar};
 use crate::world::{World, channel, code, names};
 use lastgood_domain::failure::Failure;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
@@ -75,5 +75,18 @@ fn a_command_that_fills_the_disk_is_told_from_one_that_fails() {
     let channel = channel(r#"command = ["/bin/echo", "v1"], fetch = ["./fetch.sh", "{into}"]"#);
     let offer = channel.newest(&world.context).unwrap();
     assert_eq!(code(channel.install(&offer, &disk.0.join("i"), &world.context)), "install-no-space");
+    assert_eq!(names(&disk.0.join("i")), [".lock"]);
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_fills_the_disk() {
+    let world = World::new();
+    let disk = SmallDisk::mount(world.path("small"), "size=1m");
+    let zeros = "\0".repeat(8 << 20);
+    world.put("releases/v1.tar.gz", gzip(&tar(&[file("zeros", &zeros)])));
+    let channel = channel(r#"directory = "releases", bytes_max = 900000"#);
+    let offer = channel.newest(&world.context).unwrap();
+    // Not "no space": not one byte of it was written.
+    assert_eq!(code(channel.install(&offer, &disk.0.join("i"), &world.context)), "unpack-too-many-bytes");
     assert_eq!(names(&disk.0.join("i")), [".lock"]);
 }

@@ -3,6 +3,7 @@
 use super::{Config, ConfigError, RuntimeConfig, ServiceConfig};
 use crate::expand;
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
+use lastgood_drivers::{probe::ProbeConfig, runtime::systemd::SystemdConfig};
 use std::{collections::BTreeSet, path::Path};
 
 pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
@@ -70,19 +71,28 @@ fn check_service(
             "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md",
         ));
     }
-    let probe = lastgood_drivers::probe::ProbeConfig { steps: service.probe.clone() };
-    let known: BTreeSet<&str> = config.secret.keys().map(String::as_str).collect();
+    let probe = ProbeConfig { steps: service.probe.clone() };
+    let vars: BTreeSet<String> = service.instance.iter().flat_map(|one| one.vars.keys().cloned()).collect();
+    let mut known: BTreeSet<String> = expand::NAMES.iter().map(|name| (*name).to_owned()).collect();
+    known.insert("host".into());
+    known.extend(vars);
+    known.extend(config.secret.keys().map(|name| format!("secret:{name}")));
     probe
         .check(&known)
         .map_err(|problem| unfit(place("probe"), problem.to_string(), &problem.hint().unwrap_or_default()))?;
     for text in service.command.iter().chain(service.env.values()).chain(&service.workdir) {
         expand::check(text, &known).map_err(|what| unfit(place("command"), what, "{release}, {data}, {port}"))?;
     }
+    if let Some(busy) = &service.busy {
+        busy.check().map_err(|what| {
+            unfit(place("busy"), what, "busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")
+        })?;
+    }
     if let Some(schedule) = &service.schedule {
         crate::schedule::check(schedule)
             .map_err(|what| unfit(place("schedule"), what, "schedule = { at = \"05:30\", jitter = \"20m\" }"))?;
     }
-    if let RuntimeConfig::Systemd { unit } = &service.runtime
+    if let RuntimeConfig::Systemd(SystemdConfig { unit, .. }) = &service.runtime
         && !(unit.contains("{instance}") && unit.ends_with(".service"))
     {
         let what = format!("{unit} does not name a unit for each instance");

@@ -7,15 +7,15 @@ pub use error::ConfigError;
 
 use lastgood_domain::{
     event::Settings,
-    notice::NoticeKind,
     terms::{InstanceName, ServiceName, Span},
 };
 use lastgood_drivers::{
     channel::ChannelConfig,
     config_terms::Length,
     metric::WatchConfig,
-    notice::EndpointConfig,
+    notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
+    runtime::systemd::SystemdConfig,
     state::StateConfig,
 };
 use schemars::JsonSchema;
@@ -168,10 +168,7 @@ pub enum RuntimeConfig {
     /// lastgood starts, watches and stops processes; they outlive it.
     Process {},
     /// systemd does, by a unit for each instance.
-    Systemd {
-        /// The unit's name; `{instance}` is replaced: `actual@{instance}.service`.
-        unit: String,
-    },
+    Systemd(SystemdConfig),
 }
 
 impl Default for RuntimeConfig {
@@ -262,18 +259,6 @@ impl Default for RestoreConfig {
     fn default() -> Self {
         Self { rows_max: rows_max(), files_max: files_max(), age_max: age_max() }
     }
-}
-
-/// One place that notices go to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct NoticeConfig {
-    /// What kind of place.
-    #[serde(flatten)]
-    pub endpoint: EndpointConfig,
-    /// The kinds of notices it wants, such as `rolled-back` and `stale`. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
-    pub kinds: Vec<NoticeKind>,
 }
 
 impl Config {

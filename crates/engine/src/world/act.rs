@@ -11,6 +11,7 @@ use lastgood_domain::{
 use lastgood_drivers::{
     channel,
     probe::wait_ready,
+    runtime::RuntimeError,
     state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
 };
 use std::path::{Path, PathBuf};
@@ -163,13 +164,13 @@ fn start(
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     // A way back that starts something else than what was proven is no way back.
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
-    let installation = channel::tree_of(&known.installation);
+    let installation = PathBuf::from(&known.installation.path);
     let log = site.home.log(instance);
     let launch =
         site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
-        Err(error) if error.blames_release() => {
+        Err(error) if blames_release(&error) => {
             return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
         }
         Err(error) => return Err(hindered(&error)),
@@ -183,8 +184,16 @@ fn start(
     if let Err(error) = ready {
         return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
     }
-    deaths.watch(instance.clone());
+    deaths.watch(instance);
     Ok(Answer::Started { pid: started.pid })
+}
+
+/// Tells whether a refused start is the release's own fault.
+fn blames_release(error: &RuntimeError) -> bool {
+    matches!(
+        error,
+        RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. } | RuntimeError::Exited { .. }
+    )
 }
 
 fn probe(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
@@ -217,7 +226,7 @@ fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: Or
     let context = RestoreContext {
         still_held: holders
             .iter()
-            .map(|holder| state::Holder { pid: holder.pid, program: holder.program.clone(), path: holder.path.clone() })
+            .map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() })
             .collect(),
         ..RestoreContext::default()
     };

@@ -83,7 +83,7 @@ impl Host {
     /// Watches the instances that run, so that an unasked end is noticed.
     pub fn watch(&self, instances: impl IntoIterator<Item = InstanceName>) {
         for instance in instances {
-            self.deaths.watch(instance);
+            self.deaths.watch(&instance);
         }
     }
 

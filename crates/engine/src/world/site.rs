@@ -12,8 +12,8 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     channel,
-    probe::{ProbeConfig, ProbeTarget, Secrets},
-    runtime::{Launch, Runtime, process::Processes, systemd::Units},
+    probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
+    runtime::{Launch, Runtime, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
 };
 use std::{
@@ -36,6 +36,8 @@ pub struct Site {
     pub runtime: Arc<dyn Runtime>,
     /// Its secrets, loaded.
     pub secrets: Secrets,
+    /// Where they come from, for a worker that loads them itself.
+    pub(super) secret_sources: BTreeMap<String, SecretSource>,
     /// The lastgood program, which executes itself for work in other identities and namespaces.
     pub program: PathBuf,
     /// What channels need besides their configuration.
@@ -99,10 +101,12 @@ impl Site {
             std::fs::create_dir_all(&path).map_err(|source| SiteError::Folder { path, source })?;
         }
         let runtime: Arc<dyn Runtime> = match &service.runtime {
-            RuntimeConfig::Process {} => Arc::new(Processes::new(&config.state_dir, &program)),
-            RuntimeConfig::Systemd { unit } => {
-                Arc::new(Units::connect(&config.state_dir, unit).map_err(|error| driver(&error))?)
+            RuntimeConfig::Process {} => {
+                Arc::new(ProcessRuntime::new(&config.state_dir, &program).map_err(|error| driver(&error))?)
             }
+            RuntimeConfig::Systemd(systemd) => Arc::new(
+                SystemdRuntime::new(systemd.clone(), &config.state_dir).map_err(|error| driver(&error))?,
+            ),
         };
         let sole_holder =
             SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
@@ -114,6 +118,7 @@ impl Site {
             state_dir: config.state_dir.clone(),
             runtime,
             secrets,
+            secret_sources: config.secret.clone(),
             program,
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
             sole_holder,

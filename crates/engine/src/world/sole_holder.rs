@@ -54,7 +54,11 @@ impl SoleHolder {
             let looked = holders::holders(&paths);
             state = lock();
             (state.found, state.failed) = match looked {
-                Ok(found) => (found, None),
+                Ok(found) if found.unseen.is_empty() => (found.holders, None),
+                Ok(found) => (
+                    Vec::new(),
+                    Some(format!("{} processes may not be looked into; run lastgood as root", found.unseen.len())),
+                ),
                 Err(error) => (Vec::new(), Some(error.to_string())),
             };
             state.ended = state.begun;
@@ -62,7 +66,7 @@ impl SoleHolder {
         }
         match &state.failed {
             Some(why) => Err(why.clone()),
-            None => Ok(state.found.iter().filter(|holder| holder.path.starts_with(path)).cloned().collect()),
+            None => Ok(state.found.iter().filter(|holder| self.paths.get(holder.below).is_some_and(|below| below == path)).cloned().collect()),
         }
     }
 }

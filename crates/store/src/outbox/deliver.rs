@@ -102,12 +102,7 @@ impl Store {
     /// Claims up to `limit` messages that are due at `now`, leased until `lease_until`, oldest due first.
     ///
     /// Leases that ended are taken back first. Never gives two messages of one (endpoint, subject).
-    pub fn claim(
-        &mut self,
-        now: Timestamp,
-        lease_until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Claimed>, StoreError> {
+    pub fn claim(&mut self, now: Timestamp, lease_until: Timestamp, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         let failed = during("claim notices");
         // An idle outbox is asked often: look without the write lock first.
         if !self.anything_to_claim(now).map_err(&failed)? {
@@ -205,7 +200,13 @@ fn take_back(transaction: &Transaction<'_>, ended: Option<Timestamp>, now: Times
     )?;
     let until = ended.map_or(i64::MAX, |time| time.0);
     let rows = select.query_map([until], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, u32>(3)?, row.get::<_, u32>(4)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, String>(2)?,
+            row.get::<_, u32>(3)?,
+            row.get::<_, u32>(4)?,
+        ))
     })?;
     let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
     for (n, endpoint, subject, attempt, lost) in &rows {
@@ -318,7 +319,9 @@ fn write_attempt(transaction: &Transaction<'_>, n: i64, settlement: &Settlement)
     };
     let took = i64::try_from(settlement.took.0).unwrap_or(i64::MAX);
     transaction
-        .prepare_cached("UPDATE attempt SET code = ?3, took_ms = ?4, class = ?5, text = ?6 WHERE notice = ?1 AND number = ?2")?
+        .prepare_cached(
+            "UPDATE attempt SET code = ?3, took_ms = ?4, class = ?5, text = ?6 WHERE notice = ?1 AND number = ?2",
+        )?
         .execute((n, settlement.attempt, settlement.code, took, cut(class), cut(text)))?;
     Ok(())
 }

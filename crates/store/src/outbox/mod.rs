@@ -44,7 +44,11 @@ impl FromStr for MessageId {
         if hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             Ok(Self(text.into()))
         } else {
-            Err(TermError { what: "message id", text: text.chars().take(80).collect(), why: "write msg_ and 32 hex digits" })
+            Err(TermError {
+                what: "message id",
+                text: text.chars().take(80).collect(),
+                why: "write msg_ and 32 hex digits",
+            })
         }
     }
 }
@@ -96,7 +100,5 @@ fn advance_line(connection: &Connection, endpoint: &str, subject: &str, now: Tim
 
 /// Gives the turn of a message that goes to the end of its line.
 fn next_turn(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT coalesce(max(turn), 0) + 1 FROM notice")?
-        .query_row([], |row| row.get(0))
+    connection.prepare_cached("SELECT coalesce(max(turn), 0) + 1 FROM notice")?.query_row([], |row| row.get(0))
 }

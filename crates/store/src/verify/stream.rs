@@ -6,7 +6,7 @@ use crate::{
     error::{StoreError, during},
 };
 use lastgood_domain::{
-    evidence::{ChainCheck, ChainName, Frontier, Head, RecordView},
+    evidence::{ChainCheck, ChainName, Frontier, Head, RecordView, leaf},
     terms::{Digest, Timestamp},
 };
 use rusqlite::{Connection, Row};
@@ -40,6 +40,8 @@ pub(super) struct Walk {
 struct Batch {
     bytes: Vec<u8>,
     rows: Vec<(u64, Timestamp, Digest, Digest, Range<usize>)>,
+    /// Payloads' digests, as far as the reader computed them.
+    leaves: Vec<Digest>,
 }
 
 /// Walks the chain with number `id`; `sizes` are those at which root and link are wanted.
@@ -78,7 +80,7 @@ pub(super) fn walk(
             }
             after_last = batch.rows.last().map_or(after_last, |row| row.0 + 1);
             if batch.bytes.len() >= BATCH_BYTES || batch.rows.len() >= BATCH_RECORDS {
-                if full_to.send(std::mem::take(&mut batch)).is_err() {
+                if !hand_over(std::mem::take(&mut batch), &full_to) {
                     break;
                 }
                 batch = if spare > 0 {
@@ -96,6 +98,20 @@ pub(super) fn walk(
         walk.broken = walk.broken.or(unreadable);
         Ok(walk)
     })
+}
+
+/// Hands a batch over. Where the reader would have to wait, it takes the largest part of the hashing off the
+/// other's hands: with two cores both are busy to the end. `false` if nobody listens any more.
+fn hand_over(batch: Batch, to: &mpsc::SyncSender<Batch>) -> bool {
+    match to.try_send(batch) {
+        Ok(()) => true,
+        Err(mpsc::TrySendError::Disconnected(_)) => false,
+        Err(mpsc::TrySendError::Full(mut batch)) => {
+            let Batch { bytes, rows, leaves } = &mut batch;
+            leaves.extend(rows.iter().map(|row| leaf(&bytes[row.4.clone()])));
+            to.send(batch).is_ok()
+        }
+    }
 }
 
 impl Batch {
@@ -124,9 +140,10 @@ fn hash(name: &ChainName, sizes: &BTreeSet<u64>, full: &mpsc::Receiver<Batch>, e
     };
     mark(&mut walk, sizes, &check);
     for mut batch in full {
-        for (seq, at, leaf, link, range) in batch.rows.drain(..) {
-            let view = RecordView { seq, at, bytes: &batch.bytes[range], leaf: Some(leaf), link };
-            match check.next(&view) {
+        for (place, (seq, at, stored, link, range)) in batch.rows.drain(..).enumerate() {
+            let view = RecordView { seq, at, bytes: &batch.bytes[range], leaf: Some(stored), link };
+            let computed = batch.leaves.get(place).copied().unwrap_or_else(|| leaf(view.bytes));
+            match check.next_hashed(&view, computed) {
                 Ok(leaf) => {
                     let nodes = &mut walk.nodes;
                     walk.frontier.append_telling(leaf, |level, number, hash| {
@@ -144,6 +161,7 @@ fn hash(name: &ChainName, sizes: &BTreeSet<u64>, full: &mpsc::Receiver<Batch>, e
             }
         }
         batch.bytes.clear();
+        batch.leaves.clear();
         // The reader may have ended already.
         let _ = empty.send(batch);
     }
