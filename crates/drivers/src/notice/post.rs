@@ -62,8 +62,7 @@ pub(crate) fn post(
     }
     let response = request.send(body).map_err(|error| in_words(&error))?;
     let code = response.status().as_u16();
-    let retry_after =
-        response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
     // The status decides; a body that is cut off or hangs changes nothing about it.
     let mut kept = Vec::new();
     let _ = response.into_body().into_reader().take(RESPONSE_BYTES_MAX).read_to_end(&mut kept);

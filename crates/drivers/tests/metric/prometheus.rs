@@ -99,5 +99,8 @@ fn an_answer_that_is_not_prometheus_is_an_error_and_never_a_count() {
         assert_eq!(error.code(), "metric-query-failed", "{answer}: {error}");
     }
     let error = ask(&format!("http://127.0.0.1:{}", free_port()), "1", "1").unwrap_err();
-    assert!(error.to_string().ends_with("nothing accepts a connection there") || error.to_string().contains("refused"), "{error}");
+    assert!(
+        error.to_string().ends_with("nothing accepts a connection there") || error.to_string().contains("refused"),
+        "{error}"
+    );
 }

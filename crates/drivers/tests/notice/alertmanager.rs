@@ -79,7 +79,10 @@ fn an_alert_is_seen_reaches_the_receiver_and_is_resolved() {
     assert!(listed.contains("lastgood-stale") && listed.contains("no release for 7 d"), "{listed}");
     let received = |status: &str| {
         let status = format!("\"status\":\"{status}\"");
-        sink.taken().into_iter().map(|request| String::from_utf8(request.body).unwrap()).find(|body| body.contains(&status))
+        sink.taken()
+            .into_iter()
+            .map(|request| String::from_utf8(request.body).unwrap())
+            .find(|body| body.contains(&status))
     };
     assert!(until("firing", || received("firing")).contains("lastgood-stale"));
     client.post(&[alert(now)]).unwrap();

@@ -57,7 +57,8 @@ fn a_time_out_ends_the_program_and_all_it_started() {
 fn a_program_that_reads_nothing_or_complains_without_end_holds_nobody() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(deliver(&program(dir.path(), "exit 0", "10s")), Delivery::Delivered { code: Some(0) });
-    let Delivery::Dead { why, .. } = deliver(&program(dir.path(), "head -c 3000000 /dev/zero >&2; exit 1", "10s")) else {
+    let Delivery::Dead { why, .. } = deliver(&program(dir.path(), "head -c 3000000 /dev/zero >&2; exit 1", "10s"))
+    else {
         panic!()
     };
     assert!(why.len() < 300, "{} bytes were kept", why.len());

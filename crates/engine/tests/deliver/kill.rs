@@ -52,8 +52,13 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_in_flight_in_order() {
         kills += 1;
     }
     let in_flight_max = 8 + 512;
-    let unsettled: BTreeSet<_> =
-        Reader::open(&world.state_dir()).unwrap().notices(NoticeState::InFlight, 1_000).unwrap().into_iter().map(|row| row.id.to_string()).collect();
+    let unsettled: BTreeSet<_> = Reader::open(&world.state_dir())
+        .unwrap()
+        .notices(NoticeState::InFlight, 1_000)
+        .unwrap()
+        .into_iter()
+        .map(|row| row.id.to_string())
+        .collect();
     assert!(unsettled.len() <= in_flight_max);
     let before_last = sink.taken();
     SLOW.store(false, Ordering::Relaxed);

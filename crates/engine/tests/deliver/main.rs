@@ -19,7 +19,8 @@ use world::{SECRET, Sink, World, deliverer, hook};
 const DAY_MS: i64 = 24 * 3_600_000;
 
 fn lines(endpoint: &str, subjects: usize, each: usize) -> Vec<String> {
-    (0..each).flat_map(|n| (0..subjects).map(move |subject| (subject, n)))
+    (0..each)
+        .flat_map(|n| (0..subjects).map(move |subject| (subject, n)))
         .map(|(subject, n)| format!("{endpoint}/s{subject}/{n:03}"))
         .collect()
 }
@@ -95,11 +96,9 @@ fn each_end_is_visible_as_what_it_is() {
     assert_eq!((report.delivered, report.retried, report.dead.len(), report.parked.len()), (1, 1, 1, 2));
     assert_eq!(report.problems["removed"], "endpoint-unknown: it is no longer in lastgood.toml");
     let reader = Reader::open(&world.state_dir()).unwrap();
-    let parked: Vec<_> = reader.notices(NoticeState::Parked, 9).unwrap().into_iter().filter_map(|row| row.why).collect();
-    assert_eq!(
-        parked,
-        ["http-410: answered 410", "endpoint-unknown: [notice.removed] is no longer in lastgood.toml"]
-    );
+    let parked: Vec<_> =
+        reader.notices(NoticeState::Parked, 9).unwrap().into_iter().filter_map(|row| row.why).collect();
+    assert_eq!(parked, ["http-410: answered 410", "endpoint-unknown: [notice.removed] is no longer in lastgood.toml"]);
 }
 
 #[test]
