@@ -35,8 +35,13 @@ pub(super) fn end(path: &Path) -> Result<Option<Cursor>, MetricError> {
     let Some(file) = open(path)? else { return Ok(None) };
     let at = |source| MetricError::LogUnreadable { path: path.into(), source };
     let meta = file.metadata().map_err(at)?;
-    // A line that is being written began before: it is not counted.
-    cursor(&file, &meta, meta.len()).map(Some).map_err(at)
+    // A line that is being written is counted when it is whole, not its second half alone.
+    let begin = meta.len().saturating_sub(LINE_BYTES_MAX as u64);
+    let mut tail = Vec::new();
+    (&file).seek(SeekFrom::Start(begin)).map_err(at)?;
+    (&file).take(meta.len() - begin).read_to_end(&mut tail).map_err(at)?;
+    let half = tail.iter().rev().take_while(|byte| **byte != b'\n').count() as u64;
+    cursor(&file, &meta, begin + tail.len() as u64 - half).map(Some).map_err(at)
 }
 
 /// Counts what came after `from`, and gives where it got to.

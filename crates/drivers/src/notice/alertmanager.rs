@@ -40,12 +40,11 @@ impl AlertmanagerClient {
         if alerts.is_empty() {
             return Ok(());
         }
-        let failed =
-            |why| NoticeError::AlertsRefused { place: self.place.clone(), alerts: alerts.len(), why };
+        let failed = |why| NoticeError::AlertsRefused { place: self.place.clone(), alerts: alerts.len(), why };
         let body = Value::Array(alerts.iter().map(wire).collect()).to_string();
         let url = format!("{}/api/v2/alerts", self.place);
-        let answer = post::post(&self.agent, &url, &[], "application/json", body.as_bytes())
-            .map_err(|(_, why)| failed(why))?;
+        let answer =
+            post::post(&self.agent, &url, &[], "application/json", body.as_bytes()).map_err(|(_, why)| failed(why))?;
         if (200..300).contains(&answer.code) { Ok(()) } else { Err(failed(answer.in_words())) }
     }
 }

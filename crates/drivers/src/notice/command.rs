@@ -124,9 +124,12 @@ fn ended(status: ExitStatus, complaint: &[u8]) -> Delivery {
     };
     match status.code() {
         Some(0) => Delivery::Delivered { code },
-        Some(EXIT_TRY_LATER) => {
-            Delivery::Retry { code, after: None, class: "exit-75".into(), why: format!("asked to be tried later{said}") }
-        }
+        Some(EXIT_TRY_LATER) => Delivery::Retry {
+            code,
+            after: None,
+            class: "exit-75".into(),
+            why: format!("asked to be tried later{said}"),
+        },
         Some(other) => {
             Delivery::Dead { code, class: format!("exit-{other}"), why: format!("ended with status {other}{said}") }
         }

@@ -136,7 +136,8 @@ impl TryFrom<NoticeKeys> for NoticeConfig {
 
     fn try_from(keys: NoticeKeys) -> Result<Self, String> {
         keys.refuse_strangers()?;
-        let NoticeKeys { webhook, secret, old_secret, slack, allow_private, alertmanager, command, timeout, kinds } = keys;
+        let NoticeKeys { webhook, secret, old_secret, slack, allow_private, alertmanager, command, timeout, kinds } =
+            keys;
         let endpoint = match (webhook, slack, alertmanager, command) {
             (Some(url), None, None, None) => {
                 check_url("webhook", &url)?;
@@ -220,7 +221,8 @@ impl From<NoticeConfig> for NoticeKeys {
 }
 
 fn check_url(key: &str, url: &str) -> Result<(), String> {
-    let wrong = |why: &str| Err(format!("{key} must be an http:// or https:// address without user and password: {why}"));
+    let wrong =
+        |why: &str| Err(format!("{key} must be an http:// or https:// address without user and password: {why}"));
     // The address itself is not repeated: a refused one may hold a password.
     let Ok(uri) = url.parse::<ureq::http::Uri>() else { return wrong("it can't be read") };
     if !matches!(uri.scheme_str(), Some("http" | "https")) {

@@ -50,7 +50,9 @@ impl Coded for NoticeError {
             Self::SecretMalformed { wanted, .. } if wanted.contains("whsec_") => {
                 "make one: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"".into()
             }
-            Self::SecretMalformed { .. } => "copy the address of the incoming webhook into the secret's file again".into(),
+            Self::SecretMalformed { .. } => {
+                "copy the address of the incoming webhook into the secret's file again".into()
+            }
             Self::AlertsRefused { place, .. } => format!("see whether it is up: curl {place}/-/ready"),
         })
     }

@@ -102,8 +102,7 @@ impl Endpoint {
     /// Errors: [`NoticeError`] names the secret that is missing or malformed, never its value.
     pub fn prepare(name: &str, config: &EndpointConfig, secrets: &Secrets<'_>) -> Result<Self, NoticeError> {
         let value = |secret: &str| {
-            secrets(secret)
-                .ok_or_else(|| NoticeError::SecretMissing { endpoint: name.into(), secret: secret.into() })
+            secrets(secret).ok_or_else(|| NoticeError::SecretMissing { endpoint: name.into(), secret: secret.into() })
         };
         let malformed = |secret: &str, wanted| NoticeError::SecretMalformed {
             endpoint: name.into(),
@@ -119,7 +118,8 @@ impl Endpoint {
                 Place::Webhook { url: url.clone(), keys, reach: reach(*allow_private) }
             }
             EndpointConfig::Slack { url_secret, allow_private } => {
-                let url = SecretUrl::parse(&value(url_secret)?).ok_or_else(|| malformed(url_secret, slack::URL_WANTED))?;
+                let url =
+                    SecretUrl::parse(&value(url_secret)?).ok_or_else(|| malformed(url_secret, slack::URL_WANTED))?;
                 Place::Slack { url, reach: reach(*allow_private) }
             }
             EndpointConfig::Command { argv, .. } => Place::Command { argv: argv.clone() },

@@ -12,6 +12,8 @@ use ureq::{Agent, Error, unversioned::transport::DefaultConnector};
 
 /// Kept of an answer: enough for an error's text, too little to swell memory.
 const RESPONSE_BYTES_MAX: u64 = 2 * 1024;
+/// Two kilobytes on a slow line.
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shown of an answer: one line.
 const EXCERPT_CHARS_MAX: usize = 200;
 /// An idle connection is closed before usual servers (5 to 75 s) do it under our hands.
@@ -27,6 +29,8 @@ pub(crate) fn agent(reach: Reach, connections: usize) -> Agent {
         .proxy(None)
         .http_status_as_error(false)
         .timeout_global(Some(REQUEST_TIMEOUT.duration()))
+        // The status has decided by then; a body that dawdles must not hold a thread.
+        .timeout_recv_body(Some(BODY_TIMEOUT))
         .max_idle_connections(connections * 4)
         .max_idle_connections_per_host(connections)
         .max_idle_age(IDLE_AGE_MAX)
@@ -58,8 +62,7 @@ pub(crate) fn post(
     }
     let response = request.send(body).map_err(|error| in_words(&error))?;
     let code = response.status().as_u16();
-    let retry_after =
-        response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
     // The status decides; a body that is cut off or hangs changes nothing about it.
     let mut kept = Vec::new();
     let _ = response.into_body().into_reader().take(RESPONSE_BYTES_MAX).read_to_end(&mut kept);

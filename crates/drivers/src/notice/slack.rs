@@ -25,7 +25,8 @@ impl SecretUrl {
     pub(super) fn parse(secret: &str) -> Option<Self> {
         let url = secret.trim();
         let uri: ureq::http::Uri = url.parse().ok()?;
-        let fits = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
+        let fits =
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
         fits.then(|| Self(url.into()))
     }
 

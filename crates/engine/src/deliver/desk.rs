@@ -44,7 +44,9 @@ impl Sent {
         match &self.end {
             End::Answered(Delivery::Delivered { .. }) | End::Silent | End::HandedBack => None,
             End::Answered(
-                Delivery::Retry { class, why, .. } | Delivery::Dead { class, why, .. } | Delivery::Gone { class, why, .. },
+                Delivery::Retry { class, why, .. }
+                | Delivery::Dead { class, why, .. }
+                | Delivery::Gone { class, why, .. },
             ) => Some(format!("{class}: {why}")),
             End::Unknown => Some("endpoint-unknown: it is no longer in lastgood.toml".into()),
             End::Unusable(why) => Some(format!("endpoint-unusable: {why}")),
@@ -193,7 +195,8 @@ impl State {
             Some(Standing { in_flight, silences, .. }) => *in_flight < UNPROVEN_MAX && *silences < SILENCES_MAX,
             None => true,
         };
-        let ready = |(endpoint, line): &(&String, &VecDeque<Waiting>)| !line.is_empty() && may(endpoint, &self.standings);
+        let ready =
+            |(endpoint, line): &(&String, &VecDeque<Waiting>)| !line.is_empty() && may(endpoint, &self.standings);
         let later = (std::ops::Bound::Excluded(self.last.clone()), std::ops::Bound::Unbounded);
         let endpoint = self.waiting.range(later).find(&ready).or_else(|| self.waiting.iter().find(&ready))?.0.clone();
         let waiting = self.waiting.get_mut(&endpoint)?.pop_front()?;
