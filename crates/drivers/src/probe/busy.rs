@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     path::Path,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Time for one answer: a busy service may be slow, and slow counts as busy.
@@ -66,7 +66,8 @@ pub struct BusyKeys {
     /// A file that grows with every use, such as `{data}/access.log`. Needs `quiet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
-    /// For `log`: only lines that this pattern is found in count as use.
+    /// For `log`: only lines that this pattern is found in count as use. A line's own time counts if it has one with a
+    /// zone (`2026-01-31T12:00:00Z`, `31/Jan/2026:12:00:00 +0100`); a fitting line without one counts as new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<Pattern>,
     /// For `log`: how long nothing may have been written, such as `10m`.
@@ -225,10 +226,10 @@ fn log_says(path: &Path, matching: Option<&Pattern>, quiet: Length, value: &dyn 
     let Some(matching) = matching else {
         return Busyness::Busy(format!("{} was written {ago} ago", path.display()));
     };
-    // Lines have no common form of time, so a fitting last line of a file written within the quiet time counts.
+    // Other lines may have been written since, so the time in a line counts; a line without one counts as new.
     match matching.regex(value) {
         Err(why) => cannot(why),
-        Ok(regex) => match logs::tail_matches(path, &regex) {
+        Ok(regex) => match logs::has_fitting_line(path, &regex, written.checked_sub(quiet.duration() - age).unwrap_or(UNIX_EPOCH)) {
             Ok(true) => Busyness::Busy(format!("{} was written {ago} ago", path.display())),
             Ok(false) => Busyness::Idle,
             Err(error) => cannot(format!("can't be read ({error})")),

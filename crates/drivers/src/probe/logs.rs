@@ -1,11 +1,14 @@
 //! Looks through an instance's log for a migration that failed.
 
 use super::text;
+use jiff::Timestamp;
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::Path,
+    sync::LazyLock,
+    time::SystemTime,
 };
 
 /// Most bytes looked through: a start that logs more than this says it in the first part.
@@ -94,12 +97,31 @@ impl LogPatterns {
     }
 }
 
-/// Tells whether a pattern is found in a line near a log's end.
-pub(crate) fn tail_matches(path: &Path, regex: &Regex) -> io::Result<bool> {
+/// Tells whether a line near a log's end counts as use since `since`: it fits, and the time in it, if it has one that
+/// can be read, is not earlier.
+pub(crate) fn has_fitting_line(path: &Path, regex: &Regex, since: SystemTime) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(TAIL_BYTES_MAX);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).lines().any(|line| regex.is_match(line)))
+    let since = Timestamp::try_from(since).unwrap_or(Timestamp::MIN);
+    let text = String::from_utf8_lossy(&bytes);
+    // From the end: what is new stands there.
+    Ok(text.lines().rev().any(|line| regex.is_match(line) && time_of(line).is_none_or(|time| time >= since)))
+}
+
+/// Reads the first time with a zone in a line: `2026-01-31T12:00:00Z`, `2026-01-31 12:00:00.5+01:00`, or that of web
+/// servers, `31/Jan/2026:12:00:00 +0100`.
+fn time_of(line: &str) -> Option<Timestamp> {
+    static FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let iso = r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d))";
+        Regex::new(&format!(r"{iso}|(\d\d/[A-Z][a-z][a-z]/\d{{4}}:\d\d:\d\d:\d\d [+-]\d{{4}})")).ok()
+    });
+    let found = FORMS.as_ref()?.captures(line)?;
+    match (found.get(1), found.get(2)) {
+        (Some(iso), _) => iso.as_str().parse().ok(),
+        (None, Some(web)) => Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", web.as_str()).ok(),
+        (None, None) => None,
+    }
 }
