@@ -1,10 +1,10 @@
 //! What came back, compared with what was expected, and what is kept of it.
 
 use super::{
+    body,
     config::{Capture, ExpectKeys},
     http,
     pattern::{JsonExpectation, JsonPath, Pattern, StatusSet},
-    body,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -184,19 +184,23 @@ pub(crate) fn judge_json(
             }
             JsonExpectation::Equals(wanted) => {
                 let expected = format!("{wanted} at {at}");
-                let wanted = body::fill_json(wanted, value)
-                    .map_err(|unknown| Mismatch::config(expected.clone(), format!("no value for `{{{}}}`", unknown.name)))?;
+                let wanted = body::fill_json(wanted, value).map_err(|unknown| {
+                    Mismatch::config(expected.clone(), format!("no value for `{{{}}}`", unknown.name))
+                })?;
                 (expected, all.iter().any(|found| same(found, &wanted)))
             }
             JsonExpectation::Matches(pattern) => {
                 let expected = format!("{:?} at {at}", pattern.as_str());
                 let mut fits = false;
                 for found in &all {
-                    fits = fits || match found {
-                        Value::String(text) => found_in(pattern, text, &expected, value)?,
-                        Value::Number(_) | Value::Bool(_) => found_in(pattern, &found.to_string(), &expected, value)?,
-                        _ => false,
-                    };
+                    fits = fits
+                        || match found {
+                            Value::String(text) => found_in(pattern, text, &expected, value)?,
+                            Value::Number(_) | Value::Bool(_) => {
+                                found_in(pattern, &found.to_string(), &expected, value)?
+                            }
+                            _ => false,
+                        };
                 }
                 (expected, fits)
             }
@@ -214,7 +218,10 @@ pub(crate) fn judge_json(
 /// Compares numbers by value: 1 and 1.0 are the same.
 fn same(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Number(a), Value::Number(b)) => {
+            // Large whole numbers that differ would be the same as floats.
+            a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64()
+        }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))

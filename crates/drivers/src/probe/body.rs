@@ -24,9 +24,7 @@ impl Template<'_> {
 pub(crate) fn fill_json(json: &Value, value: &dyn Fn(&str) -> Option<String>) -> Result<Value, Unknown> {
     Ok(match json {
         Value::String(text) => Value::String(variables::expand(text, Place::Plain, value)?),
-        Value::Array(items) => {
-            Value::Array(items.iter().map(|item| fill_json(item, value)).collect::<Result<_, _>>()?)
-        }
+        Value::Array(items) => Value::Array(items.iter().map(|item| fill_json(item, value)).collect::<Result<_, _>>()?),
         Value::Object(fields) => Value::Object(
             fields
                 .iter()

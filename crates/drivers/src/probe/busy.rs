@@ -172,7 +172,9 @@ impl BusyConfig {
             Kind::Http(way) => match session.way(way, self.timeout.duration()) {
                 Ok(()) => Busyness::Busy("it says that it is in use".into()),
                 Err(miss) if miss.is_no => Busyness::Idle,
-                Err(miss) => Busyness::CannotTell(session.presentable(&format!("expected {}, got {}", miss.expected, miss.got))),
+                Err(miss) => {
+                    Busyness::CannotTell(session.presentable(&format!("expected {}, got {}", miss.expected, miss.got)))
+                }
             },
             Kind::Command(way) => command_says(&mut session, &way.act, until),
             Kind::Log { file, matching, quiet } => {
@@ -198,7 +200,9 @@ fn command_says(session: &mut Session<'_>, act: &Act, until: Instant) -> Busynes
     use super::answer::Outcome;
     let answer = match session.act(act, until) {
         Ok(answer) => answer,
-        Err(trouble) => return Busyness::CannotTell(session.presentable(&format!("got {}", trouble.got))),
+        Err(trouble) => {
+            return Busyness::CannotTell(session.presentable(&format!("got {}", trouble.got)));
+        }
     };
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     let first = text.lines().next().unwrap_or_default().trim();
@@ -210,7 +214,12 @@ fn command_says(session: &mut Session<'_>, act: &Act, until: Instant) -> Busynes
     }
 }
 
-fn log_says(path: &Path, matching: Option<&Pattern>, quiet: Length, value: &dyn Fn(&str) -> Option<String>) -> Busyness {
+fn log_says(
+    path: &Path,
+    matching: Option<&Pattern>,
+    quiet: Length,
+    value: &dyn Fn(&str) -> Option<String>,
+) -> Busyness {
     let cannot = |why: String| Busyness::CannotTell(format!("{} {why}", path.display()));
     let written = match std::fs::metadata(path).and_then(|facts| facts.modified()) {
         Ok(written) => written,
@@ -229,11 +238,14 @@ fn log_says(path: &Path, matching: Option<&Pattern>, quiet: Length, value: &dyn 
     // Other lines may have been written since, so the time in a line counts; a line without one counts as new.
     match matching.regex(value) {
         Err(why) => cannot(why),
-        Ok(regex) => match logs::has_fitting_line(path, &regex, written.checked_sub(quiet.duration() - age).unwrap_or(UNIX_EPOCH)) {
+        Ok(regex) => match logs::has_fitting_line(
+            path,
+            &regex,
+            written.checked_sub(quiet.duration() - age).unwrap_or(UNIX_EPOCH),
+        ) {
             Ok(true) => Busyness::Busy(format!("{} was written {ago} ago", path.display())),
             Ok(false) => Busyness::Idle,
             Err(error) => cannot(format!("can't be read ({error})")),
         },
     }
 }
-

@@ -1,8 +1,7 @@
 //! Mistakes that only the whole probe shows, found before anything runs.
 
 use super::{
-    BusyConfig,
-    body,
+    BusyConfig, body,
     config::{Act, Capture, Step, Way},
     pattern::{JsonExpectation, Pattern},
     variables::{self, Place},
@@ -78,7 +77,9 @@ impl Coded for ConfigProblem {
                 "correct the name, capture it in an earlier step (in every alternative), or give every instance \
                  vars = {{ {name} = \"...\" }}; to write the text itself, double the braces: {{{{{name}}}}}"
             ),
-            Self::UnknownSecret { name, .. } => format!("[secret.{name}] with file = \"/etc/lastgood/{name}\""),
+            Self::UnknownSecret { name, .. } => {
+                format!("[secret.{name}] with file = \"/etc/lastgood/{name}\"")
+            }
             Self::SecretInArgument { name, .. } => {
                 format!("env = {{ PASSWORD = \"{{secret:{name}}}\" }} beside command, read by the program")
             }
@@ -125,7 +126,9 @@ pub(crate) fn probe<'a>(steps: &'a [Step], known: &'a Known<'a>) -> Result<(), C
         }
         step.ways.iter().try_for_each(|way| scope.way(&step.name, way))?;
         // Only what every alternative captures is there afterwards, whichever answers.
-        let Some((first, others)) = step.ways.split_first() else { continue };
+        let Some((first, others)) = step.ways.split_first() else {
+            continue;
+        };
         let by_all = |name: &&String| others.iter().all(|way| way.capture.contains_key(*name));
         scope.captured.extend(first.capture.keys().filter(by_all).map(String::as_str));
     }
@@ -134,7 +137,8 @@ pub(crate) fn probe<'a>(steps: &'a [Step], known: &'a Known<'a>) -> Result<(), C
 
 impl Scope<'_> {
     fn way(&self, step: &str, way: &Way) -> Result<(), ConfigProblem> {
-        let place = if way.name.is_empty() { format!("step {step:?}") } else { format!("step {step:?}, {:?}", way.name) };
+        let place =
+            if way.name.is_empty() { format!("step {step:?}") } else { format!("step {step:?}, {:?}", way.name) };
         match &way.act {
             Act::Http(http) => {
                 self.text(&place, &http.path, Place::Path)?;

@@ -66,7 +66,10 @@ pub(crate) enum Act {
 #[derive(Debug, Clone)]
 pub(crate) enum Capture {
     Json(JsonPath),
-    Header { name: String, pattern: Option<Pattern> },
+    Header {
+        name: String,
+        pattern: Option<Pattern>,
+    },
     /// Of a body, a message, or what a command wrote.
     Body(Pattern),
 }
@@ -401,7 +404,8 @@ impl WebSocketKeys {
             return Err(format!("script has more than {LIST_MAX} turns"));
         }
         for turn in &self.script {
-            let given = [turn.send.is_some(), turn.send_json.is_some(), turn.expect.is_some(), turn.expect_json.is_some()];
+            let given =
+                [turn.send.is_some(), turn.send_json.is_some(), turn.expect.is_some(), turn.expect_json.is_some()];
             if given.iter().filter(|given| **given).count() != 1 {
                 return Err("each turn of a script is one of send, send_json, expect and expect_json".into());
             }
@@ -422,7 +426,9 @@ fn check_path(path: &str) -> Result<(), String> {
 fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in headers {
         if !is_header_name(name) || value.contains(['\r', '\n', '\0']) {
-            return Err(format!("{name:?} is not a header; write headers = {{ Authorization = \"Bearer {{token}}\" }}"));
+            return Err(format!(
+                "{name:?} is not a header; write headers = {{ Authorization = \"Bearer {{token}}\" }}"
+            ));
         }
         if ["content-length", "transfer-encoding", "connection", "host"].contains(&name.to_ascii_lowercase().as_str()) {
             return Err(format!("the header {name} is set by itself"));

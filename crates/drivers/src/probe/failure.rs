@@ -100,10 +100,14 @@ impl Coded for ProbeFailure {
         Some(match self.kind {
             FailureKind::Unreachable => "look at the instance's log and at who listens: ss -ltnp".into(),
             FailureKind::Timeout => {
-                format!("look at the instance's log; if the service may be this slow, raise timeout of step {:?}", self.step)
+                format!(
+                    "look at the instance's log; if the service may be this slow, raise timeout of step {:?}",
+                    self.step
+                )
             }
             FailureKind::Failed => {
-                "look at the instance's log; if last-good fails the same way, the probe is wrong, not the release".into()
+                "look at the instance's log; if last-good fails the same way, the probe is wrong, not the release"
+                    .into()
             }
             FailureKind::Config => "correct the step in lastgood.toml; see docs/guide/probes.md".into(),
         })
@@ -147,7 +151,9 @@ impl Coded for ReadyFailure {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Died { .. } => "the last lines of its log say why".into(),
-            Self::TimedOut { .. } => "look at its log; if migrations take this long, raise ready_timeout of the service".into(),
+            Self::TimedOut { .. } => {
+                "look at its log; if migrations take this long, raise ready_timeout of the service".into()
+            }
             Self::Unusable(_) => "correct ready in lastgood.toml; see docs/guide/probes.md".into(),
         })
     }

@@ -63,7 +63,9 @@ pub(crate) fn exchange(
                 return Ok(response);
             }
             // Closed in the instant between: asked again only where asking twice does no harm.
-            Err((trouble, nothing_came)) if !(nothing_came && is_repeatable(&request.method)) => return Err(trouble),
+            Err((trouble, nothing_came)) if !(nothing_came && is_repeatable(&request.method)) => {
+                return Err(trouble);
+            }
             Err(_) => {}
         }
     }
@@ -118,7 +120,9 @@ impl Connection {
         };
         line("Host", &base.authority());
         let given = |name: &str| request.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        for (name, value) in [("User-Agent", super::run::USER_AGENT), ("Accept", "*/*"), ("Accept-Encoding", "identity")] {
+        for (name, value) in
+            [("User-Agent", super::run::USER_AGENT), ("Accept", "*/*"), ("Accept-Encoding", "identity")]
+        {
             if !given(name) {
                 line(name, value);
             }
@@ -180,10 +184,13 @@ impl Connection {
             if rest.len() > HEAD_BYTES_MAX {
                 return Err((Trouble::failed(format!("headers of more than {HEAD_BYTES_MAX} bytes")), came));
             }
-            let so_far = if came { format!("only the first {} bytes of an answer", rest.len()) } else { "no answer".into() };
+            let so_far =
+                if came { format!("only the first {} bytes of an answer", rest.len()) } else { "no answer".into() };
             match self.fill() {
                 Ok(true) => {}
-                Ok(false) => return Err((Trouble::of_io(&io::ErrorKind::UnexpectedEof.into(), &so_far), came)),
+                Ok(false) => {
+                    return Err((Trouble::of_io(&io::ErrorKind::UnexpectedEof.into(), &so_far), came));
+                }
                 Err(error) => return Err((Trouble::of_io(&error, &so_far), came)),
             }
         }
@@ -226,7 +233,9 @@ impl Connection {
             self.used = 0;
             match self.fill() {
                 Ok(true) => {}
-                Ok(false) => return Err(cut(&io::ErrorKind::UnexpectedEof.into(), response, Some(left))),
+                Ok(false) => {
+                    return Err(cut(&io::ErrorKind::UnexpectedEof.into(), response, Some(left)));
+                }
                 Err(error) => return Err(cut(&error, response, Some(left))),
             }
         }
@@ -237,7 +246,9 @@ impl Connection {
             let line = self.line(response)?;
             let digits = line.split(';').next().unwrap_or_default().trim();
             let size = Some(digits)
-                .filter(|digits| !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+                .filter(|digits| {
+                    !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+                })
                 .and_then(|digits| usize::from_str_radix(digits, 16).ok())
                 .ok_or_else(|| Trouble::failed(format!("a chunk of size {digits:?}")))?;
             if size == 0 {
@@ -296,7 +307,9 @@ fn within_limit(bytes: usize) -> Result<(), Trouble> {
 fn cut(error: &io::Error, response: &Response, missing: Option<usize>) -> Trouble {
     let (status, came) = (response.status, response.body.len());
     let so_far = match missing {
-        Some(missing) => format!("status {status} and only {came} of {} bytes of the body", came.saturating_add(missing)),
+        Some(missing) => {
+            format!("status {status} and only {came} of {} bytes of the body", came.saturating_add(missing))
+        }
         None => format!("status {status} and only the first {came} bytes of the body"),
     };
     Trouble::of_io(error, &so_far)
@@ -353,7 +366,11 @@ fn ending(method: &str, response: &Response) -> Result<Ending, Trouble> {
     let mut encodings = values(&response.headers, "transfer-encoding").peekable();
     if encodings.peek().is_some() {
         let is_chunked = encodings.all(|value| value.trim().eq_ignore_ascii_case("chunked"));
-        return if is_chunked { Ok(Ending::Chunks) } else { Err(Trouble::failed("a transfer encoding that is not chunked")) };
+        return if is_chunked {
+            Ok(Ending::Chunks)
+        } else {
+            Err(Trouble::failed("a transfer encoding that is not chunked"))
+        };
     }
     let mut length = None;
     for value in values(&response.headers, "content-length") {

@@ -22,14 +22,22 @@ pub(crate) fn agent() -> ureq::Agent {
 }
 
 /// Sends a request and reads the answer to its end.
-pub(crate) fn exchange(agent: &ureq::Agent, base: &Base, request: &Request, until: Instant) -> Result<Response, Trouble> {
+pub(crate) fn exchange(
+    agent: &ureq::Agent,
+    base: &Base,
+    request: &Request,
+    until: Instant,
+) -> Result<Response, Trouble> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(Trouble::timeout("no answer in time"));
     }
-    let mut builder = ureq::http::Request::builder()
-        .method(request.method.as_str())
-        .uri(format!("https://{}{}{}", base.authority(), base.prefix, request.path));
+    let mut builder = ureq::http::Request::builder().method(request.method.as_str()).uri(format!(
+        "https://{}{}{}",
+        base.authority(),
+        base.prefix,
+        request.path
+    ));
     for (name, value) in &request.headers {
         builder = builder.header(name, value);
     }
@@ -44,9 +52,12 @@ pub(crate) fn exchange(agent: &ureq::Agent, base: &Base, request: &Request, unti
     let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let mut body = Vec::new();
     let limit = BODY_BYTES_MAX as u64 + 1;
-    answer.body_mut().as_reader().take(limit).read_to_end(&mut body).map_err(|error| {
-        Trouble::of_io(&error, &format!("status {status} and only a part of the body"))
-    })?;
+    answer
+        .body_mut()
+        .as_reader()
+        .take(limit)
+        .read_to_end(&mut body)
+        .map_err(|error| Trouble::of_io(&error, &format!("status {status} and only a part of the body")))?;
     if body.len() > BODY_BYTES_MAX {
         return Err(Trouble::failed(format!("a body of more than {BODY_BYTES_MAX} bytes")));
     }
@@ -64,7 +75,9 @@ fn within<B: ureq::AsSendBody>(
 fn trouble(error: &ureq::Error) -> Trouble {
     match error {
         ureq::Error::Timeout(_) => Trouble::timeout("no answer in time"),
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Trouble::unreachable(format!("no connection ({error})")),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
+            Trouble::unreachable(format!("no connection ({error})"))
+        }
         ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
             Trouble::unreachable(format!("no connection ({io})"))
         }

@@ -169,7 +169,9 @@ impl<'de> Deserialize<'de> for JsonExpectation {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         const FORMS: &str = "write a plain value, { equals = ... }, { matches = \"...\" } or { exists = true }";
         let value = Value::deserialize(from)?;
-        let Value::Object(fields) = &value else { return Ok(Self::Equals(value)) };
+        let Value::Object(fields) = &value else {
+            return Ok(Self::Equals(value));
+        };
         let mut fields = fields.iter();
         match (fields.next(), fields.next()) {
             (Some((key, value)), None) => match (key.as_str(), value) {

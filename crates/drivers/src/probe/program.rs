@@ -39,7 +39,9 @@ pub(crate) struct Call<'c> {
 pub(crate) fn run(call: &Call<'_>, value: Lookup<'_>, until: Instant) -> Result<Answer, Trouble> {
     let expand = |text: &String| variables::expand(text, Place::Plain, value).map_err(no_value);
     let argv = call.argv.iter().map(expand).collect::<Result<Vec<_>, _>>()?;
-    let Some((program, arguments)) = argv.split_first() else { return Err(Trouble::config("no program")) };
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err(Trouble::config("no program"));
+    };
     // A relative path starts at the folder of lastgood.toml, wherever lastgood runs; a bare name is looked up in PATH.
     let place = if program.contains('/') { call.folder.join(program) } else { program.into() };
     let mut command = Command::new(place);
@@ -78,7 +80,9 @@ pub(crate) fn run(call: &Call<'_>, value: Lookup<'_>, until: Instant) -> Result<
 
 /// `account` is `LASTGOOD_ACCOUNT`.
 fn variable_name(name: &str) -> String {
-    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let upper = |c: char| {
+        if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }
+    };
     format!("LASTGOOD_{}", name.chars().map(upper).collect::<String>())
 }
 
@@ -126,7 +130,9 @@ impl Group {
 
     /// Tells whether the process has ended, and leaves it to be reaped.
     fn has_ended(&self) -> io::Result<bool> {
-        let Some(pid) = self.pid() else { return Ok(true) };
+        let Some(pid) = self.pid() else {
+            return Ok(true);
+        };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::Pid(pid), options)?.is_some())
     }

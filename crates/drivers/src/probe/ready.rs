@@ -49,7 +49,9 @@ pub fn wait_ready(
             // Another program may have taken the port of an instance that ended.
             Ok(()) => match died() {
                 None => return Ok(span(started.elapsed())),
-                Some(why) => return Err(ReadyFailure::Died { why, after: span(started.elapsed()) }),
+                Some(why) => {
+                    return Err(ReadyFailure::Died { why, after: span(started.elapsed()) });
+                }
             },
             Err(failure) => failure,
         };
@@ -73,11 +75,7 @@ fn connect(target: &ProbeTarget, until: Instant) -> Result<(), ProbeFailure> {
 }
 
 fn unconnected(trouble: Trouble) -> ProbeFailure {
-    let attempt = Attempt {
-        alternative: String::new(),
-        kind: trouble.kind,
-        expected: "a connection".into(),
-        got: trouble.got,
-    };
+    let attempt =
+        Attempt { alternative: String::new(), kind: trouble.kind, expected: "a connection".into(), got: trouble.got };
     ProbeFailure { step: "ready".into(), kind: attempt.kind, attempts: vec![attempt], tries: 1 }
 }

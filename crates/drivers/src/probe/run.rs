@@ -10,8 +10,7 @@ use super::{
     jar::Jar,
     program,
     secrets::Scrubber,
-    tcp,
-    text,
+    tcp, text,
     variables::{self, Place, Unknown},
     websocket,
     wire::{Base, Trouble},
@@ -46,7 +45,9 @@ pub(crate) struct Session<'t> {
 pub(crate) fn all(steps: &[Step], target: &ProbeTarget, deadline: Duration) -> Result<ProbeFacts, ProbeFailure> {
     let started = Instant::now();
     let until = started + deadline.min(DEADLINE_MAX);
-    let Some(first) = steps.first() else { return Ok(ProbeFacts::default()) };
+    let Some(first) = steps.first() else {
+        return Ok(ProbeFacts::default());
+    };
     let mut session = Session::open(target, until).map_err(|trouble| refused(first, trouble))?;
     let mut used = BTreeMap::new();
     for step in steps {

@@ -130,7 +130,9 @@ impl Coded for SecretError {
             Self::Exposed { path, .. } => {
                 format!("chmod 600 {}, and change the secret: others may have read it", path.display())
             }
-            Self::Unreadable { path, .. } => format!("look at it as the user lastgood runs as: ls -l {}", path.display()),
+            Self::Unreadable { path, .. } => {
+                format!("look at it as the user lastgood runs as: ls -l {}", path.display())
+            }
             Self::Unfit { path, .. } => format!("write the secret into it, and nothing else: {}", path.display()),
             Self::NoCredentials { credential, .. } => format!(
                 "LoadCredential={credential}:/etc/lastgood/{credential} in the unit that runs lastgood, or use file = \"...\""
@@ -298,9 +300,15 @@ fn encoded_forms(value: &str) -> Vec<String> {
     }
     let mut percent = String::new();
     super::variables::percent_encode(value, &mut percent);
-    forms.push(percent.replace("%20", "+"));
-    forms.push(lower_escapes(&percent));
-    forms.push(percent);
+    // Browsers leave these as they are.
+    let loose = [("%21", "!"), ("%27", "'"), ("%28", "("), ("%29", ")"), ("%2A", "*")];
+    let browser = loose.iter().fold(percent.clone(), |text, (escape, c)| text.replace(escape, c));
+    for form in [percent, browser] {
+        forms.push(lower_escapes(&form));
+        forms.push(lower_escapes(&form).replace("%20", "+"));
+        forms.push(form.replace("%20", "+"));
+        forms.push(form);
+    }
     let json = serde_json::Value::from(value).to_string();
     let json = json[1..json.len() - 1].to_owned();
     forms.push(json.replace('/', "\\/"));

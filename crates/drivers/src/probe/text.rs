@@ -5,11 +5,7 @@ pub(crate) const SHOWN_CHARS_MAX: usize = 300;
 
 /// Cuts a text to what is shown and takes out what a terminal would obey. Secrets are taken out before.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(SHOWN_CHARS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut out: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         out.push('…');
     }

@@ -111,13 +111,22 @@ fn cut_wrong_and_endless_answers_are_failures_that_say_so() {
     let cases: [(&str, &str); 12] = [
         ("", "no answer before the connection was closed"),
         ("HTTP/1.1 200 OK\r\nContent-Le", "only the first 27 bytes of an answer before the connection was closed"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "status 200 and only 4 of 10 bytes of the body before the connection was closed"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+            "status 200 and only 4 of 10 bytes of the body before the connection was closed",
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "a Content-Length that is no length"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "a Content-Length that is no length"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "a body of more than 1048576 bytes"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", "status 200 and only the first 4 bytes of the body before the connection was closed"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+            "status 200 and only the first 4 bytes of the body before the connection was closed",
+        ),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "a chunk of size \"zz\""),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n", "a chunk that is longer than it said"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n",
+            "a chunk that is longer than it said",
+        ),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "a transfer encoding that is not chunked"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "an answer that is not HTTP/1.1: SSH-2.0-OpenSSH_9.2"),
         ("HTTP/1.1 101 Switching\r\n\r\n", "status 101 without being asked to switch protocols"),
@@ -132,7 +141,11 @@ fn cut_wrong_and_endless_answers_are_failures_that_say_so() {
 fn a_body_and_headers_without_end_are_stopped_at_their_limits() {
     for (start, part, got) in [
         ("HTTP/1.1 200 OK\r\n\r\n", "x".repeat(4096), "a body of more than 1048576 bytes"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", format!("1000\r\n{}\r\n", "x".repeat(4096)), "a body of more than 1048576 bytes"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            format!("1000\r\n{}\r\n", "x".repeat(4096)),
+            "a body of more than 1048576 bytes",
+        ),
         ("HTTP/1.1 200 OK\r\n", "x-filler: y\r\n".repeat(100), "headers of more than 65536 bytes"),
         ("", "HTTP/1.1 103 Early\r\n\r\n".into(), "more than 10 interim answers"),
     ] {
@@ -253,10 +266,14 @@ fn no_secret_token_or_cookie_that_a_server_echoes_gets_into_a_failure() {
         let echo = format!(
             "{} {:?} {} cGFzczpwIsOkL3NzIHfDtnJkKzk= cCLDpC9zcyB3w7ZyZCs5 p%22%C3%A4%2Fss%20w%C3%B6rd%2B9 p%22%c3%a4%2fss+w%c3%b6rd%2b9 \
              p\\\"\\u00e4/ss w\\u00f6rd+9 p&quot;ä/ss wörd+9",
-            seen.line, seen.headers.get("cookie"), seen.body
+            seen.line,
+            seen.headers.get("cookie"),
+            seen.body
         );
         match seen.line.as_str() {
-            "POST /login HTTP/1.1" => answer("200 OK", "Set-Cookie: sid=cookie-value-1\r\n", r#"{"token":"token-value-1"}"#),
+            "POST /login HTTP/1.1" => {
+                answer("200 OK", "Set-Cookie: sid=cookie-value-1\r\n", r#"{"token":"token-value-1"}"#)
+            }
             "GET /fresh HTTP/1.1" => answer("500 Oops", "", r#"{"token":"token-value-2"}"#),
             _ => answer("500 Oops", "", &format!("{echo} token-value-1")),
         }
@@ -267,13 +284,19 @@ fn no_secret_token_or_cookie_that_a_server_echoes_gets_into_a_failure() {
         http = { method = "POST", path = "/login", json = { password = "{secret:login}" } }
         capture = { token = { json = "$.token" } }
         "#;
-    let echo = format!("{login}[[probe]]\nname = \"echo\"\nhttp = {{ method = \"POST\", path = \"/echo?p={{secret:login}}\", body = \"{{secret:login}}\" }}");
-    let fresh = format!("{login}[[probe]]\nname = \"fresh\"\nhttp = {{ path = \"/fresh\" }}\ncapture = {{ second = {{ json = \"$.token\" }} }}");
+    let echo = format!(
+        "{login}[[probe]]\nname = \"echo\"\nhttp = {{ method = \"POST\", path = \"/echo?p={{secret:login}}\", body = \"{{secret:login}}\" }}"
+    );
+    let fresh = format!(
+        "{login}[[probe]]\nname = \"fresh\"\nhttp = {{ path = \"/fresh\" }}\ncapture = {{ second = {{ json = \"$.token\" }} }}"
+    );
     let target = target_with_secret(server.port, secret);
     for text in [echo, fresh] {
         let failure = probe(&text).run(&target, LONG).unwrap_err();
         let shown = format!("{failure} {failure:?}");
-        for leak in [secret, "ss w", "wörd", "w%C3", "w%c3", "u00f6", "HfDtnJkK", "w7ZyZC", "cookie-value-1", "token-value"] {
+        for leak in
+            [secret, "ss w", "wörd", "w%C3", "w%c3", "u00f6", "HfDtnJkK", "w7ZyZC", "cookie-value-1", "token-value"]
+        {
             assert!(!shown.contains(leak), "{leak} in {shown}");
         }
     }
@@ -282,10 +305,14 @@ fn no_secret_token_or_cookie_that_a_server_echoes_gets_into_a_failure() {
 #[test]
 fn a_captured_line_break_never_writes_a_header() {
     let server = Server::answering(|_| answer("200 OK", "", r#"{"t":"a\r\nX-Evil: 1"}"#));
-    let text = format!("{GET}capture = {{ t = {{ json = \"$.t\" }} }}\n[[probe]]\nname = \"use\"\nhttp = {{ path = \"/\", headers = {{ X = \"{{t}}\" }} }}");
+    let text = format!(
+        "{GET}capture = {{ t = {{ json = \"$.t\" }} }}\n[[probe]]\nname = \"use\"\nhttp = {{ path = \"/\", headers = {{ X = \"{{t}}\" }} }}"
+    );
     let failure = probe(&text).run(&target(server.port), LONG).unwrap_err();
     assert_eq!((failure.code(), failure.step.as_str(), server.seen().len()), ("probe-config", "use", 1));
-    let path = format!("{GET}capture = {{ t = {{ json = \"$.t\" }} }}\n[[probe]]\nname = \"use\"\nhttp = {{ path = \"/{{t}}\" }}");
+    let path = format!(
+        "{GET}capture = {{ t = {{ json = \"$.t\" }} }}\n[[probe]]\nname = \"use\"\nhttp = {{ path = \"/{{t}}\" }}"
+    );
     probe(&path).run(&target(server.port), LONG).unwrap();
     assert_eq!(server.seen()[2].line, "GET /a%0D%0AX-Evil%3A%201 HTTP/1.1");
 }

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-const HTTP: &str = r#"busy = { http = { path = "/busy" }, expect = { status = 200, json = { "$.busy" = true } }, timeout = "300ms" }"#;
+const HTTP: &str =
+    r#"busy = { http = { path = "/busy" }, expect = { status = 200, json = { "$.busy" = true } }, timeout = "300ms" }"#;
 
 fn says(status: &'static str, body: &'static str) -> Busyness {
     let server = Server::answering(move |_| answer(status, "", body));
@@ -38,7 +39,8 @@ fn only_a_clear_no_is_idle() {
 #[test]
 fn a_command_says_idle_busy_or_nothing() {
     let ask = |script: &str| {
-        busy(&format!("busy = {{ command = [\"/bin/sh\", \"-c\", \"{script}\"], timeout = \"500ms\" }}")).ask(&target(1))
+        busy(&format!("busy = {{ command = [\"/bin/sh\", \"-c\", \"{script}\"], timeout = \"500ms\" }}"))
+            .ask(&target(1))
     };
     assert_eq!(ask("exit 0"), Busyness::Idle);
     assert_eq!(ask("echo two editors; echo more; exit 75"), Busyness::Busy("two editors".into()));

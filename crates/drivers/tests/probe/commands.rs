@@ -12,7 +12,11 @@ fn command(argv: &str, keys: &str) -> String {
 #[test]
 fn a_program_is_told_its_variables_and_what_it_writes_is_compared_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    write(&folder.path().join("check"), "#!/bin/sh\necho \"$1 $LASTGOOD_ACCOUNT $LASTGOOD_PORT $PASSWORD\"\nenv >&2\n", 0o755);
+    write(
+        &folder.path().join("check"),
+        "#!/bin/sh\necho \"$1 $LASTGOOD_ACCOUNT $LASTGOOD_PORT $PASSWORD\"\nenv >&2\n",
+        0o755,
+    );
     let mut target = target_with_secret(4242, "hidden-value");
     target.folder = folder.path().into();
     target.vars.insert("account".into(), "al ice".into());
@@ -53,7 +57,8 @@ fn a_program_that_hangs_is_killed_with_all_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let mut target = target(1);
     target.folder = folder.path().into();
-    let text = command(r#"["/bin/sh", "-c", "sleep 600 & echo $! > child; echo $$ > self; wait"]"#, "timeout = \"500ms\"");
+    let text =
+        command(r#"["/bin/sh", "-c", "sleep 600 & echo $! > child; echo $$ > self; wait"]"#, "timeout = \"500ms\"");
     let failure = probe(&text).run(&target, LONG).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Timeout);
     for file in ["self", "child"] {
@@ -67,7 +72,8 @@ fn what_a_program_leaves_in_the_background_neither_holds_it_up_nor_stays() {
     let folder = tempfile::tempdir().unwrap();
     let mut target = target(1);
     target.folder = folder.path().into();
-    let text = command(r#"["/bin/sh", "-c", "sleep 600 & echo $! > child; echo done"]"#, "expect = { stdout = \"done\" }");
+    let text =
+        command(r#"["/bin/sh", "-c", "sleep 600 & echo $! > child; echo done"]"#, "expect = { stdout = \"done\" }");
     probe(&text).run(&target, LONG).unwrap();
     let pid = fs::read_to_string(folder.path().join("child")).unwrap();
     assert!(eventually(|| !is_running(pid.trim())));

@@ -60,7 +60,8 @@ fn an_instance_that_ends_is_not_waited_for() {
 #[test]
 fn time_runs_out_with_the_last_reason() {
     let server = Server::answering(|_| answer("503 Service Unavailable", "", "migrating"));
-    let failure = wait_ready(Some(&step(HEALTH)), &target(server.port), Duration::from_millis(50), &|| None).unwrap_err();
+    let failure =
+        wait_ready(Some(&step(HEALTH)), &target(server.port), Duration::from_millis(50), &|| None).unwrap_err();
     let told = Failure::of(&failure);
     assert_eq!(told.code, "ready-timeout");
     assert_eq!(

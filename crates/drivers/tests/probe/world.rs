@@ -83,7 +83,9 @@ pub(crate) fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        let Some((name, value)) = line.trim().split_once(": ") else {
+            break;
+        };
         seen.headers.insert(name.to_lowercase(), value.into());
     }
     let length = seen.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
