@@ -5,7 +5,7 @@ use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
 /// A regular expression as it stands in the configuration; it may hold `{variables}`, whose values are taken literally.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ impl JsonSchema for Pattern {
 #[derive(Debug, Clone)]
 pub struct JsonPath {
     text: String,
-    path: serde_json_path::JsonPath,
+    path: Arc<serde_json_path::JsonPath>,
 }
 
 impl JsonPath {
@@ -98,7 +98,7 @@ impl JsonPath {
     pub fn new(text: &str) -> Result<Self, String> {
         let path = serde_json_path::JsonPath::parse(text)
             .map_err(|error| format!("{text:?} is not a path into JSON such as \"$.data.token\": {error}"))?;
-        Ok(Self { text: text.into(), path })
+        Ok(Self { text: text.into(), path: Arc::new(path) })
     }
 
     /// Gives it as it was written.
