@@ -66,7 +66,7 @@ impl App {
 
     /// Gives which endpoint wants which notices.
     pub fn routes(&self) -> Vec<Route> {
-        let notices = self.config.notice.iter();
+        let notices = self.config.notice.iter().filter(|(_, config)| config.endpoint.takes_messages());
         notices
             .map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() })
             .collect()

@@ -201,7 +201,7 @@ fn deliver(app: &App) -> Result<(), Trouble> {
 pub fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
     use lastgood_drivers::probe::Secrets;
     let secrets = Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
-    let lookup = move |name: &str| secrets.get(name).map(|secret| secret.reveal().to_owned());
+    let lookup = move |name: &str| secrets.get(name).map(ToOwned::to_owned);
     Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
         .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))
 }

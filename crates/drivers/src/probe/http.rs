@@ -1,386 +1,385 @@
-//! HTTP requests of a probe: a small client of our own for `http://`, because a rollback is measured in
-//! milliseconds and one connection serves all steps; `https://` goes through ureq.
+//! HTTP/1.1 over a plain connection: one small client, because a probe during a rollback has to cost less than a
+//! millisecond and has to tell a cut answer from a wrong one.
 
-use super::{
-    expand::Scope,
-    expect::{Good, Got},
-};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use super::wire::{Base, Trouble, Wire};
 use std::{
-    collections::BTreeMap,
-    io::{self, BufRead, BufReader, Read, Write as _},
-    net::{TcpStream, ToSocketAddrs as _},
-    time::{Duration, Instant},
+    io::{self, Read as _, Write as _},
+    time::Instant,
 };
 
-/// Largest body read: a probe looks at answers, it does not download.
-const BODY_BYTES_MAX: u64 = 1 << 20;
-/// Longest line of an answer's head, and most of them: servers send some ten short ones.
-const LINE_BYTES_MAX: u64 = 16 << 10;
-const HEADERS_MAX: usize = 200;
+/// Most bytes of a body that are read: answers that are checked are pages and JSON, not downloads.
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of status line and headers: servers themselves allow 8 to 64 KiB.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most interim answers (100, 103) before the real one.
+const INTERIM_MAX: usize = 10;
+/// Most bytes of one line that tells a chunk's size.
+const CHUNK_LINE_BYTES_MAX: usize = 1 << 10;
+/// Read at once: fits most answers whole.
+const BUFFER_BYTES: usize = 16 << 10;
 
-/// An HTTP request.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HttpRequest {
-    /// The method. Default `GET`, or `POST` with `json` or `body`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// The path with its query: `/account/login`.
+/// A request with everything put in.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub method: String,
+    /// Path and query as sent.
     pub path: String,
-    /// Headers by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// A body sent as JSON; `{…}` in its texts are filled in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub json: Option<Value>,
-    /// A body sent as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Vec<(String, String)>,
     pub body: Option<String>,
 }
 
-/// Sends the requests of one run over one connection, and keeps cookies.
-pub(super) struct Client {
-    base: String,
-    open: Option<BufReader<TcpStream>>,
-    cookies: BTreeMap<String, String>,
+/// An answer read to its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub status: u16,
+    /// Names in small letters.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
-/// A request with everything filled in.
-struct Filled {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+/// A connection that is kept between requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    wire: Wire,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been used.
+    used: usize,
 }
 
-impl Client {
-    pub(super) fn new(base: &str) -> Self {
-        Self { base: base.trim_end_matches('/').into(), open: None, cookies: BTreeMap::new() }
-    }
-
-    pub(super) fn base(&self) -> &str {
-        &self.base
-    }
-
-    pub(super) fn send(&mut self, request: &HttpRequest, scope: &Scope, until: Instant) -> Result<Got, String> {
-        let filled = self.fill(request, scope)?;
-        let got = match self.base.strip_prefix("http://").map(ToOwned::to_owned) {
-            Some(host) => self.plain(&host, &filled, until),
-            None => self.secure(&filled, until),
-        }
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                format!("{} {} did not answer in time", filled.method, request.path)
-            }
-            _ => format!("{} {} failed: {error}", filled.method, request.path),
-        })?;
-        self.keep_cookies(&got);
-        Ok(got)
-    }
-
-    fn fill(&self, request: &HttpRequest, scope: &Scope) -> Result<Filled, String> {
-        let mut headers = Vec::new();
-        for (name, value) in &request.headers {
-            headers.push((name.clone(), scope.fill(value)?));
-        }
-        let named = |wanted: &str| request.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted));
-        let body = match (&request.json, &request.body) {
-            (Some(json), _) => {
-                if !named("content-type") {
-                    headers.push(("Content-Type".into(), "application/json".into()));
-                }
-                fill_json(json, scope)?.to_string().into_bytes()
-            }
-            (None, Some(body)) => scope.fill(body)?.into_bytes(),
-            (None, None) => Vec::new(),
-        };
-        if !self.cookies.is_empty() && !named("cookie") {
-            let all: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            headers.push(("Cookie".into(), all.join("; ")));
-        }
-        let posts = request.json.is_some() || request.body.is_some();
-        let method = request.method.clone().unwrap_or_else(|| if posts { "POST" } else { "GET" }.into());
-        let path = scope.fill(&request.path)?;
-        let hostile = |text: &str| text.chars().any(|c| c.is_control());
-        if hostile(&path) || path.contains(' ') || headers.iter().any(|(name, value)| hostile(name) || hostile(value)) {
-            return Err("a filled-in path or header has characters that HTTP does not allow there".into());
-        }
-        Ok(Filled { method, path, headers, body })
-    }
-
-    /// Sends over the open connection, or over a new one where that was closed meanwhile.
-    fn plain(&mut self, host: &str, filled: &Filled, until: Instant) -> io::Result<Got> {
-        if let Some(mut open) = self.open.take() {
-            match exchange(&mut open, host, filled, until) {
-                Ok((got, keep)) => {
-                    self.open = keep.then_some(open);
-                    return Ok(got);
-                }
-                // The server closed an idle connection before it saw the request; that says nothing of it.
-                Err(error) if is_closed(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let mut open = BufReader::new(connect(host, until)?);
-        let (got, keep) = exchange(&mut open, host, filled, until)?;
-        self.open = keep.then_some(open);
-        Ok(got)
-    }
-
-    fn secure(&self, filled: &Filled, until: Instant) -> io::Result<Got> {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(left(until)?))
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .build();
-        let agent = ureq::Agent::new_with_config(config);
-        let mut request = ureq::http::Request::builder()
-            .method(filled.method.as_str())
-            .uri(format!("{}{}", self.base, filled.path));
-        for (name, value) in &filled.headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(filled.body.clone()).map_err(io::Error::other)?;
-        let mut response = agent.run(request).map_err(io::Error::other)?;
-        let headers = response
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect();
-        let status = Some(i32::from(response.status().as_u16()));
-        let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec().map_err(io::Error::other)?;
-        Ok(Got { status, headers, body, good: Good::Http })
-    }
-
-    fn keep_cookies(&mut self, got: &Got) {
-        for (_, value) in got.headers.iter().filter(|(name, _)| name == "set-cookie") {
-            let pair = value.split(';').next().unwrap_or_default();
-            if let Some((name, value)) = pair.split_once('=') {
-                self.cookies.insert(name.trim().into(), value.trim().into());
-            }
-        }
-    }
-}
-
-fn fill_json(value: &Value, scope: &Scope) -> Result<Value, String> {
-    Ok(match value {
-        Value::String(text) => Value::String(scope.fill(text)?),
-        Value::Array(list) => Value::Array(list.iter().map(|one| fill_json(one, scope)).collect::<Result<_, _>>()?),
-        Value::Object(map) => Value::Object(
-            map.iter().map(|(key, one)| Ok((key.clone(), fill_json(one, scope)?))).collect::<Result<_, String>>()?,
-        ),
-        other => other.clone(),
-    })
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(error.kind(), Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted)
-}
-
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// Connects to `host` (name or address, with a port) before `until`.
-pub(super) fn connect(host: &str, until: Instant) -> io::Result<TcpStream> {
-    let host = if host.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
-    for address in host.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left(until)?) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn exchange(open: &mut BufReader<TcpStream>, host: &str, filled: &Filled, until: Instant) -> io::Result<(Got, bool)> {
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lastgood\r\nAccept: */*\r\n", filled.method, filled.path);
-    for (name, value) in &filled.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    if !filled.body.is_empty() || filled.method != "GET" {
-        head += &format!("Content-Length: {}\r\n", filled.body.len());
-    }
-    head += "\r\n";
-    let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(&filled.body);
-    open.get_ref().set_write_timeout(Some(left(until)?))?;
-    open.get_mut().write_all(&bytes)?;
-    let mut answer = Timed { open, until };
-    loop {
-        let status = status_of(&answer.line()?)?;
-        let headers = read_headers(&mut answer)?;
-        // 100 to 199 come before the answer itself.
-        if status < 200 {
-            continue;
-        }
-        let (body, keep) = read_body(&mut answer, status, &headers, &filled.method)?;
-        return Ok((Got { status: Some(status), headers, body, good: Good::Http }, keep));
-    }
-}
-
-/// Reads from a connection, never past `until`, however slowly the bytes come.
-struct Timed<'a> {
-    open: &'a mut BufReader<TcpStream>,
+/// Sends a request, on `kept` if it still lives, and leaves there what can be used again.
+pub(crate) fn exchange(
+    base: &Base,
+    kept: &mut Option<Connection>,
+    request: &Request,
     until: Instant,
+) -> Result<Response, Trouble> {
+    // A server may close a kept connection at any time; one that has is not asked.
+    let reused = kept.take().filter(|connection| connection.buffer.is_empty() && connection.wire.is_quiet());
+    if let Some(mut connection) = reused {
+        connection.wire.set_until(until);
+        match connection.exchange(base, request) {
+            Ok((response, is_open)) => {
+                *kept = is_open.then_some(connection);
+                return Ok(response);
+            }
+            // Closed in the instant between: asked again only where asking twice does no harm.
+            Err((trouble, nothing_came)) if !(nothing_came && is_repeatable(&request.method)) => {
+                return Err(trouble);
+            }
+            Err(_) => {}
+        }
+    }
+    let wire = base.connect(until)?;
+    let mut connection = Connection { wire, buffer: Vec::new(), used: 0 };
+    let (response, is_open) = connection.exchange(base, request).map_err(|(trouble, _)| trouble)?;
+    *kept = is_open.then_some(connection);
+    Ok(response)
 }
 
-impl Timed<'_> {
-    fn fill(&mut self) -> io::Result<&[u8]> {
-        if self.open.buffer().is_empty() {
-            self.open.get_ref().set_read_timeout(Some(left(self.until)?))?;
-        }
-        self.open.fill_buf()
+fn is_repeatable(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"].contains(&method)
+}
+
+/// How an answer's body ends.
+enum Ending {
+    Nothing,
+    Length(usize),
+    Chunks,
+    Close,
+}
+
+impl Connection {
+    /// Gives the answer and whether the connection stays open; in an error, whether nothing came at all.
+    fn exchange(&mut self, base: &Base, request: &Request) -> Result<(Response, bool), (Trouble, bool)> {
+        let sent = self.send(base, request);
+        // A server that refuses a body may answer and close before it has read all of it.
+        let head = match (self.head(), sent) {
+            (Ok(head), _) => head,
+            (Err(_), Err(error)) if error.kind() != io::ErrorKind::TimedOut => {
+                return Err((Trouble::of_io(&error, "no answer"), true));
+            }
+            (Err((trouble, came)), _) => return Err((trouble, !came)),
+        };
+        let (status, headers, version_11) = head;
+        let mut response = Response { status, headers, body: Vec::new() };
+        let ending = ending(&request.method, &response).map_err(|trouble| (trouble, false))?;
+        let is_delimited = !matches!(ending, Ending::Close);
+        self.body(ending, &mut response).map_err(|trouble| (trouble, false))?;
+        let says_close = values(&response.headers, "connection").any(|value| has_token(value, "close"));
+        self.buffer.drain(..self.used);
+        self.used = 0;
+        Ok((response, is_delimited && version_11 && !says_close && self.buffer.is_empty()))
     }
 
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = Vec::new();
+    fn send(&mut self, base: &Base, request: &Request) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(512);
+        let mut line = |name: &str, value: &str| {
+            for part in [name, ": ", value, "\r\n"] {
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        };
+        line("Host", &base.authority());
+        let given = |name: &str| request.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+        for (name, value) in
+            [("User-Agent", super::run::USER_AGENT), ("Accept", "*/*"), ("Accept-Encoding", "identity")]
+        {
+            if !given(name) {
+                line(name, value);
+            }
+        }
+        for (name, value) in &request.headers {
+            line(name, value);
+        }
+        match &request.body {
+            Some(body) => line("Content-Length", &body.len().to_string()),
+            None if ["POST", "PUT", "PATCH"].contains(&request.method.as_str()) => line("Content-Length", "0"),
+            None => {}
+        }
+        let mut message = format!("{} {}{} HTTP/1.1\r\n", request.method, base.prefix, request.path).into_bytes();
+        message.append(&mut bytes);
+        message.extend_from_slice(b"\r\n");
+        message.extend_from_slice(request.body.as_deref().unwrap_or_default().as_bytes());
+        self.wire.write_all(&message)
+    }
+
+    /// Reads more into the buffer; false at the end of the connection.
+    fn fill(&mut self) -> io::Result<bool> {
+        let start = self.buffer.len();
+        self.buffer.resize(start + BUFFER_BYTES, 0);
+        let read = loop {
+            match self.wire.read(&mut self.buffer[start..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        self.buffer.truncate(start + read.as_ref().copied().unwrap_or(0));
+        read.map(|count| count > 0)
+    }
+
+    /// Reads the head of the final answer; in an error, whether anything came.
+    #[expect(clippy::type_complexity, reason = "private, and each part is named where it is taken apart")]
+    fn head(&mut self) -> Result<(u16, Vec<(String, String)>, bool), (Trouble, bool)> {
+        for _ in 0..=INTERIM_MAX {
+            let length = self.head_length()?;
+            let text = String::from_utf8_lossy(&self.buffer[self.used..self.used + length]).into_owned();
+            self.used += length;
+            let (status, version_11) = status_line(text.lines().next().unwrap_or_default()).map_err(|t| (t, true))?;
+            if status / 100 != 1 {
+                return Ok((status, headers(&text).map_err(|t| (t, true))?, version_11));
+            }
+            if status == 101 {
+                return Err((Trouble::failed("status 101 without being asked to switch protocols"), true));
+            }
+        }
+        Err((Trouble::failed(format!("more than {INTERIM_MAX} interim answers")), true))
+    }
+
+    fn head_length(&mut self) -> Result<usize, (Trouble, bool)> {
         loop {
-            let buffer = self.fill()?;
-            if buffer.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            let rest = &self.buffer[self.used..];
+            if let Some(length) = end_of_head(rest) {
+                return Ok(length);
             }
-            let end = buffer.iter().position(|byte| *byte == b'\n');
-            let count = end.map_or(buffer.len(), |end| end + 1);
-            line.extend_from_slice(&buffer[..count]);
-            self.open.consume(count);
-            if line.len() as u64 > LINE_BYTES_MAX {
-                return Err(broken("a line of the answer is too long"));
+            let came = !self.buffer.is_empty();
+            if rest.len() > HEAD_BYTES_MAX {
+                return Err((Trouble::failed(format!("headers of more than {HEAD_BYTES_MAX} bytes")), came));
             }
-            if end.is_some() {
-                let text = String::from_utf8_lossy(&line);
-                return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+            let so_far =
+                if came { format!("only the first {} bytes of an answer", rest.len()) } else { "no answer".into() };
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err((Trouble::of_io(&io::ErrorKind::UnexpectedEof.into(), &so_far), came));
+                }
+                Err(error) => return Err((Trouble::of_io(&error, &so_far), came)),
             }
         }
     }
 
-    fn take(&mut self, count: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        let mut left = count;
-        while left > 0 {
-            let buffer = self.fill()?;
-            if buffer.is_empty() {
-                return Err(broken("the answer ends before its announced length"));
-            }
-            let some = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            into.extend_from_slice(&buffer[..some]);
-            self.open.consume(some);
-            left -= some as u64;
+    fn body(&mut self, ending: Ending, response: &mut Response) -> Result<(), Trouble> {
+        match ending {
+            Ending::Nothing => Ok(()),
+            Ending::Length(length) => self.take(length, response),
+            Ending::Chunks => self.chunks(response),
+            Ending::Close => loop {
+                response.body.extend_from_slice(&self.buffer[self.used..]);
+                self.used = self.buffer.len();
+                within_limit(response.body.len())?;
+                self.buffer.clear();
+                self.used = 0;
+                match self.fill() {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(error) => return Err(cut(&error, response, None)),
+                }
+            },
         }
-        Ok(())
     }
-}
 
-fn broken(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
-}
-
-fn status_of(line: &str) -> io::Result<i32> {
-    let mut parts = line.split(' ');
-    let is_http = parts.next().is_some_and(|version| version.starts_with("HTTP/1."));
-    let status = parts.next().and_then(|status| status.parse().ok()).filter(|status| (100..1000).contains(status));
-    match (is_http, status) {
-        (true, Some(status)) => Ok(status),
-        _ => Err(broken("the answer is not HTTP")),
-    }
-}
-
-fn read_headers(answer: &mut Timed<'_>) -> io::Result<Vec<(String, String)>> {
-    let mut headers = Vec::new();
-    loop {
-        let line = answer.line()?;
-        if line.is_empty() {
-            return Ok(headers);
-        }
-        if headers.len() >= HEADERS_MAX {
-            return Err(broken("the answer has too many headers"));
-        }
-        let (name, value) = line.split_once(':').ok_or_else(|| broken("a header has no colon"))?;
-        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
-}
-
-/// Reads the body and tells whether the connection can be used again.
-fn read_body(
-    answer: &mut Timed<'_>,
-    status: i32,
-    headers: &[(String, String)],
-    method: &str,
-) -> io::Result<(Vec<u8>, bool)> {
-    let value = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
-    let keep = !value("connection").is_some_and(|value| value.to_ascii_lowercase().contains("close"));
-    let mut body = Vec::new();
-    if method == "HEAD" || matches!(status, 204 | 304) {
-        return Ok((body, keep));
-    }
-    if value("transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().contains("chunked")) {
+    /// Moves `length` bytes into the body.
+    fn take(&mut self, length: usize, response: &mut Response) -> Result<(), Trouble> {
+        within_limit(response.body.len().saturating_add(length))?;
+        let mut left = length;
         loop {
-            let line = answer.line()?;
-            let size = line.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(size, 16).map_err(|_| broken("a chunk has no size"))?;
-            if body.len() as u64 + size > BODY_BYTES_MAX {
-                return Err(broken("the body is larger than a probe reads (1 MiB)"));
+            let rest = &self.buffer[self.used..];
+            let part = rest.len().min(left);
+            response.body.extend_from_slice(&rest[..part]);
+            self.used += part;
+            left -= part;
+            if left == 0 {
+                return Ok(());
             }
-            answer.take(size, &mut body)?;
-            let mut end = answer.line()?;
+            self.buffer.clear();
+            self.used = 0;
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(cut(&io::ErrorKind::UnexpectedEof.into(), response, Some(left)));
+                }
+                Err(error) => return Err(cut(&error, response, Some(left))),
+            }
+        }
+    }
+
+    fn chunks(&mut self, response: &mut Response) -> Result<(), Trouble> {
+        loop {
+            let line = self.line(response)?;
+            let digits = line.split(';').next().unwrap_or_default().trim();
+            let size = Some(digits)
+                .filter(|digits| {
+                    !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+                })
+                .and_then(|digits| usize::from_str_radix(digits, 16).ok())
+                .ok_or_else(|| Trouble::failed(format!("a chunk of size {digits:?}")))?;
             if size == 0 {
-                // Trailers, up to the empty line.
-                while !end.is_empty() {
-                    end = answer.line()?;
-                }
-                return Ok((body, keep));
+                break;
+            }
+            self.take(size, response)?;
+            if !self.line(response)?.is_empty() {
+                return Err(Trouble::failed("a chunk that is longer than it said"));
+            }
+        }
+        // Trailers end with an empty line; they are as limited as the head.
+        let mut trailer_bytes = 0;
+        loop {
+            let line = self.line(response)?;
+            trailer_bytes += line.len();
+            if line.is_empty() {
+                return Ok(());
+            }
+            if trailer_bytes > HEAD_BYTES_MAX {
+                return Err(Trouble::failed(format!("trailers of more than {HEAD_BYTES_MAX} bytes")));
             }
         }
     }
-    match value("content-length") {
-        Some(length) => {
-            let length: u64 = length.parse().map_err(|_| broken("the announced length is no number"))?;
-            if length > BODY_BYTES_MAX {
-                return Err(broken("the body is larger than a probe reads (1 MiB)"));
+
+    fn line(&mut self, response: &Response) -> Result<String, Trouble> {
+        loop {
+            let rest = &self.buffer[self.used..];
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+                let line = String::from_utf8_lossy(line).into_owned();
+                self.used += end + 1;
+                return Ok(line);
             }
-            answer.take(length, &mut body)?;
-            Ok((body, keep))
-        }
-        None => {
-            loop {
-                let buffer = answer.fill()?;
-                if buffer.is_empty() {
-                    return Ok((body, false));
-                }
-                let count = buffer.len();
-                body.extend_from_slice(buffer);
-                answer.open.consume(count);
-                if body.len() as u64 > BODY_BYTES_MAX {
-                    return Err(broken("the body is larger than a probe reads (1 MiB)"));
-                }
+            if rest.len() > CHUNK_LINE_BYTES_MAX {
+                return Err(Trouble::failed("a chunk without a size"));
+            }
+            self.buffer.drain(..self.used);
+            self.used = 0;
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => return Err(cut(&io::ErrorKind::UnexpectedEof.into(), response, None)),
+                Err(error) => return Err(cut(&error, response, None)),
             }
         }
     }
 }
 
-/// Reads at most `limit` bytes of what a peer sends until it closes, is satisfied or the time is over.
-pub(super) fn read_some(stream: &mut TcpStream, limit: usize, until: Instant, enough: &dyn Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    let mut buffer = [0; 4096];
-    while all.len() < limit && !enough(&all) {
-        stream.set_read_timeout(Some(left(until)?))?;
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        all.extend_from_slice(&buffer[..count]);
+fn within_limit(bytes: usize) -> Result<(), Trouble> {
+    if bytes > BODY_BYTES_MAX {
+        return Err(Trouble::failed(format!("a body of more than {BODY_BYTES_MAX} bytes")));
     }
-    Ok(all)
+    Ok(())
+}
+
+/// Tells of an answer that ended too early.
+fn cut(error: &io::Error, response: &Response, missing: Option<usize>) -> Trouble {
+    let (status, came) = (response.status, response.body.len());
+    let so_far = match missing {
+        Some(missing) => {
+            format!("status {status} and only {came} of {} bytes of the body", came.saturating_add(missing))
+        }
+        None => format!("status {status} and only the first {came} bytes of the body"),
+    };
+    Trouble::of_io(error, &so_far)
+}
+
+/// Finds the empty line after the headers; gives the length with it.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let mut start = 0;
+    while let Some(at) = bytes[start..].iter().position(|byte| *byte == b'\n') {
+        let next = start + at + 1;
+        match &bytes[next..] {
+            [b'\n', ..] => return Some(next + 1),
+            [b'\r', b'\n', ..] => return Some(next + 2),
+            _ => start = next,
+        }
+    }
+    None
+}
+
+fn status_line(line: &str) -> Result<(u16, bool), Trouble> {
+    let mut words = line.split_ascii_whitespace();
+    let version = words.next().filter(|version| version.starts_with("HTTP/1."));
+    let status = words.next().filter(|code| code.len() == 3).and_then(|code| code.parse::<u16>().ok());
+    match (version, status) {
+        (Some(version), Some(status)) if (100..=999).contains(&status) => Ok((status, version != "HTTP/1.0")),
+        _ => Err(Trouble::failed(format!("an answer that is not HTTP/1.1: {}", super::text::shown(line)))),
+    }
+}
+
+fn headers(head: &str) -> Result<Vec<(String, String)>, Trouble> {
+    let lines = head.lines().skip(1).take_while(|line| !line.is_empty());
+    let one = |line: &str| match line.split_once(':') {
+        Some((name, value)) if super::config::is_header_name(name) => {
+            Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+        }
+        _ => Err(Trouble::failed("a header that is none")),
+    };
+    lines.map(one).collect()
+}
+
+/// Gives every value of a header.
+pub(crate) fn values<'h>(headers: &'h [(String, String)], name: &'h str) -> impl Iterator<Item = &'h str> {
+    headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+fn has_token(value: &str, token: &str) -> bool {
+    value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+fn ending(method: &str, response: &Response) -> Result<Ending, Trouble> {
+    if method == "HEAD" || matches!(response.status, 204 | 304) {
+        return Ok(Ending::Nothing);
+    }
+    let mut encodings = values(&response.headers, "transfer-encoding").peekable();
+    if encodings.peek().is_some() {
+        let is_chunked = encodings.all(|value| value.trim().eq_ignore_ascii_case("chunked"));
+        return if is_chunked {
+            Ok(Ending::Chunks)
+        } else {
+            Err(Trouble::failed("a transfer encoding that is not chunked"))
+        };
+    }
+    let mut length = None;
+    for value in values(&response.headers, "content-length") {
+        let all_digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+        let this = value.parse::<usize>().ok().filter(|_| all_digits);
+        if this.is_none() || length.is_some_and(|known| Some(known) != this) {
+            return Err(Trouble::failed("a Content-Length that is no length"));
+        }
+        length = this;
+    }
+    Ok(length.map_or(Ending::Close, Ending::Length))
 }

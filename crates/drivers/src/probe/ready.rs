@@ -1,92 +1,81 @@
-//! Waits until an instance is ready, noticing both the answer and the death of its process early.
+//! Waits for an instance to become ready, in the tightest loop that does no harm: every millisecond here is one that
+//! users of a rolled-back instance wait.
 
-use super::{ProbeConfig, ProbeTarget, Step, http::connect};
-use lastgood_domain::{failure::Coded, terms::Span};
+use super::{
+    ProbeTarget,
+    config::Step,
+    failure::{Attempt, FailureKind, ProbeFailure, ReadyFailure},
+    run::{Session, refused, span},
+    wire::{Base, Trouble},
+};
+use lastgood_domain::terms::Span;
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// First pause between two looks: a small service answers within some milliseconds.
+/// The first pause: small programs listen within a few milliseconds.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
-/// Longest pause: what takes long need not be known to the millisecond.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The longest pause: 40 questions a second load nothing, and 25 ms are not noticed after a start that took long.
+const PAUSE_MAX: Duration = Duration::from_millis(25);
+/// Longest wait that is meant by "no limit": an `Instant` must not overflow.
+const DEADLINE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Time for one connection where only that is asked.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why an instance did not become ready.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadyFailure {
-    /// Its process ended.
-    #[error("it ended before it was ready: {why}")]
-    Died {
-        /// What is known of its end.
-        why: String,
-    },
-    /// Its time is over.
-    #[error("it was not ready within {limit}: {last}")]
-    TooLate {
-        /// The time it had.
-        limit: Span,
-        /// What the last look saw.
-        last: String,
-    },
-}
-
-impl Coded for ReadyFailure {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Died { .. } => "start-died",
-            Self::TooLate { .. } => "start-too-late",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Died { .. } => "read the instance's output.log in the state folder".into(),
-            Self::TooLate { .. } => "raise ready_timeout if a migration needs longer".into(),
-        })
-    }
-}
-
-/// Waits for `ready` (default: the port accepts), at most for `limit`; `died` tells why the process is gone.
+/// Waits until `ready` passes; without a step, until the port accepts a connection.
+///
+/// `tries` and `pause` of the step don't count here. Ends early when `died` says why the instance ended.
 pub fn wait_ready(
     ready: Option<&Step>,
     target: &ProbeTarget,
-    limit: Duration,
+    deadline: Duration,
     died: &dyn Fn() -> Option<String>,
 ) -> Result<Span, ReadyFailure> {
-    let began = Instant::now();
-    let until = began + limit;
-    let probe = ready.map(|step| ProbeConfig { steps: vec![step.clone()] });
+    let started = Instant::now();
+    let until = started + deadline.min(DEADLINE_MAX);
+    let mut session = match (ready, Session::open(target, until)) {
+        (_, Ok(session)) => session,
+        (Some(step), Err(trouble)) => return Err(ReadyFailure::Unusable(refused(step, trouble))),
+        (None, Err(trouble)) => return Err(ReadyFailure::Unusable(unconnected(trouble))),
+    };
     let mut pause = PAUSE_FIRST;
     loop {
-        let last = match look(probe.as_ref(), target, until) {
-            Ok(()) => return Ok(span(began.elapsed())),
-            Err(why) => why,
+        let tried = match ready {
+            Some(step) => session.one_try(step, 1).map(drop),
+            None => connect(target, until),
+        };
+        let failure = match tried {
+            // Another program may have taken the port of an instance that ended.
+            Ok(()) => match died() {
+                None => return Ok(span(started.elapsed())),
+                Some(why) => {
+                    return Err(ReadyFailure::Died { why, after: span(started.elapsed()) });
+                }
+            },
+            Err(failure) => failure,
         };
         if let Some(why) = died() {
-            return Err(ReadyFailure::Died { why });
+            return Err(ReadyFailure::Died { why, after: span(started.elapsed()) });
+        }
+        if failure.kind == FailureKind::Config {
+            return Err(ReadyFailure::Unusable(failure));
         }
         if Instant::now() + pause >= until {
-            return Err(ReadyFailure::TooLate { limit: span(limit), last });
+            return Err(ReadyFailure::TimedOut { limit: span(deadline), last: failure });
         }
         thread::sleep(pause);
         pause = (pause * 3 / 2).min(PAUSE_MAX);
     }
 }
 
-fn look(probe: Option<&ProbeConfig>, target: &ProbeTarget, until: Instant) -> Result<(), String> {
-    match probe {
-        Some(probe) => {
-            let left = until.saturating_duration_since(Instant::now());
-            probe.run(target, left).map(drop).map_err(|failure| failure.to_string())
-        }
-        None => {
-            let host = target.base.split_once("://").map_or(target.base.as_str(), |(_, host)| host);
-            connect(host, until).map(drop).map_err(|error| format!("{host} does not accept: {error}"))
-        }
-    }
+fn connect(target: &ProbeTarget, until: Instant) -> Result<(), ProbeFailure> {
+    let until = until.min(Instant::now() + CONNECT_TIMEOUT);
+    Base::parse(&target.base).and_then(|base| base.connect(until)).map(drop).map_err(unconnected)
 }
 
-fn span(duration: Duration) -> Span {
-    Span(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+fn unconnected(trouble: Trouble) -> ProbeFailure {
+    let attempt =
+        Attempt { alternative: String::new(), kind: trouble.kind, expected: "a connection".into(), got: trouble.got };
+    ProbeFailure { step: "ready".into(), kind: attempt.kind, attempts: vec![attempt], tries: 1 }
 }

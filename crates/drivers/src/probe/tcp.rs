@@ -1,51 +1,54 @@
-//! A TCP connection as a probe step.
+//! A plain connection: it opens, and perhaps the service says what it should.
 
 use super::{
-    expand::Scope,
-    expect::{Good, Got},
-    http::{connect, read_some},
+    answer::{Answer, Lookup},
+    config::TcpKeys,
+    run::no_value,
+    variables::{self, Place},
+    wire::{Base, Trouble},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use std::{io::Write as _, time::Instant};
+use std::{
+    io::{self, Read as _, Write as _},
+    time::Instant,
+};
 
-/// Most bytes read of what a peer sends.
+/// Most bytes read while a pattern is awaited: greetings and replies are lines.
 const READ_BYTES_MAX: usize = 64 << 10;
 
-/// A TCP connection: passes when it is accepted, and when what comes back matches `expect`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TcpTalk {
-    /// Host and port. Default: the instance's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// What is sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub send: Option<String>,
-    /// Wait for an answer that has this in it. Without it nothing is read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait_for: Option<String>,
-}
-
-impl TcpTalk {
-    pub(super) fn hold(&self, base: &str, scope: &Scope, until: Instant) -> Result<Got, String> {
-        let host = match &self.to {
-            Some(to) => scope.fill(to)?,
-            None => base.split_once("://").map_or(base, |(_, host)| host).to_owned(),
+/// Connects, sends and awaits.
+pub(crate) fn converse(base: &Base, keys: &TcpKeys, value: Lookup<'_>, until: Instant) -> Result<Answer, Trouble> {
+    let send =
+        keys.send.as_deref().map(|text| variables::expand(text, Place::Plain, value)).transpose().map_err(no_value)?;
+    let expect = keys.expect.as_ref().map(|pattern| pattern.regex(value)).transpose().map_err(Trouble::config)?;
+    let mut wire = base.connect(until)?;
+    if let Some(text) = send {
+        wire.write_all(text.as_bytes()).map_err(|error| Trouble::of_io(&error, "nothing"))?;
+    }
+    let Some(expect) = expect else {
+        return Ok(Answer::default());
+    };
+    let mut read = Vec::new();
+    let mut part = [0; 4 << 10];
+    loop {
+        let text = String::from_utf8_lossy(&read);
+        if expect.is_match(&text) {
+            return Ok(Answer { body: read, ..Answer::default() });
+        }
+        let so_far = || match text.trim() {
+            "" => "nothing that fits".to_owned(),
+            said => format!("only {said:?}"),
         };
-        let failed = |error: std::io::Error| format!("TCP to {host} failed: {error}");
-        let mut stream = connect(&host, until).map_err(failed)?;
-        if let Some(send) = &self.send {
-            stream.write_all(scope.fill(send)?.as_bytes()).map_err(failed)?;
+        if read.len() > READ_BYTES_MAX {
+            return Err(Trouble::failed(format!("more than {READ_BYTES_MAX} bytes that don't fit")));
         }
-        let mut body = Vec::new();
-        if let Some(wanted) = &self.wait_for {
-            let has = |all: &[u8]| all.windows(wanted.len().max(1)).any(|part| part == wanted.as_bytes());
-            body = read_some(&mut stream, READ_BYTES_MAX, until, &has).map_err(failed)?;
-            if !has(&body) {
-                return Err(format!("{host} sent {} bytes without {wanted:?}", body.len()));
+        let count = match wire.read(&mut part) {
+            Ok(0) => {
+                return Err(Trouble::of_io(&io::ErrorKind::UnexpectedEof.into(), &so_far()));
             }
-        }
-        Ok(Got { status: None, headers: Vec::new(), body, good: Good::Anything })
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(Trouble::of_io(&error, &so_far())),
+        };
+        read.extend_from_slice(&part[..count]);
     }
 }

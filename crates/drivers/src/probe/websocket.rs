@@ -1,114 +1,132 @@
-//! A WebSocket conversation as a probe step: open, send, expect, close.
+//! A WebSocket conversation by a script.
 
 use super::{
-    expand::Scope,
-    expect::{Good, Got},
-    http::connect,
+    answer::{Answer, Lookup, judge_json},
+    body,
+    config::{Turn, WebSocketKeys},
+    http::BODY_BYTES_MAX,
+    run::no_value,
+    variables::{self, Place},
+    wire::{Base, Trouble, Wire},
 };
-use regex::Regex;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tungstenite::{
-    Message, WebSocket,
+    Error, HandshakeError, Message, WebSocket,
     client::IntoClientRequest as _,
     http::{HeaderName, HeaderValue},
+    protocol::WebSocketConfig,
 };
 
-/// Most messages skipped while one is awaited: a chatty service sends some, an endless stream is a failure.
-const SKIPPED_MAX: usize = 1_000;
+/// Most messages passed over while one is awaited: a busy server tells of other things first.
+const MESSAGES_MAX: usize = 100;
+/// Time for the other side to confirm the end; it said all that was asked.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// Most messages read while the end is awaited.
+const CLOSE_MESSAGES_MAX: usize = 100;
 
-/// A WebSocket conversation; only unencrypted, to the instance itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WebSocketTalk {
-    /// The path with its query: `/ws`.
-    pub path: String,
-    /// Headers of the handshake by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// The subprotocol asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-    /// What is sent and awaited, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub script: Vec<Line>,
+/// Opens, speaks and awaits, closes. The answer's body is the last message that was awaited.
+pub(crate) fn converse(
+    base: &Base,
+    keys: &WebSocketKeys,
+    path: &str,
+    headers: Vec<(String, String)>,
+    value: Lookup<'_>,
+    until: Instant,
+) -> Result<Answer, Trouble> {
+    if base.is_tls {
+        return Err(Trouble::config("an https address; WebSocket steps need the instance's own http address"));
+    }
+    let unfit = |error: &dyn std::fmt::Display| Trouble::config(format!("a request that can't be sent ({error})"));
+    let mut request = format!("ws://{}{}{path}", base.authority(), base.prefix)
+        .into_client_request()
+        .map_err(|error| unfit(&error))?;
+    let protocol = keys.protocol.as_deref().map(|text| variables::expand(text, Place::Plain, value)).transpose();
+    let protocol = protocol.map_err(no_value)?.map(|text| ("Sec-WebSocket-Protocol".to_owned(), text));
+    for (name, text) in headers.into_iter().chain(protocol) {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unfit(&error))?;
+        request.headers_mut().insert(name, HeaderValue::from_str(&text).map_err(|error| unfit(&error))?);
+    }
+    let limits = WebSocketConfig::default().max_message_size(Some(BODY_BYTES_MAX)).max_frame_size(Some(BODY_BYTES_MAX));
+    let wire = base.connect(until)?;
+    let (mut socket, _) =
+        tungstenite::client::client_with_config(request, wire, Some(limits)).map_err(|error| match error {
+            HandshakeError::Failure(error) => trouble(&error, "no WebSocket"),
+            HandshakeError::Interrupted(_) => Trouble::timeout("no WebSocket in time"),
+        })?;
+    let mut last = Vec::new();
+    for turn in &keys.script {
+        if let Some(message) = speak_or_await(&mut socket, turn, value)? {
+            last = message.into_bytes();
+        }
+    }
+    close(&mut socket);
+    Ok(Answer { body: last, ..Answer::default() })
 }
 
-/// One line of the conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Line {
-    /// Send this text.
-    Send(String),
-    /// Wait for a message that matches this regular expression; others are skipped.
-    Await(String),
-}
-
-impl WebSocketTalk {
-    /// Holds the conversation; the last awaited message is the body.
-    pub(super) fn hold(&self, base: &str, scope: &Scope, until: Instant) -> Result<Got, String> {
-        let host = base.strip_prefix("http://").ok_or("a WebSocket step needs an http:// address")?;
-        let mut socket = self.open(host, scope, until)?;
-        let mut body = Vec::new();
-        for line in &self.script {
-            match line {
-                Line::Send(text) => {
-                    let text = scope.fill(text)?;
-                    socket.send(Message::text(text)).map_err(|error| format!("sending failed: {error}"))?;
-                }
-                Line::Await(pattern) => body = wait_for(&mut socket, &scope.fill(pattern)?, until)?.into_bytes(),
+fn speak_or_await(socket: &mut WebSocket<Wire>, turn: &Turn, value: Lookup<'_>) -> Result<Option<String>, Trouble> {
+    let text = match (&turn.send, &turn.send_json) {
+        (Some(text), _) => Some(variables::expand(text, Place::Plain, value).map_err(no_value)?),
+        (None, Some(json)) => Some(body::fill_json(json, value).map_err(no_value)?.to_string()),
+        (None, None) => None,
+    };
+    if let Some(text) = text {
+        socket.send(Message::text(text)).map_err(|error| trouble(&error, "nothing"))?;
+        return Ok(None);
+    }
+    let pattern = turn.expect.as_ref().map(|pattern| pattern.regex(value)).transpose().map_err(Trouble::config)?;
+    let mut last = String::new();
+    for _ in 0..MESSAGES_MAX {
+        let so_far = |last: &str| match last {
+            "" => "no message".to_owned(),
+            last => format!("only {last:?}"),
+        };
+        let message = match socket.read().map_err(|error| trouble(&error, &so_far(&last)))? {
+            Message::Text(text) => text.to_string(),
+            Message::Binary(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Message::Close(frame) => {
+                let why = frame.map(|frame| format!(" ({} {})", frame.code, frame.reason)).unwrap_or_default();
+                return Err(Trouble::failed(format!("{} before the service ended it{why}", so_far(&last))));
             }
+            // Answered by the library.
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+        };
+        let fits = match (&pattern, &turn.expect_json) {
+            (Some(pattern), _) => pattern.is_match(&message),
+            (None, Some(expect)) => serde_json::from_str(&message)
+                .is_ok_and(|json: serde_json::Value| judge_json(&json, expect, value).is_ok()),
+            (None, None) => true,
+        };
+        if fits {
+            return Ok(Some(message));
         }
-        // A peer that does not close in return has still said what it was asked for.
-        let _ = socket.close(None);
-        let _ = socket.flush();
-        Ok(Got { status: None, headers: Vec::new(), body, good: Good::Anything })
+        last = message;
     }
+    Err(Trouble::failed(format!("{MESSAGES_MAX} messages that don't fit, the last {last:?}")))
+}
 
-    fn open(&self, host: &str, scope: &Scope, until: Instant) -> Result<WebSocket<TcpStream>, String> {
-        let url = format!("ws://{host}{}", scope.fill(&self.path)?);
-        let mut request = url.into_client_request().map_err(|error| format!("no WebSocket request: {error}"))?;
-        let mut headers = self.headers.clone();
-        headers.extend(self.protocol.iter().map(|protocol| ("Sec-WebSocket-Protocol".to_owned(), protocol.clone())));
-        for (name, value) in &headers {
-            let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
-            let value: HeaderValue =
-                scope.fill(value)?.parse().map_err(|_| format!("the value of {name} is no header value"))?;
-            request.headers_mut().insert(name, value);
+/// Says goodbye and waits a moment for the other side; how that ends is no part of the check.
+fn close(socket: &mut WebSocket<Wire>) {
+    socket.get_mut().set_until(Instant::now() + CLOSE_TIMEOUT);
+    if socket.close(None).is_err() {
+        return;
+    }
+    for _ in 0..CLOSE_MESSAGES_MAX {
+        if socket.read().is_err() {
+            return;
         }
-        let stream = connect(host, until).map_err(|error| format!("TCP to {host} failed: {error}"))?;
-        limit(&stream, until)?;
-        let (socket, _) = tungstenite::client(request, stream)
-            .map_err(|error| format!("the WebSocket handshake failed: {error}"))?;
-        Ok(socket)
     }
 }
 
-fn limit(stream: &TcpStream, until: Instant) -> Result<(), String> {
-    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    stream
-        .set_read_timeout(Some(left))
-        .and_then(|()| stream.set_write_timeout(Some(left)))
-        .map_err(|error| format!("no time-out can be set: {error}"))
-}
-
-fn wait_for(socket: &mut WebSocket<TcpStream>, pattern: &str, until: Instant) -> Result<String, String> {
-    let wanted = Regex::new(pattern).map_err(|error| format!("{pattern:?} is no regular expression: {error}"))?;
-    for _ in 0..SKIPPED_MAX {
-        if Instant::now() >= until {
-            break;
+fn trouble(error: &Error, so_far: &str) -> Trouble {
+    match error {
+        Error::Io(io) => Trouble::of_io(io, so_far),
+        Error::ConnectionClosed | Error::AlreadyClosed => {
+            Trouble::failed(format!("{so_far} before the service ended it"))
         }
-        limit(socket.get_ref(), until)?;
-        match socket.read().map_err(|error| format!("nothing that matches {pattern:?} came: {error}"))? {
-            Message::Text(text) if wanted.is_match(&text) => return Ok(text.to_string()),
-            Message::Close(_) => return Err(format!("the peer closed before anything matched {pattern:?}")),
-            _ => {}
+        Error::Http(answer) => {
+            let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            Trouble::failed(format!("status {} instead of 101 and {}", answer.status().as_u16(), body.trim()))
         }
+        other => Trouble::failed(format!("{so_far} ({other})")),
     }
-    Err(format!("nothing that matches {pattern:?} came in time"))
 }

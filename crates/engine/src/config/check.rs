@@ -3,7 +3,7 @@
 use super::{Config, ConfigError, RuntimeConfig, ServiceConfig};
 use crate::expand;
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
-use lastgood_drivers::{probe::ProbeConfig, runtime::systemd::SystemdConfig};
+use lastgood_drivers::{probe::{ConfigProblem, Known, ProbeConfig}, runtime::systemd::SystemdConfig};
 use std::{collections::BTreeSet, path::Path};
 
 pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
@@ -19,6 +19,12 @@ pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
             format!("{} is not a loopback address", config.listen),
             "listen = \"127.0.0.1:9464\"",
         ));
+    }
+    for (name, notice) in &config.notice {
+        if let Some(missing) = notice.endpoint.secrets().into_iter().find(|secret| !config.secret.contains_key(*secret)) {
+            let what = format!("there is no [secret.{missing}]");
+            return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
     }
     let mut taken = BTreeSet::new();
     for (name, service) in &config.service {
@@ -72,21 +78,27 @@ fn check_service(
         ));
     }
     let probe = ProbeConfig { steps: service.probe.clone() };
-    let vars: BTreeSet<String> = service.instance.iter().flat_map(|one| one.vars.keys().cloned()).collect();
-    let mut known: BTreeSet<String> = expand::NAMES.iter().map(|name| (*name).to_owned()).collect();
-    known.insert("host".into());
-    known.extend(vars);
-    known.extend(config.secret.keys().map(|name| format!("secret:{name}")));
-    probe
-        .check(&known)
-        .map_err(|problem| unfit(place("probe"), problem.to_string(), &problem.hint().unwrap_or_default()))?;
-    for text in service.command.iter().chain(service.env.values()).chain(&service.workdir) {
-        expand::check(text, &known).map_err(|what| unfit(place("command"), what, "{release}, {data}, {port}"))?;
+    let vars: Vec<BTreeSet<&str>> =
+        service.instance.iter().map(|one| one.vars.keys().map(String::as_str).collect()).collect();
+    let everywhere = |name: &&str| vars.iter().all(|one| one.contains(*name));
+    let known = Known {
+        secrets: config.secret.keys().map(String::as_str).collect(),
+        vars: vars.first().into_iter().flatten().copied().filter(everywhere).collect(),
+    };
+    let mut names: BTreeSet<String> = expand::NAMES.iter().chain(&known.vars).map(|name| (*name).to_owned()).collect();
+    names.extend(known.secrets.iter().map(|name| format!("secret:{name}")));
+    let problem = |key: &str, problem: ConfigProblem| {
+        unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default())
+    };
+    ProbeConfig { steps: service.probe.clone() }.check(&known).map_err(|wrong| problem("probe", wrong))?;
+    if let Some(ready) = &service.ready {
+        ready.check(&known).map_err(|wrong| problem("ready", wrong))?;
     }
     if let Some(busy) = &service.busy {
-        busy.check().map_err(|what| {
-            unfit(place("busy"), what, "busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")
-        })?;
+        busy.check(&known).map_err(|wrong| problem("busy", wrong))?;
+    }
+    for text in service.command.iter().chain(service.env.values()).chain(&service.workdir) {
+        expand::check(text, &names).map_err(|what| unfit(place("command"), what, "{release}, {data}, {port}"))?;
     }
     if let Some(schedule) = &service.schedule {
         crate::schedule::check(schedule)

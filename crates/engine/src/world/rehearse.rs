@@ -238,8 +238,8 @@ pub fn worker_main() -> u8 {
 
 fn work(plan: &Plan) -> Result<Report, Failure> {
     let secrets = Secrets::load(&plan.secrets, &plan.folder).map_err(|error| Failure::of(&error))?;
-    let patterns = LogPatterns::with(&plan.fail_on_log).map_err(|error| Failure::of(&error))?;
-    let target = ProbeTarget { base: plan.base.clone(), vars: plan.vars.clone(), secrets };
+    let patterns = LogPatterns::new(&plan.fail_on_log).map_err(|why| Failure::new("config-unfit", why, None))?;
+    let target = ProbeTarget { base: plan.base.clone(), vars: plan.vars.clone(), secrets, folder: plan.folder.clone() };
     let seen_before = fs::metadata(&plan.log).map_or(0, |meta| meta.len());
     let mut program = match start(plan)? {
         Ok(child) => Throwaway { child, limit: plan.stop_limit.duration() },

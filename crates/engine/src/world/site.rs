@@ -210,9 +210,9 @@ impl Site {
         log: PathBuf,
     ) -> Result<Launch, Failure> {
         let mut values = self.values(instance, Some(installation), data, port);
-        for name in self.secrets.names() {
+        for name in self.secret_sources.keys() {
             if let Some(secret) = self.secrets.get(name) {
-                values.insert(format!("secret:{name}"), secret.reveal().to_owned());
+                values.insert(format!("secret:{name}"), secret.to_owned());
             }
         }
         let fill = |text: &str| {
@@ -257,7 +257,7 @@ impl Site {
             (Some(front_door), None) => front_door.clone(),
             _ => direct(),
         };
-        ProbeTarget { base, vars: values, secrets: self.secrets.clone() }
+        ProbeTarget { base, vars: values, secrets: self.secrets.clone(), folder: self.channel.folder.clone() }
     }
 
     /// Gives the whole probe.
