@@ -17,7 +17,10 @@ pub mod session;
 pub mod systemd;
 
 mod closed;
+mod bus;
 mod members;
+mod post_mortem;
+mod unit_file;
 mod user;
 mod wait;
 

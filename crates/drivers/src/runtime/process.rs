@@ -11,6 +11,7 @@ use super::{
     identity::Identity,
     launcher::{EXECUTING, Fault, Order, Record, write_whole},
     members::{self, Kind, Member},
+    post_mortem::{last_lines, reason},
     user, wait,
 };
 use lastgood_domain::{
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
         fd::OwnedFd,
         unix::{fs::OpenOptionsExt as _, net::UnixStream},
@@ -46,17 +47,10 @@ const KILL_WAIT: Span = Span::seconds(5);
 const REAP_WAIT: Duration = Duration::from_secs(1);
 /// Rounds of looking for processes started while we killed: each round kills all that were there before it.
 const KILL_ROUNDS_MAX: usize = 100;
-/// Log lines repeated in a post mortem, and how far from the end they are looked for.
-const LAST_LINES_MAX: usize = 20;
-const LAST_BYTES_MAX: u64 = 8 * 1024;
 /// Largest record or end file read; ours have a few hundred bytes.
 const RECORD_BYTES_MAX: u64 = 64 * 1024;
 /// A reaper thread only waits and writes one small file.
 const REAPER_STACK_BYTES: usize = 128 * 1024;
-
-/// What programs print when their address is taken.
-const PORT_WORDS: [&str; 4] =
-    ["eaddrinuse", "address already in use", "address in use", "addr already in use"];
 
 /// Runs instances as processes below `STATE/run`.
 #[derive(Debug)]
@@ -254,15 +248,8 @@ impl Runtime for ProcessRuntime {
             return Ok(None);
         }
         let why = self.end_of(&seat, &record.identity).unwrap_or_else(unknown_end);
-        let last_lines = last_lines(&record.log, record.log_bytes)
-            .map_err(|source| RuntimeError::io("read the log", &record.log, source))?;
-        let instance = seat.to_string();
-        let lower = last_lines.to_lowercase();
-        Ok(Some(if PORT_WORDS.iter().any(|words| lower.contains(words)) {
-            RuntimeError::PortInUse { instance, why, last_lines }
-        } else {
-            RuntimeError::Exited { instance, why, last_lines }
-        }))
+        let lines = last_lines(&record.log, record.log_bytes)?;
+        Ok(Some(reason(seat.to_string(), why, lines)))
     }
 }
 
@@ -551,21 +538,4 @@ fn said(status: ExitStatus) -> String {
 
 fn unknown_end() -> String {
     "ended; its exit status is unknown, for lastgood was not its parent any more".into()
-}
-
-/// Reads the last lines written since `from`, at most [`LAST_LINES_MAX`].
-fn last_lines(log: &Path, from: u64) -> io::Result<String> {
-    let mut file = match File::open(log) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        opened => opened?,
-    };
-    let length = file.metadata()?.len();
-    // A log that is shorter than before was rotated: all of it is new.
-    let from = if length < from { 0 } else { from };
-    file.seek(SeekFrom::Start(from.max(length.saturating_sub(LAST_BYTES_MAX))))?;
-    let mut bytes = Vec::new();
-    file.take(LAST_BYTES_MAX).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(LAST_LINES_MAX)..].join("\n"))
 }
