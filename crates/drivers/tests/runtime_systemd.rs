@@ -224,8 +224,8 @@ fn every_character_of_a_command_and_its_environment_arrives_as_it_was() {
     in_systemd("every_character_of_a_command_and_its_environment_arrives_as_it_was", || {
         let world = World::new(&format!("{TEMPLATE}Environment=OF_THE_UNIT=1\n"), Output::Journal);
         pipe(&world.path("said"));
-        let text = "#!/bin/sh\nexec 9>$FOLDER/said\nfor word; do echo \"<$word>\"; done >&9\n\
-            echo \"[$ODD] [$OF_THE_UNIT] [$LASTGOOD_INSTANCE] $(pwd)\" >&9\nexec 9>&-\nexec sleep 1000\n";
+        let text = "#!/bin/sh\nexec 9>$FOLDER/said\nprintf '<%s>\\n' \"$@\" >&9\n\
+            printf '[%s] [%s] [%s] %s\\n' \"$ODD\" \"$OF_THE_UNIT\" \"$LASTGOOD_INSTANCE\" \"$(pwd)\" >&9\nexec 9>&-\nexec sleep 1000\n";
         let mut launch = world.launch("v1", text);
         let odd = ["100%", "%n %i", "$HOME ${HOME} $$", "a\"b'c\\d\\n", "", ";", "ä€", " x ", "`id`"];
         launch.argv.extend(odd.map(str::to_owned));
@@ -300,14 +300,14 @@ fn a_driver_killed_in_the_middle_of_a_move_is_followed_by_one_that_ends_it() {
         let world = World::new(TEMPLATE, Output::Journal);
         let (v1, v2) = (world.launch("v1", SAYS_TAG), world.launch("v2", SAYS_TAG));
         let mut ended_early = 0;
-        for step in 0..40 {
+        for step in 0..20 {
             let _ = fs::remove_dir_all(format!("/etc/systemd/system/{UNIT}.d"));
             world.runtime.start(&v1).unwrap();
             let mut driver = Command::new(SHIM)
                 .args(["systemd-move", &world.folder.path().display().to_string(), "v2"])
                 .spawn()
                 .unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(step * 3));
+            std::thread::sleep(std::time::Duration::from_millis(step * 6));
             ended_early += u32::from(driver.try_wait().unwrap().is_none());
             driver.kill().unwrap();
             driver.wait().unwrap();

@@ -174,8 +174,12 @@ impl Bus {
 
     /// Lists the processes in a unit's cgroup.
     pub(crate) fn processes(&self, unit: &Unit) -> Result<Vec<u32>, RuntimeError> {
-        let found: Vec<Process> = self.call("list the processes of", &unit.name, "GetUnitProcesses", &unit.name)?;
-        Ok(found.into_iter().map(|(_, pid, _)| pid).collect())
+        match self.call::<_, Vec<Process>>("list the processes of", &unit.name, "GetUnitProcesses", &unit.name) {
+            Ok(found) => Ok(found.into_iter().map(|(_, pid, _)| pid).collect()),
+            // systemd forgets a stopped unit, but never one whose cgroup holds a process.
+            Err(RuntimeError::UnitMissing { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves processes into a scope of their own and waits until they are there.

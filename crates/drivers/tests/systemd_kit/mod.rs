@@ -54,6 +54,9 @@ fn check_tools() {
     );
 }
 
+/// Where systemd keeps units: the one tree of cgroup 2, or the two it uses beside cgroup 1.
+const CGROUP_TREES: &str = "/sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified";
+
 struct Machine {
     process: Child,
     folder: tempfile::TempDir,
@@ -67,8 +70,12 @@ impl Machine {
         // The folder above `deps` holds the test shim too. It may be a mount of its own, which an overlay of
         // the root does not show, so it is bound in.
         let built = exe.parent().and_then(Path::parent).unwrap().display().to_string();
+        // Two containers in one cgroup would end each other's units.
+        let cgroup = format!("lastgood-test-{}", std::process::id());
         let script = format!(
-            "mount -t tmpfs -o size=1g tmpfs {base} && mkdir {base}/up {base}/work {base}/root && \
+            "for tree in {CGROUP_TREES}; do [ -e $tree/cgroup.procs ] || continue; \
+             mkdir $tree/{cgroup} && echo 0 > $tree/{cgroup}/cgroup.procs; done; \
+             mount -t tmpfs -o size=1g tmpfs {base} && mkdir {base}/up {base}/work {base}/root && \
              mount -t overlay overlay -o lowerdir=/,upperdir={base}/up,workdir={base}/work {base}/root && \
              rm -rf {base}/root/etc/systemd/system/*.wants && \
              exec systemd-nspawn -q -D {base}/root --register=no --keep-unit -M lastgood-test \
@@ -126,13 +133,25 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            let boot = fs::read_to_string(self.folder.path().with_extension("boot")).unwrap_or_default();
-            eprintln!("the container said:\n{boot}");
-        }
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = fs::remove_file(self.folder.path().with_extension("boot"));
+        for tree in CGROUP_TREES.split(' ') {
+            remove_cgroup(&Path::new(tree).join(format!("lastgood-test-{}", std::process::id())));
+        }
+    }
+}
+
+/// Removes a cgroup and those below it; one whose last process is still ending is asked again.
+fn remove_cgroup(cgroup: &Path) {
+    for below in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if below.path().is_dir() {
+            remove_cgroup(&below.path());
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(2);
+    while cgroup.exists() && fs::remove_dir(cgroup).is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
