@@ -1,19 +1,25 @@
 //! The smallest binary that has lastgood's internal commands, so that the drivers' tests need not build all of it.
 //!
 //! It is also a driver that a test can kill, for the instance `notes/alice` with its state in `FOLDER/state`:
-//! `start FOLDER PROGRAM TAG`, `stop FOLDER`, `systemd-move FOLDER TAG`, `detach LOG PROGRAM`.
+//! `start FOLDER PROGRAM TAG`, `stop FOLDER`, `systemd-move FOLDER TAG`, `detach LOG PROGRAM`,
+//! `fence PLAN PROGRAM`.
 
 use lastgood_domain::{
     failure::Coded as _,
     terms::{Digest, InstanceName, Release, ReleaseTag, ServiceName, Span},
 };
 use lastgood_drivers::runtime::{
-    Launch, Runtime as _, launcher,
+    Launch, Runtime as _, fence, launcher,
     process::ProcessRuntime,
     session,
     systemd::{Output, SystemdConfig, SystemdRuntime},
 };
-use std::{error::Error, fs, path::Path, process::ExitCode};
+use std::{
+    error::Error,
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -57,6 +63,23 @@ fn drive(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             runtime.stop(&service, &instance, Span::seconds(5))?;
             let installation = folder.join(format!("installed-{tag}"));
             runtime.start(&launch(&folder, &installation.join("run"), tag, &installation)?)?;
+        }
+        // As the worker of a rehearsal: `PLAN` as JSON, then the candidate.
+        ["rehearse", plan, program] => {
+            fence::enter(&serde_json::from_str(plan)?)?;
+            let status = Command::new(program).status()?;
+            if !status.success() {
+                return Err(format!("{status}").into());
+            }
+        }
+        // As the driver of a rehearsal.
+        ["fence", plan, program] => {
+            let exe = std::env::current_exe()?;
+            let mut worker = fence::Fence::Namespaces.command(&exe, &["rehearse", plan, program]).spawn()?;
+            let status = worker.wait()?;
+            if !status.success() {
+                return Err(format!("the worker: {status}").into());
+            }
         }
         ["detach", log, program] => {
             let host = session::host().unwrap_or_else(|| "nobody".into());
