@@ -53,7 +53,7 @@ impl Bus {
     /// Connects to the system's bus or to `address`, and listens for ended jobs.
     pub(crate) fn connect(address: Option<&str>) -> Result<Self, RuntimeError> {
         let shown = address.unwrap_or("the system bus").to_owned();
-        let failed = |source| RuntimeError::BusUnreachable { address: shown.clone(), source };
+        let failed = |source| RuntimeError::BusUnreachable { address: shown.clone(), source: Box::new(source) };
         let address = address.map(str::to_owned);
         // Connecting has no time-out of its own, so it is done by a thread that we don't wait for longer.
         let (tell, told) = mpsc::channel();
@@ -241,6 +241,6 @@ fn refused(act: &'static str, unit: &str, source: zbus::Error) -> RuntimeError {
             _ => {}
         }
     }
-    RuntimeError::SystemdRefused { act, unit, source }
+    RuntimeError::SystemdRefused { act, unit, source: Box::new(source) }
 }
 

@@ -174,7 +174,7 @@ pub enum RuntimeError {
         /// The address tried.
         address: String,
         /// What the bus said.
-        source: zbus::Error,
+        source: Box<zbus::Error>,
     },
     /// systemd refused a call.
     #[error("systemd refused to {act} {unit}")]
@@ -184,7 +184,7 @@ pub enum RuntimeError {
         /// For which unit.
         unit: String,
         /// What it said.
-        source: zbus::Error,
+        source: Box<zbus::Error>,
     },
     /// We may not give orders to systemd.
     #[error("lastgood may not {act} {unit}: {why}")]
