@@ -9,7 +9,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod effect;
+pub mod event;
 pub mod evidence;
 pub mod facts;
 pub mod failure;
+pub mod notice;
+pub mod rollout;
+pub mod service;
 pub mod terms;
+pub mod words;

@@ -1,0 +1,236 @@
+//! What the engine is told to make so, and what comes back.
+//!
+//! An effect is an order with an id: doing it twice is the same as once, and an answer to an order that is
+//! no longer outstanding is refused by its id. Effects and answers are part of events, so their form only
+//! ever grows.
+
+use crate::{
+    facts::{
+        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts,
+        Standing,
+    },
+    failure::Failure,
+    terms::{Digest, InstanceName, ReleaseTag, SnapshotId},
+};
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// Something to make so outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Effect {
+    /// Ask the channel what it offers: the newest, or exactly `tag`.
+    Check {
+        /// The exact release wanted, when pinned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tag: Option<ReleaseTag>,
+    },
+    /// Install the offer beside the others.
+    Install {
+        /// What to install.
+        offer: Offer,
+    },
+    /// Verify by digest that an installation is still what was installed.
+    Verify {
+        /// Whose installation.
+        release: Digest,
+    },
+    /// Copy the instance's state while it runs, and verify the copy.
+    Snapshot {
+        /// Whose state.
+        instance: InstanceName,
+        /// The copy's id and folder name.
+        snapshot: SnapshotId,
+    },
+    /// Start a throwaway instance on a copy of `snapshot`, probe it, stop it.
+    Rehearse {
+        /// Whose data is copied.
+        instance: InstanceName,
+        /// The golden copy.
+        snapshot: SnapshotId,
+        /// What is started.
+        release: Digest,
+        /// Which of the four tries this is.
+        leg: Leg,
+    },
+    /// Remove the rehearsal's copies.
+    ClearRehearsal,
+    /// Ask whether the instance is in use.
+    AskBusy {
+        /// Which instance.
+        instance: InstanceName,
+    },
+    /// Stop the instance and close it, so that nothing else starts it.
+    Stop {
+        /// Which instance.
+        instance: InstanceName,
+    },
+    /// Copy the state of the stopped instance.
+    SnapshotStopped {
+        /// Whose state.
+        instance: InstanceName,
+        /// The copy's id and folder name.
+        snapshot: SnapshotId,
+    },
+    /// Start the instance from `release`'s installation, which is verified by digest first.
+    Start {
+        /// Which instance.
+        instance: InstanceName,
+        /// What it runs from now on.
+        release: Digest,
+    },
+    /// Probe the instance through its real front door.
+    Probe {
+        /// Which instance.
+        instance: InstanceName,
+        /// What it should be running.
+        release: Digest,
+    },
+    /// Count what a restore of `snapshot` would drop.
+    Measure {
+        /// Which stopped instance.
+        instance: InstanceName,
+        /// What would be put back.
+        snapshot: SnapshotId,
+    },
+    /// Put `snapshot` back; the newer data is kept aside.
+    Restore {
+        /// Which stopped instance.
+        instance: InstanceName,
+        /// What to put back.
+        snapshot: SnapshotId,
+    },
+    /// Remove snapshots and installations that no way back needs any more.
+    Prune {
+        /// Snapshots to keep.
+        snapshots: Vec<SnapshotId>,
+        /// Releases whose installations to keep.
+        releases: Vec<Digest>,
+    },
+}
+
+impl Effect {
+    /// Gives the instance it acts on; two effects on one instance never run at once.
+    pub fn instance(&self) -> Option<&InstanceName> {
+        match self {
+            Self::Snapshot { instance, .. }
+            | Self::Rehearse { instance, .. }
+            | Self::AskBusy { instance }
+            | Self::Stop { instance }
+            | Self::SnapshotStopped { instance, .. }
+            | Self::Start { instance, .. }
+            | Self::Probe { instance, .. }
+            | Self::Measure { instance, .. }
+            | Self::Restore { instance, .. } => Some(instance),
+            Self::Check { .. }
+            | Self::Install { .. }
+            | Self::Verify { .. }
+            | Self::ClearRehearsal
+            | Self::Prune { .. } => None,
+        }
+    }
+}
+
+/// The four tries of a rehearsal, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leg {
+    /// Last-good on its own copy: if it fails, the gate is broken, not the candidate.
+    Control,
+    /// The candidate on a second copy, which it migrates.
+    Candidate,
+    /// The candidate again on its own migrated copy: a restart must work.
+    Restart,
+    /// Last-good on the migrated copy: is there a way back without data?
+    WayBack,
+}
+
+impl Leg {
+    /// Says what it tries.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::Control => "control: last-good on a copy",
+            Self::Candidate => "candidate on a copy",
+            Self::Restart => "candidate again on its migrated copy",
+            Self::WayBack => "way back: last-good on the migrated copy",
+        }
+    }
+}
+
+/// What an order came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "got", rename_all = "kebab-case")]
+pub enum Answer {
+    /// The channel's offer.
+    Offered {
+        /// What it offers.
+        offer: Offer,
+        /// How it stands to last-good; `None` without a last-good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        standing: Option<Standing>,
+        /// Why it is not of this channel, if it isn't.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign: Option<String>,
+    },
+    /// Installed beside the others.
+    Installed {
+        /// Where and what.
+        installation: Installation,
+    },
+    /// The installation is what it was.
+    Verified,
+    /// A snapshot, published whole.
+    Snapshotted {
+        /// What is in it.
+        facts: SnapshotFacts,
+    },
+    /// A leg of the rehearsal passed.
+    RehearsalPassed {
+        /// What was seen.
+        facts: RehearsalFacts,
+    },
+    /// A leg of the rehearsal failed by the fault of what was rehearsed.
+    RehearsalFailed {
+        /// What was seen instead.
+        failure: Failure,
+    },
+    /// Whether the instance is in use.
+    BusyAsked {
+        /// What the check says.
+        busyness: Busyness,
+    },
+    /// Stopped; nothing of it runs.
+    Stopped,
+    /// Started and ready.
+    Started {
+        /// Its main process.
+        pid: u32,
+    },
+    /// The whole probe passed.
+    ProbePassed {
+        /// What was seen.
+        facts: ProbeFacts,
+    },
+    /// What a restore would drop.
+    Measured {
+        /// Rows and files.
+        loss: Loss,
+    },
+    /// The snapshot is back.
+    Restored {
+        /// Where the newer data is kept.
+        facts: RestoreFacts,
+    },
+    /// Scratch copies or unneeded ones are gone.
+    Cleared,
+    /// What the order was about failed: the release did not start, the probe did not pass.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+    /// The machine could not carry the order out; nothing is said about the release.
+    Hindered {
+        /// Why.
+        failure: Failure,
+    },
+}

@@ -1,0 +1,528 @@
+//! What is written to the log: every command, decision, intended effect and outcome.
+//!
+//! A record's bytes are kept for ever, so this is a format: variants and fields are only added, with
+//! defaults; a golden file of every past version must stay readable.
+
+use crate::{
+    effect::{Answer, Effect},
+    facts::{Loss, Offer, Outcomes},
+    failure::Failure,
+    terms::{
+        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
+        Timestamp,
+    },
+};
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// One entry of a service's chain as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the format; now [`Record::VERSION`].
+    pub v: u16,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Who caused it.
+    pub by: Actor,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Record {
+    /// The version written today.
+    pub const VERSION: u16 = 1;
+}
+
+/// Something that happened to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    /// A hold stands: no forward move.
+    HoldSet {
+        /// Its id.
+        hold: HoldId,
+        /// Why.
+        reason: Reason,
+        /// When it ends by itself; `None` stands until lifted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// A hold was lifted.
+    HoldLifted {
+        /// Which.
+        hold: HoldId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The service must stay at `tag`.
+    Pinned {
+        /// The release.
+        tag: ReleaseTag,
+        /// Why.
+        reason: Reason,
+    },
+    /// Tracking goes on.
+    Unpinned {
+        /// Why.
+        reason: Reason,
+    },
+    /// A release is never tried again until waived.
+    Rejected {
+        /// Its digest.
+        release: Digest,
+        /// Its tag.
+        tag: ReleaseTag,
+        /// Why.
+        reason: String,
+    },
+    /// A rejected release may be tried again.
+    Waived {
+        /// Its digest.
+        release: Digest,
+        /// Why.
+        reason: Reason,
+    },
+    /// A run began.
+    RunStarted {
+        /// Its id.
+        run: RunId,
+        /// What it is for.
+        aim: Aim,
+        /// The settings it keeps to its end.
+        settings: Settings,
+    },
+    /// A gate answered.
+    Gated {
+        /// Which gate.
+        gate: Gate,
+        /// What it answered.
+        verdict: Verdict,
+        /// The numbers and names behind it.
+        because: String,
+    },
+    /// An effect is intended; it is performed only after this is written.
+    Ordered {
+        /// Its id.
+        order: OrderId,
+        /// What to make so.
+        effect: Effect,
+    },
+    /// An order came to an end.
+    Answered {
+        /// Which.
+        order: OrderId,
+        /// How.
+        answer: Answer,
+    },
+    /// This run's candidate.
+    CandidateChosen {
+        /// What the channel offers.
+        offer: Offer,
+    },
+    /// Snapshots of these instances are being taken.
+    SnapshotsBegun {
+        /// Whose.
+        instances: Vec<InstanceName>,
+    },
+    /// The rehearsal uses this instance's data, the most demanding one.
+    RehearsalBegun {
+        /// Whose.
+        instance: InstanceName,
+        /// The golden copy.
+        snapshot: SnapshotId,
+    },
+    /// The way back of this release is proven.
+    WayBackProven {
+        /// Of which release.
+        release: Digest,
+        /// What kind it is.
+        way_back: WayBack,
+        /// What the rehearsal saw.
+        because: String,
+    },
+    /// The plan is sealed: forward effects from here on belong to this hash.
+    MoveBegun {
+        /// Digest over candidate, last-good, scope, way back and settings.
+        plan: Digest,
+        /// What moves.
+        release: Digest,
+        /// Which instances, in order.
+        instances: Vec<InstanceName>,
+    },
+    /// The next instances move together.
+    WaveBegun {
+        /// Its number in this run; the first is the canary.
+        number: u32,
+        /// How many instances may be in it.
+        size: u32,
+    },
+    /// An instance is left alone for now.
+    Deferred {
+        /// Which.
+        instance: InstanceName,
+        /// Why.
+        why: String,
+    },
+    /// The wave answers; it is watched until then.
+    SoakBegun {
+        /// When it ends.
+        until: Timestamp,
+    },
+    /// An instance runs the new release and passed its probes.
+    Moved {
+        /// Which.
+        instance: InstanceName,
+    },
+    /// Instances go back.
+    ReturnBegun {
+        /// Why.
+        cause: Cause,
+        /// Which, where to, and how.
+        back: Vec<Back>,
+    },
+    /// A way back without data did not work; this instance's data goes back too.
+    ReturnWithData {
+        /// Which.
+        instance: InstanceName,
+        /// What is put back.
+        snapshot: SnapshotId,
+    },
+    /// An instance is back and passed its probes.
+    Returned {
+        /// Which.
+        instance: InstanceName,
+    },
+    /// A restore would drop more than the bound; a person must decide.
+    ReturnHeld {
+        /// Which.
+        instance: InstanceName,
+        /// What would be lost.
+        loss: Loss,
+        /// Over how long it was written.
+        age: Span,
+    },
+    /// An instance could not be brought back.
+    ReturnFailed {
+        /// Which.
+        instance: InstanceName,
+        /// Why.
+        failure: Failure,
+    },
+    /// Last-good is this release now.
+    Promoted {
+        /// Which.
+        release: Digest,
+        /// Instances that still run something else.
+        behind: Vec<InstanceName>,
+    },
+    /// Last-good is this release again.
+    Demoted {
+        /// What it is now; `None` when there never was an earlier one.
+        release: Option<Digest>,
+    },
+    /// A run ended.
+    RunEnded {
+        /// Which.
+        run: RunId,
+        /// How.
+        end: End,
+    },
+    /// An instance's process ended without being told to.
+    Died {
+        /// Which.
+        instance: InstanceName,
+        /// What is known.
+        why: String,
+        /// When it is started again.
+        again_at: Timestamp,
+    },
+    /// It was started again.
+    Revived {
+        /// Which.
+        instance: InstanceName,
+    },
+    /// Users' outcomes after a bump.
+    OutcomesCounted {
+        /// What was counted.
+        outcomes: Outcomes,
+        /// What that means.
+        health: Health,
+    },
+    /// A person acknowledged that the log is not the one that was signed before. Written in a form of its own.
+    RewindAcknowledged {
+        /// Why.
+        reason: Reason,
+    },
+    /// No release was accepted for too long although newer ones are offered.
+    WentStale {
+        /// Since when the service is behind.
+        since: Timestamp,
+        /// Why the last one was not taken.
+        because: String,
+    },
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "aim", rename_all = "kebab-case")]
+pub enum Aim {
+    /// Follow the channel (or the pin), then move those left behind.
+    Track,
+    /// Move the instances left behind to last-good; ask no channel.
+    Drain,
+    /// Gate and rehearse in a temporary place; change nothing.
+    DryRun,
+    /// Go back.
+    Back {
+        /// Where to; `None` is last-good, or the one before if an instance runs last-good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<ReleaseTag>,
+        /// Which instances; empty is all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        instances: Vec<InstanceName>,
+        /// Instances whose lost writes a person accepts.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        accept_loss: Vec<InstanceName>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a run's decisions depend on, from the configuration, kept as they were when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// All instances in configured order.
+    pub instances: Vec<InstanceName>,
+    /// Who goes first; `None` is the first idle one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<InstanceName>,
+    /// Whose data is rehearsed on; `None` is the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearse_on: Option<InstanceName>,
+    /// How many move at once after the canary; at least 1.
+    pub wave_size: u32,
+    /// How long a wave is watched after it answers, before it is probed again.
+    pub soak: Span,
+    /// Largest number of rows an automatic restore may drop from one instance.
+    pub loss_rows_max: u64,
+    /// Largest number of files an automatic restore may drop from one instance.
+    pub loss_files_max: u64,
+    /// Largest age of data an automatic restore may drop.
+    pub loss_age_max: Span,
+    /// How long after a promotion a late failure goes back by itself.
+    pub watch: Span,
+    /// How long the service may be behind its channel before that is an alarm.
+    pub stale_after: Span,
+    /// Whether a broken verdict while watching goes back by itself.
+    pub back_when_broken: bool,
+    /// Share of broken outcomes, in percent, from which a release counts as broken.
+    pub broken_percent: u32,
+    /// Share of degraded outcomes, in percent, from which it counts as degraded.
+    pub degraded_percent: u32,
+    /// Fewer outcomes than this are cannot-tell.
+    pub outcomes_min: u64,
+}
+
+/// A question asked before a step may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    /// Does a hold or a freeze file stand?
+    Hold,
+    /// Is it what the pin asks for?
+    Pin,
+    /// Is it of this channel?
+    Channel,
+    /// Was it rejected before?
+    Rejected,
+    /// Is it strictly newer than last-good?
+    Newer,
+    /// Are the bytes under this tag those seen before?
+    Digest,
+    /// Is the installed version the one asked for?
+    Version,
+    /// Is last-good's installation whole?
+    WayBack,
+}
+
+/// What a gate answers. Only pass moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Go on.
+    Pass,
+    /// Never this candidate.
+    Fail,
+    /// Not now.
+    Hold,
+    /// The question has no answer; never a yes.
+    CannotTell,
+}
+
+/// How a release can be left again, as its rehearsal showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WayBack {
+    /// Last-good works on the migrated data: every write is kept.
+    CodeOnly,
+    /// Last-good can't read the migrated data: the snapshot goes back too.
+    Restore,
+    /// There is no last-good yet; going back means stopped, with the data as it was.
+    Empty,
+}
+
+impl WayBack {
+    /// Says it as plans and screens do.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::CodeOnly => "code-only",
+            Self::Restore => "restore",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// Why instances go back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum Cause {
+    /// The candidate failed where it ran for real.
+    Candidate {
+        /// On which instance.
+        instance: InstanceName,
+        /// What was seen.
+        failure: Failure,
+    },
+    /// The machine failed, not the candidate; nothing is rejected.
+    Machine {
+        /// On which instance.
+        instance: InstanceName,
+        /// What was seen.
+        failure: Failure,
+    },
+    /// Users' outcomes turned bad while the release was watched.
+    Broken {
+        /// What was counted.
+        outcomes: Outcomes,
+    },
+    /// A person asked.
+    Asked {
+        /// Why.
+        reason: String,
+    },
+    /// The pin names an older release that these instances came from.
+    Pinned {
+        /// The pinned release.
+        tag: ReleaseTag,
+    },
+    /// A hold or a rejection came while instances were stopped on their way forward.
+    Halted {
+        /// What stands in the way.
+        because: String,
+    },
+}
+
+impl Cause {
+    /// Tells whether the release that is left is to blame, and so rejected.
+    pub const fn blames_release(&self) -> bool {
+        match self {
+            Self::Candidate { .. } | Self::Broken { .. } | Self::Asked { .. } => true,
+            Self::Machine { .. } | Self::Pinned { .. } | Self::Halted { .. } => false,
+        }
+    }
+}
+
+/// One instance's way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Back {
+    /// Which instance.
+    pub instance: InstanceName,
+    /// What it runs afterwards; `None` is stopped.
+    pub to: Option<Digest>,
+    /// The snapshot that belongs to `to`, if one was taken when it was left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotId>,
+    /// Whether the data goes back from the start.
+    pub with_data: bool,
+    /// When the data began to differ from the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case")]
+pub enum End {
+    /// A hold or freeze file stands; nothing was done.
+    Held {
+        /// What holds.
+        because: String,
+    },
+    /// The channel offers nothing newer and no instance is behind.
+    UpToDate,
+    /// A gate refused the candidate.
+    Refused {
+        /// Which gate.
+        gate: Gate,
+        /// Why.
+        because: String,
+    },
+    /// Something failed before anything moved.
+    Stopped {
+        /// What.
+        failure: Failure,
+    },
+    /// The control failed: the gate is broken, nothing is rejected.
+    GateBroken {
+        /// What was seen.
+        failure: Failure,
+    },
+    /// The candidate failed its rehearsal and is rejected.
+    RehearsalFailed {
+        /// What was seen.
+        failure: Failure,
+    },
+    /// A dry run passed.
+    Rehearsed {
+        /// How the release could be left again.
+        way_back: WayBack,
+    },
+    /// Every instance that could move did, and last-good is the candidate.
+    Promoted,
+    /// No instance could move yet.
+    Waiting {
+        /// What is awaited.
+        because: String,
+    },
+    /// Back on the release from before, with its data.
+    RolledBack {
+        /// Why.
+        cause: Cause,
+    },
+    /// At least one instance is neither here nor there.
+    RollbackFailed {
+        /// Which.
+        instances: Vec<InstanceName>,
+    },
+    /// At least one restore waits for a person, because it would lose too much.
+    RollbackHeld {
+        /// Which.
+        instances: Vec<InstanceName>,
+    },
+    /// A rollback took over.
+    Superseded,
+}
+
+/// What users' outcomes say of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Good enough.
+    Good,
+    /// A fallback path is used more than allowed.
+    Degraded,
+    /// Too many failures.
+    Broken,
+    /// Too few outcomes to say.
+    CannotTell,
+}

@@ -1,0 +1,180 @@
+//! Which events people hear about, and in which words.
+//!
+//! Notices are made from the event and the state after it, and written in the same transaction, so none is
+//! sent for an event that was not written.
+
+use crate::{
+    event::{Cause, End, Event, Gate, Health, Record},
+    service::Service,
+    terms::ServiceName,
+};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a notice is about; endpoints choose among these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// A release became last-good.
+    Promoted,
+    /// A release failed its rehearsal and is rejected.
+    RehearsalFailed,
+    /// The gate itself is broken; nothing was rejected.
+    GateBroken,
+    /// Instances went back.
+    RolledBack,
+    /// At least one instance could not be brought back.
+    RollbackFailed,
+    /// A restore waits for a person.
+    RollbackHeld,
+    /// The service stopped itself or a run was held.
+    Frozen,
+    /// A tag came with other bytes.
+    TagMoved,
+    /// A run failed before anything moved.
+    RunFailed,
+    /// No instance could move yet.
+    Waiting,
+    /// A fallback path is used more than allowed.
+    Degraded,
+    /// Users' outcomes are broken.
+    Broken,
+    /// No release was accepted for too long.
+    Stale,
+    /// An instance died by itself.
+    Died,
+}
+
+/// How urgent a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Look at it today.
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+/// One message to people, before it is addressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What it is about.
+    pub kind: NoticeKind,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// One line for a pager.
+    pub summary: String,
+    /// What to do now, best of all a command to type.
+    pub hint: String,
+}
+
+/// Makes the notice that `record` causes, given the state after it.
+pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<Notice> {
+    let make = |kind, severity, summary: String, hint: String| {
+        Some(Notice { kind, severity, summary: format!("{name}: {summary}"), hint })
+    };
+    let why = format!("lastgood why {name}");
+    match &record.event {
+        Event::Promoted { release, behind } => {
+            let behind = match behind.len() {
+                0 => String::new(),
+                n => format!("; {n} still to move"),
+            };
+            let tag = service.name_of(Some(release));
+            make(
+                NoticeKind::Promoted,
+                Severity::Info,
+                format!("{tag} is last-good{behind}"),
+                format!("lastgood status {name}"),
+            )
+        }
+        Event::RunEnded { end, .. } => ended(end).and_then(|(kind, severity, summary)| {
+            let hint = match kind {
+                NoticeKind::RollbackHeld => format!("lastgood rollback {name}"),
+                _ => why,
+            };
+            make(kind, severity, summary, hint)
+        }),
+        Event::HoldSet { hold, reason, .. } => make(
+            NoticeKind::Frozen,
+            Severity::Warning,
+            format!("hold {hold} by {} stands: {reason}", record.by),
+            format!("lastgood hold lift {name} {hold} --reason …"),
+        ),
+        Event::OutcomesCounted { outcomes, health } => {
+            let text = format!(
+                "{} good, {} by a fallback, {} broken",
+                outcomes.good, outcomes.degraded, outcomes.broken
+            );
+            match health {
+                Health::Broken => make(NoticeKind::Broken, Severity::Critical, text, why),
+                Health::Degraded => make(NoticeKind::Degraded, Severity::Warning, text, why),
+                Health::Good | Health::CannotTell => None,
+            }
+        }
+        Event::WentStale { because, .. } => make(
+            NoticeKind::Stale,
+            Severity::Critical,
+            format!("no release was accepted for too long; last time: {because}"),
+            why,
+        ),
+        Event::Died { instance, why: end, .. } => make(
+            NoticeKind::Died,
+            Severity::Warning,
+            format!("{instance} died: {end}"),
+            format!("lastgood log {name}"),
+        ),
+        _ => None,
+    }
+}
+
+fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
+    let names = |list: &[crate::terms::InstanceName]| {
+        list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    Some(match end {
+        End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded => return None,
+        End::Held { because } => {
+            (NoticeKind::Frozen, Severity::Info, format!("the run did nothing: {because}"))
+        }
+        End::Refused { gate: Gate::Digest, because } => {
+            (NoticeKind::TagMoved, Severity::Critical, because.clone())
+        }
+        End::Refused { because, .. } => (NoticeKind::RunFailed, Severity::Info, because.clone()),
+        End::Stopped { failure } => (NoticeKind::RunFailed, Severity::Warning, failure.to_string()),
+        End::GateBroken { failure } => (
+            NoticeKind::GateBroken,
+            Severity::Critical,
+            format!("the gate is broken, nothing was rejected: {failure}"),
+        ),
+        End::RehearsalFailed { failure } => (
+            NoticeKind::RehearsalFailed,
+            Severity::Warning,
+            format!("a release failed its rehearsal: {failure}"),
+        ),
+        End::Waiting { because } => (NoticeKind::Waiting, Severity::Info, because.clone()),
+        End::RolledBack { cause } => {
+            let severity = match cause {
+                Cause::Asked { .. } | Cause::Pinned { .. } | Cause::Halted { .. } => Severity::Info,
+                _ => Severity::Critical,
+            };
+            (NoticeKind::RolledBack, severity, format!("rolled back: {}", end.because()))
+        }
+        End::RollbackFailed { instances } => (
+            NoticeKind::RollbackFailed,
+            Severity::Critical,
+            format!("could not be brought back: {}", names(instances)),
+        ),
+        End::RollbackHeld { instances } => (
+            NoticeKind::RollbackHeld,
+            Severity::Critical,
+            format!("a restore would lose too much on {}", names(instances)),
+        ),
+    })
+}

@@ -1,0 +1,221 @@
+//! From the beginning of a run to a candidate that is installed and allowed.
+
+use super::{Deciding, IllegalStep, rehearsal, returning};
+use crate::{
+    effect::{Answer, Effect},
+    event::{Aim, Cause, End, Event, Gate, Settings, Verdict},
+    facts::{Installation, Offer, Standing},
+    failure::Failure,
+    service::Phase,
+    terms::RunId,
+};
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+
+pub(super) fn begin(
+    deciding: &mut Deciding,
+    aim: Aim,
+    settings: Settings,
+    frozen: Option<String>,
+) -> Result<(), IllegalStep> {
+    if let Some(run) = &deciding.service.run {
+        let id = run.id;
+        // Only a way back may take over: it is open from every state.
+        if !matches!(aim, Aim::Back { .. }) {
+            return Err(IllegalStep::RunUnderWay(id));
+        }
+        deciding.say(Event::RunEnded { run: id, end: End::Superseded });
+    }
+    let run = RunId(deciding.service.next.run);
+    deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
+    match aim {
+        Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason),
+        // A dry run changes nothing, so no hold stands in its way.
+        Aim::DryRun => {
+            check(deciding);
+            Ok(())
+        }
+        Aim::Track | Aim::Drain => {
+            match holding(deciding, frozen) {
+                Some(because) => {
+                    gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
+                    deciding.end(End::Held { because });
+                }
+                None if aim == Aim::Drain => drain(deciding),
+                None => check(deciding),
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Takes last-good for the candidate: those left behind follow with the same care.
+fn drain(deciding: &mut Deciding) {
+    let service = &deciding.service;
+    let known = service.last_good.and_then(|last_good| service.installed.get(&last_good));
+    let Some(known) = known else { return deciding.end(End::UpToDate) };
+    let Installation { release, .. } = &known.installation;
+    let offer =
+        Offer { tag: release.tag.clone(), origin: release.origin.clone(), mark: known.mark.clone(), published: None };
+    if service.instances.values().all(|one| one.release == Some(release.digest)) {
+        return deciding.end(End::UpToDate);
+    }
+    deciding.say(Event::CandidateChosen { offer: offer.clone() });
+    deciding.order(Effect::Install { offer });
+}
+
+fn check(deciding: &mut Deciding) {
+    let tag = deciding.service.pin.as_ref().map(|pin| pin.tag.clone());
+    deciding.order(Effect::Check { tag });
+}
+
+/// Says what stands against every forward move now, if anything does.
+pub(super) fn holding(deciding: &Deciding, frozen: Option<String>) -> Option<String> {
+    if let Some(frozen) = frozen {
+        return Some(frozen);
+    }
+    let mut holds = deciding.service.standing_holds(deciding.now);
+    holds.next().map(|(id, hold)| format!("hold {id} by {}: {}", hold.owner, hold.reason))
+}
+
+fn gate(deciding: &mut Deciding, gate: Gate, verdict: Verdict, because: String) {
+    deciding.say(Event::Gated { gate, verdict, because });
+}
+
+fn refuse(deciding: &mut Deciding, which: Gate, verdict: Verdict, because: String) {
+    gate(deciding, which, verdict, because.clone());
+    deciding.end(End::Refused { gate: which, because });
+}
+
+pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
+    let (offer, standing, foreign) = match answer {
+        Answer::Offered { offer, standing, foreign } => (offer, standing, foreign),
+        Answer::Failed { failure } | Answer::Hindered { failure } => return deciding.stop(failure),
+        _ => return deciding.stop(unexpected("check")),
+    };
+    let pinned = deciding.service.pin.is_some();
+    if let Some(because) = foreign {
+        return refuse(deciding, Gate::Channel, Verdict::Fail, because);
+    }
+    if let Some(because) = rejected(deciding, &offer) {
+        return refuse(deciding, Gate::Rejected, Verdict::Fail, because);
+    }
+    if let Some(because) = changed_mark(deciding, &offer) {
+        return refuse(deciding, Gate::Digest, Verdict::Fail, because);
+    }
+    if pinned {
+        gate(deciding, Gate::Pin, Verdict::Pass, format!("pinned to {}", offer.tag));
+        if returning::pinned(deciding, &offer.tag) {
+            return;
+        }
+    } else if let Some((verdict, because)) = not_newer(deciding, &offer, standing) {
+        return refuse(deciding, Gate::Newer, verdict, because);
+    }
+    if let Some(digest) = deciding.service.tags.get(&offer.tag) {
+        let digest = *digest;
+        let behind = deciding.service.instances.values().any(|one| one.release != Some(digest));
+        if deciding.service.last_good == Some(digest) && !behind && !deciding.is_dry() {
+            return deciding.end(End::UpToDate);
+        }
+    }
+    deciding.say(Event::CandidateChosen { offer: offer.clone() });
+    deciding.order(Effect::Install { offer });
+}
+
+fn rejected(deciding: &Deciding, offer: &Offer) -> Option<String> {
+    // A moved tag is no way around a rejection: the digest is checked again after the installation.
+    let (_, rejection) =
+        deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
+    Some(format!("{} was rejected by {}: {}", offer.tag, rejection.by, rejection.reason))
+}
+
+fn changed_mark(deciding: &Deciding, offer: &Offer) -> Option<String> {
+    let digest = deciding.service.tags.get(&offer.tag)?;
+    let first = deciding.service.installed.get(digest)?.mark.as_ref()?;
+    let now = offer.mark.as_ref()?;
+    (first != now).then(|| format!("{} was {first} and is {now} now under the same tag", offer.tag))
+}
+
+fn not_newer(
+    deciding: &Deciding,
+    offer: &Offer,
+    standing: Option<Standing>,
+) -> Option<(Verdict, String)> {
+    let last_good = deciding.service.name_of(deciding.service.last_good.as_ref());
+    match standing {
+        None | Some(Standing::Newer | Standing::Same) => None,
+        Some(Standing::Older) => {
+            Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag)))
+        }
+        Some(Standing::Unordered) => Some((
+            Verdict::CannotTell,
+            format!("the channel has no order between {} and last-good {last_good}", offer.tag),
+        )),
+    }
+}
+
+pub(super) fn installed(deciding: &mut Deciding, effect: Effect, answer: Answer) {
+    match (effect, answer) {
+        (Effect::Install { offer }, Answer::Installed { installation }) => {
+            accept_installation(deciding, &offer, &installation);
+        }
+        (Effect::Verify { .. }, Answer::Verified) => {
+            gate(deciding, Gate::WayBack, Verdict::Pass, "last-good's installation is whole".into());
+            rehearsal::begin(deciding);
+        }
+        (Effect::Verify { .. }, Answer::Failed { failure } | Answer::Hindered { failure }) => {
+            refuse(deciding, Gate::WayBack, Verdict::Fail, failure.to_string());
+        }
+        (_, Answer::Failed { failure } | Answer::Hindered { failure }) => deciding.stop(failure),
+        _ => deciding.stop(unexpected("install")),
+    }
+}
+
+fn accept_installation(deciding: &mut Deciding, offer: &Offer, installation: &Installation) {
+    let release = &installation.release;
+    let bare = |text: &str| text.trim_start_matches('v').to_string();
+    if bare(&installation.version) != bare(release.tag.as_str()) {
+        let because = format!("{} was asked for, but the program says {}", release.tag, installation.version);
+        return refuse(deciding, Gate::Version, Verdict::Fail, because);
+    }
+    gate(deciding, Gate::Version, Verdict::Pass, installation.version.clone());
+    if let Some(first) = deciding.service.tags.get(&offer.tag)
+        && *first != release.digest
+    {
+        let because = format!("{} was {first} and is {} now under the same tag", offer.tag, release.digest);
+        return refuse(deciding, Gate::Digest, Verdict::Fail, because);
+    }
+    if let Some(rejection) = deciding.service.rejected.get(&release.digest) {
+        let because = format!("these bytes were rejected as {}: {}", rejection.tag, rejection.reason);
+        return refuse(deciding, Gate::Rejected, Verdict::Fail, because);
+    }
+    gate(deciding, Gate::Digest, Verdict::Pass, release.digest.to_string());
+    match deciding.service.last_good {
+        Some(last_good) if last_good != release.digest => {
+            deciding.order(Effect::Verify { release: last_good });
+        }
+        _ => rehearsal::begin(deciding),
+    }
+}
+
+/// Says why a forward effect of this run may not be ordered now, if something stands in its way.
+pub(super) fn blocked(deciding: &Deciding) -> Option<String> {
+    if let Some(because) = holding(deciding, None) {
+        return Some(because);
+    }
+    let Some(Phase::Moving { release, .. }) = deciding.phase() else { return None };
+    let rejection = deciding.service.rejected.get(release)?;
+    Some(format!("{} was rejected by {}: {}", rejection.tag, rejection.by, rejection.reason))
+}
+
+/// Makes the failure of a driver that answered something else than it was asked.
+pub(super) fn unexpected(what: &str) -> Failure {
+    Failure::new("answer-unexpected", format!("the answer to {what} is of another kind"), None)
+}
+
+/// Tells whether the cause of a return is that a person's hold or rejection came in between.
+pub(super) fn is_halt(cause: &Cause) -> bool {
+    matches!(cause, Cause::Halted { .. })
+}

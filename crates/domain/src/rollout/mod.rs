@@ -1,0 +1,227 @@
+//! The step function of a service: what happens next, and nothing else.
+//!
+//! [`step`] takes the folded state and one input and returns the events to append. It reads no clock, store
+//! or network, so the log can replay it and the simulator can crash it anywhere. An answer and everything
+//! decided from it are one list, appended in one transaction: a live run therefore always has either an
+//! outstanding order or a time it waits for.
+
+mod forward;
+mod gates;
+mod rehearsal;
+mod returning;
+mod watch;
+
+use crate::{
+    effect::{Answer, Effect},
+    event::{Aim, End, Event, Record, Settings},
+    facts::Outcomes,
+    failure::Failure,
+    service::{MoveStep, Phase, Service},
+    terms::{Actor, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
+};
+use alloc::{string::String, vec::Vec};
+
+/// Something a service must react to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Begin a run.
+    Begin {
+        /// What for.
+        aim: Aim,
+        /// From the configuration.
+        settings: Settings,
+        /// Why a freeze file holds everything, if one exists.
+        frozen: Option<String>,
+    },
+    /// An order came to an end.
+    Answer {
+        /// Which.
+        order: OrderId,
+        /// How.
+        answer: Answer,
+    },
+    /// Time passed.
+    Tick,
+    /// An instance's process ended without being told to.
+    Died {
+        /// Which.
+        instance: InstanceName,
+        /// What is known.
+        why: String,
+        /// From the configuration.
+        settings: Settings,
+    },
+    /// Users' outcomes since the last promotion were counted.
+    Counted {
+        /// What was counted.
+        outcomes: Outcomes,
+        /// From the configuration.
+        settings: Settings,
+    },
+    /// Look whether waiting has become an alarm.
+    Review {
+        /// From the configuration.
+        settings: Settings,
+    },
+    /// An instance that died was started again.
+    Revived {
+        /// Which.
+        instance: InstanceName,
+    },
+    /// A person's decision or an observation that needs no further thought.
+    Say(Event),
+}
+
+/// Why an input does not fit; nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalStep {
+    /// A run is under way already.
+    #[error("run {0} is under way")]
+    RunUnderWay(RunId),
+    /// The order is not outstanding: it was superseded or answered before.
+    #[error("order {0} is not outstanding")]
+    LateAnswer(OrderId),
+    /// There is nowhere to go back to.
+    #[error("{0}")]
+    NoWayBack(String),
+}
+
+/// Returns the events that `input` causes at `now`, in the order they must be appended.
+///
+/// Errors: [`IllegalStep`] if the input has no place in this state.
+pub fn step(
+    service: &Service,
+    input: Input,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Vec<Record>, IllegalStep> {
+    let mut deciding = Deciding { service: service.clone(), said: Vec::new(), by: by.clone(), now };
+    match input {
+        Input::Begin { aim, settings, frozen } => gates::begin(&mut deciding, aim, settings, frozen)?,
+        Input::Answer { order, answer } => answered(&mut deciding, order, answer)?,
+        Input::Tick => forward::tick(&mut deciding),
+        Input::Died { instance, why, settings } => forward::died(&mut deciding, instance, why, settings),
+        Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
+        Input::Review { settings } => watch::review(&mut deciding, &settings),
+        Input::Revived { instance } => deciding.say(Event::Revived { instance }),
+        Input::Say(event) => deciding.say(event),
+    }
+    Ok(deciding.said)
+}
+
+/// Gives the time at which a tick will change something, if the run waits for one.
+pub fn wakes_at(service: &Service) -> Option<Timestamp> {
+    match service.run.as_ref().map(|run| &run.phase) {
+        Some(Phase::Moving { soak_until, steps, .. })
+            if steps.values().any(|step| *step == MoveStep::Soaking) =>
+        {
+            *soak_until
+        }
+        _ => None,
+    }
+}
+
+/// Gives how long to wait before a program that died is started again.
+///
+/// 1 s, doubled with each death up to 5 min: a crash loop must not starve the machine, and a restart that
+/// helps must not wait long.
+pub fn back_off(deaths: u32) -> Span {
+    Span::seconds(1_u64 << deaths.min(9)).min(Span::minutes(5))
+}
+
+/// Moves kept for going back further than one release: enough for two bad promotions in a row.
+const HISTORY_KEPT: usize = 3;
+
+/// The state as it becomes while events are said, so that each decision sees the ones before it.
+struct Deciding {
+    service: Service,
+    said: Vec<Record>,
+    by: Actor,
+    now: Timestamp,
+}
+
+impl Deciding {
+    fn say(&mut self, event: Event) {
+        let record = Record { v: Record::VERSION, at: self.now, by: self.by.clone(), event };
+        self.service.apply(&record);
+        self.said.push(record);
+    }
+
+    fn order(&mut self, effect: Effect) {
+        let order = OrderId(self.service.next.order);
+        self.say(Event::Ordered { order, effect });
+    }
+
+    fn next_snapshot(&self) -> SnapshotId {
+        SnapshotId(self.service.next.snapshot)
+    }
+
+    fn end(&mut self, end: End) {
+        let Some(run) = &self.service.run else { return };
+        let (run, took_copies) =
+            (run.id, !matches!(run.phase, Phase::Checking | Phase::Installing { .. }));
+        // What is neither here nor there keeps every copy there is.
+        let unfinished = matches!(end, End::RollbackFailed { .. } | End::RollbackHeld { .. });
+        if took_copies && !unfinished {
+            self.prune();
+        }
+        self.say(Event::RunEnded { run, end });
+    }
+
+    /// Orders that only what some way back needs is kept.
+    fn prune(&mut self) {
+        let mut snapshots = Vec::new();
+        let mut releases = Vec::new();
+        for instance in self.service.instances.values() {
+            releases.extend(instance.release);
+            for moved in instance.history.iter().rev().take(HISTORY_KEPT) {
+                snapshots.push(moved.snapshot);
+                releases.extend(moved.from);
+            }
+        }
+        releases.extend(self.service.last_good);
+        releases.extend(self.service.previous_good);
+        snapshots.sort();
+        releases.sort();
+        releases.dedup();
+        self.order(Effect::Prune { snapshots, releases });
+    }
+
+    /// Ends a run in which nothing was moved.
+    fn stop(&mut self, failure: Failure) {
+        self.end(End::Stopped { failure });
+    }
+
+    fn settings(&self) -> Option<&Settings> {
+        self.service.run.as_ref().map(|run| &run.settings)
+    }
+
+    fn phase(&self) -> Option<&Phase> {
+        self.service.run.as_ref().map(|run| &run.phase)
+    }
+
+    fn is_dry(&self) -> bool {
+        matches!(self.service.run.as_ref().map(|run| &run.aim), Some(Aim::DryRun))
+    }
+}
+
+fn answered(deciding: &mut Deciding, order: OrderId, answer: Answer) -> Result<(), IllegalStep> {
+    let late = IllegalStep::LateAnswer(order);
+    let run = deciding.service.run.as_ref().ok_or_else(|| late.clone())?;
+    let effect = run.orders.get(&order).cloned().ok_or(late)?;
+    deciding.say(Event::Answered { order, answer: answer.clone() });
+    // Housekeeping never decides anything.
+    if matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. }) {
+        return Ok(());
+    }
+    match deciding.phase() {
+        Some(Phase::Checking) => gates::checked(deciding, answer),
+        Some(Phase::Installing { .. }) => gates::installed(deciding, effect, answer),
+        Some(Phase::Snapshotting { .. }) => rehearsal::snapshotted(deciding, answer),
+        Some(Phase::Rehearsing { .. }) => rehearsal::rehearsed(deciding, effect, answer),
+        Some(Phase::Moving { .. }) => forward::answered(deciding, effect, answer),
+        Some(Phase::Returning { .. }) => returning::answered(deciding, effect, answer),
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! Going back: code, then data where it must, for exactly the instances that moved.
+
+use super::{Deciding, IllegalStep, gates};
+use crate::{
+    effect::{Answer, Effect},
+    event::{Aim, Back, Cause, End, Event, Settings, WayBack},
+    facts::Loss,
+    service::{Condition, Instance, MoveStep, Phase, ReturnStep},
+    terms::{Digest, HoldId, InstanceName, Reason, ReleaseTag, RunId, Span},
+};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+
+/// Tries of each order on the way back: a rollback that gives up at the first hiccup strands people.
+const TRIES_MAX: u32 = 3;
+
+/// Takes back every instance this run has touched.
+pub(super) fn begin(deciding: &mut Deciding, cause: Cause) {
+    let Some(Phase::Moving { steps, .. }) = deciding.phase() else { return };
+    let touched: Vec<InstanceName> =
+        steps.iter().filter(|(_, step)| is_touched(step)).map(|(name, _)| name.clone()).collect();
+    let back = touched.iter().filter_map(|name| undo_last(deciding, name)).collect();
+    go(deciding, cause, back);
+}
+
+/// Opens stopped instances again on what they ran; those that moved and passed stay.
+pub(super) fn halted(deciding: &mut Deciding, because: String) {
+    let Some(Phase::Moving { steps, .. }) = deciding.phase() else { return };
+    let unfinished: Vec<InstanceName> = steps
+        .iter()
+        .filter(|(_, step)| is_touched(step) && **step != MoveStep::Moved)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let back = unfinished.iter().filter_map(|name| undo_last(deciding, name)).collect();
+    go(deciding, Cause::Halted { because }, back);
+}
+
+fn is_touched(step: &MoveStep) -> bool {
+    match step {
+        MoveStep::Waiting | MoveStep::Baselining | MoveStep::Asking | MoveStep::Deferred => false,
+        MoveStep::Stopping
+        | MoveStep::Keeping { .. }
+        | MoveStep::Starting
+        | MoveStep::Probing
+        | MoveStep::Soaking
+        | MoveStep::Reprobing
+        | MoveStep::Moved => true,
+    }
+}
+
+/// Says how to undo what this run did to one instance.
+fn undo_last(deciding: &Deciding, name: &InstanceName) -> Option<Back> {
+    let instance = deciding.service.instances.get(name)?;
+    let step = match deciding.phase() {
+        Some(Phase::Moving { steps, .. }) => steps.get(name)?,
+        _ => return None,
+    };
+    match step {
+        // Stopped, but the candidate never touched its data.
+        MoveStep::Stopping | MoveStep::Keeping { .. } => Some(stay(instance, name)),
+        _ => undo(instance, name),
+    }
+}
+
+/// Answers a person's order to go back; open from every state.
+pub(super) fn asked(
+    deciding: &mut Deciding,
+    to: Option<ReleaseTag>,
+    only: &[InstanceName],
+    reason: String,
+) -> Result<(), IllegalStep> {
+    let target = match &to {
+        None => None,
+        Some(tag) => Some(*deciding.service.tags.get(tag).ok_or_else(|| {
+            IllegalStep::NoWayBack(format!("{tag} never ran here, so there is no way back to it"))
+        })?),
+    };
+    let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
+    let left = to_leave(deciding);
+    let mut back = Vec::new();
+    for name in names.iter().filter(|name| only.is_empty() || only.contains(name)) {
+        let Some(instance) = deciding.service.instances.get(name) else { continue };
+        let one = match target {
+            Some(_) => path_back(deciding, name, target).map_err(IllegalStep::NoWayBack)?,
+            None if instance.release == left => undo(instance, name),
+            None => None,
+        };
+        let settled = matches!(instance.condition, Condition::Settled | Condition::Deferred { .. });
+        back.extend(one.or_else(|| (!settled).then(|| stay(instance, name))));
+    }
+    if back.is_empty() {
+        let wanted = to.map_or_else(|| "an earlier release".into(), |tag| format!("{tag}"));
+        return Err(IllegalStep::NoWayBack(format!(
+            "no instance has a way back to {wanted}: none has moved since it was set up"
+        )));
+    }
+    go(deciding, Cause::Asked { reason }, back);
+    Ok(())
+}
+
+/// Finds the release that a rollback without a target leaves: one on trial, else last-good.
+fn to_leave(deciding: &Deciding) -> Option<Digest> {
+    let service = &deciding.service;
+    let on_trial = service.instances.values().find(|instance| {
+        let newest = instance.history.last();
+        instance.release != service.last_good
+            && newest.is_some_and(|moved| service.promoted_at.is_none_or(|at| moved.at >= at))
+    });
+    on_trial.map_or(service.last_good, |instance| instance.release)
+}
+
+/// Undoes an instance's newest move.
+fn undo(instance: &Instance, name: &InstanceName) -> Option<Back> {
+    let moved = instance.history.last().filter(|moved| Some(moved.to) == instance.release)?;
+    Some(Back {
+        instance: name.clone(),
+        to: moved.from,
+        snapshot: Some(moved.snapshot),
+        with_data: moved.way_back != WayBack::CodeOnly,
+        since: Some(moved.at),
+    })
+}
+
+/// Opens an instance again on what it runs, its data as it is.
+fn stay(instance: &Instance, name: &InstanceName) -> Back {
+    let (to, snapshot, since) = (instance.release, None, None);
+    Back { instance: name.clone(), to, snapshot, with_data: false, since }
+}
+
+/// Begins a way back without anybody's order, outside a run.
+pub(super) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Settings) {
+    let left = deciding.service.last_good;
+    let instances = deciding.service.instances.iter();
+    let back: Vec<Back> = instances
+        .filter(|(_, instance)| instance.release == left)
+        .filter_map(|(name, instance)| undo(instance, name))
+        .filter(|one| one.to.is_some())
+        .collect();
+    if back.is_empty() {
+        return;
+    }
+    let reason = End::RolledBack { cause: cause.clone() }.because();
+    let aim = Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason };
+    let run = RunId(deciding.service.next.run);
+    deciding.say(Event::RunStarted { run, aim, settings });
+    go(deciding, cause, back);
+}
+
+/// Goes back to an older pinned release where instances came from it; tells whether it does.
+pub(super) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag) -> bool {
+    let Some(target) = deciding.service.tags.get(tag).copied() else { return false };
+    let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
+    let mut back = Vec::new();
+    for name in &names {
+        match path_back(deciding, name, Some(target)) {
+            Ok(Some(one)) => back.push(one),
+            Ok(None) => {}
+            Err(_) => return false,
+        }
+    }
+    if back.is_empty() || deciding.is_dry() {
+        return false;
+    }
+    go(deciding, Cause::Pinned { tag: tag.clone() }, back);
+    true
+}
+
+/// Finds one instance's way back to `target` through the moves it made.
+///
+/// `Ok(None)`: it is there already, or never ran. Data goes back if any of the moves in between needs it.
+fn path_back(
+    deciding: &Deciding,
+    name: &InstanceName,
+    target: Option<Digest>,
+) -> Result<Option<Back>, String> {
+    let Some(instance) = deciding.service.instances.get(name) else { return Ok(None) };
+    if instance.release == target || instance.release.is_none() {
+        return Ok(None);
+    }
+    let mut with_data = false;
+    for moved in instance.history.iter().rev() {
+        with_data |= moved.way_back != WayBack::CodeOnly;
+        if moved.from == target {
+            return Ok(Some(Back {
+                instance: name.clone(),
+                to: target,
+                snapshot: Some(moved.snapshot),
+                with_data,
+                since: Some(moved.at),
+            }));
+        }
+    }
+    Err(format!(
+        "{name} never ran {}, or its snapshot is no longer kept",
+        deciding.service.name_of(target.as_ref())
+    ))
+}
+
+fn go(deciding: &mut Deciding, cause: Cause, back: Vec<Back>) {
+    let names: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
+    deciding.say(Event::ReturnBegun { cause, back });
+    for instance in names {
+        deciding.order(Effect::Stop { instance });
+    }
+    finish_if_over(deciding);
+}
+
+fn ways(deciding: &Deciding) -> Option<&BTreeMap<InstanceName, (Back, ReturnStep)>> {
+    match deciding.phase() {
+        Some(Phase::Returning { back, .. }) => Some(back),
+        _ => None,
+    }
+}
+
+pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) {
+    let Some(instance) = effect.instance().cloned() else { return };
+    let Some((one, step)) = ways(deciding).and_then(|ways| ways.get(&instance)).cloned() else { return };
+    match step {
+        ReturnStep::Stopping { tries } => match answer {
+            Answer::Stopped => stopped(deciding, &one),
+            other => again_or_fail(deciding, &one, effect, other, tries),
+        },
+        ReturnStep::Measuring => measured(deciding, &one, answer),
+        ReturnStep::Restoring { tries } => match answer {
+            Answer::Restored { .. } => restored(deciding, &one),
+            other => again_or_fail(deciding, &one, effect, other, tries),
+        },
+        ReturnStep::Starting { tries } => match answer {
+            Answer::Started { .. } => {
+                let release = one.to.unwrap_or(Digest([0; 32]));
+                deciding.order(Effect::Probe { instance, release });
+            }
+            other => again_or_with_data(deciding, &one, effect, other, tries),
+        },
+        ReturnStep::Probing { tries } => match answer {
+            Answer::ProbePassed { .. } => deciding.say(Event::Returned { instance }),
+            other => again_or_with_data(deciding, &one, effect, other, tries),
+        },
+        // The fold of the answer has moved it from reopening to held.
+        ReturnStep::Reopening
+        | ReturnStep::Waiting
+        | ReturnStep::Returned
+        | ReturnStep::Held
+        | ReturnStep::Failed => {}
+    }
+    finish_if_over(deciding);
+}
+
+fn stopped(deciding: &mut Deciding, one: &Back) {
+    let instance = one.instance.clone();
+    match (one.with_data, one.snapshot, one.to) {
+        (true, Some(snapshot), _) => deciding.order(Effect::Measure { instance, snapshot }),
+        (_, _, Some(release)) => deciding.order(Effect::Start { instance, release }),
+        (_, _, None) => deciding.say(Event::Returned { instance }),
+    }
+}
+
+fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
+    let instance = one.instance.clone();
+    let Some(snapshot) = one.snapshot else { return };
+    let age = one.since.map_or(Span::ZERO, |since| deciding.now.since(since));
+    // Data that can't be measured is judged by its age alone; it is kept aside in any case.
+    let loss = match answer {
+        Answer::Measured { loss } => loss,
+        _ => Loss::default(),
+    };
+    if exceeds(deciding, &instance, loss, age) {
+        deciding.say(Event::ReturnHeld { instance: instance.clone(), loss, age });
+        let runs = deciding.service.instances.get(&instance).and_then(|one| one.release);
+        if let Some(release) = runs {
+            deciding.order(Effect::Start { instance, release });
+        }
+    } else {
+        deciding.order(Effect::Restore { instance, snapshot });
+    }
+}
+
+/// Tells whether a restore would drop more than the bound that holds without a person's word.
+fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Loss, age: Span) -> bool {
+    let Some(run) = &deciding.service.run else { return true };
+    if let Aim::Back { accept_loss, .. } = &run.aim
+        && accept_loss.contains(instance)
+    {
+        return false;
+    }
+    let settings = &run.settings;
+    let lost_something = loss != Loss::default();
+    loss.rows > settings.loss_rows_max
+        || loss.files > settings.loss_files_max
+        || (lost_something && age > settings.loss_age_max)
+}
+
+fn restored(deciding: &mut Deciding, one: &Back) {
+    let instance = one.instance.clone();
+    match one.to {
+        Some(release) => deciding.order(Effect::Start { instance, release }),
+        None => deciding.say(Event::Returned { instance }),
+    }
+}
+
+fn again_or_fail(deciding: &mut Deciding, one: &Back, effect: Effect, answer: Answer, tries: u32) {
+    if tries < TRIES_MAX {
+        return deciding.order(effect);
+    }
+    let failure = match answer {
+        Answer::Failed { failure } | Answer::Hindered { failure } => failure,
+        _ => gates::unexpected("the way back"),
+    };
+    deciding.say(Event::ReturnFailed { instance: one.instance.clone(), failure });
+}
+
+/// When last-good does not work on data it was proven to work on, its own data goes back as well.
+fn again_or_with_data(deciding: &mut Deciding, one: &Back, effect: Effect, answer: Answer, tries: u32) {
+    match one.snapshot {
+        Some(snapshot) if !one.with_data && tries >= 2 => {
+            let instance = one.instance.clone();
+            deciding.say(Event::ReturnWithData { instance: instance.clone(), snapshot });
+            deciding.order(Effect::Stop { instance });
+        }
+        _ => again_or_fail(deciding, one, effect, answer, tries),
+    }
+}
+
+fn finish_if_over(deciding: &mut Deciding) {
+    let Some(Phase::Returning { cause, left, back }) = deciding.phase() else { return };
+    if !back.values().all(|(_, step)| step.is_over()) {
+        return;
+    }
+    let (cause, left) = (cause.clone(), *left);
+    let named = |wanted: ReturnStep| -> Vec<InstanceName> {
+        back.iter().filter(|(_, (_, step))| *step == wanted).map(|(name, _)| name.clone()).collect()
+    };
+    let (failed, held) = (named(ReturnStep::Failed), named(ReturnStep::Held));
+    let target = back.values().map(|(one, _)| one.to).find(|to| *to != left).flatten();
+    let everyone = deciding.service.instances.values().all(|one| one.release != left);
+    if gates::is_halt(&cause) {
+        let Cause::Halted { because } = cause else { return };
+        return deciding.end(End::Held { because });
+    }
+    conclude(deciding, &cause, left, target, everyone);
+    if !failed.is_empty() {
+        deciding.end(End::RollbackFailed { instances: failed });
+    } else if !held.is_empty() {
+        deciding.end(End::RollbackHeld { instances: held });
+    } else {
+        deciding.end(End::RolledBack { cause });
+    }
+}
+
+/// Rejects what was left, freezes the service, and moves last-good back where it was left.
+fn conclude(
+    deciding: &mut Deciding,
+    cause: &Cause,
+    left: Option<Digest>,
+    target: Option<Digest>,
+    everyone: bool,
+) {
+    let partial = matches!(
+        deciding.service.run.as_ref().map(|run| &run.aim),
+        Some(Aim::Back { instances, .. }) if !instances.is_empty()
+    );
+    let by_person = matches!(cause, Cause::Asked { .. });
+    let because = End::RolledBack { cause: cause.clone() }.because();
+    if let Some(release) = left
+        && cause.blames_release()
+        && (!partial || everyone)
+        && target != Some(release)
+        && let Some(tag) = deciding.service.tag(&release).cloned()
+    {
+        deciding.say(Event::Rejected { release, tag, reason: because.clone() });
+        if deciding.service.last_good == Some(release) {
+            deciding.say(Event::Demoted { release: target });
+        }
+    }
+    if matches!(cause, Cause::Pinned { .. }) {
+        deciding.say(Event::Demoted { release: target });
+    }
+    // A person who rolled everything back has decided; a machine that did so stops itself.
+    if !by_person || partial {
+        freeze(deciding, cause, &because);
+    }
+}
+
+fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
+    if matches!(cause, Cause::Pinned { .. }) {
+        return;
+    }
+    let hold = HoldId(deciding.service.next.hold);
+    let text: String =
+        format!("rolled back: {because}").chars().filter(|c| !c.is_control()).take(300).collect();
+    let Ok(reason) = Reason::new(&text) else { return };
+    deciding.say(Event::HoldSet { hold, reason, until: None });
+}
+

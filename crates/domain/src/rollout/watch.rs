@@ -1,0 +1,49 @@
+//! After a bump: what users see, and whether waiting has become an alarm.
+
+use super::{Deciding, forward, returning};
+use crate::{
+    event::{Cause, Event, Health, Settings},
+    facts::Outcomes,
+};
+
+/// Judges users' outcomes; too few are cannot-tell, which is never good.
+pub(super) fn judge(outcomes: Outcomes, settings: &Settings) -> Health {
+    let all = outcomes.good + outcomes.degraded + outcomes.broken;
+    let exceeds = |part: u64, percent: u32| part * 100 > all * u64::from(percent);
+    if all < settings.outcomes_min.max(1) {
+        Health::CannotTell
+    } else if exceeds(outcomes.broken, settings.broken_percent) {
+        Health::Broken
+    } else if exceeds(outcomes.degraded, settings.degraded_percent) {
+        Health::Degraded
+    } else {
+        Health::Good
+    }
+}
+
+pub(super) fn counted(deciding: &mut Deciding, outcomes: Outcomes, settings: Settings) {
+    let health = judge(outcomes, &settings);
+    let known = deciding.service.health.map(|(health, _)| health);
+    // A count that changes nothing is not worth a record.
+    if known != Some(health) {
+        deciding.say(Event::OutcomesCounted { outcomes, health });
+    }
+    let goes_back = health == Health::Broken
+        && settings.back_when_broken
+        && deciding.service.run.is_none()
+        && forward::watches(deciding, &settings);
+    if goes_back {
+        returning::by_itself(deciding, Cause::Broken { outcomes }, settings);
+    }
+}
+
+/// Raises the alarm when nothing was accepted for too long: a gate that always refuses is one itself.
+pub(super) fn review(deciding: &mut Deciding, settings: &Settings) {
+    if deciding.service.stale {
+        return;
+    }
+    let Some((since, because)) = deciding.service.behind.clone() else { return };
+    if deciding.now.since(since) >= settings.stale_after {
+        deciding.say(Event::WentStale { since, because });
+    }
+}

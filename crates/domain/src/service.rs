@@ -1,0 +1,802 @@
+//! The state of one service: a fold of its events and nothing else.
+
+use crate::{
+    effect::{Answer, Effect, Leg},
+    event::{Aim, Back, Cause, End, Event, Health, Record, Settings, WayBack},
+    facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
+    failure::Failure,
+    terms::{
+        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Timestamp,
+    },
+};
+use alloc::{
+    collections::BTreeMap,
+    string::String,
+    vec::Vec,
+};
+
+/// What is known of a service after reading its chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Service {
+    /// Holds that were set and not lifted; some may have expired.
+    pub holds: BTreeMap<HoldId, Hold>,
+    /// The release it must stay at.
+    pub pin: Option<Pin>,
+    /// Releases that are never tried again until waived.
+    pub rejected: BTreeMap<Digest, Rejection>,
+    /// Installations by release.
+    pub installed: BTreeMap<Digest, Known>,
+    /// The first digest seen under each tag.
+    pub tags: BTreeMap<ReleaseTag, Digest>,
+    /// The newest release that fully passed.
+    pub last_good: Option<Digest>,
+    /// The one before.
+    pub previous_good: Option<Digest>,
+    /// Every instance that ever ran here.
+    pub instances: BTreeMap<InstanceName, Instance>,
+    /// The run under way.
+    pub run: Option<Run>,
+    /// How and when the last run ended.
+    pub last_end: Option<(RunId, Timestamp, End)>,
+    /// When the last run began.
+    pub last_run_at: Option<Timestamp>,
+    /// Since when the service has not accepted what its channel offers, and why.
+    pub behind: Option<(Timestamp, String)>,
+    /// Whether being behind has been raised as an alarm.
+    pub stale: bool,
+    /// When last-good was last set.
+    pub promoted_at: Option<Timestamp>,
+    /// The newest verdict on users' outcomes since then.
+    pub health: Option<(Health, Outcomes)>,
+    /// The ids that the next records take.
+    pub next: NextIds,
+    /// Number of records folded.
+    pub records: u64,
+}
+
+/// The ids that the next records take.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NextIds {
+    /// Orders so far.
+    pub order: u64,
+    /// Runs so far.
+    pub run: u64,
+    /// Holds so far.
+    pub hold: u64,
+    /// Snapshots so far.
+    pub snapshot: u64,
+}
+
+/// A named, owned, reasoned stop of forward moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Who set it.
+    pub owner: Actor,
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None` stands until lifted.
+    pub until: Option<Timestamp>,
+}
+
+/// The release a service must stay at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Which.
+    pub tag: ReleaseTag,
+    /// Who said so.
+    pub by: Actor,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a release is never tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its tag.
+    pub tag: ReleaseTag,
+    /// Since when.
+    pub at: Timestamp,
+    /// Who or what rejected it.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+}
+
+/// A release that was installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Where and what.
+    pub installation: Installation,
+    /// The channel's mark when it was first offered.
+    pub mark: Option<String>,
+    /// How it can be left, as its rehearsal showed.
+    pub way_back: Option<WayBack>,
+}
+
+/// One running copy and the ways back it has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Instance {
+    /// What it runs, and so what its data belongs to.
+    pub release: Option<Digest>,
+    /// The moves it made, newest last; each can be undone.
+    pub history: Vec<Moved>,
+    /// Where it stands.
+    pub condition: Condition,
+    /// Unasked ends of its process since it last settled.
+    pub deaths: u32,
+    /// When it is to be started again after it died.
+    pub again_at: Option<Timestamp>,
+}
+
+/// Where an instance stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Condition {
+    /// Runs what it should.
+    #[default]
+    Settled,
+    /// Stopped or started by a run that has not finished with it.
+    Between,
+    /// Left alone because it is busy or held: why and since when.
+    Deferred {
+        /// Why.
+        why: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Could not be brought back.
+    Stuck {
+        /// Why.
+        failure: Failure,
+    },
+    /// Its restore waits for a person.
+    LossHeld {
+        /// What would be lost.
+        loss: Loss,
+    },
+}
+
+/// One move that can be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// What it ran before.
+    pub from: Option<Digest>,
+    /// What it ran after.
+    pub to: Digest,
+    /// Its data as it was at the stop in between.
+    pub snapshot: SnapshotId,
+    /// When the new release was first started on the data.
+    pub at: Timestamp,
+    /// How it can be left.
+    pub way_back: WayBack,
+}
+
+/// A run under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// What it is for.
+    pub aim: Aim,
+    /// Who caused it.
+    pub by: Actor,
+    /// When it began.
+    pub started: Timestamp,
+    /// The settings it keeps to its end.
+    pub settings: Settings,
+    /// Intended effects without an answer.
+    pub orders: BTreeMap<OrderId, Effect>,
+    /// Where it stands.
+    pub phase: Phase,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for the channel's answer.
+    Checking,
+    /// Installs the offer and verifies last-good.
+    Installing {
+        /// What is installed.
+        offer: Offer,
+    },
+    /// Copies the states.
+    Snapshotting {
+        /// The candidate.
+        release: Digest,
+        /// Whose states.
+        instances: Vec<InstanceName>,
+        /// The copies so far.
+        taken: BTreeMap<InstanceName, SnapshotFacts>,
+    },
+    /// Tries on copies.
+    Rehearsing {
+        /// The candidate.
+        release: Digest,
+        /// Whose data.
+        instance: InstanceName,
+        /// The golden copy.
+        snapshot: SnapshotId,
+        /// What that instance runs today: control and way back.
+        from: Option<Digest>,
+        /// Which instances will move.
+        scope: Vec<InstanceName>,
+    },
+    /// Moves wave by wave.
+    Moving {
+        /// The candidate.
+        release: Digest,
+        /// What the rehearsal started from; another start has no proven way back but its data.
+        from: Option<Digest>,
+        /// How the candidate can be left.
+        way_back: WayBack,
+        /// All that move, in order.
+        steps: BTreeMap<InstanceName, MoveStep>,
+        /// Their order.
+        queue: Vec<InstanceName>,
+        /// Number of the wave.
+        wave: u32,
+        /// How many may be in it.
+        wave_size: u32,
+        /// When its soak ends.
+        soak_until: Option<Timestamp>,
+        /// A probe that failed on what an instance ran before anything was changed.
+        baseline_failure: Option<Failure>,
+    },
+    /// Goes back.
+    Returning {
+        /// Why.
+        cause: Cause,
+        /// What is left.
+        left: Option<Digest>,
+        /// Each instance's way.
+        back: BTreeMap<InstanceName, (Back, ReturnStep)>,
+    },
+}
+
+/// Where one instance stands on its way forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MoveStep {
+    /// Not asked yet.
+    Waiting,
+    /// Probed on what it runs today, so that a broken gate is not taken for a bad release.
+    Baselining,
+    /// Asked whether it is busy.
+    Asking,
+    /// Being stopped.
+    Stopping,
+    /// Its data at the stop is copied.
+    Keeping {
+        /// The copy.
+        snapshot: SnapshotId,
+    },
+    /// Being started on the candidate; its data belongs to the candidate from here on.
+    Starting,
+    /// Probed through its front door.
+    Probing,
+    /// Answers; watched with its wave.
+    Soaking,
+    /// Probed again after the soak.
+    Reprobing,
+    /// Done.
+    Moved,
+    /// Left alone.
+    Deferred,
+}
+
+/// Where one instance stands on its way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnStep {
+    /// Not begun.
+    Waiting,
+    /// Being stopped.
+    Stopping {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// What a restore would drop is counted.
+    Measuring,
+    /// Its data is put back.
+    Restoring {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// Being started.
+    Starting {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// Probed.
+    Probing {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// Being started again on what it left, because its restore waits for a person.
+    Reopening,
+    /// Back.
+    Returned,
+    /// Waits for a person.
+    Held,
+    /// Could not be brought back.
+    Failed,
+}
+
+impl ReturnStep {
+    /// Tells whether nothing more happens to it in this run.
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Returned | Self::Held | Self::Failed)
+    }
+}
+
+impl Service {
+    /// Folds a chain's records, oldest first.
+    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut service = Self::default();
+        for record in records {
+            service.apply(record);
+        }
+        service
+    }
+
+    /// Lists the holds that stand at `now`.
+    pub fn standing_holds(&self, now: Timestamp) -> impl Iterator<Item = (&HoldId, &Hold)> {
+        self.holds.iter().filter(move |(_, hold)| hold.until.is_none_or(|until| now < until))
+    }
+
+    /// Gives the tag of a release we installed or rejected.
+    pub fn tag(&self, release: &Digest) -> Option<&ReleaseTag> {
+        self.installed
+            .get(release)
+            .map(|known| &known.installation.release.tag)
+            .or_else(|| self.rejected.get(release).map(|rejection| &rejection.tag))
+            .or_else(|| self.tags.iter().find(|(_, digest)| *digest == release).map(|(tag, _)| tag))
+    }
+
+    /// Gives what screens call a release: its tag, else the start of its digest, else `none`.
+    pub fn name_of(&self, release: Option<&Digest>) -> String {
+        match release {
+            None => "none".into(),
+            Some(digest) => self.tag(digest).map_or_else(|| digest.short(), |tag| tag.as_str().into()),
+        }
+    }
+
+    /// Folds one more record in.
+    pub fn apply(&mut self, record: &Record) {
+        self.records += 1;
+        let at = record.at;
+        match &record.event {
+            Event::HoldSet { hold, reason, until } => {
+                self.next.hold = self.next.hold.max(hold.0 + 1);
+                let held =
+                    Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
+                self.holds.insert(*hold, held);
+            }
+            Event::HoldLifted { hold, .. } => {
+                self.holds.remove(hold);
+            }
+            Event::Pinned { tag, reason } => {
+                self.pin = Some(Pin { tag: tag.clone(), by: record.by.clone(), reason: reason.clone() });
+            }
+            Event::Unpinned { .. } => self.pin = None,
+            Event::Rejected { release, tag, reason } => {
+                let rejection =
+                    Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
+                self.rejected.insert(*release, rejection);
+            }
+            Event::Waived { release, .. } => {
+                self.rejected.remove(release);
+            }
+            Event::RunStarted { run, aim, settings } => self.start_run(record, *run, aim, settings),
+            Event::RunEnded { run, end } => self.end_run(*run, at, end),
+            Event::Promoted { release, .. } => {
+                if self.last_good != Some(*release) {
+                    self.previous_good = self.last_good;
+                    self.promoted_at = Some(at);
+                    self.health = None;
+                }
+                self.last_good = Some(*release);
+            }
+            Event::Demoted { release } => {
+                self.last_good = *release;
+                self.previous_good = None;
+                self.health = None;
+            }
+            Event::WayBackProven { release, way_back, .. } => {
+                if let Some(known) = self.installed.get_mut(release) {
+                    known.way_back = Some(*way_back);
+                }
+            }
+            Event::Died { instance, again_at, .. } => {
+                let instance = self.instances.entry(instance.clone()).or_default();
+                instance.deaths += 1;
+                instance.again_at = Some(*again_at);
+            }
+            Event::Revived { instance } => {
+                self.instances.entry(instance.clone()).or_default().again_at = None;
+            }
+            Event::OutcomesCounted { outcomes, health } => self.health = Some((*health, *outcomes)),
+            Event::WentStale { .. } => self.stale = true,
+            Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
+            Event::Ordered { order, effect } => self.order(*order, effect, at),
+            Event::Answered { order, answer } => self.answer(*order, answer),
+            Event::CandidateChosen { .. }
+            | Event::SnapshotsBegun { .. }
+            | Event::RehearsalBegun { .. }
+            | Event::MoveBegun { .. }
+            | Event::WaveBegun { .. }
+            | Event::Deferred { .. }
+            | Event::SoakBegun { .. }
+            | Event::Moved { .. } => self.forward(&record.event, at),
+            Event::ReturnBegun { .. }
+            | Event::ReturnWithData { .. }
+            | Event::Returned { .. }
+            | Event::ReturnHeld { .. }
+            | Event::ReturnFailed { .. } => self.backward(&record.event),
+        }
+    }
+
+    fn start_run(&mut self, record: &Record, id: RunId, aim: &Aim, settings: &Settings) {
+        self.next.run = self.next.run.max(id.0 + 1);
+        self.last_run_at = Some(record.at);
+        for name in &settings.instances {
+            self.instances.entry(name.clone()).or_default();
+        }
+        self.run = Some(Run {
+            id,
+            aim: aim.clone(),
+            by: record.by.clone(),
+            started: record.at,
+            settings: settings.clone(),
+            orders: BTreeMap::new(),
+            phase: Phase::Checking,
+        });
+    }
+
+    fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
+        self.run = None;
+        match end {
+            End::Promoted | End::UpToDate => {
+                self.behind = None;
+                self.stale = false;
+            }
+            End::Rehearsed { .. } | End::Superseded => {}
+            _ => {
+                let since = self.behind.take().map_or(at, |(since, _)| since);
+                self.behind = Some((since, end.because()));
+            }
+        }
+        self.last_end = Some((id, at, end.clone()));
+    }
+
+    fn order(&mut self, order: OrderId, effect: &Effect, at: Timestamp) {
+        self.next.order = self.next.order.max(order.0 + 1);
+        if let Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } = effect {
+            self.next.snapshot = self.next.snapshot.max(snapshot.0 + 1);
+        }
+        if let Effect::Start { instance, release } = effect {
+            self.start_ordered(instance, release, at);
+        }
+        if let Effect::Prune { releases, .. } = effect {
+            self.installed.retain(|digest, _| releases.contains(digest));
+        }
+        let Some(run) = &mut self.run else { return };
+        run.orders.insert(order, effect.clone());
+        match &mut run.phase {
+            Phase::Moving { steps, .. } => {
+                if let Some(step) = effect.instance().and_then(|name| steps.get_mut(name)) {
+                    step.ordered(effect);
+                    if matches!(step, MoveStep::Stopping)
+                        && let Some(instance) = effect.instance().and_then(|i| self.instances.get_mut(i))
+                    {
+                        instance.condition = Condition::Between;
+                    }
+                }
+            }
+            Phase::Returning { back, .. } => {
+                if let Some((_, step)) = effect.instance().and_then(|name| back.get_mut(name)) {
+                    step.ordered(effect);
+                }
+            }
+            Phase::Checking
+            | Phase::Installing { .. }
+            | Phase::Snapshotting { .. }
+            | Phase::Rehearsing { .. } => {}
+        }
+    }
+
+    /// Records that `release` may touch the data from now on, whether or not the start succeeds.
+    fn start_ordered(&mut self, name: &InstanceName, release: &Digest, at: Timestamp) {
+        let instance = self.instances.entry(name.clone()).or_default();
+        match self.run.as_ref().map(|run| &run.phase) {
+            Some(Phase::Moving { steps, way_back, from, .. }) => {
+                if let Some(MoveStep::Keeping { snapshot }) = steps.get(name) {
+                    let way_back = match instance.release {
+                        None => WayBack::Empty,
+                        Some(_) if instance.release == *from => *way_back,
+                        // The rehearsal did not start from this release: only its data is a proven way back.
+                        Some(_) => WayBack::Restore,
+                    };
+                    instance.history.push(Moved {
+                        from: instance.release,
+                        to: *release,
+                        snapshot: *snapshot,
+                        at,
+                        way_back,
+                    });
+                }
+            }
+            Some(Phase::Returning { .. }) => {
+                while instance.history.last().is_some_and(|moved| moved.to != *release) {
+                    instance.history.pop();
+                }
+            }
+            _ => {}
+        }
+        instance.release = Some(*release);
+    }
+
+    fn answer(&mut self, order: OrderId, answer: &Answer) {
+        let Some(run) = &mut self.run else { return };
+        let Some(effect) = run.orders.remove(&order) else { return };
+        match (effect, answer) {
+            (Effect::Install { offer }, Answer::Installed { installation }) => {
+                let release = &installation.release;
+                self.tags.entry(release.tag.clone()).or_insert(release.digest);
+                let way_back = self.installed.get(&release.digest).and_then(|known| known.way_back);
+                let known = Known { installation: installation.clone(), mark: offer.mark, way_back };
+                self.installed.insert(release.digest, known);
+            }
+            (Effect::Snapshot { instance, .. }, Answer::Snapshotted { facts }) => {
+                if let Phase::Snapshotting { taken, .. } = &mut run.phase {
+                    taken.insert(instance, facts.clone());
+                }
+            }
+            (Effect::Probe { instance, .. }, Answer::ProbePassed { .. }) => {
+                if let Phase::Moving { steps, .. } = &mut run.phase
+                    && let Some(step @ MoveStep::Probing) = steps.get_mut(&instance)
+                {
+                    *step = MoveStep::Soaking;
+                }
+            }
+            (Effect::Probe { instance, .. }, Answer::Failed { failure } | Answer::Hindered { failure }) => {
+                if let Phase::Moving { steps, baseline_failure, .. } = &mut run.phase
+                    && steps.get(&instance) == Some(&MoveStep::Baselining)
+                {
+                    *baseline_failure = Some(failure.clone());
+                }
+            }
+            (Effect::Start { instance, .. }, _) => {
+                if let Phase::Returning { back, .. } = &mut run.phase
+                    && let Some((_, step @ ReturnStep::Reopening)) = back.get_mut(&instance)
+                {
+                    *step = ReturnStep::Held;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn forward(&mut self, event: &Event, at: Timestamp) {
+        let Some(run) = &mut self.run else { return };
+        match event {
+            Event::CandidateChosen { offer } => run.phase = Phase::Installing { offer: offer.clone() },
+            Event::SnapshotsBegun { instances } => {
+                if let Phase::Installing { offer } = &run.phase
+                    && let Some(release) = self.tags.get(&offer.tag)
+                {
+                    run.phase = Phase::Snapshotting {
+                        release: *release,
+                        instances: instances.clone(),
+                        taken: BTreeMap::new(),
+                    };
+                }
+            }
+            Event::RehearsalBegun { instance, snapshot } => {
+                if let Phase::Snapshotting { release, .. } = run.phase {
+                    let scope = run.settings.instances.iter();
+                    let behind = |name: &&InstanceName| {
+                        self.instances.get(*name).is_none_or(|instance| instance.release != Some(release))
+                    };
+                    run.phase = Phase::Rehearsing {
+                        release,
+                        instance: instance.clone(),
+                        snapshot: *snapshot,
+                        from: self.instances.get(instance).and_then(|instance| instance.release),
+                        scope: scope.filter(behind).cloned().collect(),
+                    };
+                }
+            }
+            Event::MoveBegun { release, instances, .. } => {
+                let from = match &run.phase {
+                    Phase::Rehearsing { from, .. } => *from,
+                    _ => None,
+                };
+                let proven = self.installed.get(release).and_then(|known| known.way_back);
+                run.phase = Phase::Moving {
+                    release: *release,
+                    from,
+                    way_back: proven.unwrap_or(WayBack::Restore),
+                    steps: instances.iter().map(|name| (name.clone(), MoveStep::Waiting)).collect(),
+                    queue: instances.clone(),
+                    wave: 0,
+                    wave_size: 1,
+                    soak_until: None,
+                    baseline_failure: None,
+                };
+            }
+            Event::WaveBegun { number, size } => {
+                if let Phase::Moving { wave, wave_size, soak_until, .. } = &mut run.phase {
+                    (*wave, *wave_size, *soak_until) = (*number, *size, None);
+                }
+            }
+            Event::SoakBegun { until } => {
+                if let Phase::Moving { soak_until, .. } = &mut run.phase {
+                    *soak_until = Some(*until);
+                }
+            }
+            Event::Deferred { instance, why } => {
+                if let Phase::Moving { steps, .. } = &mut run.phase {
+                    steps.insert(instance.clone(), MoveStep::Deferred);
+                }
+                let known = self.instances.entry(instance.clone()).or_default();
+                let since = match &known.condition {
+                    Condition::Deferred { since, .. } => *since,
+                    _ => at,
+                };
+                known.condition = Condition::Deferred { why: why.clone(), since };
+            }
+            Event::Moved { instance } => {
+                if let Phase::Moving { steps, .. } = &mut run.phase {
+                    steps.insert(instance.clone(), MoveStep::Moved);
+                }
+                self.settle(&instance.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn backward(&mut self, event: &Event) {
+        let Some(run) = &mut self.run else { return };
+        if let Event::ReturnBegun { cause, back } = event {
+            let left = match &run.phase {
+                Phase::Moving { release, .. } => Some(*release),
+                _ => back.iter().find_map(|one| {
+                    let runs = self.instances.get(&one.instance).and_then(|instance| instance.release);
+                    runs.filter(|_| runs != one.to)
+                }),
+            };
+            for one in back {
+                self.instances.entry(one.instance.clone()).or_default().condition = Condition::Between;
+            }
+            // Orders of the way forward are void: their late answers are refused by their ids.
+            run.orders.clear();
+            run.phase = Phase::Returning {
+                cause: cause.clone(),
+                left,
+                back: back
+                    .iter()
+                    .map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting)))
+                    .collect(),
+            };
+            return;
+        }
+        let Phase::Returning { back, .. } = &mut run.phase else { return };
+        match event {
+            Event::ReturnWithData { instance, snapshot } => {
+                if let Some((one, step)) = back.get_mut(instance) {
+                    one.with_data = true;
+                    one.snapshot = Some(*snapshot);
+                    *step = ReturnStep::Waiting;
+                }
+            }
+            Event::Returned { instance } => {
+                let stopped = back.get_mut(instance).is_some_and(|(one, step)| {
+                    *step = ReturnStep::Returned;
+                    one.to.is_none()
+                });
+                self.settle(&instance.clone());
+                if stopped && let Some(known) = self.instances.get_mut(instance) {
+                    known.history.clear();
+                    known.release = None;
+                }
+            }
+            Event::ReturnHeld { instance, loss, .. } => {
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.condition = Condition::LossHeld { loss: *loss };
+                if let Some((_, step)) = back.get_mut(instance) {
+                    *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
+                }
+            }
+            Event::ReturnFailed { instance, failure } => {
+                if let Some((_, step)) = back.get_mut(instance) {
+                    *step = ReturnStep::Failed;
+                }
+                self.instances.entry(instance.clone()).or_default().condition =
+                    Condition::Stuck { failure: failure.clone() };
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, name: &InstanceName) {
+        let instance = self.instances.entry(name.clone()).or_default();
+        instance.condition = Condition::Settled;
+        instance.deaths = 0;
+        instance.again_at = None;
+    }
+}
+
+impl MoveStep {
+    fn ordered(&mut self, effect: &Effect) {
+        *self = match effect {
+            Effect::AskBusy { .. } => Self::Asking,
+            Effect::Stop { .. } => Self::Stopping,
+            Effect::SnapshotStopped { snapshot, .. } => Self::Keeping { snapshot: *snapshot },
+            Effect::Start { .. } => Self::Starting,
+            Effect::Probe { .. } => match self {
+                Self::Starting => Self::Probing,
+                Self::Soaking => Self::Reprobing,
+                _ => Self::Baselining,
+            },
+            _ => return,
+        };
+    }
+}
+
+impl ReturnStep {
+    fn ordered(&mut self, effect: &Effect) {
+        *self = match (effect, &*self) {
+            (Effect::Stop { .. }, Self::Stopping { tries }) => Self::Stopping { tries: tries + 1 },
+            (Effect::Stop { .. }, _) => Self::Stopping { tries: 1 },
+            (Effect::Measure { .. }, _) => Self::Measuring,
+            (Effect::Restore { .. }, Self::Restoring { tries }) => Self::Restoring { tries: tries + 1 },
+            (Effect::Restore { .. }, _) => Self::Restoring { tries: 1 },
+            (Effect::Start { .. }, Self::Reopening) => Self::Reopening,
+            (Effect::Start { .. }, Self::Starting { tries }) => Self::Starting { tries: tries + 1 },
+            (Effect::Start { .. }, _) => Self::Starting { tries: 1 },
+            (Effect::Probe { .. }, Self::Probing { tries }) => Self::Probing { tries: tries + 1 },
+            (Effect::Probe { .. }, _) => Self::Probing { tries: 1 },
+            _ => return,
+        };
+    }
+}
+
+impl Run {
+    /// Gives the leg of the rehearsal under way.
+    pub fn leg(&self) -> Option<Leg> {
+        self.orders.values().find_map(|effect| match effect {
+            Effect::Rehearse { leg, .. } => Some(*leg),
+            _ => None,
+        })
+    }
+}
+
+impl End {
+    /// Says why the channel's offer was not taken, in one line.
+    pub fn because(&self) -> String {
+        use alloc::format;
+        match self {
+            Self::Held { because } | Self::Waiting { because } => because.clone(),
+            Self::Refused { because, .. } => because.clone(),
+            Self::Stopped { failure } => format!("{failure}"),
+            Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
+            Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
+            Self::RolledBack { cause } => match cause {
+                Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
+                Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
+                Cause::Broken { outcomes } => format!(
+                    "{} of {} outcomes were broken",
+                    outcomes.broken,
+                    outcomes.good + outcomes.degraded + outcomes.broken
+                ),
+                Cause::Asked { reason } => reason.clone(),
+                Cause::Pinned { tag } => format!("pinned to {tag}"),
+                Cause::Halted { because } => because.clone(),
+            },
+            Self::RollbackFailed { .. } => "a rollback failed".into(),
+            Self::RollbackHeld { .. } => "a restore waits for a person".into(),
+            Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded => String::new(),
+        }
+    }
+}

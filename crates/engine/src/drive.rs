@@ -1,0 +1,242 @@
+//! The loop that carries decisions out: fold, step, append, then do.
+//!
+//! What was decided is appended before any effect begins, and an effect's answer is appended together with
+//! what is decided from it. The loop may be killed between any two instructions: opening the log again
+//! finds the outstanding orders and performs them once more, which is the same as once.
+
+use lastgood_domain::{
+    effect::{Answer, Effect},
+    event::{Aim, End, Event, Record, Settings},
+    facts::Outcomes,
+    rollout::{self, IllegalStep, Input},
+    service::Service,
+    terms::{Actor, InstanceName, OrderId, RunId, Timestamp},
+};
+
+/// The chain of one service, as the loop sees it.
+pub trait Log {
+    /// Gives the records appended by anyone since the last call, oldest first.
+    ///
+    /// Errors: [`LogError::Failed`] if they can't be read or understood.
+    fn news(&mut self) -> Result<Vec<Record>, LogError>;
+
+    /// Appends in one transaction, with the notices that the records cause.
+    ///
+    /// Errors: [`LogError::Moved`] if someone else appended since [`Log::news`]; nothing was written then.
+    fn append(&mut self, before: &Service, records: &[Record]) -> Result<(), LogError>;
+}
+
+/// Why the log can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The head is not the one this driver saw: read the news first.
+    #[error("another driver appended to the log")]
+    Moved,
+    /// The store refused.
+    #[error("the log failed: {0}")]
+    Failed(String),
+}
+
+/// What performs effects and notices what happens.
+pub trait World {
+    /// Begins an effect; it never waits for its end.
+    ///
+    /// Two effects on one instance never overlap: the second begins after the first has ended.
+    fn perform(&mut self, service: &Service, order: OrderId, effect: &Effect);
+
+    /// Waits until something happens or `until` has come, and gives all that happened.
+    fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening>;
+
+    /// Tells whether an effect is under way.
+    fn is_busy(&self) -> bool;
+
+    /// Gives the time.
+    fn now(&self) -> Timestamp;
+}
+
+/// Something that happened outside.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// An order came to an end.
+    Answered {
+        /// Which.
+        order: OrderId,
+        /// How.
+        answer: Answer,
+    },
+    /// An instance's process ended by itself.
+    Died {
+        /// Which.
+        instance: InstanceName,
+        /// What is known.
+        why: String,
+    },
+    /// An instance that died runs again.
+    Revived {
+        /// Which.
+        instance: InstanceName,
+    },
+    /// Users' outcomes were counted.
+    Counted(Outcomes),
+    /// Someone may have appended to the log.
+    Woken,
+}
+
+/// Why a run could not be driven to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The log can't be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The input has no place in this state.
+    #[error(transparent)]
+    Illegal(#[from] IllegalStep),
+}
+
+/// One service's log, world and folded state, driven together.
+pub struct Driver<L, W> {
+    log: L,
+    /// What performs effects; public so that its owner can ask it things.
+    pub world: W,
+    service: Service,
+    settings: Settings,
+    /// Who stands in the records that nobody in particular caused.
+    by: Actor,
+}
+
+impl<L: Log, W: World> Driver<L, W> {
+    /// Reads the log and performs again whatever was ordered and not answered.
+    ///
+    /// Errors: [`LogError`] if the log can't be read.
+    pub fn open(log: L, world: W, settings: Settings, by: Actor) -> Result<Self, DriveError> {
+        let mut driver = Self { log, world, service: Service::default(), settings, by };
+        driver.read_news()?;
+        if let Some(run) = &driver.service.run {
+            for (order, effect) in &run.orders {
+                driver.world.perform(&driver.service, *order, effect);
+            }
+        }
+        Ok(driver)
+    }
+
+    /// Gives the folded state.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Replaces the settings that the next run begins with.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Decides on one input, appends the decision, begins its effects.
+    ///
+    /// Errors: [`IllegalStep`] if it has no place now; [`LogError`] if nothing could be written.
+    pub fn put(&mut self, input: Input, by: &Actor) -> Result<(), DriveError> {
+        loop {
+            let now = self.world.now();
+            let records = rollout::step(&self.service, input.clone(), by, now)?;
+            match self.append(&records) {
+                Ok(()) => return Ok(()),
+                Err(LogError::Moved) => self.read_news()?,
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+
+    /// Begins a run and gives its id.
+    ///
+    /// Errors: [`IllegalStep`] if one is under way or there is no way back.
+    pub fn begin(&mut self, aim: Aim, frozen: Option<String>, by: &Actor) -> Result<RunId, DriveError> {
+        let settings = self.settings.clone();
+        self.put(Input::Begin { aim, settings, frozen }, by)?;
+        // A run that was held or refused at once has ended already.
+        let begun = self.service.run.as_ref().map(|run| run.id);
+        Ok(begun.or(self.service.last_end.as_ref().map(|(run, _, _)| *run)).unwrap_or(RunId(0)))
+    }
+
+    /// Waits for what happens next, at most until `until`, and reacts to all of it.
+    ///
+    /// Answers that arrive together are decided together and appended in one transaction.
+    pub fn turn(&mut self, until: Option<Timestamp>) -> Result<(), DriveError> {
+        let wakes = rollout::wakes_at(&self.service);
+        let until = [wakes, until].into_iter().flatten().min();
+        let happenings = self.world.happenings(until);
+        loop {
+            let records = self.decide(&happenings);
+            match self.append(&records) {
+                Ok(()) => return Ok(()),
+                Err(LogError::Moved) => self.read_news()?,
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+
+    /// Drives until no run is under way and every effect has ended.
+    pub fn run_to_end(&mut self) -> Result<Option<End>, DriveError> {
+        while self.service.run.is_some() || self.world.is_busy() {
+            self.turn(None)?;
+        }
+        Ok(self.service.last_end.as_ref().map(|(_, _, end)| end.clone()))
+    }
+
+    fn decide(&self, happenings: &[Happening]) -> Vec<Record> {
+        let now = self.world.now();
+        let mut service = self.service.clone();
+        let mut records = Vec::new();
+        let inputs = happenings.iter().filter_map(|happening| self.input(happening));
+        for input in inputs.chain([Input::Tick]) {
+            // A late answer belongs to an order that was superseded: it changes nothing.
+            let Ok(said) = rollout::step(&service, input, &self.by, now) else { continue };
+            for record in &said {
+                service.apply(record);
+            }
+            records.extend(said);
+        }
+        records
+    }
+
+    fn input(&self, happening: &Happening) -> Option<Input> {
+        let settings = self.settings.clone();
+        Some(match happening.clone() {
+            Happening::Answered { order, answer } => Input::Answer { order, answer },
+            Happening::Died { instance, why } => Input::Died { instance, why, settings },
+            Happening::Revived { instance } => Input::Revived { instance },
+            Happening::Counted(outcomes) => Input::Counted { outcomes, settings },
+            Happening::Woken => return None,
+        })
+    }
+
+    fn append(&mut self, records: &[Record]) -> Result<(), LogError> {
+        if records.is_empty() {
+            // Nothing was decided, but someone else may have written.
+            return self.read_news();
+        }
+        self.log.append(&self.service, records)?;
+        self.take_in(records);
+        Ok(())
+    }
+
+    fn read_news(&mut self) -> Result<(), LogError> {
+        let news = self.log.news()?;
+        self.take_in(&news);
+        Ok(())
+    }
+
+    /// Folds records that are in the log and begins the effects they order.
+    fn take_in(&mut self, records: &[Record]) {
+        for record in records {
+            self.service.apply(record);
+        }
+        let answered = |id: &OrderId| {
+            records.iter().any(|record| matches!(&record.event, Event::Answered { order, .. } if order == id))
+        };
+        for record in records {
+            if let Event::Ordered { order, effect } = &record.event
+                && !answered(order)
+            {
+                self.world.perform(&self.service, *order, effect);
+            }
+        }
+    }
+}
