@@ -1,5 +1,7 @@
 //! The fence around a rehearsal, tried from inside by a program that wants out.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+#[expect(dead_code, reason = "shared with the tests of processes, which need all of it")]
 mod runtime_kit;
 
 use lastgood_domain::failure::Coded as _;
@@ -49,12 +51,7 @@ impl World {
             scratch: self.path("state/scratch"),
             readable: vec![self.path("state/installed")],
             over: vec![Over { copy: self.path("state/scratch/copy"), live: self.path("link") }],
-            cover: vec![
-                self.path("live/bob"),
-                self.path("live/carol.db"),
-                self.path("state"),
-                self.path("never-was"),
-            ],
+            cover: vec![self.path("live/bob"), self.path("live/carol.db"), self.path("state"), self.path("never-was")],
         }
     }
 

@@ -1,5 +1,7 @@
 //! Instances as units of a real systemd, booted for each test.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+#[expect(dead_code, reason = "shared with the tests of processes, which need all of it")]
 mod runtime_kit;
 mod systemd_kit;
 
@@ -144,7 +146,10 @@ fn nothing_starts_a_closed_instance_until_lastgood_opens_it() {
         // A unit that lastgood has never started is closed by its first stop.
         let world = World::new("[Service]\nExecStart=/bin/sleep 1000\n", Output::Journal);
         systemctl(&["start", UNIT]);
-        assert_eq!(world.runtime.start(&world.launch("v1", SAYS_TAG)).unwrap_err().code(), "instance-runs-other-release");
+        assert_eq!(
+            world.runtime.start(&world.launch("v1", SAYS_TAG)).unwrap_err().code(),
+            "instance-runs-other-release"
+        );
         assert_eq!(world.stop(GRACE), Stopped::Asked);
         systemctl(&["start", UNIT]);
         systemctl(&["restart", UNIT]);
@@ -338,7 +343,9 @@ fn a_rollback_typed_inside_the_instance_outlives_the_instance() {
         let world = World::new(TEMPLATE, Output::Journal);
         pipe(&world.path("said"));
         pipe(&world.path("go"));
-        let text = format!("#!/bin/sh\n{SHIM} detach $FOLDER/detached.log $FOLDER/rollback >$FOLDER/said 2>&1\nexec sleep 1000\n");
+        let text = format!(
+            "#!/bin/sh\n{SHIM} detach $FOLDER/detached.log $FOLDER/rollback >$FOLDER/said 2>&1\nexec sleep 1000\n"
+        );
         script(
             &world.path("rollback"),
             "#!/bin/sh\nread x < $FOLDER/go\necho host: $LASTGOOD_INSTANCE\ngrep name=systemd /proc/self/cgroup\ntouch $FOLDER/done\n",

@@ -68,9 +68,9 @@ impl Bus {
             };
             let _ = tell.send(connect());
         });
-        told.recv_timeout(CALL_WAIT).unwrap_or_else(|_| Err(zbus::Error::InputOutput(Arc::new(
-            std::io::ErrorKind::TimedOut.into(),
-        )))).map_err(failed)
+        told.recv_timeout(CALL_WAIT)
+            .unwrap_or_else(|_| Err(zbus::Error::InputOutput(Arc::new(std::io::ErrorKind::TimedOut.into()))))
+            .map_err(failed)
     }
 
     fn listen(connection: Connection) -> zbus::Result<Self> {
@@ -243,4 +243,3 @@ fn refused(act: &'static str, unit: &str, source: zbus::Error) -> RuntimeError {
     }
     RuntimeError::SystemdRefused { act, unit, source: Box::new(source) }
 }
-

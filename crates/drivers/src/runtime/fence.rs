@@ -30,9 +30,8 @@ use std::{
 };
 
 /// What is unshared, and that nothing inside survives the first process or its parent.
-const UNSHARE: [&str; 9] = [
-    "--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private",
-];
+const UNSHARE: [&str; 9] =
+    ["--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private"];
 /// Longest trial of the namespaces, in seconds as `timeout` reads it.
 const TRIAL_WAIT_SECONDS: &str = "10";
 /// Longest wait for the kernel to answer that loopback is up.
@@ -318,8 +317,7 @@ fn loopback_up() -> rustix::io::Result<()> {
     message.extend(LOOPBACK.to_ne_bytes());
     message.extend(IFF_UP.to_ne_bytes());
     message.extend(IFF_UP.to_ne_bytes());
-    let socket =
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(LOOPBACK_WAIT))?;
     rustix::net::sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut answer = [0_u8; 256];

@@ -39,10 +39,7 @@ pub(crate) fn in_systemd(test: &str, body: impl FnOnce()) {
 }
 
 fn check_tools() {
-    assert!(
-        rustix::process::getuid().is_root(),
-        "this test boots a real systemd in a container and must run as root"
-    );
+    assert!(rustix::process::getuid().is_root(), "this test boots a real systemd in a container and must run as root");
     let missing: Vec<&str> = ["systemd-nspawn", "dbus-daemon", "nsenter", "unshare", "setpriv"]
         .into_iter()
         .filter(|tool| !["/usr/bin", "/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(tool).exists()))
