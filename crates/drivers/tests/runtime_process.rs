@@ -432,6 +432,30 @@ fn a_stop_from_inside_the_instance_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn a_rollback_typed_inside_the_instance_outlives_the_instance() {
+    let world = World::new();
+    pipe(&world.path("said"));
+    pipe(&world.path("go"));
+    let rollback = world
+        .script("rollback", &format!("#!/bin/sh\nread x < $FOLDER/go\n{SHIM} stop $FOLDER; echo $? >$FOLDER/done\n"));
+    let text =
+        format!("#!/bin/sh\n{SHIM} detach $FOLDER/detached.log {rollback} >$FOLDER/said 2>&1\nexec sleep 1000\n");
+    let started = world.runtime.start(&world.launch("v1", world.script("run", &text))).unwrap();
+    assert_eq!(heard(&world.path("said")), "hosted by notes/alice; Session");
+    // What was typed stops the instance that it was typed in, and lives to say that it could.
+    fs::write(world.path("go"), "x\n").unwrap();
+    until("the detached stop", || fs::read_to_string(world.path("done")).is_ok_and(|text| text == "0\n"));
+    assert!(!runs(started.pid));
+    // A stop by another driver does not reach a detached process either.
+    world.runtime.start(&world.launch("v1", world.script("run", &text))).unwrap();
+    assert_eq!(heard(&world.path("said")), "hosted by notes/alice; Session");
+    fs::remove_file(world.path("done")).unwrap();
+    assert_eq!(stop(&world, GRACE), Stopped::Asked);
+    fs::write(world.path("go"), "x\n").unwrap();
+    until("the detached process", || world.path("done").exists());
+}
+
+#[test]
 fn secrets_of_the_environment_are_not_shown() {
     let world = World::new();
     let mut launch = world.launch("v1", "/bin/true".into());
