@@ -1,4 +1,5 @@
 //! Who has data open: the proof before a restore.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 use lastgood_drivers::runtime::holders::{Holder, holders};
 use std::{
@@ -46,12 +47,8 @@ fn each_holder_is_named_with_its_program_its_file_and_whose_data_it_is() {
     let opener = Opener::new(&[], &[&files[0], &files[1]]);
     let paths: Vec<&Path> = names.iter().map(AsRef::as_ref).collect();
     let found = holders(&paths).unwrap();
-    let holder = |below: usize, path: &Path| Holder {
-        pid: opener.0.id(),
-        program: "python3".into(),
-        path: path.into(),
-        below,
-    };
+    let holder =
+        |below: usize, path: &Path| Holder { pid: opener.0.id(), program: "python3".into(), path: path.into(), below };
     assert_eq!(found.holders, [holder(10, &files[0]), holder(3, &files[1])]);
     drop(opener);
     assert_eq!(holders(&paths).unwrap().holders, []);

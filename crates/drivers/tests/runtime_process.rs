@@ -1,4 +1,5 @@
 //! Instances as processes: started once, found again, stopped whole.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 mod runtime_kit;
 
@@ -171,9 +172,7 @@ fn a_taken_port_is_named_as_the_reason() {
     let world = World::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let text = format!(
-        "#!/usr/bin/env python3\nimport socket\ns = socket.socket()\ns.bind(('127.0.0.1', {port}))\n"
-    );
+    let text = format!("#!/usr/bin/env python3\nimport socket\ns = socket.socket()\ns.bind(('127.0.0.1', {port}))\n");
     world.runtime.start(&world.launch("v1", world.script("run", &text))).unwrap();
     wait_down(&world);
     let reason = world.runtime.post_mortem(&service(), &alice()).unwrap().unwrap();
@@ -217,8 +216,7 @@ fn a_launcher_that_ends_or_hangs_up_without_a_word_is_an_error() {
     let world = World::new();
     for launcher in ["/bin/true", "/no/such/launcher"] {
         let state = world.path("other-state");
-        let runtime =
-            lastgood_drivers::runtime::process::ProcessRuntime::new(&state, launcher.as_ref()).unwrap();
+        let runtime = lastgood_drivers::runtime::process::ProcessRuntime::new(&state, launcher.as_ref()).unwrap();
         let error = runtime.start(&world.launch("v1", world.script("run", SLEEPER))).unwrap_err();
         assert_eq!(error.code(), "instance-launcher-failed", "{launcher}: {error}");
     }
@@ -303,7 +301,11 @@ fn a_driver_killed_at_any_instant_of_a_start_leaves_no_process_or_one_that_is_fo
         // Between two programs (exec) a process has no environment for a moment.
         until("the program", || !processes_of(&world).is_empty());
         assert_eq!(processes_of(&world), [started.pid], "step {step}");
-        if started.already { one += 1 } else { none += 1 }
+        if started.already {
+            one += 1
+        } else {
+            none += 1
+        }
         assert!(matches!(stop(&world, GRACE), Stopped::Asked));
         assert!(!runs(started.pid));
     }
@@ -427,6 +429,30 @@ fn a_stop_from_inside_the_instance_is_refused_before_anything_is_touched() {
     assert!(said.contains("[session-not-detached]"), "{said}");
     assert!(runs(started.pid));
     assert!(!world.path("state/closed/notes/alice").exists());
+}
+
+#[test]
+fn a_rollback_typed_inside_the_instance_outlives_the_instance() {
+    let world = World::new();
+    pipe(&world.path("said"));
+    pipe(&world.path("go"));
+    let rollback = world
+        .script("rollback", &format!("#!/bin/sh\nread x < $FOLDER/go\n{SHIM} stop $FOLDER; echo $? >$FOLDER/done\n"));
+    let text =
+        format!("#!/bin/sh\n{SHIM} detach $FOLDER/detached.log {rollback} >$FOLDER/said 2>&1\nexec sleep 1000\n");
+    let started = world.runtime.start(&world.launch("v1", world.script("run", &text))).unwrap();
+    assert_eq!(heard(&world.path("said")), "hosted by notes/alice; Session");
+    // What was typed stops the instance that it was typed in, and lives to say that it could.
+    fs::write(world.path("go"), "x\n").unwrap();
+    until("the detached stop", || fs::read_to_string(world.path("done")).is_ok_and(|text| text == "0\n"));
+    assert!(!runs(started.pid));
+    // A stop by another driver does not reach a detached process either.
+    world.runtime.start(&world.launch("v1", world.script("run", &text))).unwrap();
+    assert_eq!(heard(&world.path("said")), "hosted by notes/alice; Session");
+    fs::remove_file(world.path("done")).unwrap();
+    assert_eq!(stop(&world, GRACE), Stopped::Asked);
+    fs::write(world.path("go"), "x\n").unwrap();
+    until("the detached process", || world.path("done").exists());
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Bus {
     /// Connects to the system's bus or to `address`, and listens for ended jobs.
     pub(crate) fn connect(address: Option<&str>) -> Result<Self, RuntimeError> {
         let shown = address.unwrap_or("the system bus").to_owned();
-        let failed = |source| RuntimeError::BusUnreachable { address: shown.clone(), source };
+        let failed = |source| RuntimeError::BusUnreachable { address: shown.clone(), source: Box::new(source) };
         let address = address.map(str::to_owned);
         // Connecting has no time-out of its own, so it is done by a thread that we don't wait for longer.
         let (tell, told) = mpsc::channel();
@@ -68,9 +68,9 @@ impl Bus {
             };
             let _ = tell.send(connect());
         });
-        told.recv_timeout(CALL_WAIT).unwrap_or_else(|_| Err(zbus::Error::InputOutput(Arc::new(
-            std::io::ErrorKind::TimedOut.into(),
-        )))).map_err(failed)
+        told.recv_timeout(CALL_WAIT)
+            .unwrap_or_else(|_| Err(zbus::Error::InputOutput(Arc::new(std::io::ErrorKind::TimedOut.into()))))
+            .map_err(failed)
     }
 
     fn listen(connection: Connection) -> zbus::Result<Self> {
@@ -174,8 +174,12 @@ impl Bus {
 
     /// Lists the processes in a unit's cgroup.
     pub(crate) fn processes(&self, unit: &Unit) -> Result<Vec<u32>, RuntimeError> {
-        let found: Vec<Process> = self.call("list the processes of", &unit.name, "GetUnitProcesses", &unit.name)?;
-        Ok(found.into_iter().map(|(_, pid, _)| pid).collect())
+        match self.call::<_, Vec<Process>>("list the processes of", &unit.name, "GetUnitProcesses", &unit.name) {
+            Ok(found) => Ok(found.into_iter().map(|(_, pid, _)| pid).collect()),
+            // systemd forgets a stopped unit, but never one whose cgroup holds a process.
+            Err(RuntimeError::UnitMissing { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves processes into a scope of their own and waits until they are there.
@@ -237,6 +241,5 @@ fn refused(act: &'static str, unit: &str, source: zbus::Error) -> RuntimeError {
             _ => {}
         }
     }
-    RuntimeError::SystemdRefused { act, unit, source }
+    RuntimeError::SystemdRefused { act, unit, source: Box::new(source) }
 }
-

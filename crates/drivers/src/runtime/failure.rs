@@ -174,7 +174,7 @@ pub enum RuntimeError {
         /// The address tried.
         address: String,
         /// What the bus said.
-        source: zbus::Error,
+        source: Box<zbus::Error>,
     },
     /// systemd refused a call.
     #[error("systemd refused to {act} {unit}")]
@@ -184,7 +184,7 @@ pub enum RuntimeError {
         /// For which unit.
         unit: String,
         /// What it said.
-        source: zbus::Error,
+        source: Box<zbus::Error>,
     },
     /// We may not give orders to systemd.
     #[error("lastgood may not {act} {unit}: {why}")]
@@ -297,10 +297,10 @@ impl Coded for RuntimeError {
             }
             Self::ProgramNotExecutable { program, .. } => format!("look at its mode: ls -l {}", program.display()),
             Self::WorkdirMissing { workdir, .. } => format!("make it: mkdir -p {}", workdir.display()),
-            Self::UserUnknown { user, .. } => format!("correct `user` in the configuration, or: useradd --system {user}"),
-            Self::UserNotPermitted { .. } => {
-                "run the daemon as root, or remove `user` from the configuration".into()
+            Self::UserUnknown { user, .. } => {
+                format!("correct `user` in the configuration, or: useradd --system {user}")
             }
+            Self::UserNotPermitted { .. } => "run the daemon as root, or remove `user` from the configuration".into(),
             Self::LogUnwritable { log, .. } => format!("look at its folder: ls -ld {}", folder_of(log)),
             Self::LaunchInvalid { .. } => "correct the instance's command in the configuration".into(),
             Self::OtherReleaseRuns { .. } | Self::LeftOver { .. } => {
@@ -314,13 +314,17 @@ impl Coded for RuntimeError {
             Self::Exited { .. } => "read the log lines above; the whole log is beside the instance".into(),
             Self::PortInUse { .. } => "find who has the port: ss -ltnp".into(),
             Self::NotStoppable { pids, .. } => match pids.first() {
-                Some(pid) => format!("it waits inside the kernel (a dead disk or network mount): cat /proc/{pid}/stack"),
+                Some(pid) => {
+                    format!("it waits inside the kernel (a dead disk or network mount): cat /proc/{pid}/stack")
+                }
                 None => "look for processes in state D: ps -eo pid,stat,wchan,cmd".into(),
             },
             Self::RecordDamaged { path, .. } => {
                 format!("make sure the instance is down, then: rm {}", path.display())
             }
-            Self::Io { path, .. } => format!("look at its owner, mode and disk: ls -ld {p}; df {p}", p = path.display()),
+            Self::Io { path, .. } => {
+                format!("look at its owner, mode and disk: ls -ld {p}; df {p}", p = path.display())
+            }
             Self::BusUnreachable { .. } => "check that systemd runs: systemctl is-system-running".into(),
             Self::SystemdRefused { unit, .. } => format!("look at the unit: systemctl status {unit}"),
             Self::SystemdForbids { .. } => "run lastgood as root, or allow it with a polkit rule".into(),

@@ -56,8 +56,7 @@ pub(crate) fn open_pid(pid: u32) -> io::Result<Option<OwnedFd>> {
 
 /// Tells the two ways in which /proc says that a process has ended.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// The fields of `/proc/PID/stat` that tell a process's place.

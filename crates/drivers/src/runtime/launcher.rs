@@ -161,12 +161,7 @@ fn become_program(order: &Order, driver: &mut UnixStream) -> Result<Infallible, 
     let [program, arguments @ ..] = order.argv.as_slice() else {
         return Err(Fault::Other("the launch names no program".into()));
     };
-    let error = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(&order.env)
-        .env(MARK, &order.mark)
-        .exec();
+    let error = Command::new(program).args(arguments).env_clear().envs(&order.env).env(MARK, &order.mark).exec();
     Err(exec_fault(Path::new(program), &error))
 }
 

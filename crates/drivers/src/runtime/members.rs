@@ -151,9 +151,7 @@ pub(crate) fn own_mark() -> Option<Vec<u8>> {
 
 fn environment_of(pid: u32) -> io::Result<Vec<u8>> {
     let mut environment = Vec::new();
-    fs::File::open(format!("/proc/{pid}/environ"))?
-        .take(ENVIRONMENT_BYTES_MAX)
-        .read_to_end(&mut environment)?;
+    fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment)?;
     Ok(environment)
 }
 

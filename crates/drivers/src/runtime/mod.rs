@@ -16,8 +16,8 @@ pub mod process;
 pub mod session;
 pub mod systemd;
 
-mod closed;
 mod bus;
+mod closed;
 mod members;
 mod post_mortem;
 mod unit_file;
@@ -107,29 +107,17 @@ pub trait Runtime: Send + Sync {
     /// Closes the instance and stops all of it: asks with SIGTERM, after `grace` kills.
     ///
     /// When it returns without error, no process of the instance is left.
-    fn stop(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-        grace: Span,
-    ) -> Result<Stopped, RuntimeError>;
+    fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError>;
 
     /// Tells whether it runs, and what.
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError>;
 
     /// Gives a handle that becomes ready when the instance's main process dies; none if it is down.
-    fn watch(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-    ) -> Result<Option<Watched>, RuntimeError>;
+    fn watch(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Watched>, RuntimeError>;
 
     /// Says why a down instance went down, with its last log lines, as a coded reason for evidence.
     ///
     /// None if it runs, was stopped by us or was never started.
-    fn post_mortem(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-    ) -> Result<Option<RuntimeError>, RuntimeError>;
+    fn post_mortem(&self, service: &ServiceName, instance: &InstanceName)
+    -> Result<Option<RuntimeError>, RuntimeError>;
 }

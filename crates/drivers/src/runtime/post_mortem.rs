@@ -12,8 +12,7 @@ pub(crate) const LAST_LINES_MAX: usize = 20;
 pub(crate) const LAST_BYTES_MAX: u64 = 8 * 1024;
 
 /// What programs print when their address is taken.
-const PORT_WORDS: [&str; 4] =
-    ["eaddrinuse", "address already in use", "address in use", "addr already in use"];
+const PORT_WORDS: [&str; 4] = ["eaddrinuse", "address already in use", "address in use", "addr already in use"];
 
 /// Makes the reason from what the parent saw (`why`) and the program's last lines.
 pub(crate) fn reason(instance: String, why: String, last_lines: String) -> RuntimeError {
@@ -27,9 +26,7 @@ pub(crate) fn reason(instance: String, why: String, last_lines: String) -> Runti
 
 /// Reads the last lines written since `from`, at most [`LAST_LINES_MAX`].
 pub(crate) fn last_lines(log: &Path, from: u64) -> Result<String, RuntimeError> {
-    read_end(log, from)
-        .map(|text| cut(&text))
-        .map_err(|source| RuntimeError::io("read the log", log, source))
+    read_end(log, from).map(|text| cut(&text)).map_err(|source| RuntimeError::io("read the log", log, source))
 }
 
 /// Cuts a text to its last lines.

@@ -184,12 +184,7 @@ impl Runtime for ProcessRuntime {
         Ok(Started { pid, already: false })
     }
 
-    fn stop(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-        grace: Span,
-    ) -> Result<Stopped, RuntimeError> {
+    fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError> {
         let seat = self.seat(service, instance);
         if members::own_mark().is_some_and(|mark| mark == seat.mark.as_bytes()) {
             return Err(RuntimeError::NotDetached { why: format!("this process is a part of {seat}") });
@@ -221,11 +216,7 @@ impl Runtime for ProcessRuntime {
         Ok(Liveness::Down { why: why.unwrap_or_else(unknown_end) })
     }
 
-    fn watch(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-    ) -> Result<Option<Watched>, RuntimeError> {
+    fn watch(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Watched>, RuntimeError> {
         let seat = self.seat(service, instance);
         let Some(record) = seat.record()? else { return Ok(None) };
         let handle = seat.handle_of(&record.identity)?;
@@ -273,8 +264,7 @@ impl Seat<'_> {
     }
 
     fn check(&self, launch: &Launch) -> Result<(), RuntimeError> {
-        let invalid =
-            |what: &str| Err(RuntimeError::LaunchInvalid { instance: self.to_string(), what: what.into() });
+        let invalid = |what: &str| Err(RuntimeError::LaunchInvalid { instance: self.to_string(), what: what.into() });
         let Some(program) = launch.argv.first() else { return invalid("its command is empty") };
         if !Path::new(program).is_absolute() {
             return invalid("its program is not an absolute path");
@@ -338,11 +328,8 @@ impl Seat<'_> {
 
     fn record(&self) -> Result<Option<Record>, RuntimeError> {
         let path = self.record_path();
-        let damaged = |why: String| RuntimeError::RecordDamaged {
-            instance: self.to_string(),
-            path: self.record_path(),
-            why,
-        };
+        let damaged =
+            |why: String| RuntimeError::RecordDamaged { instance: self.to_string(), path: self.record_path(), why };
         let mut bytes = Vec::new();
         match File::open(&path).and_then(|file| file.take(RECORD_BYTES_MAX).read_to_end(&mut bytes)) {
             Ok(_) => {}
@@ -469,10 +456,8 @@ impl Children {
             children.lock().remove(&pid);
             children.reaped.notify_all();
         };
-        let spawned = std::thread::Builder::new()
-            .name(format!("reap-{pid}"))
-            .stack_size(REAPER_STACK_BYTES)
-            .spawn(reap);
+        let spawned =
+            std::thread::Builder::new().name(format!("reap-{pid}")).stack_size(REAPER_STACK_BYTES).spawn(reap);
         if spawned.is_err() {
             // No thread to be had: it stays a zombie until we end, which harms nobody; nobody may wait for it.
             self.lock().remove(&pid);

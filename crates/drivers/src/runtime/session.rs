@@ -157,8 +157,8 @@ fn leave_unit(bus: Option<&str>) -> Result<Place, RuntimeError> {
     }
     let pid = std::process::id();
     let scope = format!("lastgood-{pid}.scope");
-    let moved = Bus::connect(bus)
-        .and_then(|bus| bus.start_scope(&scope, "lastgood, called from inside an instance", &[pid]));
+    let moved =
+        Bus::connect(bus).and_then(|bus| bus.start_scope(&scope, "lastgood, called from inside an instance", &[pid]));
     match moved {
         Ok(()) => Ok(Place::Scope(scope)),
         // A login's scope is not ended with a service; a service's cgroup is.

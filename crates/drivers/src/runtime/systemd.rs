@@ -342,12 +342,7 @@ impl Runtime for SystemdRuntime {
         Ok(Started { pid, already: false })
     }
 
-    fn stop(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-        grace: Span,
-    ) -> Result<Stopped, RuntimeError> {
+    fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError> {
         let seat = self.seat(service, instance);
         let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let inside = cgroup.lines().any(|line| line.split('/').any(|part| part == seat.unit));
@@ -402,11 +397,7 @@ impl Runtime for SystemdRuntime {
         Ok(Liveness::Down { why: self.end_of(&bus, &unit)? })
     }
 
-    fn watch(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-    ) -> Result<Option<Watched>, RuntimeError> {
+    fn watch(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Watched>, RuntimeError> {
         let seat = self.seat(service, instance);
         let bus = self.bus()?;
         let unit = self.load(&bus, &seat)?;

@@ -28,11 +28,7 @@ pub(crate) fn look_up(name: &str) -> Option<Account> {
         return Some(account);
     }
     let mut account = from_line(answer("getent", &["passwd", name])?.trim_end(), name)?;
-    account.groups = answer("id", &["-G", name])?
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .ok()?;
+    account.groups = answer("id", &["-G", name])?.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     Some(account)
 }
 

@@ -27,11 +27,7 @@ pub struct Watched {
 ///
 /// Gives the indexes of the dead, in order; empty after `wake` or the time-out. Adopted processes and units
 /// count as well as children. `wake` is for the daemon's own signal (a pipe, an eventfd).
-pub fn wait_exit(
-    watched: &[Watched],
-    wake: Option<BorrowedFd<'_>>,
-    timeout: Span,
-) -> Result<Vec<usize>, RuntimeError> {
+pub fn wait_exit(watched: &[Watched], wake: Option<BorrowedFd<'_>>, timeout: Span) -> Result<Vec<usize>, RuntimeError> {
     let mut handles: Vec<BorrowedFd<'_>> = watched.iter().map(|one| one.handle.as_fd()).collect();
     handles.extend(wake);
     let ready = wait_any(&handles, Instant::now() + timeout.duration())

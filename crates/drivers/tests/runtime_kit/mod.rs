@@ -1,5 +1,4 @@
 //! Real instances for the runtime's tests: a folder of their own, small scripts, nothing left behind.
-#![allow(dead_code, reason = "each test binary uses a part of the kit")]
 
 use lastgood_domain::terms::{Digest, InstanceName, Release, ReleaseTag, ServiceName, Span};
 use lastgood_drivers::runtime::{Launch, Runtime, process::ProcessRuntime};
