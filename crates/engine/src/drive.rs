@@ -111,11 +111,6 @@ impl<L: Log, W: World> Driver<L, W> {
     pub fn open(log: L, world: W, settings: Settings, by: Actor) -> Result<Self, DriveError> {
         let mut driver = Self { log, world, service: Service::default(), settings, by };
         driver.read_news()?;
-        if let Some(run) = &driver.service.run {
-            for (order, effect) in &run.orders {
-                driver.world.perform(&driver.service, *order, effect);
-            }
-        }
         Ok(driver)
     }
 
@@ -213,29 +208,36 @@ impl<L: Log, W: World> Driver<L, W> {
             return self.read_news();
         }
         self.log.append(&self.service, records)?;
-        self.take_in(records);
+        self.fold(records);
+        // Clearing up outlives its run, and belongs to whoever ordered it: done later, from an old list, it
+        // would remove what newer ways back need.
+        self.perform(records, Effect::is_housekeeping);
         Ok(())
     }
 
     fn read_news(&mut self) -> Result<(), LogError> {
         let news = self.log.news()?;
-        self.take_in(&news);
+        self.fold(&news);
+        self.perform(&news, |_| false);
         Ok(())
     }
 
-    /// Folds records that are in the log and begins the effects they order.
-    fn take_in(&mut self, records: &[Record]) {
+    fn fold(&mut self, records: &[Record]) {
         for record in records {
             self.service.apply(record);
         }
-        let answered = |id: &OrderId| {
-            records.iter().any(|record| matches!(&record.event, Event::Answered { order, .. } if order == id))
-        };
+    }
+
+    /// Begins the effects ordered in these folded records that are still wanted, in their order.
+    ///
+    /// An order that was answered, superseded, or voided by a return is wanted no more.
+    fn perform(&mut self, records: &[Record], is_wanted_anyway: fn(&Effect) -> bool) {
         for record in records {
-            if let Event::Ordered { order, effect } = &record.event
-                && !answered(order)
-            {
-                self.world.perform(&self.service, *order, effect);
+            if let Event::Ordered { order, effect } = &record.event {
+                let outstanding = self.service.run.as_ref().is_some_and(|run| run.orders.contains_key(order));
+                if outstanding || is_wanted_anyway(effect) {
+                    self.world.perform(&self.service, *order, effect);
+                }
             }
         }
     }

@@ -210,8 +210,7 @@ fn answered(deciding: &mut Deciding, order: OrderId, answer: Answer) -> Result<(
     let run = deciding.service.run.as_ref().ok_or_else(|| late.clone())?;
     let effect = run.orders.get(&order).cloned().ok_or(late)?;
     deciding.say(Event::Answered { order, answer: answer.clone() });
-    // Housekeeping never decides anything.
-    if matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. }) {
+    if effect.is_housekeeping() {
         return Ok(());
     }
     match deciding.phase() {
