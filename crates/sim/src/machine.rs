@@ -382,6 +382,11 @@ impl Machine {
                 }
             }
         }
-        self.violations.append(&mut wrong);
+        // What stays broken is told once.
+        for one in wrong {
+            if !self.violations.contains(&one) {
+                self.violations.push(one);
+            }
+        }
     }
 }

@@ -113,8 +113,8 @@ impl World for Hands {
                 (limit, machine.next_turn_of_fate(), machine.elapsed)
             };
             let Some(next) = [job.map(|(_, at)| at), fate].into_iter().flatten().min() else {
-                if let Some(limit) = limit {
-                    self.machine.borrow_mut().elapsed = elapsed.max(limit);
+                if happened.is_empty() {
+                    self.machine.borrow_mut().elapsed = elapsed.max(limit.unwrap_or(elapsed));
                 }
                 return happened;
             };
