@@ -286,7 +286,13 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
 }
 
 /// Tells whether last-good is young enough that a late failure goes back by itself.
+///
+/// One that became last-good again by a rollback is not young: without this, trouble of another kind would
+/// take the service back release by release.
 pub(super) fn watches(deciding: &Deciding, settings: &Settings) -> bool {
+    if deciding.service.previous_good.is_none() {
+        return false;
+    }
     let age = deciding.service.promoted_at.map(|promoted| deciding.now.since(promoted));
     age.is_some_and(|age| age < settings.watch)
 }

@@ -20,6 +20,7 @@ pub(super) fn begin(
     settings: Settings,
     frozen: Option<String>,
 ) -> Result<(), IllegalStep> {
+    let taken_over = returning::left_by(deciding);
     if let Some(run) = &deciding.service.run {
         let id = run.id;
         // Only a way back may take over: it is open from every state.
@@ -31,7 +32,9 @@ pub(super) fn begin(
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
     match aim {
-        Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason),
+        Aim::Back { to, instances, reason, .. } => {
+            returning::asked(deciding, to, &instances, reason, taken_over)
+        }
         // A dry run changes nothing, so no hold stands in its way.
         Aim::DryRun => {
             check(deciding);
