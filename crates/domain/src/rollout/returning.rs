@@ -305,12 +305,12 @@ fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
     let instance = one.instance.clone();
     let Some(snapshot) = one.snapshot else { return };
     let age = one.since.map_or(Span::ZERO, |since| deciding.now.since(since));
-    // Data that can't be measured is judged by its age alone; it is kept aside in any case.
     let loss = match answer {
-        Answer::Measured { loss } => loss,
-        _ => Loss::default(),
+        Answer::Measured { loss } => Some(loss),
+        _ => None,
     };
     if exceeds(deciding, &instance, loss, age) {
+        let loss = loss.unwrap_or_default();
         deciding.say(Event::ReturnHeld { instance: instance.clone(), loss, age });
         let known = deciding.service.instances.get(&instance);
         // Last-good may have been tried on this data in vain: what wrote it can read it.
@@ -324,7 +324,9 @@ fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
 }
 
 /// Tells whether a restore would drop more than the bound that holds without a person's word.
-fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Loss, age: Span) -> bool {
+///
+/// Data that can't be measured is judged by its age alone; it is kept aside in any case.
+fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Option<Loss>, age: Span) -> bool {
     let Some(run) = &deciding.service.run else { return true };
     if let Aim::Back { accept_loss, .. } = &run.aim
         && accept_loss.contains(instance)
@@ -332,10 +334,12 @@ fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Loss, age: Span) 
         return false;
     }
     let settings = &run.settings;
-    let lost_something = loss != Loss::default();
-    loss.rows > settings.loss_rows_max
-        || loss.files > settings.loss_files_max
-        || (lost_something && age > settings.loss_age_max)
+    let is_old = age > settings.loss_age_max;
+    loss.map_or(is_old, |loss| {
+        loss.rows > settings.loss_rows_max
+            || loss.files > settings.loss_files_max
+            || (loss != Loss::default() && is_old)
+    })
 }
 
 fn restored(deciding: &mut Deciding, one: &Back) {
