@@ -3,7 +3,7 @@
 use super::{Deciding, IllegalStep, rehearsal, returning};
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, Cause, End, Event, Gate, Settings, Verdict},
+    event::{Aim, End, Event, Gate, Settings, Verdict},
     facts::{Installation, Offer, Standing},
     failure::Failure,
     service::Phase,
@@ -200,9 +200,4 @@ pub(super) fn blocked(deciding: &Deciding) -> Option<String> {
 /// Makes the failure of a driver that answered something else than it was asked.
 pub(super) fn unexpected(what: &str) -> Failure {
     Failure::new("answer-unexpected", format!("the answer to {what} is of another kind"), None)
-}
-
-/// Tells whether the cause of a return is that a person's hold or rejection came in between.
-pub(super) fn is_halt(cause: &Cause) -> bool {
-    matches!(cause, Cause::Halted { .. })
 }

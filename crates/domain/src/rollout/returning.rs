@@ -385,18 +385,16 @@ fn finish_if_over(deciding: &mut Deciding) {
     let (failed, held) = (named(ReturnStep::Failed), named(ReturnStep::Held));
     let target = back.values().map(|(one, _)| one.to).find(|to| *to != left).flatten();
     let everyone = deciding.service.instances.values().all(|one| one.release != left);
-    if gates::is_halt(&cause) {
-        let Cause::Halted { because } = cause else { return };
-        return deciding.end(End::Held { because });
+    // What halted the run stands already: nothing is to blame and nothing more to freeze.
+    if !matches!(cause, Cause::Halted { .. }) {
+        conclude(deciding, &cause, left, target, everyone);
     }
-    conclude(deciding, &cause, left, target, everyone);
-    if !failed.is_empty() {
-        deciding.end(End::RollbackFailed { instances: failed });
-    } else if !held.is_empty() {
-        deciding.end(End::RollbackHeld { instances: held });
-    } else {
-        deciding.end(End::RolledBack { cause });
-    }
+    deciding.end(match cause {
+        _ if !failed.is_empty() => End::RollbackFailed { instances: failed },
+        _ if !held.is_empty() => End::RollbackHeld { instances: held },
+        Cause::Halted { because } => End::Held { because },
+        cause => End::RolledBack { cause },
+    });
 }
 
 /// Rejects what was left, freezes the service, and moves last-good back where it was left.
