@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) effect: Effect,
     /// Last-good when it was ordered; a channel compares with it.
     pub(crate) last_good: Option<Digest>,
+    /// How often it is still performed before it answers.
+    pub(crate) rounds: u32,
     /// Steps done.
     pub(crate) stage: u32,
     /// When the next step is due.
@@ -30,7 +32,7 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(service: &Service, order: OrderId, effect: &Effect, next_at: i64) -> Self {
         let (effect, last_good) = (effect.clone(), service.last_good);
-        Self { order, effect, last_good, stage: 0, next_at }
+        Self { order, effect, last_good, rounds: 1, stage: 0, next_at }
     }
 }
 

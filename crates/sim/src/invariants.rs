@@ -111,7 +111,7 @@ impl Checker {
             Event::Answered { order, answer } => self.answered(*order, answer, wrong),
             Event::Promoted { release, behind } => self.promoted(release, behind, wrong),
             Event::Demoted { release } => self.last_good = *release,
-            Event::ReturnBegun { cause, back } => self.return_begun(cause, back, rest, wrong),
+            Event::ReturnBegun { cause, back, .. } => self.return_begun(cause, back, rest, wrong),
             event => {
                 if let Some(run) = &mut self.run {
                     run.note(event, &mut self.between, wrong);

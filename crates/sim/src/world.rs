@@ -54,21 +54,35 @@ impl Hands {
     }
 
     /// Does one step of one job; gives its end.
-    fn work(&mut self, at: usize) -> Option<Happening> {
+    fn work(&mut self, at: usize) -> Vec<Happening> {
         let mut machine = self.machine.borrow_mut();
         if machine.point() {
-            return None;
+            return Vec::new();
         }
-        let job = self.jobs.get_mut(at)?;
+        let Some(job) = self.jobs.get_mut(at) else { return Vec::new() };
         let answer = act::advance(&mut machine, job);
         machine.look();
         let Some(answer) = answer else {
             job.next_at = machine.elapsed + took(&mut machine, &job.effect);
-            return None;
+            return Vec::new();
         };
-        let job = self.jobs.remove(at);
+        if job.rounds > 1 {
+            // Doing it twice must be the same as once.
+            (job.rounds, job.stage) = (1, 0);
+            job.next_at = machine.elapsed + took(&mut machine, &job.effect);
+            return Vec::new();
+        }
+        let Job { order, .. } = self.jobs.remove(at);
         // Done, but the driver dies before it hears of it.
-        (!machine.point()).then_some(Happening::Answered { order: job.order, answer })
+        if machine.point() {
+            return Vec::new();
+        }
+        let mut told = vec![Happening::Answered { order, answer }];
+        let share = machine.weather.twice_permille;
+        if machine.chance.permille(share) {
+            told.push(told[0].clone());
+        }
+        told
     }
 }
 
@@ -93,10 +107,8 @@ impl World for Hands {
         let next_at = machine.elapsed + took(&mut machine, effect);
         let job = Job::new(service, order, effect, next_at);
         let share = machine.weather.twice_permille;
-        if machine.chance.permille(share) {
-            self.jobs.push(job.clone());
-        }
-        self.jobs.push(job);
+        let rounds = if machine.chance.permille(share) { 2 } else { 1 };
+        self.jobs.push(Job { rounds, ..job });
     }
 
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
