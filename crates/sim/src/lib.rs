@@ -18,6 +18,7 @@ mod world;
 
 pub use machine::Crash;
 pub use random::random;
+pub use say::end_word;
 pub use scenario::{Ending, Scenario, scenarios};
 
 use lastgood_domain::event::Record;

@@ -99,6 +99,7 @@ fn some_settings(chance: &mut Chance, names: &[InstanceName]) -> Settings {
     made.soak = Span::seconds([0, 0, 20, 60].get(choice(chance, 4)).copied().unwrap_or(0));
     made.loss_rows_max = [0, 3, 200, 200].get(choice(chance, 4)).copied().unwrap_or(0);
     made.loss_age_max = Span::minutes([0, 1, 600].get(choice(chance, 3)).copied().unwrap_or(0));
+    made.stale_after = Span::minutes([2, 60 * 24 * 7].get(choice(chance, 2)).copied().unwrap_or(0));
     if chance.permille(200) {
         made.canary = chance.pick(names).cloned();
     }

@@ -2,7 +2,7 @@
 
 use lastgood_domain::{
     effect::{Answer, Effect},
-    event::{Aim, Event, Record},
+    event::{Aim, End, Event, Record},
     service::Service,
     terms::{Digest, Timestamp},
 };
@@ -82,10 +82,9 @@ fn event(event: &Event, service: &Service) -> String {
     }
 }
 
-/// Names how a run ended, with why.
-pub(crate) fn end(end: &lastgood_domain::event::End) -> String {
-    use lastgood_domain::event::End;
-    let word = match end {
+/// Names how a run ended, in a word or two.
+pub fn end_word(end: &End) -> &'static str {
+    match end {
         End::Held { .. } => "held",
         End::UpToDate => "up to date",
         End::Refused { .. } => "refused",
@@ -99,7 +98,12 @@ pub(crate) fn end(end: &lastgood_domain::event::End) -> String {
         End::RollbackFailed { .. } => "rollback failed",
         End::RollbackHeld { .. } => "rollback held",
         End::Superseded => "superseded",
-    };
+    }
+}
+
+/// Names how a run ended, with why.
+pub(crate) fn end(end: &End) -> String {
+    let word = end_word(end);
     match end.because() {
         because if because.is_empty() => word.into(),
         because => format!("{word}, {because}"),

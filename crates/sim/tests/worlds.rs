@@ -1,7 +1,9 @@
 //! Whole rollouts in a pretended world, with a crash at every step.
 
+use lastgood_domain::event::Event;
 use lastgood_sim::{Crash, Report, random, scenarios};
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
@@ -61,6 +63,30 @@ fn every_promise_holds_in_random_worlds_with_crashes_at_any_step() {
     });
     let shown: Vec<String> = failed.iter().map(|(seed, report)| shown(&format!("seed {seed}"), report)).collect();
     assert!(shown.is_empty(), "{}", shown.join("\n"));
+}
+
+#[test]
+fn random_worlds_reach_every_end_and_every_kind_of_event() {
+    let wanted = [
+        "held", "up to date", "refused", "stopped", "gate broken", "rehearsal failed", "rehearsed", "promoted",
+        "waiting", "rolled back", "rollback failed", "rollback held", "superseded",
+    ];
+    let mut ends: BTreeMap<String, u32> = wanted.iter().map(|end| ((*end).to_owned(), 0)).collect();
+    let mut kinds = BTreeSet::new();
+    for seed in 0..2_000 {
+        let report = random(seed);
+        for record in &report.records {
+            if let Event::RunEnded { end, .. } = &record.event {
+                *ends.entry(lastgood_sim::end_word(end).to_owned()).or_default() += 1;
+            }
+            let debugged = format!("{:?}", record.event);
+            kinds.insert(debugged.split([' ', '{']).next().unwrap_or_default().to_owned());
+        }
+    }
+    let rare: Vec<_> = ends.iter().filter(|(_, count)| **count < 5).collect();
+    assert!(rare.is_empty(), "hardly ever reached: {rare:?} of {ends:?}");
+    // 31 kinds of events exist; a world that never shows one does not test it.
+    assert_eq!(kinds.len(), 31, "{kinds:?}");
 }
 
 #[test]
