@@ -465,8 +465,10 @@ impl Service {
     }
 
     fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
-        self.run = None;
+        let run = self.run.take();
         match end {
+            // A dry run changes nothing: neither what is accepted nor since when.
+            _ if run.is_some_and(|run| run.aim == Aim::DryRun) => {}
             End::Promoted | End::UpToDate => {
                 self.behind = None;
                 self.stale = false;

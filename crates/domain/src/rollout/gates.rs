@@ -102,7 +102,11 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
     }
     if let Some(digest) = deciding.service.tags.get(&offer.tag) {
         let digest = *digest;
-        let behind = deciding.service.instances.values().any(|one| one.release != Some(digest));
+        let runs = |name| deciding.service.instances.get(name).and_then(|one| one.release);
+        // An instance that is no longer configured keeps nobody behind.
+        let behind = deciding
+            .settings()
+            .is_some_and(|settings| settings.instances.iter().any(|name| runs(name) != Some(digest)));
         if deciding.service.last_good == Some(digest) && !behind && !deciding.is_dry() {
             return deciding.end(End::UpToDate);
         }

@@ -15,35 +15,35 @@ use lastgood_domain::{
 /// Answers after which a walk is stuck.
 const ANSWERS_MAX: usize = 500;
 
-pub fn instance(name: &str) -> InstanceName {
+pub(crate) fn instance(name: &str) -> InstanceName {
     InstanceName::new(name).expect("a valid name")
 }
 
-pub fn tag(text: &str) -> ReleaseTag {
+pub(crate) fn tag(text: &str) -> ReleaseTag {
     ReleaseTag::new(text).expect("a valid tag")
 }
 
-pub fn reason(text: &str) -> Reason {
+pub(crate) fn reason(text: &str) -> Reason {
     Reason::new(text).expect("a valid reason")
 }
 
-pub fn digest(text: &str) -> Digest {
+pub(crate) fn digest(text: &str) -> Digest {
     Digest::of(text.as_bytes())
 }
 
-pub fn failure(code: &str) -> Failure {
+pub(crate) fn failure(code: &str) -> Failure {
     Failure::new(code, "it did not work", None)
 }
 
-pub fn failed() -> Answer {
+pub(crate) fn failed() -> Answer {
     Answer::Failed { failure: failure("test-failed") }
 }
 
-pub fn hindered() -> Answer {
+pub(crate) fn hindered() -> Answer {
     Answer::Hindered { failure: failure("test-hindered") }
 }
 
-pub fn settings(instances: &[&str]) -> Settings {
+pub(crate) fn settings(instances: &[&str]) -> Settings {
     Settings {
         instances: instances.iter().map(|name| instance(name)).collect(),
         canary: None,
@@ -64,16 +64,16 @@ pub fn settings(instances: &[&str]) -> Settings {
 
 /// One service under decision.
 #[derive(Clone)]
-pub struct Walk {
-    pub service: Service,
-    pub settings: Settings,
-    pub now: Timestamp,
-    pub records: Vec<Record>,
-    pub newest: &'static str,
+pub(crate) struct Walk {
+    pub(crate) service: Service,
+    pub(crate) settings: Settings,
+    pub(crate) now: Timestamp,
+    pub(crate) records: Vec<Record>,
+    pub(crate) newest: &'static str,
 }
 
 impl Walk {
-    pub fn new(instances: &[&str]) -> Self {
+    pub(crate) fn new(instances: &[&str]) -> Self {
         Self {
             service: Service::default(),
             settings: settings(instances),
@@ -84,7 +84,7 @@ impl Walk {
     }
 
     /// A service that has these releases behind it, the last one being last-good everywhere.
-    pub fn promoted(instances: &[&str], releases: &[&'static str]) -> Self {
+    pub(crate) fn promoted(instances: &[&str], releases: &[&'static str]) -> Self {
         let mut walk = Self::new(instances);
         for release in releases {
             walk.newest = release;
@@ -94,7 +94,7 @@ impl Walk {
         walk
     }
 
-    pub fn put(&mut self, input: Input) -> Result<Vec<Record>, IllegalStep> {
+    pub(crate) fn put(&mut self, input: Input) -> Result<Vec<Record>, IllegalStep> {
         let by = Actor::new("person:test").expect("a valid actor");
         let said = rollout::step(&self.service, input, &by, self.now)?;
         for record in &said {
@@ -105,32 +105,32 @@ impl Walk {
         Ok(said)
     }
 
-    pub fn say(&mut self, event: Event) {
+    pub(crate) fn say(&mut self, event: Event) {
         self.put(Input::Say(event)).expect("a person's word always has a place");
     }
 
-    pub fn begin(&mut self, aim: Aim) {
+    pub(crate) fn begin(&mut self, aim: Aim) {
         let settings = self.settings.clone();
         self.put(Input::Begin { aim, settings, frozen: None }).expect("the run begins");
     }
 
-    pub fn track(&mut self, release: &'static str) {
+    pub(crate) fn track(&mut self, release: &'static str) {
         self.newest = release;
         self.begin(Aim::Track);
     }
 
-    pub fn back(&self, only: &[&str], accept: &[&str]) -> Aim {
+    pub(crate) fn back(&self, only: &[&str], accept: &[&str]) -> Aim {
         let names = |list: &[&str]| list.iter().map(|name| instance(name)).collect();
         Aim::Back { to: None, instances: names(only), accept_loss: names(accept), reason: "asked".into() }
     }
 
-    pub fn orders(&self) -> Vec<(OrderId, Effect)> {
+    pub(crate) fn orders(&self) -> Vec<(OrderId, Effect)> {
         let orders = self.service.run.iter().flat_map(|run| run.orders.iter());
         orders.filter(|(_, effect)| !effect.is_housekeeping()).map(|(id, effect)| (*id, effect.clone())).collect()
     }
 
     /// Answers the oldest order: as `special` says, else well.
-    pub fn answer_one(&mut self, special: &dyn Fn(&Effect) -> Option<Answer>) -> bool {
+    pub(crate) fn answer_one(&mut self, special: &dyn Fn(&Effect) -> Option<Answer>) -> bool {
         let Some((order, effect)) = self.orders().into_iter().next() else {
             let Some(wakes) = rollout::wakes_at(&self.service) else { return false };
             self.now = wakes;
@@ -143,7 +143,7 @@ impl Walk {
     }
 
     /// Answers until an order like this is outstanding; gives its id.
-    pub fn until(&mut self, wanted: impl Fn(&Effect) -> bool) -> OrderId {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Effect) -> bool) -> OrderId {
         for _ in 0..ANSWERS_MAX {
             if let Some((order, _)) = self.orders().into_iter().find(|(_, effect)| wanted(effect)) {
                 return order;
@@ -153,12 +153,12 @@ impl Walk {
         panic!("the awaited order never came");
     }
 
-    pub fn end(&mut self) -> End {
+    pub(crate) fn end(&mut self) -> End {
         self.end_with(&|_| None)
     }
 
     /// Answers to the end of the run.
-    pub fn end_with(&mut self, special: &dyn Fn(&Effect) -> Option<Answer>) -> End {
+    pub(crate) fn end_with(&mut self, special: &dyn Fn(&Effect) -> Option<Answer>) -> End {
         for _ in 0..ANSWERS_MAX {
             let Some((_, _, end)) = &self.service.last_end else {
                 assert!(self.answer_one(special), "nothing is awaited");
@@ -172,17 +172,17 @@ impl Walk {
         panic!("the run never ended");
     }
 
-    pub fn runs(&self, name: &str) -> String {
+    pub(crate) fn runs(&self, name: &str) -> String {
         let release = self.service.instances.get(&instance(name)).and_then(|one| one.release);
         self.service.name_of(release.as_ref())
     }
 
-    pub fn last_good(&self) -> String {
+    pub(crate) fn last_good(&self) -> String {
         self.service.name_of(self.service.last_good.as_ref())
     }
 
     /// Lists what was ordered since the record with this number.
-    pub fn ordered_since(&self, from: usize) -> Vec<Effect> {
+    pub(crate) fn ordered_since(&self, from: usize) -> Vec<Effect> {
         let records = self.records[from..].iter();
         records
             .filter_map(|record| match &record.event {
@@ -192,7 +192,7 @@ impl Walk {
             .collect()
     }
 
-    pub fn offer(&self, release: &str) -> Offer {
+    pub(crate) fn offer(&self, release: &str) -> Offer {
         Offer { tag: tag(release), origin: "dir:x".into(), mark: None, published: None }
     }
 
@@ -227,7 +227,7 @@ impl Walk {
     }
 }
 
-pub fn installation(release: &str) -> Installation {
+pub(crate) fn installation(release: &str) -> Installation {
     Installation {
         release: Release { tag: tag(release), digest: digest(release), origin: "dir:x".into() },
         version: release.into(),
@@ -237,7 +237,7 @@ pub fn installation(release: &str) -> Installation {
     }
 }
 
-pub fn snapshot_facts(id: SnapshotId, bytes: u64, rows: u64) -> SnapshotFacts {
+pub(crate) fn snapshot_facts(id: SnapshotId, bytes: u64, rows: u64) -> SnapshotFacts {
     SnapshotFacts {
         id,
         taken: Timestamp(1_000),
@@ -250,7 +250,7 @@ pub fn snapshot_facts(id: SnapshotId, bytes: u64, rows: u64) -> SnapshotFacts {
     }
 }
 
-pub fn rehearsal_facts() -> RehearsalFacts {
+pub(crate) fn rehearsal_facts() -> RehearsalFacts {
     RehearsalFacts {
         probe: ProbeFacts::default(),
         schema: digest("schema"),
@@ -262,7 +262,7 @@ pub fn rehearsal_facts() -> RehearsalFacts {
 }
 
 /// A rehearsal whose way back fails, so that only the data leads back.
-pub fn breaking(effect: &Effect) -> Option<Answer> {
+pub(crate) fn breaking(effect: &Effect) -> Option<Answer> {
     use lastgood_domain::effect::Leg;
     matches!(effect, Effect::Rehearse { leg: Leg::WayBack, .. })
         .then(|| Answer::RehearsalFailed { failure: failure("cannot-read") })
