@@ -1,7 +1,5 @@
 //! Single decisions, each with the reason it is as it is in its name.
 
-mod walk;
-
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Cause, End, Event, Gate, Health, WayBack},
@@ -10,8 +8,8 @@ use lastgood_domain::{
     service::Condition,
     terms::{HoldId, Span},
 };
-use walk::{
-    Walk, breaking, digest, failed, failure, hindered, instance, reason, snapshot_facts, tag,
+use crate::walk::{
+    Walk, breaking, digest, failed, hindered, instance, reason, snapshot_facts, tag,
 };
 
 fn start_of(effect: &Effect, name: &str, release: &str) -> bool {
@@ -386,5 +384,4 @@ fn a_gate_that_cannot_be_answered_is_never_a_yes() {
     };
     let end = walk.end_with(&special);
     assert!(matches!(end, End::Refused { gate: Gate::Newer, .. }), "{end:?}");
-    let _ = failure("unused");
 }
