@@ -124,7 +124,10 @@ pub(super) fn rehearsed(deciding: &mut Deciding, effect: Effect, answer: Answer)
             let because = format!("last-good fails on the data this release migrated: {failure}");
             proven(deciding, release, WayBack::Restore, because);
         }
-        _ => deciding.stop(unexpected("rehearsal")),
+        _ => {
+            clear(deciding);
+            deciding.stop(unexpected("rehearsal"));
+        }
     }
 }
 

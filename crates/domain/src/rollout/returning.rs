@@ -90,7 +90,7 @@ pub(super) fn asked(
         })?),
     };
     let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
-    let left = to_leave(deciding, taken_over);
+    let left = to_leave(deciding, taken_over, only);
     let mut back = Vec::new();
     for name in &names {
         let Some(instance) = deciding.service.instances.get(name) else { continue };
@@ -103,7 +103,9 @@ pub(super) fn asked(
         };
         back.extend(one.or_else(|| (!instance.is_settled()).then(|| stay(instance, name))));
     }
-    if back.is_empty() {
+    // A move that was taken over before it touched anything is over with that: what it was about is left.
+    let is_abort = target.is_none() && taken_over.is_some() && left == taken_over;
+    if back.is_empty() && !is_abort {
         let wanted = to.map_or_else(|| "an earlier release".into(), |tag| format!("{tag}"));
         return Err(IllegalStep::NoWayBack(format!(
             "no instance has a way back to {wanted}: none has moved since it was set up"
@@ -124,14 +126,14 @@ fn leaves(deciding: &Deciding, back: &[Back]) -> Option<Digest> {
 
 /// Finds the release that a rollback without a target leaves.
 ///
-/// It is what the run it takes over was about, if that has touched anything; else one on trial, which runs
-/// and has not passed; else last-good.
-fn to_leave(deciding: &Deciding, taken_over: Option<Digest>) -> Option<Digest> {
+/// It is what the run it takes over was about, unless it names instances and that run has touched nothing;
+/// else one on trial, which runs and has not passed; else last-good.
+fn to_leave(deciding: &Deciding, taken_over: Option<Digest>, only: &[InstanceName]) -> Option<Digest> {
     let service = &deciding.service;
     let touched = service.instances.values().any(|instance| {
         instance.condition == Condition::Between || taken_over.is_some() && instance.release == taken_over
     });
-    if touched && taken_over.is_some() {
+    if taken_over.is_some() && (touched || only.is_empty()) {
         return taken_over;
     }
     let runs = service.instances.values().filter_map(|instance| instance.release);

@@ -195,6 +195,19 @@ fn a_rollback_in_the_middle_of_a_move_leaves_what_moves_and_not_last_good() {
 }
 
 #[test]
+fn a_rollback_before_the_first_stop_ends_the_move_and_touches_nobody() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
+    walk.track("3.0");
+    walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
+    let from = walk.records.len();
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert!(!walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
+    assert_eq!((walk.runs("alice"), walk.last_good()), ("2.0".into(), "2.0".into()));
+    assert!(walk.service.rejected.contains_key(&digest("3.0")));
+}
+
+#[test]
 fn a_rollback_of_one_brings_back_what_the_run_it_takes_over_left_stopped() {
     let mut walk = Walk::promoted(&["alice", "bob", "carol"], &["1.0"]);
     walk.track("2.0");
