@@ -179,6 +179,9 @@ pub enum Event {
         cause: Cause,
         /// Which, where to, and how.
         back: Vec<Back>,
+        /// The release that is left, also where an instance has left it already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<Digest>,
     },
     /// A way back without data did not work; this instance's data goes back too.
     ReturnWithData {

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
@@ -32,6 +32,8 @@ pub struct Service {
     pub last_good: Option<Digest>,
     /// The one before.
     pub previous_good: Option<Digest>,
+    /// Releases that fully passed and were not taken back; any other that runs is on trial.
+    pub passed: BTreeSet<Digest>,
     /// Every instance that ever ran here.
     pub instances: BTreeMap<InstanceName, Instance>,
     /// The run under way.
@@ -120,8 +122,10 @@ pub struct Known {
 /// One running copy and the ways back it has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instance {
-    /// What it runs, and so what its data belongs to.
+    /// What it runs.
     pub release: Option<Digest>,
+    /// What its data belongs to: the release that migrated it last, which a code-only way back does not change.
+    pub data: Option<Digest>,
     /// The moves it made, newest last; each can be undone.
     pub history: Vec<Moved>,
     /// Where it stands.
@@ -168,6 +172,8 @@ pub struct Moved {
     pub to: Digest,
     /// Its data as it was at the stop in between.
     pub snapshot: SnapshotId,
+    /// What that data belonged to.
+    pub data: Option<Digest>,
     /// When the new release was first started on the data.
     pub at: Timestamp,
     /// How it can be left.
@@ -398,10 +404,15 @@ impl Service {
                     self.health = None;
                 }
                 self.last_good = Some(*release);
+                self.passed.insert(*release);
             }
             Event::Demoted { release } => {
+                if let Some(left) = self.last_good {
+                    self.passed.remove(&left);
+                }
                 self.last_good = *release;
                 self.previous_good = None;
+                self.promoted_at = Some(at);
                 self.health = None;
             }
             Event::WayBackProven { release, way_back, .. } => {
@@ -456,8 +467,10 @@ impl Service {
     }
 
     fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
-        self.run = None;
+        let run = self.run.take();
         match end {
+            // A dry run changes nothing: neither what is accepted nor since when.
+            _ if run.is_some_and(|run| run.aim == Aim::DryRun) => {}
             End::Promoted | End::UpToDate => {
                 self.behind = None;
                 self.stale = false;
@@ -481,6 +494,11 @@ impl Service {
         }
         if let Effect::Prune { releases, .. } = effect {
             self.installed.retain(|digest, _| releases.contains(digest));
+        }
+        if let Effect::Prune { snapshots, .. } = effect {
+            for instance in self.instances.values_mut() {
+                instance.history.retain(|moved| snapshots.contains(&moved.snapshot));
+            }
         }
         let Some(run) = &mut self.run else { return };
         run.orders.insert(order, effect.clone());
@@ -510,30 +528,25 @@ impl Service {
     /// Records that `release` may touch the data from now on, whether or not the start succeeds.
     fn start_ordered(&mut self, name: &InstanceName, release: &Digest, at: Timestamp) {
         let instance = self.instances.entry(name.clone()).or_default();
-        match self.run.as_ref().map(|run| &run.phase) {
-            Some(Phase::Moving { steps, way_back, from, .. }) => {
-                if let Some(MoveStep::Keeping { snapshot }) = steps.get(name) {
-                    let way_back = match instance.release {
-                        None => WayBack::Empty,
-                        Some(_) if instance.release == *from => *way_back,
-                        // The rehearsal did not start from this release: only its data is a proven way back.
-                        Some(_) => WayBack::Restore,
-                    };
-                    instance.history.push(Moved {
-                        from: instance.release,
-                        to: *release,
-                        snapshot: *snapshot,
-                        at,
-                        way_back,
-                    });
-                }
-            }
-            Some(Phase::Returning { .. }) => {
-                while instance.history.last().is_some_and(|moved| moved.to != *release) {
-                    instance.history.pop();
-                }
-            }
-            _ => {}
+        if let Some(Phase::Moving { steps, way_back, from, .. }) = self.run.as_ref().map(|run| &run.phase)
+            && let Some(MoveStep::Keeping { snapshot }) = steps.get(name)
+        {
+            let way_back = match instance.release {
+                None => WayBack::Empty,
+                Some(_) if instance.release == *from => *way_back,
+                // The rehearsal did not start from this release: only its data is a proven way back.
+                Some(_) => WayBack::Restore,
+            };
+            instance.forget_undone();
+            instance.history.push(Moved {
+                from: instance.release,
+                to: *release,
+                snapshot: *snapshot,
+                data: instance.data,
+                at,
+                way_back,
+            });
+            instance.data = Some(*release);
         }
         instance.release = Some(*release);
     }
@@ -567,6 +580,11 @@ impl Service {
                     && steps.get(&instance) == Some(&MoveStep::Baselining)
                 {
                     *baseline_failure = Some(failure.clone());
+                }
+            }
+            (Effect::Restore { instance, snapshot }, Answer::Restored { .. }) => {
+                if let Some(known) = self.instances.get_mut(&instance) {
+                    known.undo_moves(snapshot);
                 }
             }
             (Effect::Start { instance, .. }, _) => {
@@ -644,8 +662,10 @@ impl Service {
                 }
                 let known = self.instances.entry(instance.clone()).or_default();
                 let since = match &known.condition {
+                    // What waits for a person goes on waiting.
+                    Condition::Stuck { .. } | Condition::LossHeld { .. } => return,
                     Condition::Deferred { since, .. } => *since,
-                    _ => at,
+                    Condition::Settled | Condition::Between => at,
                 };
                 known.condition = Condition::Deferred { why: why.clone(), since };
             }
@@ -661,14 +681,8 @@ impl Service {
 
     fn backward(&mut self, event: &Event) {
         let Some(run) = &mut self.run else { return };
-        if let Event::ReturnBegun { cause, back } = event {
-            let left = match &run.phase {
-                Phase::Moving { release, .. } => Some(*release),
-                _ => back.iter().find_map(|one| {
-                    let runs = self.instances.get(&one.instance).and_then(|instance| instance.release);
-                    runs.filter(|_| runs != one.to)
-                }),
-            };
+        if let Event::ReturnBegun { cause, back, left } = event {
+            let left = *left;
             for one in back {
                 self.instances.entry(one.instance.clone()).or_default().condition = Condition::Between;
             }
@@ -699,9 +713,12 @@ impl Service {
                     one.to.is_none()
                 });
                 self.settle(&instance.clone());
-                if stopped && let Some(known) = self.instances.get_mut(instance) {
-                    known.history.clear();
-                    known.release = None;
+                if let Some(known) = self.instances.get_mut(instance) {
+                    known.forget_undone();
+                    if stopped {
+                        known.history.clear();
+                        known.release = None;
+                    }
                 }
             }
             Event::ReturnHeld { instance, loss, .. } => {
@@ -727,6 +744,35 @@ impl Service {
         instance.condition = Condition::Settled;
         instance.deaths = 0;
         instance.again_at = None;
+    }
+}
+
+impl Instance {
+    /// Tells whether nothing has to be done to it before it runs as it should.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.condition, Condition::Settled | Condition::Deferred { .. })
+    }
+
+    /// Gives the move that its return has undone for its program, but not for its data.
+    pub fn half_undone(&self) -> Option<&Moved> {
+        let newest = self.history.last()?;
+        (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release)
+            .then_some(newest)
+    }
+
+    /// Drops the moves that ended in something else than what it runs.
+    fn forget_undone(&mut self) {
+        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
+            self.history.pop();
+        }
+    }
+
+    /// Records that the data is what `snapshot` holds again: every move since is undone.
+    fn undo_moves(&mut self, snapshot: SnapshotId) {
+        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
+        if let Some(oldest) = self.history.drain(at..).next() {
+            (self.release, self.data) = (oldest.from, oldest.data);
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 /// Seals the plan and asks the first instance.
 pub(super) fn begin(deciding: &mut Deciding) {
-    let Some(Phase::Rehearsing { release, scope, .. }) = deciding.phase() else { return };
-    let (release, mut instances) = (*release, scope.clone());
+    let Some(Phase::Rehearsing { release, scope, instance, .. }) = deciding.phase() else { return };
+    let (release, mut instances, rehearsed) = (*release, scope.clone(), instance.clone());
     if let Some(canary) = deciding.settings().and_then(|settings| settings.canary.clone())
         && let Some(at) = instances.iter().position(|name| *name == canary)
     {
@@ -22,8 +22,26 @@ pub(super) fn begin(deciding: &mut Deciding) {
         instances.insert(0, canary);
     }
     let plan = plan_digest(deciding, &release, &instances);
-    deciding.say(Event::MoveBegun { plan, release, instances });
+    deciding.say(Event::MoveBegun { plan, release, instances: instances.clone() });
+    defer_unrehearsed(deciding, &instances, &rehearsed);
     next_wave(deciding);
+}
+
+/// Leaves alone whose data is of another release than what was rehearsed on: nobody has seen the candidate
+/// read it. A later run rehearses on it, once the others are through.
+fn defer_unrehearsed(deciding: &mut Deciding, instances: &[InstanceName], rehearsed: &InstanceName) {
+    let data = |deciding: &Deciding, name: &InstanceName| {
+        deciding.service.instances.get(name).and_then(|instance| instance.data)
+    };
+    let seen = data(deciding, rehearsed);
+    for instance in instances {
+        let own = data(deciding, instance);
+        if own != seen {
+            let [own, seen] = [own, seen].map(|data| deciding.service.name_of(data.as_ref()));
+            let why = format!("its data is of {own}, rehearsed was data of {seen}: a later run rehearses it");
+            deciding.say(Event::Deferred { instance: instance.clone(), why });
+        }
+    }
 }
 
 /// Digests what a person or a gate agreed to: forward effects belong to this plan and no other.
@@ -138,8 +156,14 @@ fn in_step(deciding: &Deciding, wanted: &MoveStep) -> Vec<InstanceName> {
 /// Ends a soak whose time has come: everyone in the wave is probed again.
 pub(super) fn tick(deciding: &mut Deciding) {
     let Some(Phase::Moving { soak_until: Some(until), release, .. }) = deciding.phase() else { return };
-    let release = *release;
-    if deciding.now < *until {
+    let (release, until) = (*release, *until);
+    let span = deciding.settings().map_or(Span::ZERO, |settings| settings.soak);
+    if deciding.now.after(span) < until {
+        // The clock was set back: the soak begins again, so that it ends at all.
+        let until = deciding.now.after(span);
+        return deciding.say(Event::SoakBegun { until });
+    }
+    if deciding.now < until {
         return;
     }
     for instance in in_step(deciding, &MoveStep::Soaking) {
@@ -289,7 +313,13 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
 }
 
 /// Tells whether last-good is young enough that a late failure goes back by itself.
+///
+/// One that became last-good again by a rollback is not young: without this, trouble of another kind would
+/// take the service back release by release.
 pub(super) fn watches(deciding: &Deciding, settings: &Settings) -> bool {
+    if deciding.service.previous_good.is_none() {
+        return false;
+    }
     let age = deciding.service.promoted_at.map(|promoted| deciding.now.since(promoted));
     age.is_some_and(|age| age < settings.watch)
 }

@@ -17,7 +17,7 @@ use crate::{
     facts::Outcomes,
     failure::Failure,
     service::{MoveStep, Phase, Service},
-    terms::{Actor, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
+    terms::{Actor, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 
@@ -68,7 +68,7 @@ pub enum Input {
         /// Which.
         instance: InstanceName,
     },
-    /// A person's decision or an observation that needs no further thought.
+    /// A person's decision or an observation that needs no further thought; a hold gets its id here.
     Say(Event),
 }
 
@@ -104,6 +104,11 @@ pub fn step(
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
+        // The id is given here: two people who read the same log must not set the same hold.
+        Input::Say(Event::HoldSet { reason, until, .. }) => {
+            let hold = HoldId(deciding.service.next.hold);
+            deciding.say(Event::HoldSet { hold, reason, until });
+        }
         Input::Say(event) => deciding.say(event),
     }
     Ok(deciding.said)
@@ -210,8 +215,7 @@ fn answered(deciding: &mut Deciding, order: OrderId, answer: Answer) -> Result<(
     let run = deciding.service.run.as_ref().ok_or_else(|| late.clone())?;
     let effect = run.orders.get(&order).cloned().ok_or(late)?;
     deciding.say(Event::Answered { order, answer: answer.clone() });
-    // Housekeeping never decides anything.
-    if matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. }) {
+    if effect.is_housekeeping() {
         return Ok(());
     }
     match deciding.phase() {
