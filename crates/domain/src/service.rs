@@ -6,7 +6,7 @@ use crate::{
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Timestamp,
+        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
     },
 };
 use alloc::{
@@ -50,12 +50,27 @@ pub struct Service {
     pub promoted_at: Option<Timestamp>,
     /// The newest verdict on users' outcomes since then.
     pub health: Option<(Health, Outcomes)>,
+    /// When that verdict was first given.
+    pub health_at: Option<Timestamp>,
+    /// The last rollback that nobody asked for.
+    pub rolled_back: Option<RolledBack>,
     /// The ids that the next records take.
     pub next: NextIds,
     /// Whom the newest answer was about; for sentences.
     pub answered: Option<InstanceName>,
     /// Number of records folded.
     pub records: u64,
+}
+
+/// A rollback that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The hold by which the service stopped itself.
+    pub hold: HoldId,
+    /// Why it went back.
+    pub because: String,
 }
 
 /// The ids that the next records take.
@@ -134,6 +149,36 @@ pub struct Instance {
     pub deaths: u32,
     /// When it is to be started again after it died.
     pub again_at: Option<Timestamp>,
+    /// The deaths that followed each other closely, up to the last one.
+    pub streak: Option<Streak>,
+    /// Since when it is stuck or waits for a person, if it does.
+    pub stuck_since: Option<Timestamp>,
+}
+
+/// Deaths of one instance, each within [`Streak::GAP_MAX`] of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streak {
+    /// When the first of them was.
+    pub since: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
+    /// How many.
+    pub deaths: u32,
+}
+
+impl Streak {
+    /// Longest time between two deaths of one streak: three times the longest wait before a start (5 min), so
+    /// that a program which runs for a while between its deaths still counts as looping.
+    pub const GAP_MAX: Span = Span::minutes(15);
+
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
 }
 
 /// Where an instance stands.
@@ -402,6 +447,7 @@ impl Service {
                     self.previous_good = self.last_good;
                     self.promoted_at = Some(at);
                     self.health = None;
+                    self.health_at = None;
                 }
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
@@ -414,6 +460,7 @@ impl Service {
                 self.previous_good = None;
                 self.promoted_at = Some(at);
                 self.health = None;
+                self.health_at = None;
             }
             Event::WayBackProven { release, way_back, .. } => {
                 if let Some(known) = self.installed.get_mut(release) {
@@ -424,11 +471,17 @@ impl Service {
                 let instance = self.instances.entry(instance.clone()).or_default();
                 instance.deaths += 1;
                 instance.again_at = Some(*again_at);
+                instance.streak = Some(Streak::then(instance.streak, at));
             }
             Event::Revived { instance } => {
                 self.instances.entry(instance.clone()).or_default().again_at = None;
             }
-            Event::OutcomesCounted { outcomes, health } => self.health = Some((*health, *outcomes)),
+            Event::OutcomesCounted { outcomes, health } => {
+                if self.health.map(|(known, _)| known) != Some(*health) {
+                    self.health_at = Some(at);
+                }
+                self.health = Some((*health, *outcomes));
+            }
             Event::WentStale { .. } => self.stale = true,
             Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
             Event::Ordered { order, effect } => self.order(*order, effect, at),
@@ -445,7 +498,7 @@ impl Service {
             | Event::ReturnWithData { .. }
             | Event::Returned { .. }
             | Event::ReturnHeld { .. }
-            | Event::ReturnFailed { .. } => self.backward(&record.event),
+            | Event::ReturnFailed { .. } => self.backward(&record.event, at),
         }
     }
 
@@ -480,6 +533,12 @@ impl Service {
                 let since = self.behind.take().map_or(at, |(since, _)| since);
                 self.behind = Some((since, end.because()));
             }
+        }
+        if let End::RolledBack { cause: Cause::Candidate { .. } | Cause::Machine { .. } | Cause::Broken { .. } } = end {
+            // The hold by which a machine stops itself is set in the same step, right before the end.
+            let newest = self.holds.iter().next_back().filter(|(_, hold)| hold.since == at);
+            self.rolled_back =
+                newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
         }
         self.last_end = Some((id, at, end.clone()));
     }
@@ -679,7 +738,7 @@ impl Service {
         }
     }
 
-    fn backward(&mut self, event: &Event) {
+    fn backward(&mut self, event: &Event, at: Timestamp) {
         let Some(run) = &mut self.run else { return };
         if let Event::ReturnBegun { cause, back, left } = event {
             let left = *left;
@@ -724,6 +783,7 @@ impl Service {
             Event::ReturnHeld { instance, loss, .. } => {
                 let known = self.instances.entry(instance.clone()).or_default();
                 known.condition = Condition::LossHeld { loss: *loss };
+                known.stuck_since = Some(at);
                 if let Some((_, step)) = back.get_mut(instance) {
                     *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
                 }
@@ -732,8 +792,9 @@ impl Service {
                 if let Some((_, step)) = back.get_mut(instance) {
                     *step = ReturnStep::Failed;
                 }
-                self.instances.entry(instance.clone()).or_default().condition =
-                    Condition::Stuck { failure: failure.clone() };
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.condition = Condition::Stuck { failure: failure.clone() };
+                known.stuck_since = Some(at);
             }
             _ => {}
         }
@@ -744,6 +805,8 @@ impl Service {
         instance.condition = Condition::Settled;
         instance.deaths = 0;
         instance.again_at = None;
+        instance.streak = None;
+        instance.stuck_since = None;
     }
 }
 

@@ -126,7 +126,10 @@ pub fn canonical(record: &Record) -> Vec<u8> {
         .expect("records hold only texts, whole numbers and lists of them")
 }
 
-fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
+/// Reads the stored bytes of record `seq` of `chain`.
+///
+/// Errors: [`LogError::Failed`] if they can't be understood.
+pub fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
     // The corrective entry of the evidence has a form of its own, because it is signed.
     if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
         let event = Event::RewindAcknowledged { reason: entry.reason };
