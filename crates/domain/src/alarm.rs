@@ -113,9 +113,8 @@ fn loss_held(service: &Service) -> Option<(Timestamp, String)> {
 }
 
 fn frozen(service: &Service, now: Timestamp) -> Option<(Timestamp, String)> {
-    let holds = service
-        .standing_holds(now)
-        .map(|(id, hold)| (hold.since, format!("{id} by {}: {}", hold.owner, hold.reason)));
+    let holds =
+        service.standing_holds(now).map(|(id, hold)| (hold.since, format!("{id} by {}: {}", hold.owner, hold.reason)));
     joined(holds, "held")
 }
 
@@ -137,8 +136,8 @@ fn gate_broken(service: &Service) -> Option<(Timestamp, String)> {
 fn died(service: &Service, now: Timestamp) -> Option<(Timestamp, String)> {
     let dying = |(name, one): (&InstanceName, &Instance)| {
         let streak = one.streak?;
-        let looping = streak.deaths >= LOOP_DEATHS
-            && (one.again_at.is_some() || now.since(streak.last) <= Streak::GAP_MAX);
+        let looping =
+            streak.deaths >= LOOP_DEATHS && (one.again_at.is_some() || now.since(streak.last) <= Streak::GAP_MAX);
         let down = one.again_at.is_some_and(|due| now.since(due) > Streak::GAP_MAX);
         match (looping, down) {
             (_, true) => Some((streak.since, format!("{name} died and was not started again"))),
@@ -208,8 +207,7 @@ mod tests {
 
     fn folded(events: impl IntoIterator<Item = (i64, Event)>) -> Service {
         let by = Actor::new("lastgood:run").unwrap();
-        let record =
-            |(minute, event)| Record { v: 1, at: Timestamp(minute * MINUTE), by: by.clone(), event };
+        let record = |(minute, event)| Record { v: 1, at: Timestamp(minute * MINUTE), by: by.clone(), event };
         Service::fold(&events.into_iter().map(record).collect::<Vec<_>>())
     }
 
@@ -248,7 +246,7 @@ mod tests {
     fn returning(minute: i64) -> (i64, Event) {
         let back = Back { instance: one(), to: None, snapshot: None, with_data: false, since: None };
         let cause = Cause::Candidate { instance: one(), failure: failure() };
-        (minute, Event::ReturnBegun { cause, back: vec![back] })
+        (minute, Event::ReturnBegun { cause, back: vec![back], left: None })
     }
 
     fn by_itself() -> End {
@@ -322,10 +320,7 @@ mod tests {
         let service = folded([started(1, 0), returning(2), (4, held)]);
         assert_eq!(wrong(&service, 5), [(NoticeKind::RollbackHeld, 4)]);
         let summary = &alarms(&name(), &service, Timestamp(0))[0].summary;
-        assert_eq!(
-            summary,
-            "web: a restore would lose too much and waits for a person: one: 12 rows and 3 files"
-        );
+        assert_eq!(summary, "web: a restore would lose too much and waits for a person: one: 12 rows and 3 files");
     }
 
     #[test]

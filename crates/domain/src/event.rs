@@ -7,10 +7,7 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
-    terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
-        Timestamp,
-    },
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};

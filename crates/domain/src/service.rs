@@ -5,9 +5,7 @@ use crate::{
     event::{Aim, Back, Cause, End, Event, Health, Record, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
-    },
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -421,8 +419,7 @@ impl Service {
         match &record.event {
             Event::HoldSet { hold, reason, until } => {
                 self.next.hold = self.next.hold.max(hold.0 + 1);
-                let held =
-                    Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
+                let held = Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
                 self.holds.insert(*hold, held);
             }
             Event::HoldLifted { hold, .. } => {
@@ -433,8 +430,7 @@ impl Service {
             }
             Event::Unpinned { .. } => self.pin = None,
             Event::Rejected { release, tag, reason } => {
-                let rejection =
-                    Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
+                let rejection = Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
                 self.rejected.insert(*release, rejection);
             }
             Event::Waived { release, .. } => {
@@ -537,8 +533,7 @@ impl Service {
         if let End::RolledBack { cause: Cause::Candidate { .. } | Cause::Machine { .. } | Cause::Broken { .. } } = end {
             // The hold by which a machine stops itself is set in the same step, right before the end.
             let newest = self.holds.iter().next_back().filter(|(_, hold)| hold.since == at);
-            self.rolled_back =
-                newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
+            self.rolled_back = newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
         }
         self.last_end = Some((id, at, end.clone()));
     }
@@ -577,10 +572,7 @@ impl Service {
                     step.ordered(effect);
                 }
             }
-            Phase::Checking
-            | Phase::Installing { .. }
-            | Phase::Snapshotting { .. }
-            | Phase::Rehearsing { .. } => {}
+            Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. } => {}
         }
     }
 
@@ -665,11 +657,8 @@ impl Service {
                 if let Phase::Installing { offer } = &run.phase
                     && let Some(release) = self.tags.get(&offer.tag)
                 {
-                    run.phase = Phase::Snapshotting {
-                        release: *release,
-                        instances: instances.clone(),
-                        taken: BTreeMap::new(),
-                    };
+                    run.phase =
+                        Phase::Snapshotting { release: *release, instances: instances.clone(), taken: BTreeMap::new() };
                 }
             }
             Event::RehearsalBegun { instance, snapshot } => {
@@ -750,10 +739,7 @@ impl Service {
             run.phase = Phase::Returning {
                 cause: cause.clone(),
                 left,
-                back: back
-                    .iter()
-                    .map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting)))
-                    .collect(),
+                back: back.iter().map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting))).collect(),
             };
             return;
         }
@@ -819,8 +805,7 @@ impl Instance {
     /// Gives the move that its return has undone for its program, but not for its data.
     pub fn half_undone(&self) -> Option<&Moved> {
         let newest = self.history.last()?;
-        (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release)
-            .then_some(newest)
+        (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release).then_some(newest)
     }
 
     /// Drops the moves that ended in something else than what it runs.

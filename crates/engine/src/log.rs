@@ -104,9 +104,8 @@ pub fn read_all(reader: &Reader, service: &ServiceName) -> Result<Vec<Record>, L
     let mut records = Vec::new();
     loop {
         let from = records.len() as u64;
-        let stored = reader
-            .read(&chain, from, READ_RECORDS_MAX)
-            .map_err(|error| LogError::Failed(error.to_string()))?;
+        let stored =
+            reader.read(&chain, from, READ_RECORDS_MAX).map_err(|error| LogError::Failed(error.to_string()))?;
         if stored.is_empty() {
             return Ok(records);
         }

@@ -67,9 +67,7 @@ impl App {
     /// Gives which endpoint wants which notices.
     pub fn routes(&self) -> Vec<Route> {
         let notices = self.config.notice.iter().filter(|(_, config)| config.endpoint.takes_messages());
-        notices
-            .map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() })
-            .collect()
+        notices.map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() }).collect()
     }
 
     /// Chooses the service a command is about: the named one, or the only one.
@@ -89,16 +87,16 @@ impl App {
             (None, _) => {
                 Err(Trouble::say(Exit::Usage, "service-unnamed", "name a service", &format!("one of: {list}")))
             }
-            (Some(name), _) => known.iter().find(|known| known.as_str() == name).map(|name| (*name).clone()).ok_or_else(
-                || {
+            (Some(name), _) => {
+                known.iter().find(|known| known.as_str() == name).map(|name| (*name).clone()).ok_or_else(|| {
                     Trouble::say(
                         Exit::Usage,
                         "service-unknown",
                         format!("there is no service {name:?}"),
                         &format!("one of: {list}"),
                     )
-                },
-            ),
+                })
+            }
         }
     }
 
@@ -137,8 +135,9 @@ impl App {
             let mut after = folded.clone();
             let mut records = Vec::new();
             for event in decide(&folded)? {
-                let said = rollout::step(&after, Input::Say(event), &self.actor, world::now())
-                    .map_err(|error| Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status"))?;
+                let said = rollout::step(&after, Input::Say(event), &self.actor, world::now()).map_err(|error| {
+                    Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status")
+                })?;
                 for record in &said {
                     after.apply(record);
                 }

@@ -49,7 +49,9 @@ pub fn drive_trouble(error: &DriveError) -> Trouble {
         DriveError::Illegal(illegal @ IllegalStep::NoWayBack(_)) => {
             Trouble::say(Exit::Refused, "no-way-back", illegal.to_string(), "see what ran where: lastgood status")
         }
-        DriveError::Illegal(illegal) => Trouble::say(Exit::Failed, "step-illegal", illegal.to_string(), "lastgood status"),
+        DriveError::Illegal(illegal) => {
+            Trouble::say(Exit::Failed, "step-illegal", illegal.to_string(), "lastgood status")
+        }
     }
 }
 
@@ -68,7 +70,8 @@ pub fn lock(app: &App, service: &ServiceName, what: &str) -> Result<DriverLock, 
 pub fn driving_store(app: &App) -> Result<Store, Trouble> {
     app.store()?;
     let (signer, anchor) = evidence::signer(app)?;
-    Store::open_for_driving(app.home.root(), &signer, &anchor).map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
+    Store::open_for_driving(app.home.root(), &signer, &anchor)
+        .map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
 }
 
 /// Opens a service's driver; `home` may be a temporary place.
@@ -88,8 +91,9 @@ pub fn open(
 
 /// Gives the path of the program that runs now.
 pub fn program() -> Result<PathBuf, Trouble> {
-    std::env::current_exe()
-        .map_err(|error| Trouble::say(Exit::Failed, "internal", format!("lastgood can't find itself: {error}"), "start it by its path"))
+    std::env::current_exe().map_err(|error| {
+        Trouble::say(Exit::Failed, "internal", format!("lastgood can't find itself: {error}"), "start it by its path")
+    })
 }
 
 /// Drives to the end of the run, showing what happens.
@@ -144,7 +148,7 @@ fn write_begin(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RunId, u6
 }
 
 /// Shows a run that someone else drives, until it ends or `wait` is over.
-fn follow(
+pub fn follow(
     app: &App,
     service: &ServiceName,
     run: RunId,
@@ -200,7 +204,8 @@ fn deliver(app: &App) -> Result<(), Trouble> {
 /// Makes what delivers notices.
 pub fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
     use lastgood_drivers::probe::Secrets;
-    let secrets = Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+    let secrets =
+        Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
     let lookup = move |name: &str| secrets.get(name).map(ToOwned::to_owned);
     Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
         .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))

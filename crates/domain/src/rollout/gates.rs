@@ -32,9 +32,7 @@ pub(super) fn begin(
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
     match aim {
-        Aim::Back { to, instances, reason, .. } => {
-            returning::asked(deciding, to, &instances, reason, taken_over)
-        }
+        Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason, taken_over),
         // A dry run changes nothing, so no hold stands in its way.
         Aim::DryRun => {
             check(deciding);
@@ -133,8 +131,7 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
 
 fn rejected(deciding: &Deciding, offer: &Offer) -> Option<String> {
     // A moved tag is no way around a rejection: the digest is checked again after the installation.
-    let (_, rejection) =
-        deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
+    let (_, rejection) = deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
     Some(format!("{} was rejected by {}: {}", offer.tag, rejection.by, rejection.reason))
 }
 
@@ -145,17 +142,11 @@ fn changed_mark(deciding: &Deciding, offer: &Offer) -> Option<String> {
     (first != now).then(|| format!("{} was {first} and is {now} now under the same tag", offer.tag))
 }
 
-fn not_newer(
-    deciding: &Deciding,
-    offer: &Offer,
-    standing: Option<Standing>,
-) -> Option<(Verdict, String)> {
+fn not_newer(deciding: &Deciding, offer: &Offer, standing: Option<Standing>) -> Option<(Verdict, String)> {
     let last_good = deciding.service.name_of(deciding.service.last_good.as_ref());
     match standing {
         None | Some(Standing::Newer | Standing::Same) => None,
-        Some(Standing::Older) => {
-            Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag)))
-        }
+        Some(Standing::Older) => Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag))),
         Some(Standing::Unordered) => Some((
             Verdict::CannotTell,
             format!("the channel has no order between {} and last-good {last_good}", offer.tag),

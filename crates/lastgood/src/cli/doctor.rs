@@ -1,11 +1,7 @@
 //! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Screen,
-};
+use crate::{app::App, exit::Exit, screen::Screen};
 use clap::Args;
 use lastgood_engine::doctor::{self, Finding};
 use serde_json::json;

@@ -1,11 +1,7 @@
 //! `lastgood evidence`: verify, export, sign.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::terms::{Actor, ChainName, Reason};
 use lastgood_engine::log::chain_of;
@@ -166,7 +162,12 @@ fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> End
     store.checkpoint(&chain, &signer, &anchor, app.now()).map_err(|error| failed(&error))?;
     let key = signer.verifier();
     let unwritable = |error: std::io::Error| {
-        Trouble::say(Exit::Failed, "export-not-written", format!("{} can't be written: {error}", to.display()), "choose another file")
+        Trouble::say(
+            Exit::Failed,
+            "export-not-written",
+            format!("{} can't be written: {error}", to.display()),
+            "choose another file",
+        )
     };
     let mut out = BufWriter::new(File::create(to).map_err(unwritable)?);
     let count = match only {

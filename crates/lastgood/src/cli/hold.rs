@@ -1,11 +1,7 @@
 //! `lastgood hold`: named, owned, reasoned stops of forward moves.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
     event::Event,

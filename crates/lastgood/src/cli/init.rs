@@ -73,7 +73,9 @@ impl Init {
         let mut text = TEMPLATE.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
         for instance in &self.instance {
             let port = free_port();
-            text += &format!("\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n");
+            text += &format!(
+                "\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n"
+            );
         }
         Ok(text)
     }

@@ -1,11 +1,7 @@
 //! `lastgood notices`: what was sent, what waits, what is dead.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Subcommand, ValueEnum};
 use lastgood_domain::failure::Coded;
 use lastgood_engine::letter::rfc3339;
@@ -100,7 +96,8 @@ fn list(app: &App, state: NoticeState) -> Ended {
     let mut text = String::new();
     for row in &rows {
         let why = row.why.as_deref().unwrap_or_default();
-        text += &format!("{} {} {} to {}: {} tries {why}\n", row.id, rfc3339(row.at), row.kind, row.endpoint, row.attempts);
+        text +=
+            &format!("{} {} {} to {}: {} tries {why}\n", row.id, rfc3339(row.at), row.kind, row.endpoint, row.attempts);
     }
     if rows.is_empty() {
         text = format!("no notice is {}\n", state.as_str());

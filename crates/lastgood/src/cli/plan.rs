@@ -86,7 +86,11 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         (None, false) => {
             text += &format!("  way back  {way_back}\n");
             text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
-            text += &format!("  then      move {}: one first, then {} at a time\n", words::names(&behind), config.rollout.wave_size);
+            text += &format!(
+                "  then      move {}: one first, then {} at a time\n",
+                words::names(&behind),
+                config.rollout.wave_size
+            );
             (format!("{} would move to {}", words::names(&behind), offer.tag), Exit::Done)
         }
     };
@@ -106,7 +110,13 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     Ok((data, text, exit))
 }
 
-fn gates(app: &App, service: &Service, offer: &Offer, standing: Option<Standing>, foreign: Option<String>) -> Vec<Line> {
+fn gates(
+    app: &App,
+    service: &Service,
+    offer: &Offer,
+    standing: Option<Standing>,
+    foreign: Option<String>,
+) -> Vec<Line> {
     let line = |gate, verdict, because| Line { gate, verdict, because };
     let mut lines = Vec::new();
     let hold = service.standing_holds(app.now()).next();

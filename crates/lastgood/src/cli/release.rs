@@ -1,11 +1,7 @@
 //! `lastgood pin`, `unpin`, `reject`, `waive`: what people decide about releases.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::Event,
@@ -64,9 +60,7 @@ impl Pin {
     /// Runs the command.
     pub fn run(self, app: &App) -> Ended {
         let service = app.service(Some(&self.service))?;
-        app.say(&service, |_| {
-            Ok(vec![Event::Pinned { tag: self.release.clone(), reason: self.reason.clone() }])
-        })?;
+        app.say(&service, |_| Ok(vec![Event::Pinned { tag: self.release.clone(), reason: self.reason.clone() }]))?;
         app.screen.show(
             "pin",
             &json!({ "service": service, "release": self.release, "reason": self.reason }),
@@ -111,19 +105,12 @@ impl Reject {
                     &format!("keep it away by a pin: lastgood pin {service} RELEASE --reason …"),
                 )
             })?;
-            Ok(vec![Event::Rejected {
-                release,
-                tag: self.release.clone(),
-                reason: self.reason.to_string(),
-            }])
+            Ok(vec![Event::Rejected { release, tag: self.release.clone(), reason: self.reason.to_string() }])
         })?;
         app.screen.show(
             "reject",
             &json!({ "service": service, "release": self.release }),
-            &format!(
-                "{} is never tried again\nif it runs, go back: lastgood rollback {service}",
-                self.release
-            ),
+            &format!("{} is never tried again\nif it runs, go back: lastgood rollback {service}", self.release),
         );
         Ok(Exit::Done)
     }

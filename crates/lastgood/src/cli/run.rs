@@ -51,7 +51,8 @@ impl Run {
     }
 
     fn one(&self, app: &App, service: &ServiceName) -> Ended {
-        let driven = DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let driven =
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         if self.now && driven.is_some() {
             let end = drive::ask(app, service, &Aim::Track, None)?;
             return Ok(conclude(app, service, end.as_ref()));
@@ -59,8 +60,7 @@ impl Run {
         let _lock = drive::lock(app, service, "lastgood run")?;
         let (records, _) = app.look(service)?;
         let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-        let mut driver =
-            drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
+        let mut driver = drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
         // What an earlier driver left undone comes first.
         drive::to_end(&mut driver, &progress)?;
         let running = running(&driver);
@@ -85,10 +85,9 @@ const COPIED_MAX: usize = 1_000;
 /// Rehearses in a temporary place beside the real one, on the same disk; the log there is thrown away.
 fn dry(app: &App, service: &ServiceName) -> Ended {
     app.store()?;
-    let temporary = tempfile::Builder::new()
-        .prefix("dry-run-")
-        .tempdir_in(app.home.root())
-        .map_err(|error| Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner"))?;
+    let temporary = tempfile::Builder::new().prefix("dry-run-").tempdir_in(app.home.root()).map_err(|error| {
+        Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner")
+    })?;
     let (records, folded) = app.look(service)?;
     if let Some(run) = &folded.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
@@ -110,8 +109,7 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
     }
     drop(log);
     let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-    let mut driver =
-        drive::open(&inner, &inner.config, service, inner.home.service(service), Some(progress.clone()))?;
+    let mut driver = drive::open(&inner, &inner.config, service, inner.home.service(service), Some(progress.clone()))?;
     driver.begin(Aim::DryRun, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();

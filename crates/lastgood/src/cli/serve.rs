@@ -1,13 +1,7 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 use super::Ended;
-use crate::{
-    app::App,
-    drive,
-    exit::Exit,
-    screen::Trouble,
-    wake,
-};
+use crate::{app::App, drive, exit::Exit, screen::Trouble, wake};
 use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
@@ -112,7 +106,12 @@ fn ring(bells: &Bells) {
 /// Passes the bell that other commands ring on to all drivers.
 fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>) -> Result<(), Trouble> {
     let socket = wake::listen(app.home.root()).map_err(|error| {
-        Trouble::say(Exit::Failed, "state-dir-unusable", format!("the bell can't be hung up: {error}"), "check the state folder")
+        Trouble::say(
+            Exit::Failed,
+            "state-dir-unusable",
+            format!("the bell can't be hung up: {error}"),
+            "check the state folder",
+        )
     })?;
     let (bells, delivery) = (Arc::clone(bells), Arc::clone(delivery));
     thread::spawn(move || {
@@ -284,7 +283,9 @@ impl<'a> Driving<'a> {
             return false;
         }
         let late = service.instances.iter().filter(|(_, one)| {
-            one.release.is_some() && one.release != service.last_good && matches!(one.condition, Condition::Deferred { .. })
+            one.release.is_some()
+                && one.release != service.last_good
+                && matches!(one.condition, Condition::Deferred { .. })
         });
         let site = self.driver.world.site();
         late.map(|(name, _)| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
@@ -293,7 +294,9 @@ impl<'a> Driving<'a> {
     fn review(&mut self) -> Result<(), Trouble> {
         let by = self.by.clone();
         let settings = self.config.settings();
-        self.driver.put(Input::Review { settings: settings.clone() }, &by).map_err(|error| drive::drive_trouble(&error))?;
+        self.driver
+            .put(Input::Review { settings: settings.clone() }, &by)
+            .map_err(|error| drive::drive_trouble(&error))?;
         self.count();
         Ok(())
     }

@@ -34,8 +34,8 @@ pub fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Tro
     let mut text = String::new();
     for service in app.services(service)? {
         let (_, folded) = app.look(&service)?;
-        let driver = DriverLock::holder(app.home.root(), &service)
-            .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let driver =
+            DriverLock::holder(app.home.root(), &service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         text += &service_text(&service, &folded, now);
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
@@ -174,10 +174,12 @@ fn outbox(app: &App, now: Timestamp) -> Result<(Value, String), Trouble> {
 fn next_try(reader: &Reader, endpoint: &str, now: Timestamp) -> Result<String, Trouble> {
     /// Messages looked at: those of one endpoint are near the front of its queue.
     const LOOK_MAX: usize = 200;
-    let waiting = reader
-        .notices(NoticeState::Pending, LOOK_MAX)
-        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    let next = waiting.iter().filter(|row| row.endpoint == endpoint).filter_map(|row| row.due.map(|due| (due, row))).min_by_key(|(due, _)| *due);
+    let waiting = reader.notices(NoticeState::Pending, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let next = waiting
+        .iter()
+        .filter(|row| row.endpoint == endpoint)
+        .filter_map(|row| row.due.map(|due| (due, row)))
+        .min_by_key(|(due, _)| *due);
     Ok(match next {
         None => String::new(),
         Some((due, row)) => {

@@ -85,9 +85,10 @@ fn is(service: &Service, until: Until) -> bool {
                     .all(|one| one.release == service.last_good && one.condition == Condition::Settled)
         }
         Until::Paused => {
-            idle && service.instances.values().any(|one| {
-                matches!(one.condition, Condition::LossHeld { .. } | Condition::Stuck { .. })
-            })
+            idle && service
+                .instances
+                .values()
+                .any(|one| matches!(one.condition, Condition::LossHeld { .. } | Condition::Stuck { .. }))
         }
     }
 }

@@ -1,11 +1,7 @@
 //! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{service::Service, words};
 use lastgood_engine::letter::rfc3339;
@@ -47,7 +43,8 @@ impl Why {
         }
         let mut text = String::new();
         for why in &reasons {
-            text += &format!("{}\n  because  {}\n  who      {}\n  how      {}\n", why.rule, why.because, why.who, why.how);
+            text +=
+                &format!("{}\n  because  {}\n  who      {}\n  how      {}\n", why.rule, why.because, why.who, why.how);
         }
         if reasons.is_empty() {
             let last_good = folded.name_of(folded.last_good.as_ref());
