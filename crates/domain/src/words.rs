@@ -17,6 +17,21 @@ use alloc::{
 
 /// Says what happened, given the state after it. `None` for events that only people who debug want to see.
 pub fn sentence(service: &Service, record: &Record) -> Option<String> {
+    spoken(service, record).map(|text| text.replace('\n', " / "))
+}
+
+/// Cuts a sentence to what fits beside others on a screen; the whole of it is in the log.
+pub fn brief(text: &str) -> String {
+    /// Two lines of a common terminal.
+    const CHARS_MAX: usize = 160;
+    let line = text.replace('\n', " / ");
+    match line.char_indices().nth(CHARS_MAX) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}
+
+fn spoken(service: &Service, record: &Record) -> Option<String> {
     let name = |digest| service.name_of(Some(digest));
     Some(match &record.event {
         Event::HoldSet { hold, reason, until } => {

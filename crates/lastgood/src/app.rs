@@ -191,7 +191,7 @@ fn make_state_dir(path: &Path) -> Result<(), Trouble> {
 }
 
 /// Names who asks: the person behind sudo, else the user.
-fn actor() -> Actor {
+pub fn actor() -> Actor {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let name = name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();

@@ -1,6 +1,7 @@
 //! One file per command; this one knows their names and nothing of what they do.
 
 mod config;
+mod demo;
 mod doctor;
 pub mod evidence;
 mod hold;
@@ -89,6 +90,8 @@ enum Command {
     /// Check the configuration, or print its JSON Schema.
     #[command(subcommand)]
     Config(config::Config),
+    /// Tell the whole story in a minute, on a built-in service.
+    Demo(demo::Demo),
     /// Work that lastgood does in a process of its own.
     #[command(subcommand, hide = true)]
     Internal(internal::Internal),
@@ -119,6 +122,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
     match arguments.command {
         // These must work without a valid configuration.
         Command::Init(init) => init.run(screen, arguments.config.as_deref()),
+        Command::Demo(demo) => demo.run(screen),
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
         Command::Plan(plan) => plan.run(&open()?),

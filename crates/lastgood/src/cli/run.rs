@@ -57,21 +57,26 @@ impl Run {
             let end = drive::ask(app, service, &Aim::Track, None)?;
             return Ok(conclude(app, service, end.as_ref()));
         }
-        let _lock = drive::lock(app, service, "lastgood run")?;
-        let (records, _) = app.look(service)?;
-        let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-        let mut driver = drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
-        // What an earlier driver left undone comes first.
-        drive::to_end(&mut driver, &progress)?;
-        let running = running(&driver);
-        driver.world.watch(running);
-        driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
-        let end = drive::to_end(&mut driver, &progress)?;
-        progress.end();
-        drop(driver);
-        drive::settle(app);
-        Ok(conclude(app, service, end.as_ref()))
+        pass(app, service).map(|end| conclude(app, service, end.as_ref()))
     }
+}
+
+/// Does one pass over a service that nobody else drives.
+pub fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
+    let _lock = drive::lock(app, service, "lastgood run")?;
+    let (records, _) = app.look(service)?;
+    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
+    let mut driver = drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
+    // What an earlier driver left undone comes first.
+    drive::to_end(&mut driver, &progress)?;
+    let running = running(&driver);
+    driver.world.watch(running);
+    driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    let end = drive::to_end(&mut driver, &progress)?;
+    progress.end();
+    drop(driver);
+    drive::settle(app);
+    Ok(end)
 }
 
 fn running(driver: &drive::RealDriver) -> Vec<InstanceName> {

@@ -71,13 +71,13 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
         let doing: Vec<String> = run.orders.values().map(words::doing).collect();
         text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), doing.join("; "));
     } else if let Some((run, at, end)) = &service.last_end {
-        text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::end_words(end));
+        text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::brief(&words::end_words(end)));
     }
     for (id, hold) in service.standing_holds(now) {
-        text += &format!("  hold {id} by {}: {}\n", hold.owner, hold.reason);
+        text += &format!("  hold {id} by {}: {}\n", hold.owner, words::brief(hold.reason.as_str()));
     }
     for rejection in service.rejected.values() {
-        text += &format!("  rejected {}: {}\n", rejection.tag, rejection.reason);
+        text += &format!("  rejected {}: {}\n", rejection.tag, words::brief(&rejection.reason));
     }
     if service.stale {
         text += "  STALE: nothing was accepted for too long\n";
