@@ -45,8 +45,11 @@ fn releases(page: &mut Page, snapshot: &Snapshot) {
     for (name, view) in &snapshot.services {
         family.sample(&[("service", name.as_str())], view.state.standing_holds(snapshot.at).count() as u64);
     }
-    let mut family =
-        page.family("lastgood_rejected_releases", Gauge, "Releases that are never tried again until someone waives them.");
+    let mut family = page.family(
+        "lastgood_rejected_releases",
+        Gauge,
+        "Releases that are never tried again until someone waives them.",
+    );
     for (name, view) in &snapshot.services {
         family.sample(&[("service", name.as_str())], view.state.rejected.len() as u64);
     }
@@ -70,8 +73,11 @@ fn instances(page: &mut Page, snapshot: &Snapshot) {
         let settled = view.state.instances.get(instance).is_none_or(|one| one.condition == Condition::Settled);
         family.sample(&[("service", name.as_str()), ("instance", instance.as_str())], settled);
     }
-    let mut family =
-        page.family("lastgood_instances_behind", Gauge, "Instances that run something else than last-good; 0 without one.");
+    let mut family = page.family(
+        "lastgood_instances_behind",
+        Gauge,
+        "Instances that run something else than last-good; 0 without one.",
+    );
     for (name, view) in &snapshot.services {
         let good = view.state.last_good;
         let runs = |instance| view.state.instances.get(instance).and_then(|one| one.release);

@@ -14,9 +14,9 @@ use axum::{
 };
 use lastgood_domain::failure::Coded;
 use std::{
+    future::Future as _,
     io,
     net::{SocketAddr, TcpListener},
-    future::Future as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},

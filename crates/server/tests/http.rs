@@ -1,4 +1,5 @@
 //! How the server behaves towards those who ask, and those who only pretend to.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 mod world;
 

@@ -91,10 +91,16 @@ pub fn pages(dir: &Path, services: &[ServiceName], now: Timestamp) -> Pages {
 
 /// Asks for `path` and gives status line with headers, and body.
 pub fn ask(address: SocketAddr, request: &str) -> (String, String) {
+    ask_by(address, request, "HTTP/1.1")
+}
+
+/// The same of a server that answers HTTP/1.1 in chunks, as `HTTP/1.0` doesn't know them.
+pub fn ask_by(address: SocketAddr, request: &str, version: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     // Ten times what a page may take: only a server that hangs meets it.
     stream.set_read_timeout(Some(Duration::from_secs(80))).unwrap();
-    stream.write_all(format!("{request} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    let request = format!("{request} {version}\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
