@@ -10,11 +10,11 @@ use lastgood_domain::{
     facts::{Installation, Offer, Outcomes},
     failure::Failure,
     notice::NoticeKind,
-    terms::{Digest, OrderId, Release, ReleaseTag, RunId},
+    terms::{Digest, OrderId, Release, ReleaseTag, RunId, Span},
 };
 use lastgood_engine::{letter::kind_name, log::chain_of};
 use lastgood_server::{DriverState, Lookout, Snapshot, metrics};
-use lastgood_store::{EndpointBacklog, NewNotice, Reader, Store};
+use lastgood_store::{Anchor, EndpointBacklog, NewNotice, Outcome, Reader, Settlement, Signer, Store};
 use std::{collections::BTreeSet, process::Command, thread};
 use world::{at, hold, instance, service, started, write, write_with};
 
@@ -264,4 +264,43 @@ fn a_look_while_the_store_is_written_sees_whole_records_and_never_fewer_than_bef
         assert!(!ended || seen == WRITES, "{seen} of {WRITES} after the last write");
     }
     writer.join().unwrap();
+}
+
+#[test]
+fn signed_records_fall_behind_until_the_next_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = service("web");
+    let mut store = Store::open(dir.path()).unwrap();
+    write(&mut store, &web, &history());
+    let signer = Signer::load_or_create(dir.path()).unwrap();
+    store.checkpoint(&chain_of(&web), &signer, &Anchor::at(&dir.path().join("anchor")), at(20)).unwrap();
+    write(&mut store, &web, &[(21, hold(1, "another"))]);
+    let page = metrics(&Snapshot::look(&Reader::open(dir.path()).unwrap(), &[web], at(30)).unwrap());
+    assert!(page.contains("lastgood_evidence_records{chain=\"service/web\"} 19\n"), "{page}");
+    assert!(page.contains("lastgood_evidence_signed_records{chain=\"service/web\"} 18\n"), "{page}");
+}
+
+#[test]
+fn dead_notices_are_told_apart_from_waiting_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = service("web");
+    let mut store = Store::open(dir.path()).unwrap();
+    write_with(&mut store, &web, &[(1, hold(0, "one"))], &[notice("ops", 1), notice("chat", 2)]);
+    let claimed = store.claim(at(3), at(4), 1).unwrap();
+    let outcome = Outcome::Failed { class: "http-400".into(), text: "answered 400".into() };
+    let end = Settlement {
+        id: claimed[0].id.clone(),
+        attempt: claimed[0].attempt,
+        at: at(3),
+        code: Some(400),
+        took: Span::ZERO,
+        outcome,
+        jitter: 0,
+    };
+    store.settle(&[end]).unwrap();
+    let page = metrics(&Snapshot::look(&Reader::open(dir.path()).unwrap(), &[web], at(30)).unwrap());
+    for (dead, waiting, endpoint) in [(1, 0, "ops"), (0, 1, "chat")] {
+        assert!(page.contains(&format!("lastgood_notices_dead{{endpoint=\"{endpoint}\"}} {dead}\n")), "{page}");
+        assert!(page.contains(&format!("lastgood_notices_waiting{{endpoint=\"{endpoint}\"}} {waiting}\n")), "{page}");
+    }
 }
