@@ -69,7 +69,7 @@ fn history() -> Vec<(i64, Event)> {
     events.extend(install(3, "1.1.0").map(|event| (11, event)));
     events.extend([
         (12, start(4, "alice", "1.1.0")),
-        (13, Event::ReturnBegun { cause: cause.clone(), back: vec![back] }),
+        (13, Event::ReturnBegun { cause: cause.clone(), back: vec![back], left: None }),
         (14, Event::Rejected { release: release("1.1.0").digest, tag: tag("1.1.0"), reason: "it failed".into() }),
         (14, hold(0, "rolled back: it failed")),
         (14, Event::RunEnded { run: RunId(1), end: End::RolledBack { cause } }),
