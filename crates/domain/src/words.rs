@@ -424,6 +424,6 @@ mod tests {
         assert_eq!(size(999), "999 B");
         assert_eq!(size(1_536), "1.5 KiB");
         assert_eq!(size(1_048_576), "1.0 MiB");
-        assert_eq!(size(u64::MAX / 16), "1048576.0 TiB");
+        assert_eq!(size(u64::MAX / 16), "1048575.9 TiB");
     }
 }
