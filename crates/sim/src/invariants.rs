@@ -8,7 +8,7 @@ use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Record, Settings},
     facts::Busyness,
-    terms::{Digest, HoldId, InstanceName, OrderId, RunId, Timestamp},
+    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +52,7 @@ struct Steps {
     idle: bool,
     stopped: bool,
     kept: bool,
+    kept_as: Option<SnapshotId>,
     started: bool,
     probe_ordered_at: Option<Timestamp>,
     probed: bool,
@@ -169,6 +170,15 @@ impl Checker {
             effect,
             Effect::Stop { .. } | Effect::Start { .. } | Effect::Restore { .. } | Effect::SnapshotStopped { .. }
         );
+        if let Effect::Prune { snapshots, releases } = effect {
+            let gone = |step: &&Steps| step.moved && step.kept_as.is_some_and(|id| !snapshots.contains(&id));
+            if run.back.is_none() && run.steps.values().any(|step| gone(&step)) {
+                wrong.push(format!("{} prunes a snapshot that its own way back needs", run.id));
+            }
+            if self.last_good.is_some_and(|release| !releases.contains(&release)) {
+                wrong.push(format!("{} prunes last-good", run.id));
+            }
+        }
         if run.began_held && run.back.is_none() {
             wrong.push(format!("{} began under a hold and ordered {effect:?}", run.id));
         }
@@ -210,7 +220,10 @@ impl Checker {
                 step.idle = *busyness == Busyness::Idle;
             }
             (Effect::Stop { .. }, Answer::Stopped) => step.stopped = true,
-            (Effect::SnapshotStopped { .. }, Answer::Snapshotted { .. }) => step.kept = step.stopped,
+            (Effect::SnapshotStopped { snapshot, .. }, Answer::Snapshotted { .. }) => {
+                step.kept = step.stopped;
+                step.kept_as = Some(*snapshot);
+            }
             (Effect::Start { .. }, Answer::Started { .. }) => step.started = true,
             (Effect::Probe { .. }, Answer::ProbePassed { .. }) => step.probed = step.started,
             (Effect::Probe { .. }, _) => step.probed = false,

@@ -112,8 +112,11 @@ pub(super) fn asked(
             "no instance has a way back to {wanted}: none has moved since it was set up"
         )));
     }
-    // Going to a named release leaves what its instances run.
-    let left = if target.is_some() { leaves(deciding, &back).or(taken_over) } else { left };
+    // Going to a named release leaves what its instances run, and never the release it goes to.
+    let left = match target {
+        Some(_) => leaves(deciding, &back).or(taken_over).filter(|left| Some(*left) != target),
+        None => left,
+    };
     go(deciding, Cause::Asked { reason }, back, left);
     Ok(())
 }

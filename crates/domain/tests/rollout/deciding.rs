@@ -192,6 +192,23 @@ fn a_rollback_in_the_middle_of_a_move_leaves_what_moves_and_not_last_good() {
 }
 
 #[test]
+fn a_rollback_called_back_to_what_it_was_leaving_does_not_reject_that() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0"]);
+    walk.begin(walk.back(&[], &[]));
+    walk.until(|effect| matches!(effect, Effect::Stop { .. }));
+    let aim = Aim::Back {
+        to: Some(tag("2.0")),
+        instances: Vec::new(),
+        accept_loss: Vec::new(),
+        reason: "it was the network".into(),
+    };
+    walk.begin(aim);
+    walk.end();
+    assert_eq!((walk.runs("alice"), walk.last_good()), ("2.0".into(), "2.0".into()));
+    assert!(walk.service.rejected.is_empty());
+}
+
+#[test]
 fn a_rollback_before_the_first_stop_ends_the_move_and_touches_nobody() {
     let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
     walk.track("3.0");
