@@ -4,18 +4,18 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 40] = [
+const COMMANDS: [&str; 34] = [
     "", "init", "doctor", "plan", "run", "serve", "status", "watch", "why", "explain", "log", "hold", "hold set",
     "hold lift", "hold list", "pin", "unpin", "reject", "waive", "rollback", "evidence", "evidence verify",
     "evidence export", "evidence checkpoint", "evidence acknowledge", "notices", "notices list", "notices show",
-    "notices replay", "notices skip", "config", "config check", "config schema", "demo", "", "", "", "", "", "",
+    "notices replay", "notices skip", "config", "config check", "config schema", "demo",
 ];
 
 /// Writes the generated pages, or with `check` says which are stale.
 pub(crate) fn docs(check: bool) -> Done {
     let schema = lastgood(&["config", "schema"])?;
     let mut cli = String::from("# Command line\n\nMade by `cargo xtask docs` from the program's own help.\n");
-    for (index, command) in COMMANDS.iter().enumerate().filter(|(index, command)| *index == 0 || !command.is_empty()) {
+    for (index, command) in COMMANDS.iter().enumerate() {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
         let title = if index == 0 { "lastgood".to_owned() } else { format!("lastgood {command}") };
