@@ -5,10 +5,40 @@ use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
 const COMMANDS: [&str; 34] = [
-    "", "init", "doctor", "plan", "run", "serve", "status", "watch", "why", "explain", "log", "hold", "hold set",
-    "hold lift", "hold list", "pin", "unpin", "reject", "waive", "rollback", "evidence", "evidence verify",
-    "evidence export", "evidence checkpoint", "evidence acknowledge", "notices", "notices list", "notices show",
-    "notices replay", "notices skip", "config", "config check", "config schema", "demo",
+    "",
+    "init",
+    "doctor",
+    "plan",
+    "run",
+    "serve",
+    "status",
+    "watch",
+    "why",
+    "explain",
+    "log",
+    "hold",
+    "hold set",
+    "hold lift",
+    "hold list",
+    "pin",
+    "unpin",
+    "reject",
+    "waive",
+    "rollback",
+    "evidence",
+    "evidence verify",
+    "evidence export",
+    "evidence checkpoint",
+    "evidence acknowledge",
+    "notices",
+    "notices list",
+    "notices show",
+    "notices replay",
+    "notices skip",
+    "config",
+    "config check",
+    "config schema",
+    "demo",
 ];
 
 /// Writes the generated pages, or with `check` says which are stale.
@@ -64,7 +94,8 @@ fn lastgood(arguments: &[&str]) -> Result<String, String> {
 
 /// Makes one table for each type of the schema.
 fn config_page(schema: &str) -> Result<String, String> {
-    let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| format!("the schema is no JSON: {error}"))?;
+    let schema: serde_json::Value =
+        serde_json::from_str(schema).map_err(|error| format!("the schema is no JSON: {error}"))?;
     let mut page = String::from(
         "# lastgood.toml\n\nMade by `cargo xtask docs` from the types that read the file; editors use \
          [lastgood.schema.json](lastgood.schema.json).\n",
@@ -103,7 +134,8 @@ fn errors_page() -> Result<String, String> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(code) = name.strip_suffix(".md").filter(|code| *code != "README") else { continue };
         let text = fs::read_to_string(entry.path()).map_err(|error| format!("{name}: {error}"))?;
-        let first = text.lines().skip(1).find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
+        let first =
+            text.lines().skip(1).find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
         let sentence = first.split_inclusive(". ").next().unwrap_or(first).trim();
         rows.push(format!("| [{code}]({name}) | {} |\n", sentence.replace('|', "\\|")));
     }

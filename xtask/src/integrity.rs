@@ -101,9 +101,10 @@ fn results(report: &str) -> BTreeMap<String, bool> {
 }
 
 fn attribute<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    let from = head.find(&format!(" {name}=\"")).map(|at| at + name.len() + 3).or_else(|| {
-        head.starts_with(&format!("{name}=\"")).then_some(name.len() + 2)
-    })?;
+    let from = head
+        .find(&format!(" {name}=\""))
+        .map(|at| at + name.len() + 3)
+        .or_else(|| head.starts_with(&format!("{name}=\"")).then_some(name.len() + 2))?;
     head[from..].split('"').next()
 }
 

@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         ["docs", rest @ ..] => docs::docs(rest.contains(&"--check")),
         ["simulate", rest @ ..] => run::simulate(rest),
         ["bench", rest @ ..] => run::bench(rest),
-        _ => Err("usage: cargo xtask test | tidy | integrity [--strict] | docs [--check] | simulate [--seed N] | bench".into()),
+        _ => {
+            Err("usage: cargo xtask test | tidy | integrity [--strict] | docs [--check] | simulate [--seed N] | bench"
+                .into())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,7 +24,8 @@ const NEEDED: [(&str, &str); 9] = [
 ///
 /// As root on Debian the missing packages are installed; otherwise the line to type is the error.
 pub(crate) fn install() -> Done {
-    let mut missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> =
+        NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
         return nextest();
@@ -46,7 +47,8 @@ pub(crate) fn install() -> Done {
 }
 
 fn nextest() -> Done {
-    let there = Command::new("cargo").args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let there =
+        Command::new("cargo").args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     match there {
         Ok(status) if status.success() => Ok(()),
         _ => {

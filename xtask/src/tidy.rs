@@ -75,7 +75,11 @@ fn tracked() -> Result<Vec<String>, String> {
 
 fn arrows(wrong: &mut Vec<String>) -> Done {
     for (room, allowed) in ARROWS {
-        let path = if room == "notebook" { "examples/notebook/service/Cargo.toml".into() } else { format!("crates/{room}/Cargo.toml") };
+        let path = if room == "notebook" {
+            "examples/notebook/service/Cargo.toml".into()
+        } else {
+            format!("crates/{room}/Cargo.toml")
+        };
         let manifest: toml::Table = toml::from_str(&read(&path)?).map_err(|error| format!("{path}: {error}"))?;
         let Some(dependencies) = manifest.get("dependencies").and_then(|table| table.as_table()) else { continue };
         for seen in dependencies.keys().filter_map(|name| name.strip_prefix("lastgood-")) {
@@ -186,7 +190,10 @@ fn links(files: &[String], wrong: &mut Vec<String>) {
         let folder = Path::new(file).parent().unwrap_or(Path::new(""));
         for part in text.split("](").skip(1) {
             let target = part.split(')').next().unwrap_or_default().split('#').next().unwrap_or_default();
-            let ours = !target.is_empty() && !target.contains("://") && !target.contains(' ') && !target.starts_with("mailto:");
+            let ours = !target.is_empty()
+                && !target.contains("://")
+                && !target.contains(' ')
+                && !target.starts_with("mailto:");
             if ours && !root().join(folder).join(target).exists() {
                 wrong.push(format!("{file}: the link to {target} leads nowhere"));
             }

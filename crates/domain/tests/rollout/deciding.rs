@@ -39,7 +39,8 @@ fn rehearsed_on(walk: &mut Walk, sizes: &[(&str, u64, u64)]) -> String {
 
 #[test]
 fn the_most_demanding_data_is_the_largest_then_the_fullest_then_the_first_in_order() {
-    let cases: [(&[(&str, u64, u64)], &str); 3] = [
+    type Case<'a> = (&'a [(&'a str, u64, u64)], &'a str);
+    let cases: [Case<'_>; 3] = [
         (&[("alice", 10, 90), ("bob", 11, 1), ("carol", 9, 900)], "bob"),
         (&[("alice", 10, 90), ("bob", 10, 91), ("carol", 9, 900)], "bob"),
         (&[("alice", 10, 90), ("bob", 10, 90), ("carol", 10, 90)], "alice"),

@@ -81,7 +81,6 @@ fn check_service(
             "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md",
         ));
     }
-    let probe = ProbeConfig { steps: service.probe.clone() };
     let vars: Vec<BTreeSet<&str>> =
         service.instance.iter().map(|one| one.vars.keys().map(String::as_str).collect()).collect();
     let everywhere = |name: &&str| vars.iter().all(|one| one.contains(*name));

@@ -40,7 +40,7 @@ const PASSWORD: &str = "a demo password";
 
 /// Tell the whole story in a minute, on a built-in service.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Keep everything in this folder, which must not exist yet. Default: a temporary one, removed at the end.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub struct Demo {
 
 impl Demo {
     /// Runs the command.
-    pub fn run(self, screen: Screen) -> Ended {
+    pub(crate) fn run(self, screen: Screen) -> Ended {
         let began = Instant::now();
         let temporary;
         let folder = match &self.keep {

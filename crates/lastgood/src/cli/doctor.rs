@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Check that everything lastgood needs is here; each failure comes with its fix.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Leave out what asks the network (the channels).
     #[arg(long)]
     offline: bool,
@@ -17,7 +17,7 @@ pub struct Doctor {
 
 impl Doctor {
     /// Runs the command.
-    pub fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
+    pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let app = App::open(screen, config)?;
         let findings = doctor::examine(&app.config, !self.offline);
         let failures = findings.iter().filter(|finding| finding.is_failure()).count();

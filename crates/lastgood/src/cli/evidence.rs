@@ -15,7 +15,7 @@ use std::{
 
 /// Verify, export and sign the evidence.
 #[derive(Debug, Subcommand)]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// Check every chain, checkpoint and notice against what was signed; name the first bad position.
     Verify,
     /// Write a service's records to a file that `lastgood-verify` checks without this machine.
@@ -43,7 +43,7 @@ pub enum Evidence {
 
 impl Evidence {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::Verify => verify(app),
             Self::Export { service, to, only } => export(app, service.as_deref(), &to, only),
@@ -64,13 +64,13 @@ fn reader(app: &App) -> Result<Reader, Trouble> {
 }
 
 /// Opens the signing key and the anchor.
-pub fn signer(app: &App) -> Result<(Signer, Anchor), Trouble> {
+pub(crate) fn signer(app: &App) -> Result<(Signer, Anchor), Trouble> {
     let signer = Signer::load_or_create(app.home.root()).map_err(|error| failed(&error))?;
     Ok((signer, Anchor::at(&app.config.anchor())))
 }
 
 /// Verifies everything; findings are no errors.
-pub fn verified(app: &App) -> Result<Verification, Trouble> {
+pub(crate) fn verified(app: &App) -> Result<Verification, Trouble> {
     let reader = reader(app)?;
     let key = match Signer::load(app.home.root()) {
         Ok(signer) => Some(signer.verifier()),
@@ -138,7 +138,7 @@ fn checkpoint(app: &App) -> Ended {
 }
 
 /// Signs the head of every chain that has records.
-pub fn sign_all(
+pub(crate) fn sign_all(
     store: &mut Store,
     signer: &Signer,
     anchor: &Anchor,

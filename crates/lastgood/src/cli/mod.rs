@@ -3,10 +3,10 @@
 mod config;
 mod demo;
 mod doctor;
-pub mod evidence;
+pub(crate) mod evidence;
 mod hold;
 mod init;
-pub mod internal;
+pub(crate) mod internal;
 mod log;
 mod notices;
 mod plan;
@@ -29,7 +29,7 @@ use std::{path::PathBuf, process::ExitCode};
 /// Release safety for people who run services: no rollout without a rehearsed way back.
 #[derive(Debug, Parser)]
 #[command(name = "lastgood", version, arg_required_else_help = true, propagate_version = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The configuration. Default: lastgood.toml in the working folder.
     #[arg(long, short, global = true, value_name = "FILE", env = "LASTGOOD_CONFIG")]
     config: Option<PathBuf>,
@@ -98,10 +98,10 @@ enum Command {
 }
 
 /// What a command comes to.
-pub type Ended = Result<Exit, Trouble>;
+pub(crate) type Ended = Result<Exit, Trouble>;
 
 /// Parses the command line, runs the command, gives its exit code.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Command::Internal(internal) = arguments.command {
         return internal.run();

@@ -13,7 +13,7 @@ const LIST_MAX: usize = 1_000;
 
 /// Show notices and send dead ones again.
 #[derive(Debug, Subcommand)]
-pub enum Notices {
+pub(crate) enum Notices {
     /// List notices.
     List {
         /// Only those in this state. Default: failed.
@@ -42,7 +42,7 @@ pub enum Notices {
 
 /// States of a notice.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// Waits for its turn or its next try.
     Pending,
     /// Being sent.
@@ -73,7 +73,7 @@ fn failed(error: &dyn Coded) -> Trouble {
 
 impl Notices {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::List { state } => list(app, state.into()),
             Self::Show { id } => show(app, &id),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// Show what would happen now, and why; change nothing.
 #[derive(Debug, Args)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The service; all if left out.
     service: Option<String>,
 }
@@ -30,7 +30,7 @@ struct Line {
 
 impl Plan {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let mut exit = Exit::Done;
         let (mut all, mut text) = (Vec::new(), String::new());
         for service in app.services(self.service.as_deref())? {

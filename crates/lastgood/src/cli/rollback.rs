@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 /// Take instances back to last-good or a named release, with their data.
 #[derive(Debug, Args)]
-pub struct Rollback {
+pub(crate) struct Rollback {
     /// The service; may be left out if there is only one.
     service: Option<String>,
     /// The release to go back to. Default: last-good, or the one before it where instances run last-good.
@@ -40,7 +40,7 @@ pub struct Rollback {
 
 impl Rollback {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         let (_, folded) = app.look(&service)?;
         let (lost, busy) = self.accepted(&folded)?;
@@ -192,12 +192,12 @@ impl Rollback {
         }
         // A rollback typed in a session that the service itself hosts must outlive that session.
         match session::host() {
-            Some(host) => self.from_outside(app, service, &host),
+            Some(host) => self.go_outside(app, service, &host),
             None => here(app, service, &aim),
         }
     }
 
-    fn from_outside(&self, app: &App, service: &ServiceName, host: &str) -> Result<Option<End>, Trouble> {
+    fn go_outside(&self, app: &App, service: &ServiceName, host: &str) -> Result<Option<End>, Trouble> {
         app.screen.tell(&format!("this session runs inside {host}: the rollback goes on without it"));
         let (_, folded) = app.look(service)?;
         let program = drive::program()?;

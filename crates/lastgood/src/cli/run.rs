@@ -22,7 +22,7 @@ use serde_json::json;
 
 /// Do one pass: check the channel, gate, rehearse, move, settle.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The service; all if left out.
     service: Option<String>,
     /// Do all gates and the whole rehearsal in a temporary place; change nothing.
@@ -35,7 +35,7 @@ pub struct Run {
 
 impl Run {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(self.service.as_deref())?;
         if services.is_empty() {
             app.service(None)?;
@@ -62,7 +62,7 @@ impl Run {
 }
 
 /// Does one pass over a service that nobody else drives.
-pub fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
+pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, "lastgood run")?;
     let (records, _) = app.look(service)?;
     let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
@@ -122,7 +122,7 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
 }
 
 /// Says how a run ended and what to type next.
-pub fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> Exit {
+pub(crate) fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> Exit {
     let Some(end) = end else { return Exit::Pending };
     let next = match end {
         End::UpToDate | End::Promoted => format!("see it: lastgood status {service}"),

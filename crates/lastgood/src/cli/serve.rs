@@ -53,7 +53,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Run as the daemon: follow schedules, move late instances, watch, deliver notices.
 #[derive(Debug, Args)]
-pub struct Serve {}
+pub(crate) struct Serve {}
 
 /// What wakes the drivers, one for each service.
 type Bells = Arc<Mutex<Vec<Sender<Happening>>>>;
@@ -63,7 +63,7 @@ type Pulses = Arc<Mutex<BTreeMap<ServiceName, Timestamp>>>;
 
 impl Serve {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
         if services.is_empty() {
             app.service(None)?;

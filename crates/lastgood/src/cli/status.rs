@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 /// Show what runs where and what is awaited.
 #[derive(Debug, Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// The service; all if left out.
-    pub service: Option<String>,
+    pub(crate) service: Option<String>,
 }
 
 impl Status {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let (data, text) = describe(app, self.service.as_deref())?;
         app.screen.show("status", &data, &text);
         Ok(Exit::Done)
@@ -28,7 +28,7 @@ impl Status {
 }
 
 /// Describes services as data and as text.
-pub fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
+pub(crate) fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
     let now = app.now();
     let mut services = Vec::new();
     let mut text = String::new();

@@ -9,14 +9,14 @@ use serde_json::json;
 
 /// Say why a service is as it is: rule, numbers, who can change it.
 #[derive(Debug, Args)]
-pub struct Why {
+pub(crate) struct Why {
     /// The service; may be left out if there is only one.
     service: Option<String>,
 }
 
 /// Explain one event of the log.
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The event's number, as `lastgood log` shows it: 12, or service#12.
     event: String,
     /// The service, if the number alone is given; may be left out if there is only one.
@@ -26,7 +26,7 @@ pub struct Explain {
 
 impl Why {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         let (_, folded) = app.look(&service)?;
         let mut reasons = words::why(&service, &folded, app.now());
@@ -60,7 +60,7 @@ impl Why {
 
 impl Explain {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let (service, number) = match self.event.split_once('#') {
             Some((service, number)) => (Some(service.trim_start_matches("service/").to_owned()), number),
             None => (self.service, self.event.as_str()),
