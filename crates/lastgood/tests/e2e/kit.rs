@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::MetadataExt as _,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -419,7 +419,7 @@ impl Drop for Daemon {
 pub(crate) fn said(command: &mut Command) -> Said {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let code = output.status.code().unwrap_or(-1);
+    let code = output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
     assert_ne!(code, 124, "it hung: {}", text(&output.stderr));
     Said { code, out: text(&output.stdout), err: text(&output.stderr) }
 }
@@ -465,7 +465,8 @@ pub(crate) fn dump(file: &Path) -> String {
     let mut text = String::new();
     for (name, sql) in tables {
         text += &format!("{name}: {sql:?}\n");
-        if !sql.is_some_and(|sql| sql.starts_with("CREATE TABLE")) {
+        // Probes log in while nobody looks, so sessions come and go.
+        if name == "session" || !sql.is_some_and(|sql| sql.starts_with("CREATE TABLE")) {
             continue;
         }
         let mut rows = database.prepare(&format!("SELECT * FROM \"{name}\" ORDER BY 1")).unwrap();
@@ -477,6 +478,28 @@ pub(crate) fn dump(file: &Path) -> String {
         }
     }
     text
+}
+
+/// Finds the folders of newer data that a restore of an instance kept: those with a database that is not in use.
+pub(crate) fn kept_aside(farm: &Farm, name: &str) -> Vec<PathBuf> {
+    let data = farm.data(name);
+    let mut found = Vec::new();
+    let mut open = vec![farm.path("data"), farm.path("state/services/notebook/instances").join(name)];
+    while let Some(folder) = open.pop() {
+        if folder == data {
+            continue;
+        }
+        if folder.join(lastgood_notebook::DATA_FILE).exists() {
+            let others = farm.names().any(|one| folder == farm.data(one));
+            if !others && folder.display().to_string().contains(name) {
+                found.push(folder);
+            }
+            continue;
+        }
+        let entries = fs::read_dir(&folder).into_iter().flatten().map(Result::unwrap);
+        open.extend(entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()));
+    }
+    found
 }
 
 /// Writes a file that only its owner can read.
