@@ -1,6 +1,7 @@
 //! One service's chain in the store, as the loop sees it: records in, records and notices out.
 
 use crate::{
+    boundary,
     drive::{Log, LogError},
     letter,
 };
@@ -85,9 +86,11 @@ impl Log for ServiceLog {
         let notices = self.notices(before, records);
         let new: Vec<NewRecord> =
             records.iter().map(|record| NewRecord { at: record.at, bytes: canonical(record) }).collect();
+        boundary::cross();
         match self.store.append(&self.chain, &self.head, &new, &notices) {
             Ok(head) => {
                 self.head = head;
+                boundary::cross();
                 Ok(())
             }
             Err(AppendError::Moved { .. }) => Err(LogError::Moved),

@@ -1,7 +1,7 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
 use super::{Site, deaths::Deaths, rehearse};
-use crate::config::InstanceConfig;
+use crate::{boundary::EachAct, config::InstanceConfig};
 use lastgood_domain::{
     effect::{Answer, Effect},
     facts::{Busyness, Liveness, Offer},
@@ -232,7 +232,7 @@ fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: Or
     })?;
     let context = RestoreContext {
         still_held: holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() }).collect(),
-        ..RestoreContext::default()
+        steps: &EachAct,
     };
     let aside = site.aside(config);
     let journal = site.home.instance(instance).join(format!("restore-{order}.journal"));
