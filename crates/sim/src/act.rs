@@ -220,7 +220,8 @@ fn rehearse(
         return fails("the program can't read the data");
     }
     data.schema = data.schema.max(recipe.schema);
-    let starts = !recipe.has(&Fault::StartFails) && !(leg == Leg::Restart && recipe.has(&Fault::Restart));
+    let again = leg == Leg::Restart && recipe.has(&Fault::Restart);
+    let starts = !recipe.has(&Fault::StartFails) && !again;
     if matches!(leg, Leg::Candidate | Leg::Restart) {
         machine.scratch = Some(data);
     }

@@ -101,7 +101,6 @@ impl Checker {
             }
             Event::Rejected { release, .. } => {
                 self.rejected.insert(*release);
-                self.unchanging("a rejection", wrong);
             }
             Event::Waived { release, .. } => {
                 self.rejected.remove(release);
@@ -118,17 +117,6 @@ impl Checker {
                     run.note(event, &mut self.between, wrong);
                 }
             }
-        }
-    }
-
-    /// A dry run changes nothing.
-    fn unchanging(&self, what: &str, wrong: &mut Vec<String>) {
-        let _ = what;
-        if let Some(run) = &self.run
-            && run.aim == Aim::DryRun
-            && run.moving.is_some()
-        {
-            wrong.push(format!("dry {} went as far as {what}", run.id));
         }
     }
 
@@ -364,10 +352,10 @@ impl Seen {
             }
             Event::SoakBegun { until } => self.soak_until = Some(*until),
             Event::WaveBegun { .. } => self.soak_until = None,
-            Event::Deferred { instance, .. } => {
-                if self.steps.get(instance).is_some_and(|step| step.stopped) {
-                    wrong.push(format!("{instance} was stopped and then left alone"));
-                }
+            Event::Deferred { instance, .. }
+                if self.steps.get(instance).is_some_and(|step| step.stopped) =>
+            {
+                wrong.push(format!("{instance} was stopped and then left alone"));
             }
             Event::Moved { instance } => self.moved(instance, between, wrong),
             Event::Returned { instance } => {

@@ -23,7 +23,10 @@ fn a_program_that_dies_again_and_again_is_started_later_and_later_up_to_five_min
     assert_eq!(back_off(u32::MAX), Span::minutes(5));
 }
 
-fn rehearsed_on(walk: &mut Walk, sizes: &[(&str, u64, u64)]) -> String {
+/// An instance's name, and the bytes and rows of its snapshot.
+type Size = (&'static str, u64, u64);
+
+fn rehearsed_on(walk: &mut Walk, sizes: &[Size]) -> String {
     let special = |effect: &Effect| match effect {
         Effect::Snapshot { instance: who, snapshot } => sizes
             .iter()
@@ -41,7 +44,7 @@ fn rehearsed_on(walk: &mut Walk, sizes: &[(&str, u64, u64)]) -> String {
 
 #[test]
 fn the_most_demanding_data_is_the_largest_then_the_fullest_then_the_first_in_order() {
-    let cases: [(&[(&str, u64, u64)], &str); 3] = [
+    let cases: [(&[Size], &str); 3] = [
         (&[("alice", 10, 90), ("bob", 11, 1), ("carol", 9, 900)], "bob"),
         (&[("alice", 10, 90), ("bob", 10, 91), ("carol", 9, 900)], "bob"),
         (&[("alice", 10, 90), ("bob", 10, 90), ("carol", 10, 90)], "alice"),
@@ -192,6 +195,19 @@ fn a_rollback_in_the_middle_of_a_move_leaves_what_moves_and_not_last_good() {
     walk.begin(walk.back(&[], &[]));
     walk.end();
     assert_eq!((walk.runs("alice"), walk.runs("bob"), walk.last_good()), ("2.0".into(), "2.0".into(), "2.0".into()));
+}
+
+#[test]
+fn after_a_way_back_by_code_the_next_one_leads_further_with_its_data() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0", "3.0"]);
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    let from = walk.records.len();
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert_eq!(walk.runs("alice"), "1.0");
+    // The data is still 3.0's.
+    assert!(walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Restore { .. })));
 }
 
 #[test]
