@@ -5,10 +5,7 @@
 //! ever grows.
 
 use crate::{
-    facts::{
-        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts,
-        Standing,
-    },
+    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
     failure::Failure,
     terms::{Digest, InstanceName, ReleaseTag, SnapshotId},
 };

@@ -7,10 +7,7 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
-    terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
-        Timestamp,
-    },
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -251,6 +248,11 @@ pub enum Event {
         /// What that means.
         health: Health,
     },
+    /// A person acknowledged that the log is not the one that was signed before. Written in a form of its own.
+    RewindAcknowledged {
+        /// Why.
+        reason: Reason,
+    },
     /// No release was accepted for too long although newer ones are offered.
     WentStale {
         /// Since when the service is behind.
@@ -266,6 +268,8 @@ pub enum Event {
 pub enum Aim {
     /// Follow the channel (or the pin), then move those left behind.
     Track,
+    /// Move the instances left behind to last-good; ask no channel.
+    Drain,
     /// Gate and rehearse in a temporary place; change nothing.
     DryRun,
     /// Go back.

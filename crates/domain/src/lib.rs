@@ -9,6 +9,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod alarm;
 pub mod effect;
 pub mod event;
 pub mod evidence;
@@ -18,3 +19,4 @@ pub mod notice;
 pub mod rollout;
 pub mod service;
 pub mod terms;
+pub mod words;

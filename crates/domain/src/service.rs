@@ -5,9 +5,7 @@ use crate::{
     event::{Aim, Back, Cause, End, Event, Health, Record, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Timestamp,
-    },
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -50,10 +48,27 @@ pub struct Service {
     pub promoted_at: Option<Timestamp>,
     /// The newest verdict on users' outcomes since then.
     pub health: Option<(Health, Outcomes)>,
+    /// When that verdict was first given.
+    pub health_at: Option<Timestamp>,
+    /// The last rollback that nobody asked for.
+    pub rolled_back: Option<RolledBack>,
     /// The ids that the next records take.
     pub next: NextIds,
+    /// Whom the newest answer was about; for sentences.
+    pub answered: Option<InstanceName>,
     /// Number of records folded.
     pub records: u64,
+}
+
+/// A rollback that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The hold by which the service stopped itself.
+    pub hold: HoldId,
+    /// Why it went back.
+    pub because: String,
 }
 
 /// The ids that the next records take.
@@ -132,6 +147,36 @@ pub struct Instance {
     pub deaths: u32,
     /// When it is to be started again after it died.
     pub again_at: Option<Timestamp>,
+    /// The deaths that followed each other closely, up to the last one.
+    pub streak: Option<Streak>,
+    /// Since when it is stuck or waits for a person, if it does.
+    pub stuck_since: Option<Timestamp>,
+}
+
+/// Deaths of one instance, each within [`Streak::GAP_MAX`] of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streak {
+    /// When the first of them was.
+    pub since: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
+    /// How many.
+    pub deaths: u32,
+}
+
+impl Streak {
+    /// Longest time between two deaths of one streak: three times the longest wait before a start (5 min), so
+    /// that a program which runs for a while between its deaths still counts as looping.
+    pub const GAP_MAX: Span = Span::minutes(15);
+
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
 }
 
 /// Where an instance stands.
@@ -374,8 +419,7 @@ impl Service {
         match &record.event {
             Event::HoldSet { hold, reason, until } => {
                 self.next.hold = self.next.hold.max(hold.0 + 1);
-                let held =
-                    Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
+                let held = Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
                 self.holds.insert(*hold, held);
             }
             Event::HoldLifted { hold, .. } => {
@@ -386,8 +430,7 @@ impl Service {
             }
             Event::Unpinned { .. } => self.pin = None,
             Event::Rejected { release, tag, reason } => {
-                let rejection =
-                    Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
+                let rejection = Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
                 self.rejected.insert(*release, rejection);
             }
             Event::Waived { release, .. } => {
@@ -400,6 +443,7 @@ impl Service {
                     self.previous_good = self.last_good;
                     self.promoted_at = Some(at);
                     self.health = None;
+                    self.health_at = None;
                 }
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
@@ -412,6 +456,7 @@ impl Service {
                 self.previous_good = None;
                 self.promoted_at = Some(at);
                 self.health = None;
+                self.health_at = None;
             }
             Event::WayBackProven { release, way_back, .. } => {
                 if let Some(known) = self.installed.get_mut(release) {
@@ -422,13 +467,19 @@ impl Service {
                 let instance = self.instances.entry(instance.clone()).or_default();
                 instance.deaths += 1;
                 instance.again_at = Some(*again_at);
+                instance.streak = Some(Streak::then(instance.streak, at));
             }
             Event::Revived { instance } => {
                 self.instances.entry(instance.clone()).or_default().again_at = None;
             }
-            Event::OutcomesCounted { outcomes, health } => self.health = Some((*health, *outcomes)),
+            Event::OutcomesCounted { outcomes, health } => {
+                if self.health.map(|(known, _)| known) != Some(*health) {
+                    self.health_at = Some(at);
+                }
+                self.health = Some((*health, *outcomes));
+            }
             Event::WentStale { .. } => self.stale = true,
-            Event::Gated { .. } => {}
+            Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
             Event::Ordered { order, effect } => self.order(*order, effect, at),
             Event::Answered { order, answer } => self.answer(*order, answer),
             Event::CandidateChosen { .. }
@@ -443,7 +494,7 @@ impl Service {
             | Event::ReturnWithData { .. }
             | Event::Returned { .. }
             | Event::ReturnHeld { .. }
-            | Event::ReturnFailed { .. } => self.backward(&record.event),
+            | Event::ReturnFailed { .. } => self.backward(&record.event, at),
         }
     }
 
@@ -478,6 +529,11 @@ impl Service {
                 let since = self.behind.take().map_or(at, |(since, _)| since);
                 self.behind = Some((since, end.because()));
             }
+        }
+        if let End::RolledBack { cause: Cause::Candidate { .. } | Cause::Machine { .. } | Cause::Broken { .. } } = end {
+            // The hold by which a machine stops itself is set in the same step, right before the end.
+            let newest = self.holds.iter().next_back().filter(|(_, hold)| hold.since == at);
+            self.rolled_back = newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
         }
         self.last_end = Some((id, at, end.clone()));
     }
@@ -516,10 +572,7 @@ impl Service {
                     step.ordered(effect);
                 }
             }
-            Phase::Checking
-            | Phase::Installing { .. }
-            | Phase::Snapshotting { .. }
-            | Phase::Rehearsing { .. } => {}
+            Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. } => {}
         }
     }
 
@@ -552,6 +605,7 @@ impl Service {
     fn answer(&mut self, order: OrderId, answer: &Answer) {
         let Some(run) = &mut self.run else { return };
         let Some(effect) = run.orders.remove(&order) else { return };
+        self.answered = effect.instance().cloned();
         match (effect, answer) {
             (Effect::Install { offer }, Answer::Installed { installation }) => {
                 let release = &installation.release;
@@ -603,11 +657,8 @@ impl Service {
                 if let Phase::Installing { offer } = &run.phase
                     && let Some(release) = self.tags.get(&offer.tag)
                 {
-                    run.phase = Phase::Snapshotting {
-                        release: *release,
-                        instances: instances.clone(),
-                        taken: BTreeMap::new(),
-                    };
+                    run.phase =
+                        Phase::Snapshotting { release: *release, instances: instances.clone(), taken: BTreeMap::new() };
                 }
             }
             Event::RehearsalBegun { instance, snapshot } => {
@@ -676,7 +727,7 @@ impl Service {
         }
     }
 
-    fn backward(&mut self, event: &Event) {
+    fn backward(&mut self, event: &Event, at: Timestamp) {
         let Some(run) = &mut self.run else { return };
         if let Event::ReturnBegun { cause, back, left } = event {
             let left = *left;
@@ -688,10 +739,7 @@ impl Service {
             run.phase = Phase::Returning {
                 cause: cause.clone(),
                 left,
-                back: back
-                    .iter()
-                    .map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting)))
-                    .collect(),
+                back: back.iter().map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting))).collect(),
             };
             return;
         }
@@ -721,6 +769,7 @@ impl Service {
             Event::ReturnHeld { instance, loss, .. } => {
                 let known = self.instances.entry(instance.clone()).or_default();
                 known.condition = Condition::LossHeld { loss: *loss };
+                known.stuck_since = Some(at);
                 if let Some((_, step)) = back.get_mut(instance) {
                     *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
                 }
@@ -729,8 +778,9 @@ impl Service {
                 if let Some((_, step)) = back.get_mut(instance) {
                     *step = ReturnStep::Failed;
                 }
-                self.instances.entry(instance.clone()).or_default().condition =
-                    Condition::Stuck { failure: failure.clone() };
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.condition = Condition::Stuck { failure: failure.clone() };
+                known.stuck_since = Some(at);
             }
             _ => {}
         }
@@ -741,6 +791,8 @@ impl Service {
         instance.condition = Condition::Settled;
         instance.deaths = 0;
         instance.again_at = None;
+        instance.streak = None;
+        instance.stuck_since = None;
     }
 }
 
@@ -753,8 +805,7 @@ impl Instance {
     /// Gives the move that its return has undone for its program, but not for its data.
     pub fn half_undone(&self) -> Option<&Moved> {
         let newest = self.history.last()?;
-        (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release)
-            .then_some(newest)
+        (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release).then_some(newest)
     }
 
     /// Drops the moves that ended in something else than what it runs.

@@ -106,6 +106,15 @@ text_term!(
         && text.chars().all(|c| c.is_ascii_graphic())
         && !text.starts_with('-')
 );
+fn is_chain(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.split('/').all(is_name)
+}
+
+text_term!(
+    /// Names one evidence chain by kind and subject, such as `service/actual` or `incident/i7`.
+    ChainName, "chain name",
+    "use 1 to 128 ASCII characters: names of a-z, 0-9, '-', '_', '.' joined by '/', such as service/actual", is_chain
+);
 text_term!(
     /// Names who did something: `person:alice`, `lastgood:schedule`. Set by us, never by a client.
     Actor, "actor", "use kind:name of visible characters, 3 to 128 in all",
@@ -359,10 +368,7 @@ mod tests {
     #[test]
     fn a_digest_survives_writing_and_reading() {
         let digest = Digest::of(b"abc");
-        assert_eq!(
-            digest.to_string(),
-            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.to_string(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("sha256:zz".parse::<Digest>().is_err());
     }

@@ -1,3 +1,13 @@
 //! Drives: fold, step, append, do; schedule, recover, deliver, doctor.
 
+pub mod alerts;
+pub mod config;
+pub mod deliver;
+pub mod doctor;
 pub mod drive;
+pub mod expand;
+pub mod letter;
+pub mod log;
+pub mod paths;
+pub mod schedule;
+pub mod world;

@@ -1,2 +1,19 @@
-//! x
-fn main() {}
+//! Speaks: the command line and the daemon. The only printing and exiting.
+
+mod app;
+mod cli;
+mod drive;
+mod exit;
+mod progress;
+mod screen;
+mod wake;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // What runs before a program is executed comes first, while this process has one thread and no state.
+    match cli::internal::before_all(std::env::args_os()) {
+        Some(code) => code,
+        None => cli::main(),
+    }
+}

@@ -6,9 +6,7 @@ use crate::{
 };
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    facts::{
-        Busyness, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing,
-    },
+    facts::{Busyness, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
     failure::Failure,
     service::Service,
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
@@ -79,12 +77,7 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
     }
 }
 
-fn check(
-    machine: &Machine,
-    stage: u32,
-    tag: Option<&ReleaseTag>,
-    last_good: Option<Digest>,
-) -> Option<Answer> {
+fn check(machine: &Machine, stage: u32, tag: Option<&ReleaseTag>, last_good: Option<Digest>) -> Option<Answer> {
     if stage == 0 {
         return None;
     }
@@ -343,12 +336,7 @@ fn measure(machine: &mut Machine, instance: &InstanceName, snapshot: SnapshotId)
     }
 }
 
-fn restore(
-    machine: &mut Machine,
-    stage: u32,
-    instance: &InstanceName,
-    snapshot: SnapshotId,
-) -> Option<Answer> {
+fn restore(machine: &mut Machine, stage: u32, instance: &InstanceName, snapshot: SnapshotId) -> Option<Answer> {
     let Some((data, unit)) = machine.snapshots.get(&snapshot).map(|copy| (copy.data, copy.unit)) else {
         machine.violated(format!("{instance}: was to restore {snapshot}, which was removed"));
         return failed("snapshot-missing", "the snapshot is gone");

@@ -156,10 +156,7 @@ impl Checker {
         };
         let moves = matches!(
             effect,
-            Effect::Stop { .. }
-                | Effect::Start { .. }
-                | Effect::Restore { .. }
-                | Effect::SnapshotStopped { .. }
+            Effect::Stop { .. } | Effect::Start { .. } | Effect::Restore { .. } | Effect::SnapshotStopped { .. }
         );
         if let Effect::Prune { snapshots, releases } = effect {
             let gone = |step: &&Steps| step.moved && step.kept_as.is_some_and(|id| !snapshots.contains(&id));
@@ -352,9 +349,7 @@ impl Seen {
             }
             Event::SoakBegun { until } => self.soak_until = Some(*until),
             Event::WaveBegun { .. } => self.soak_until = None,
-            Event::Deferred { instance, .. }
-                if self.steps.get(instance).is_some_and(|step| step.stopped) =>
-            {
+            Event::Deferred { instance, .. } if self.steps.get(instance).is_some_and(|step| step.stopped) => {
                 wrong.push(format!("{instance} was stopped and then left alone"));
             }
             Event::Moved { instance } => self.moved(instance, between, wrong),
@@ -391,12 +386,7 @@ impl Seen {
         self.over.insert(instance.clone(), how);
     }
 
-    fn moved(
-        &mut self,
-        instance: &InstanceName,
-        between: &mut BTreeSet<InstanceName>,
-        wrong: &mut Vec<String>,
-    ) {
+    fn moved(&mut self, instance: &InstanceName, between: &mut BTreeSet<InstanceName>, wrong: &mut Vec<String>) {
         between.remove(instance);
         let step = self.steps.entry(instance.clone()).or_default();
         if !step.probed {
@@ -466,14 +456,11 @@ impl Seen {
                     wrong.push(format!("{name} gets another snapshot than its own"));
                 }
                 let bound = self.settings.loss_rows_max;
-                let accepted =
-                    matches!(&self.aim, Aim::Back { accept_loss, .. } if accept_loss.contains(name));
+                let accepted = matches!(&self.aim, Aim::Back { accept_loss, .. } if accept_loss.contains(name));
                 let lost = act::loss(machine, name, *snapshot).map_or(0, |loss| loss.rows);
                 let age = one.since.map_or(0, |since| at.since(since).0);
                 let exceeds = match &step.measured {
-                    Some(Answer::Measured { .. }) => {
-                        lost > bound || (lost > 0 && age > self.settings.loss_age_max.0)
-                    }
+                    Some(Answer::Measured { .. }) => lost > bound || (lost > 0 && age > self.settings.loss_age_max.0),
                     Some(_) => age > self.settings.loss_age_max.0,
                     None => true,
                 };

@@ -308,9 +308,7 @@ impl Machine {
     pub(crate) fn serves(&self, name: &InstanceName, which: usize, live: bool) -> bool {
         let Some(recipe) = self.recipes.get(which) else { return false };
         let number = self.places.get(name).map_or(0, |place| place.number);
-        !(recipe.has(&Fault::Login)
-            || recipe.has(&Fault::LoginOn(number))
-            || (live && recipe.has(&Fault::LoginLive)))
+        !(recipe.has(&Fault::Login) || recipe.has(&Fault::LoginOn(number)) || (live && recipe.has(&Fault::LoginLive)))
     }
 
     /// Lets users write on everything that runs.

@@ -11,10 +11,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let report = match (arguments.next().as_deref(), arguments.next()) {
         (Some("--seed"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random),
-        (Some("--scenario"), Some(name)) => lastgood_sim::scenarios()
-            .iter()
-            .find(|scenario| scenario.name == name)
-            .map(|scenario| scenario.play(None)),
+        (Some("--scenario"), Some(name)) => {
+            lastgood_sim::scenarios().iter().find(|scenario| scenario.name == name).map(|scenario| scenario.play(None))
+        }
         _ => None,
     };
     let Some(report) = report else {

@@ -197,9 +197,7 @@ impl Play {
         let mut wrong = Vec::new();
         for (name, place) in &machine.places {
             match service.instances.get(name).map(|known| &known.condition) {
-                Some(Condition::Settled | Condition::Deferred { .. })
-                    if !agrees(&machine, name, place, service) =>
-                {
+                Some(Condition::Settled | Condition::Deferred { .. }) if !agrees(&machine, name, place, service) => {
                     wrong.push(format!("{name} does not run what its log says"));
                 }
                 Some(Condition::Between) => wrong.push(format!("{name} is still between two releases")),

@@ -29,6 +29,7 @@ fn name(service: &Service, release: &Digest) -> String {
 
 fn event(event: &Event, service: &Service) -> String {
     match event {
+        Event::RewindAcknowledged { reason } => format!("rewind acknowledged: {reason}"),
         Event::HoldSet { hold, reason, until: None } => format!("hold {hold}: {reason}"),
         Event::HoldSet { hold, reason, until: Some(_) } => format!("hold {hold} for a time: {reason}"),
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted: {reason}"),
@@ -120,6 +121,7 @@ fn list(names: &[lastgood_domain::terms::InstanceName]) -> String {
 fn aim(aim: &Aim) -> String {
     match aim {
         Aim::Track => "follow the channel".into(),
+        Aim::Drain => "move those left behind".into(),
         Aim::DryRun => "dry run".into(),
         Aim::Back { to, instances, reason, .. } => {
             let to = to.as_ref().map_or_else(|| "what was before".into(), ToString::to_string);

@@ -207,15 +207,8 @@ fn recipes(list: &[(&str, u32, u32, &[Fault])]) -> Vec<Recipe> {
 }
 
 /// A story that begins with the first installation of 1.0 everywhere and then offers 2.0.
-fn after_first(
-    name: &'static str,
-    list: &[(&str, u32, u32, &[Fault])],
-    more: Vec<(When, Act)>,
-) -> Scenario {
-    let mut acts = vec![
-        (When::Quiet, Act::Begin(Aim::Track)),
-        (When::Quiet, Act::Nature(publish_next)),
-    ];
+fn after_first(name: &'static str, list: &[(&str, u32, u32, &[Fault])], more: Vec<(When, Act)>) -> Scenario {
+    let mut acts = vec![(When::Quiet, Act::Begin(Aim::Track)), (When::Quiet, Act::Nature(publish_next))];
     acts.extend(more);
     Scenario { name, recipes: recipes(list), settings: settings(&trio()), acts }
 }
@@ -241,27 +234,15 @@ pub fn scenarios() -> Vec<Scenario> {
 fn forward() -> Vec<Scenario> {
     let use_of = |one: fn(&mut Machine)| quiet(Act::Nature(one));
     vec![
-        Scenario {
-            name: "first-install",
-            recipes: recipes(&[GOOD]),
-            settings: settings(&trio()),
-            acts: vec![track()],
-        },
+        Scenario { name: "first-install", recipes: recipes(&[GOOD]), settings: settings(&trio()), acts: vec![track()] },
         after_first("happy", &[READS_NEW, ("2.0", 1, 1, &[])], vec![track(), track()]),
         after_first("additive-migration", &[READS_NEW, ("2.0", 2, 2, &[])], vec![track()]),
         after_first("breaking-migration", &[GOOD, ("2.0", 2, 2, &[])], vec![track()]),
-        after_first(
-            "login-broken-in-rehearsal",
-            &[GOOD, ("2.0", 2, 2, &[Fault::Login])],
-            vec![track(), track()],
-        ),
+        after_first("login-broken-in-rehearsal", &[GOOD, ("2.0", 2, 2, &[Fault::Login])], vec![track(), track()]),
         after_first(
             "all-busy",
             &[GOOD, ("2.0", 2, 2, &[])],
-            vec![
-                use_of(|machine| machine.places.values_mut().for_each(|place| place.in_use = Use::Busy)),
-                track(),
-            ],
+            vec![use_of(|machine| machine.places.values_mut().for_each(|place| place.in_use = Use::Busy)), track()],
         ),
         after_first(
             "one-busy-then-drained",
@@ -283,10 +264,7 @@ fn forward() -> Vec<Scenario> {
         after_first(
             "front-door-down",
             &[GOOD, ("2.0", 2, 2, &[])],
-            vec![
-                use_of(|machine| machine.places.values_mut().for_each(|place| place.front_door_down = true)),
-                track(),
-            ],
+            vec![use_of(|machine| machine.places.values_mut().for_each(|place| place.front_door_down = true)), track()],
         ),
         Scenario {
             name: "tag-moved",
@@ -307,18 +285,9 @@ fn forward() -> Vec<Scenario> {
         after_first(
             "hold-in-the-middle",
             &[GOOD, ("2.0", 2, 2, &[])],
-            vec![
-                track(),
-                (When::Seen(starts), Act::Hold),
-                quiet(Act::Lift),
-                track(),
-            ],
+            vec![track(), (When::Seen(starts), Act::Hold), quiet(Act::Lift), track()],
         ),
-        after_first(
-            "dry-run",
-            &[GOOD, ("2.0", 2, 2, &[])],
-            vec![quiet(Act::Begin(Aim::DryRun)), track()],
-        ),
+        after_first("dry-run", &[GOOD, ("2.0", 2, 2, &[])], vec![quiet(Act::Begin(Aim::DryRun)), track()]),
     ]
 }
 
@@ -326,35 +295,23 @@ fn backward() -> Vec<Scenario> {
     let mut loss = after_first(
         "restore-held-by-loss",
         &[GOOD, ("2.0", 2, 2, &[])],
-        vec![track(), quiet(Act::Begin(back(None, &[], &[]))), quiet(Act::Begin(back(
-            None,
-            &[],
-            &["alice", "bob", "carol"],
-        )))],
+        vec![
+            track(),
+            quiet(Act::Begin(back(None, &[], &[]))),
+            quiet(Act::Begin(back(None, &[], &["alice", "bob", "carol"]))),
+        ],
     );
     loss.settings.loss_rows_max = 0;
     let halfway = |record: &Record| matches!(record.event, Event::Moved { .. });
     let restores = |record: &Record| matches!(record.event, Event::Ordered { effect: Effect::Restore { .. }, .. });
     let dies = Fault::Dies(Span::seconds(5), 6);
-    let mut third = after_first(
-        "fails-on-the-third",
-        &[READS_NEW, ("2.0", 2, 2, &[Fault::LoginOn(2)])],
-        vec![track()],
-    );
+    let mut third = after_first("fails-on-the-third", &[READS_NEW, ("2.0", 2, 2, &[Fault::LoginOn(2)])], vec![track()]);
     // One by one: in a wave it would depend on chance how far its neighbour came.
     third.settings.wave_size = 1;
     vec![
         third,
-        after_first(
-            "canary-fails-with-data",
-            &[GOOD, ("2.0", 2, 2, &[Fault::LoginLive])],
-            vec![track(), track()],
-        ),
-        after_first(
-            "start-fails-after-migrating",
-            &[GOOD, ("2.0", 2, 2, &[Fault::StartFailsLive])],
-            vec![track()],
-        ),
+        after_first("canary-fails-with-data", &[GOOD, ("2.0", 2, 2, &[Fault::LoginLive])], vec![track(), track()]),
+        after_first("start-fails-after-migrating", &[GOOD, ("2.0", 2, 2, &[Fault::StartFailsLive])], vec![track()]),
         after_first("dies-during-soak", &[GOOD, ("2.0", 2, 2, &[dies])], vec![track()]),
         after_first(
             "manual-rollback",
@@ -394,12 +351,7 @@ fn backward() -> Vec<Scenario> {
         after_first(
             "two-releases-back",
             &[READS_NEW, ("2.0", 2, 9, &[]), ("3.0", 3, 3, &[])],
-            vec![
-                track(),
-                quiet(Act::Nature(publish_next)),
-                track(),
-                quiet(Act::Begin(back(Some("1.0"), &[], &[]))),
-            ],
+            vec![track(), quiet(Act::Nature(publish_next)), track(), quiet(Act::Begin(back(Some("1.0"), &[], &[])))],
         ),
         loss,
     ]

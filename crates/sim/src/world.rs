@@ -235,9 +235,10 @@ pub(crate) fn agrees(machine: &Machine, name: &InstanceName, place: &Place, serv
             Some(up) => up == which,
             // A release that crashes or can't start live may be down between two tries.
             None => machine.recipes.get(which).is_some_and(|recipe| {
-                recipe.faults.iter().any(|fault| {
-                    matches!(fault, Fault::Dies(..) | Fault::StartFails | Fault::StartFailsLive)
-                })
+                recipe
+                    .faults
+                    .iter()
+                    .any(|fault| matches!(fault, Fault::Dies(..) | Fault::StartFails | Fault::StartFailsLive))
             }),
         },
     }

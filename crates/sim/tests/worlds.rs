@@ -68,8 +68,19 @@ fn every_promise_holds_in_random_worlds_with_crashes_at_any_step() {
 #[test]
 fn random_worlds_reach_every_end_and_every_kind_of_event() {
     let wanted = [
-        "held", "up to date", "refused", "stopped", "gate broken", "rehearsal failed", "rehearsed", "promoted",
-        "waiting", "rolled back", "rollback failed", "rollback held", "superseded",
+        "held",
+        "up to date",
+        "refused",
+        "stopped",
+        "gate broken",
+        "rehearsal failed",
+        "rehearsed",
+        "promoted",
+        "waiting",
+        "rolled back",
+        "rollback failed",
+        "rollback held",
+        "superseded",
     ];
     let mut ends: BTreeMap<String, u32> = wanted.iter().map(|end| ((*end).to_owned(), 0)).collect();
     let mut kinds = BTreeSet::new();

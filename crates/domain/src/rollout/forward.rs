@@ -46,8 +46,7 @@ fn defer_unrehearsed(deciding: &mut Deciding, instances: &[InstanceName], rehear
 
 /// Digests what a person or a gate agreed to: forward effects belong to this plan and no other.
 fn plan_digest(deciding: &Deciding, release: &Digest, instances: &[InstanceName]) -> Digest {
-    let way_back =
-        deciding.service.installed.get(release).and_then(|known| known.way_back).map(|way| way.says());
+    let way_back = deciding.service.installed.get(release).and_then(|known| known.way_back).map(|way| way.says());
     Digest::of(
         format!(
             "lastgood plan 1\n{release}\n{:?}\n{way_back:?}\n{instances:?}\n{:?}\n",
@@ -71,8 +70,11 @@ fn is_active(step: &MoveStep) -> bool {
 
 /// Begins the next wave; the first is the canary, one instance, whatever the wave size.
 fn next_wave(deciding: &mut Deciding) {
-    let Some(Phase::Moving { wave, .. }) = deciding.phase() else { return };
+    let Some(Phase::Moving { wave, steps, .. }) = deciding.phase() else { return };
     let number = wave + 1;
+    if number > 1 && !steps.values().any(|step| *step == MoveStep::Waiting) {
+        return finish(deciding);
+    }
     let size = if number == 1 { 1 } else { deciding.settings().map_or(1, |s| s.wave_size.max(1)) };
     deciding.say(Event::WaveBegun { number, size });
     go_on(deciding);
@@ -84,8 +86,7 @@ fn go_on(deciding: &mut Deciding) {
         if let Some(because) = gates::blocked(deciding) {
             defer_waiting(deciding, &because);
         }
-        let Some(Phase::Moving { steps, queue, wave_size, release, soak_until, .. }) = deciding.phase()
-        else {
+        let Some(Phase::Moving { steps, queue, wave_size, release, soak_until, .. }) = deciding.phase() else {
             return;
         };
         let release = *release;
@@ -280,9 +281,7 @@ fn finish(deciding: &mut Deciding) {
     if !moved && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
         return deciding.end(match baseline_failure {
             Some(failure) => End::GateBroken { failure },
-            None => End::Waiting {
-                because: "no instance could move: each is busy or can't be asked".into(),
-            },
+            None => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },
         });
     }
     deciding.say(Event::Promoted { release, behind });

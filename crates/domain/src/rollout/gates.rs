@@ -32,25 +32,39 @@ pub(super) fn begin(
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
     match aim {
-        Aim::Back { to, instances, reason, .. } => {
-            returning::asked(deciding, to, &instances, reason, taken_over)
-        }
+        Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason, taken_over),
         // A dry run changes nothing, so no hold stands in its way.
         Aim::DryRun => {
             check(deciding);
             Ok(())
         }
-        Aim::Track => {
+        Aim::Track | Aim::Drain => {
             match holding(deciding, frozen) {
                 Some(because) => {
                     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
                     deciding.end(End::Held { because });
                 }
+                None if aim == Aim::Drain => drain(deciding),
                 None => check(deciding),
             }
             Ok(())
         }
     }
+}
+
+/// Takes last-good for the candidate: those left behind follow with the same care.
+fn drain(deciding: &mut Deciding) {
+    let service = &deciding.service;
+    let known = service.last_good.and_then(|last_good| service.installed.get(&last_good));
+    let Some(known) = known else { return deciding.end(End::UpToDate) };
+    let Installation { release, .. } = &known.installation;
+    let offer =
+        Offer { tag: release.tag.clone(), origin: release.origin.clone(), mark: known.mark.clone(), published: None };
+    if service.instances.values().all(|one| one.release == Some(release.digest)) {
+        return deciding.end(End::UpToDate);
+    }
+    deciding.say(Event::CandidateChosen { offer: offer.clone() });
+    deciding.order(Effect::Install { offer });
 }
 
 fn check(deciding: &mut Deciding) {
@@ -117,8 +131,7 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
 
 fn rejected(deciding: &Deciding, offer: &Offer) -> Option<String> {
     // A moved tag is no way around a rejection: the digest is checked again after the installation.
-    let (_, rejection) =
-        deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
+    let (_, rejection) = deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
     Some(format!("{} was rejected by {}: {}", offer.tag, rejection.by, rejection.reason))
 }
 
@@ -129,17 +142,11 @@ fn changed_mark(deciding: &Deciding, offer: &Offer) -> Option<String> {
     (first != now).then(|| format!("{} was {first} and is {now} now under the same tag", offer.tag))
 }
 
-fn not_newer(
-    deciding: &Deciding,
-    offer: &Offer,
-    standing: Option<Standing>,
-) -> Option<(Verdict, String)> {
+fn not_newer(deciding: &Deciding, offer: &Offer, standing: Option<Standing>) -> Option<(Verdict, String)> {
     let last_good = deciding.service.name_of(deciding.service.last_good.as_ref());
     match standing {
         None | Some(Standing::Newer | Standing::Same) => None,
-        Some(Standing::Older) => {
-            Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag)))
-        }
+        Some(Standing::Older) => Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag))),
         Some(Standing::Unordered) => Some((
             Verdict::CannotTell,
             format!("the channel has no order between {} and last-good {last_good}", offer.tag),

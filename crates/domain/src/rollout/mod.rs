@@ -89,12 +89,7 @@ pub enum IllegalStep {
 /// Returns the events that `input` causes at `now`, in the order they must be appended.
 ///
 /// Errors: [`IllegalStep`] if the input has no place in this state.
-pub fn step(
-    service: &Service,
-    input: Input,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<Vec<Record>, IllegalStep> {
+pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Result<Vec<Record>, IllegalStep> {
     let mut deciding = Deciding { service: service.clone(), said: Vec::new(), by: by.clone(), now };
     match input {
         Input::Begin { aim, settings, frozen } => gates::begin(&mut deciding, aim, settings, frozen)?,
@@ -117,9 +112,7 @@ pub fn step(
 /// Gives the time at which a tick will change something, if the run waits for one.
 pub fn wakes_at(service: &Service) -> Option<Timestamp> {
     match service.run.as_ref().map(|run| &run.phase) {
-        Some(Phase::Moving { soak_until, steps, .. })
-            if steps.values().any(|step| *step == MoveStep::Soaking) =>
-        {
+        Some(Phase::Moving { soak_until, steps, .. }) if steps.values().any(|step| *step == MoveStep::Soaking) => {
             *soak_until
         }
         _ => None,
@@ -163,8 +156,7 @@ impl Deciding {
 
     fn end(&mut self, end: End) {
         let Some(run) = &self.service.run else { return };
-        let (run, took_copies) =
-            (run.id, !matches!(run.phase, Phase::Checking | Phase::Installing { .. }));
+        let (run, took_copies) = (run.id, !matches!(run.phase, Phase::Checking | Phase::Installing { .. }));
         // What is neither here nor there keeps every copy there is.
         let unfinished = matches!(end, End::RollbackFailed { .. } | End::RollbackHeld { .. });
         if took_copies && !unfinished {

@@ -103,10 +103,9 @@ pub(super) fn rehearsed(deciding: &mut Deciding, effect: Effect, answer: Answer)
             deciding.end(End::GateBroken { failure });
         }
         (Leg::Candidate, Answer::RehearsalPassed { .. }) => rehearse(deciding, Leg::Restart),
-        (
-            Leg::Candidate | Leg::Restart,
-            Answer::RehearsalFailed { failure } | Answer::Failed { failure },
-        ) => failed(deciding, release, leg, failure),
+        (Leg::Candidate | Leg::Restart, Answer::RehearsalFailed { failure } | Answer::Failed { failure }) => {
+            failed(deciding, release, leg, failure)
+        }
         (Leg::Restart, Answer::RehearsalPassed { .. }) if has_control => rehearse(deciding, Leg::WayBack),
         (Leg::Restart, Answer::RehearsalPassed { .. }) if from == Some(release) => {
             let known = deciding.service.installed.get(&release).and_then(|known| known.way_back);

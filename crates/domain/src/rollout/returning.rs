@@ -83,12 +83,13 @@ pub(super) fn asked(
     reason: String,
     taken_over: Option<Digest>,
 ) -> Result<(), IllegalStep> {
-    let target = match &to {
-        None => None,
-        Some(tag) => Some(*deciding.service.tags.get(tag).ok_or_else(|| {
-            IllegalStep::NoWayBack(format!("{tag} never ran here, so there is no way back to it"))
-        })?),
-    };
+    let target =
+        match &to {
+            None => None,
+            Some(tag) => Some(*deciding.service.tags.get(tag).ok_or_else(|| {
+                IllegalStep::NoWayBack(format!("{tag} never ran here, so there is no way back to it"))
+            })?),
+        };
     let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
     let left = to_leave(deciding, taken_over, only);
     let mut back = Vec::new();
@@ -140,8 +141,7 @@ fn to_leave(deciding: &Deciding, taken_over: Option<Digest>, only: &[InstanceNam
         return taken_over;
     }
     let runs = service.instances.values().filter_map(|instance| instance.release);
-    let on_trial =
-        runs.filter(|release| Some(*release) != service.last_good).find(|one| !service.passed.contains(one));
+    let on_trial = runs.filter(|release| Some(*release) != service.last_good).find(|one| !service.passed.contains(one));
     on_trial.or(service.last_good)
 }
 
@@ -216,11 +216,7 @@ pub(super) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag) -> bool {
 ///
 /// `Ok(None)`: it is there already, or never ran. Data goes back if any of the moves in between needs it; more
 /// than one always does, because no rehearsal tried the oldest release on the newest one's data.
-fn path_back(
-    deciding: &Deciding,
-    name: &InstanceName,
-    target: Option<Digest>,
-) -> Result<Option<Back>, String> {
+fn path_back(deciding: &Deciding, name: &InstanceName, target: Option<Digest>) -> Result<Option<Back>, String> {
     let Some(instance) = deciding.service.instances.get(name) else { return Ok(None) };
     if instance.release.is_none() {
         return Ok(None);
@@ -241,10 +237,7 @@ fn path_back(
             }));
         }
     }
-    Err(format!(
-        "{name} never ran {}, or its snapshot is no longer kept",
-        deciding.service.name_of(target.as_ref())
-    ))
+    Err(format!("{name} never ran {}, or its snapshot is no longer kept", deciding.service.name_of(target.as_ref())))
 }
 
 fn go(deciding: &mut Deciding, cause: Cause, back: Vec<Back>, left: Option<Digest>) {
@@ -288,11 +281,7 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             other => again_or_with_data(deciding, &one, effect, other, tries),
         },
         // The fold of the answer has moved it from reopening to held.
-        ReturnStep::Reopening
-        | ReturnStep::Waiting
-        | ReturnStep::Returned
-        | ReturnStep::Held
-        | ReturnStep::Failed => {}
+        ReturnStep::Reopening | ReturnStep::Waiting | ReturnStep::Returned | ReturnStep::Held | ReturnStep::Failed => {}
     }
     finish_if_over(deciding);
 }
@@ -403,13 +392,7 @@ fn finish_if_over(deciding: &mut Deciding) {
 }
 
 /// Rejects what was left, freezes the service, and moves last-good back where it was left.
-fn conclude(
-    deciding: &mut Deciding,
-    cause: &Cause,
-    left: Option<Digest>,
-    target: Option<Digest>,
-    everyone: bool,
-) {
+fn conclude(deciding: &mut Deciding, cause: &Cause, left: Option<Digest>, target: Option<Digest>, everyone: bool) {
     let partial = matches!(
         deciding.service.run.as_ref().map(|run| &run.aim),
         Some(Aim::Back { instances, .. }) if !instances.is_empty()
@@ -441,9 +424,7 @@ fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
         return;
     }
     let hold = HoldId(deciding.service.next.hold);
-    let text: String =
-        format!("rolled back: {because}").chars().filter(|c| !c.is_control()).take(300).collect();
+    let text: String = format!("rolled back: {because}").chars().filter(|c| !c.is_control()).take(300).collect();
     let Ok(reason) = Reason::new(&text) else { return };
     deciding.say(Event::HoldSet { hold, reason, until: None });
 }
-

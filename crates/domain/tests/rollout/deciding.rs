@@ -1,5 +1,6 @@
 //! Single decisions, each with the reason it is as it is in its name.
 
+use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, snapshot_facts, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Cause, End, Event, Gate, Health, WayBack},
@@ -7,9 +8,6 @@ use lastgood_domain::{
     rollout::{Input, back_off},
     service::Condition,
     terms::{HoldId, Span},
-};
-use crate::walk::{
-    Walk, breaking, digest, failed, hindered, instance, reason, snapshot_facts, tag,
 };
 
 fn start_of(effect: &Effect, name: &str, release: &str) -> bool {
@@ -102,8 +100,7 @@ fn a_dry_run_that_is_refused_does_not_count_as_being_behind() {
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     walk.newest = "2.0";
     walk.begin(Aim::DryRun);
-    let special =
-        |effect: &Effect| matches!(effect, Effect::Rehearse { leg: Leg::Candidate, .. }).then(failed);
+    let special = |effect: &Effect| matches!(effect, Effect::Rehearse { leg: Leg::Candidate, .. }).then(failed);
     assert!(matches!(walk.end_with(&special), End::RehearsalFailed { .. }));
     assert_eq!(walk.service.behind, None);
     assert!(walk.service.rejected.is_empty());
@@ -257,12 +254,8 @@ fn a_rollback_of_one_brings_back_what_the_run_it_takes_over_left_stopped() {
 fn two_releases_back_takes_the_data_although_each_step_alone_would_not() {
     let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0", "3.0"]);
     let from = walk.records.len();
-    let aim = Aim::Back {
-        to: Some(tag("1.0")),
-        instances: Vec::new(),
-        accept_loss: Vec::new(),
-        reason: "asked".into(),
-    };
+    let aim =
+        Aim::Back { to: Some(tag("1.0")), instances: Vec::new(), accept_loss: Vec::new(), reason: "asked".into() };
     walk.begin(aim);
     assert!(matches!(walk.end(), End::RolledBack { .. }));
     // Nobody has tried 1.0 on what 3.0 wrote.
@@ -297,12 +290,8 @@ fn only_moves_whose_snapshot_is_kept_are_ways_back() {
         .map(|moved| walk.service.name_of(moved.from.as_ref()))
         .collect();
     assert_eq!(history, ["2.0", "3.0", "4.0"]);
-    let aim = Aim::Back {
-        to: Some(tag("1.0")),
-        instances: Vec::new(),
-        accept_loss: Vec::new(),
-        reason: "asked".into(),
-    };
+    let aim =
+        Aim::Back { to: Some(tag("1.0")), instances: Vec::new(), accept_loss: Vec::new(), reason: "asked".into() };
     let settings = walk.settings.clone();
     assert!(walk.put(Input::Begin { aim, settings, frozen: None }).is_err());
 }
@@ -349,7 +338,10 @@ fn outcomes_are_judged_at_their_limits() {
 fn a_service_that_is_behind_for_too_long_raises_one_alarm() {
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     walk.track("2.0");
-    assert!(matches!(walk.end_with(&|effect| matches!(effect, Effect::Install { .. }).then(failed)), End::Stopped { .. }));
+    assert!(matches!(
+        walk.end_with(&|effect| matches!(effect, Effect::Install { .. }).then(failed)),
+        End::Stopped { .. }
+    ));
     let since = walk.service.behind.clone().expect("behind").0;
     let mut review = |at| {
         walk.now = at;
@@ -400,18 +392,16 @@ fn a_late_answer_changes_nothing() {
 fn what_waits_for_a_person_is_not_called_deferred_by_a_later_run() {
     let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
     walk.begin(walk.back(&["bob"], &[]));
-    let stuck = |effect: &Effect| {
-        matches!(effect, Effect::Start { instance: who, .. } if *who == instance("bob")).then(failed)
-    };
+    let stuck =
+        |effect: &Effect| matches!(effect, Effect::Start { instance: who, .. } if *who == instance("bob")).then(failed);
     assert!(matches!(walk.end_with(&stuck), End::RollbackFailed { .. }));
     let holds: Vec<_> = walk.service.holds.keys().copied().collect();
     for hold in holds {
         walk.say(Event::HoldLifted { hold, reason: reason("go on") });
     }
     walk.track("3.0");
-    let down = |effect: &Effect| {
-        matches!(effect, Effect::Probe { instance: who, .. } if *who == instance("bob")).then(failed)
-    };
+    let down =
+        |effect: &Effect| matches!(effect, Effect::Probe { instance: who, .. } if *who == instance("bob")).then(failed);
     assert_eq!(walk.end_with(&down), End::Promoted);
     assert!(matches!(walk.service.instances[&instance("bob")].condition, Condition::Stuck { .. }));
 }

@@ -2,13 +2,13 @@
 //!
 //! `tests/golden/records-v1.jsonl` is never edited: a line is only ever added, when an event or field is.
 
+use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Verdict, WayBack},
     facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, Standing},
     terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
 };
-use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
 
 const RECORDS: &str = include_str!("../golden/records-v1.jsonl");
 
@@ -79,10 +79,8 @@ fn said() -> Vec<Event> {
         (Gate::Version, Verdict::Pass),
         (Gate::WayBack, Verdict::Pass),
     ];
-    let mut events: Vec<Event> = gates
-        .into_iter()
-        .map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() })
-        .collect();
+    let mut events: Vec<Event> =
+        gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
     events.extend([
         Event::HoldSet { hold: HoldId(1), reason: reason("audit"), until: None },
         Event::HoldSet { hold: HoldId(2), reason: reason("audit"), until: Some(Timestamp(9)) },
@@ -122,10 +120,8 @@ fn run() -> Vec<Event> {
             settings(&["alice"]),
         ),
     ];
-    let mut events: Vec<Event> = aims
-        .into_iter()
-        .map(|(aim, settings)| Event::RunStarted { run: RunId(3), aim, settings })
-        .collect();
+    let mut events: Vec<Event> =
+        aims.into_iter().map(|(aim, settings)| Event::RunStarted { run: RunId(3), aim, settings }).collect();
     for way_back in [WayBack::CodeOnly, WayBack::Restore, WayBack::Empty] {
         events.push(Event::WayBackProven { release: digest("2.0"), way_back, because: "seen".into() });
     }
@@ -181,9 +177,8 @@ fn effects() -> Vec<Effect> {
 
 fn answers() -> Vec<Answer> {
     let standings = [Standing::Newer, Standing::Same, Standing::Older, Standing::Unordered];
-    let mut answers: Vec<Answer> = standings
-        .map(|standing| Answer::Offered { offer: offer(), standing: Some(standing), foreign: None })
-        .into();
+    let mut answers: Vec<Answer> =
+        standings.map(|standing| Answer::Offered { offer: offer(), standing: Some(standing), foreign: None }).into();
     let busyness = [Busyness::Idle, Busyness::Busy("2".into()), Busyness::CannotTell("late".into())];
     answers.extend(busyness.map(|busyness| Answer::BusyAsked { busyness }));
     let restored = |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2) };

@@ -1,5 +1,6 @@
 //! What each phase does with each kind of input, as one table of text.
 
+use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Event},
@@ -8,7 +9,6 @@ use lastgood_domain::{
     terms::{HoldId, OrderId, Span},
 };
 use std::fmt::Write as _;
-use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, tag};
 
 /// One situation to try every input in.
 type Situation = (&'static str, Walk);
@@ -26,7 +26,8 @@ fn situations() -> Vec<Situation> {
         (name, walk)
     };
     let on_two = |effect: &Effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0"));
-    let mut soaking = at("moving: soaking", |effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
+    let mut soaking =
+        at("moving: soaking", |effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
     soaking.1.answer_one(&|_| None);
     let mut again = soaking.1.clone();
     again.until(on_two);
@@ -86,7 +87,10 @@ fn inputs(walk: &Walk) -> Vec<(&'static str, Input)> {
         ("rollback of bob", begin(walk.back(&["bob"], &[]))),
         ("answer: failed", answer(failed())),
         ("answer: hindered", answer(hindered())),
-        ("answer: rehearsal failed", answer(Answer::RehearsalFailed { failure: crate::walk::failure("login-refused") })),
+        (
+            "answer: rehearsal failed",
+            answer(Answer::RehearsalFailed { failure: crate::walk::failure("login-refused") }),
+        ),
         ("answer: busy", answer(Answer::BusyAsked { busyness: Busyness::Busy("2 sessions".into()) })),
         ("answer: another kind", answer(Answer::Cleared)),
         ("answer: late", Input::Answer { order: OrderId(9_999), answer: Answer::Cleared }),
@@ -98,14 +102,8 @@ fn inputs(walk: &Walk) -> Vec<(&'static str, Input)> {
             Input::Counted { outcomes: Outcomes { good: 0, degraded: 0, broken: 99 }, settings: settings() },
         ),
         ("review", Input::Review { settings: settings() }),
-        (
-            "hold",
-            Input::Say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None }),
-        ),
-        (
-            "reject 2.0",
-            Input::Say(Event::Rejected { release: digest("2.0"), tag: tag("2.0"), reason: "slow".into() }),
-        ),
+        ("hold", Input::Say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None })),
+        ("reject 2.0", Input::Say(Event::Rejected { release: digest("2.0"), tag: tag("2.0"), reason: "slow".into() })),
     ]
 }
 
@@ -143,9 +141,7 @@ fn every_phase_answers_every_input_as_in_the_table() {
         for (what, input) in inputs {
             let said = match walk.clone().put(input) {
                 Ok(records) if records.is_empty() => "-".to_owned(),
-                Ok(records) => {
-                    records.iter().map(|record| brief(&record.event)).collect::<Vec<_>>().join(", ")
-                }
+                Ok(records) => records.iter().map(|record| brief(&record.event)).collect::<Vec<_>>().join(", "),
                 Err(error) => format!("refused: {error}"),
             };
             writeln!(table, "  {what:<26} {said}").expect("a text takes text");

@@ -3,9 +3,7 @@
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Record, Settings},
-    facts::{
-        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing,
-    },
+    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
     failure::Failure,
     rollout::{self, IllegalStep, Input},
     service::Service,
@@ -220,9 +218,9 @@ impl Walk {
             Effect::Start { .. } => Answer::Started { pid: 7 },
             Effect::Probe { .. } => Answer::ProbePassed { facts: ProbeFacts::default() },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
-            Effect::Restore { snapshot, .. } => Answer::Restored {
-                facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 1, took: Span(1) },
-            },
+            Effect::Restore { snapshot, .. } => {
+                Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 1, took: Span(1) } }
+            }
         }
     }
 }

@@ -1,1 +1,123 @@
-//! What runs instances.
+//! What runs instances: processes of our own, or systemd units.
+//!
+//! A runtime gives facts and obeys orders. It decides nothing: whether a dead instance is started again, and
+//! after how long, is the engine's.
+//!
+//! An instance is *closed* while lastgood changes its data: a marker file below the state folder. `stop`
+//! closes, `start` opens. Neither the launcher nor systemd starts a closed instance, so a reboot in the
+//! middle of a restore can't run any code on half the data.
+
+pub mod failure;
+pub mod fence;
+pub mod holders;
+pub mod identity;
+pub mod launcher;
+pub mod process;
+pub mod session;
+pub mod systemd;
+
+mod bus;
+mod closed;
+mod members;
+mod post_mortem;
+mod unit_file;
+mod user;
+mod wait;
+
+pub use failure::RuntimeError;
+pub use wait::{Watched, wait_exit};
+
+use lastgood_domain::{
+    facts::Liveness,
+    terms::{InstanceName, Release, ServiceName, Span},
+};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+/// The search path of an instance whose environment names none; systemd has the same.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One order to run one release as one instance, with every placeholder already filled in.
+#[derive(Clone)]
+pub struct Launch {
+    /// The service.
+    pub service: ServiceName,
+    /// Its instance.
+    pub instance: InstanceName,
+    /// What runs; recorded beside the process, so that it is known again after a crash.
+    pub release: Release,
+    /// Absolute folder of the installation; systemd reaches it through a link that is flipped atomically.
+    pub installation: PathBuf,
+    /// Absolute program first, then its arguments.
+    pub argv: Vec<String>,
+    /// The whole environment; only `PATH`, and `HOME`, `USER` and `LOGNAME` of a named user, are added.
+    pub env: BTreeMap<String, String>,
+    /// Absolute folder it starts in.
+    pub workdir: PathBuf,
+    /// The user it runs as; ours if none.
+    pub user: Option<String>,
+    /// Absolute path of the file its output is appended to.
+    pub log: PathBuf,
+}
+
+impl fmt::Debug for Launch {
+    /// Shows the names of the environment, never its values: they hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("service", &self.service)
+            .field("instance", &self.instance)
+            .field("release", &self.release)
+            .field("installation", &self.installation)
+            .field("argv", &self.argv)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("workdir", &self.workdir)
+            .field("user", &self.user)
+            .field("log", &self.log)
+            .finish()
+    }
+}
+
+/// An instance runs what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Its main process.
+    pub pid: u32,
+    /// True if it ran before the order came.
+    pub already: bool,
+}
+
+/// An instance is stopped, and no process of it is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// It did not run when the order came.
+    NotRunning,
+    /// All of it ended by itself when asked (SIGTERM).
+    Asked,
+    /// Some of it had to be killed (SIGKILL) after the grace.
+    Killed,
+}
+
+/// Runs instances; every act is a "make it so" that can be repeated after a kill at any instant.
+pub trait Runtime: Send + Sync {
+    /// Opens the instance and starts it, unless this release already runs as it.
+    ///
+    /// Returns as soon as the program has been executed; whether it is ready is a probe's question.
+    /// Errors: [`RuntimeError::OtherReleaseRuns`] and [`RuntimeError::LeftOver`] ask for a stop first.
+    fn start(&self, launch: &Launch) -> Result<Started, RuntimeError>;
+
+    /// Closes the instance and stops all of it: asks with SIGTERM, after `grace` kills.
+    ///
+    /// When it returns without error, no process of the instance is left.
+    fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError>;
+
+    /// Tells whether it runs, and what.
+    fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError>;
+
+    /// Gives a handle that becomes ready when the instance's main process dies; none if it is down.
+    fn watch(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Watched>, RuntimeError>;
+
+    /// Says why a down instance went down, with its last log lines, as a coded reason for evidence.
+    ///
+    /// None if it runs, was stopped by us or was never started.
+    fn post_mortem(&self, service: &ServiceName, instance: &InstanceName)
+    -> Result<Option<RuntimeError>, RuntimeError>;
+}

@@ -1,1 +1,32 @@
 //! Data a release may migrate: snapshot, clone, measure, restore.
+//!
+//! Two kinds of state, SQLite files and a folder, become one shape: roots with entries (`place.rs`, `scan.rs`).
+//! [`snapshot()`] has a child process copy them as the data's owner (`worker.rs`) and gives the copy its name when it
+//! is whole. [`clone()`] and [`restore()`] write from such a copy, never from live data. docs/design/data.md says why.
+
+mod beneath;
+mod clone;
+mod copy;
+mod error;
+mod facts;
+mod intent;
+mod loss;
+mod manifest;
+mod place;
+mod restore;
+mod scan;
+mod snapshot;
+mod space;
+mod sqlite;
+mod worker;
+
+pub use clone::{clone, clone_to};
+pub use error::{Cause, Holder, StateError};
+pub use facts::{PlaceFacts, demand, facts};
+pub use loss::{LossReport, loss, loss_report};
+pub use manifest::DatabaseFacts;
+pub use place::{Data, Owner, Paths, StateConfig, StatePlace};
+pub use restore::{NoSteps, RestoreContext, Steps, restore};
+pub use snapshot::{Mode, Novelty, SnapshotContext, adopt_aside, prune, snapshot, snapshot_facts, snapshot_folder};
+pub use sqlite::schema_digest;
+pub use worker::worker_main;

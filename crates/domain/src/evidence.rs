@@ -1,1 +1,0 @@
-//! Evidence: the formats of the hash chain, the Merkle tree and the signed checkpoint.

@@ -1,0 +1,429 @@
+//! What events, states and waits are called by people: one English sentence each, written once.
+//!
+//! Screens only place these; the rule behind an event and who can change it stand beside the sentence.
+
+use crate::{
+    effect::{Answer, Effect},
+    event::{Aim, Cause, End, Event, Gate, Record, Verdict},
+    facts::Busyness,
+    service::{Condition, Phase, Service},
+    terms::{InstanceName, ServiceName, Timestamp},
+};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+/// Says what happened, given the state after it. `None` for events that only people who debug want to see.
+pub fn sentence(service: &Service, record: &Record) -> Option<String> {
+    spoken(service, record).map(|text| text.replace('\n', " / "))
+}
+
+/// Cuts a sentence to what fits beside others on a screen; the whole of it is in the log.
+pub fn brief(text: &str) -> String {
+    /// Two lines of a common terminal.
+    const CHARS_MAX: usize = 160;
+    let line = text.replace('\n', " / ");
+    match line.char_indices().nth(CHARS_MAX) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}
+
+fn spoken(service: &Service, record: &Record) -> Option<String> {
+    let name = |digest| service.name_of(Some(digest));
+    Some(match &record.event {
+        Event::HoldSet { hold, reason, until } => {
+            let until = until.map_or("until it is lifted", |_| "for a time");
+            format!("hold {hold} set by {} {until}: {reason}", record.by)
+        }
+        Event::HoldLifted { hold, reason } => format!("hold {hold} lifted by {}: {reason}", record.by),
+        Event::Pinned { tag, reason } => format!("pinned to {tag} by {}: {reason}", record.by),
+        Event::Unpinned { reason } => format!("unpinned by {}: {reason}", record.by),
+        Event::Rejected { tag, reason, .. } => format!("{tag} is rejected: {reason}"),
+        Event::Waived { release, reason } => format!("{} may be tried again: {reason}", name(release)),
+        Event::RunStarted { run, aim, .. } => match aim {
+            Aim::Drain => format!("run {run} started by {} for late instances", record.by),
+            Aim::Track => format!("run {run} started by {}", record.by),
+            Aim::DryRun => format!("dry run {run} started by {}", record.by),
+            Aim::Back { reason, .. } => format!("rollback {run} started by {}: {reason}", record.by),
+        },
+        Event::Gated { gate, verdict: Verdict::Pass, because } => {
+            format!("gate {}: pass ({because})", gate_name(*gate))
+        }
+        Event::Gated { gate, verdict, because } => {
+            format!("gate {}: {}: {because}", gate_name(*gate), verdict_name(*verdict))
+        }
+        Event::Ordered { .. } => return None,
+        Event::Answered { answer, .. } => {
+            let said = answered(answer)?;
+            match (&service.answered, answer) {
+                (Some(instance), answer)
+                    if !matches!(answer, Answer::RehearsalPassed { .. } | Answer::RehearsalFailed { .. }) =>
+                {
+                    format!("{instance}: {said}")
+                }
+                _ => said,
+            }
+        }
+        Event::CandidateChosen { offer } => format!("candidate {} from {}", offer.tag, offer.origin),
+        Event::SnapshotsBegun { instances } => format!("taking snapshots of {}", names(instances)),
+        Event::RehearsalBegun { instance, .. } => format!("rehearsing on a copy of {instance}'s data"),
+        Event::WayBackProven { release, way_back, because } => {
+            format!("way back from {}: {} ({because})", name(release), way_back.says())
+        }
+        Event::MoveBegun { plan, release, instances } => {
+            format!("plan {} moves {} to {}", plan.short(), names(instances), name(release))
+        }
+        Event::WaveBegun { number: 1, .. } => "wave 1, the canary".to_string(),
+        Event::WaveBegun { number, size } => format!("wave {number}, up to {size} at a time"),
+        Event::Deferred { instance, why } => format!("{instance} is left for later: {why}"),
+        Event::SoakBegun { until } => format!("watching the wave for {}", until.since(record.at)),
+        Event::Moved { instance } => format!("{instance} moved and answers"),
+        Event::ReturnBegun { cause, back, .. } => {
+            let all: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
+            format!("going back with {}: {}", names(&all), cause_words(cause))
+        }
+        Event::ReturnWithData { instance, .. } => {
+            format!("{instance} goes back with its data: code alone did not work")
+        }
+        Event::Returned { instance } => format!("{instance} is back and answers"),
+        Event::ReturnHeld { instance, loss, age } => format!(
+            "{instance} waits for a person: going back would drop {} rows and {} files written over {age}",
+            loss.rows, loss.files
+        ),
+        Event::ReturnFailed { instance, failure } => {
+            format!("{instance} could not be brought back: {failure}")
+        }
+        Event::Promoted { release, behind } if behind.is_empty() => {
+            format!("last-good is {} on every instance", name(release))
+        }
+        Event::Promoted { release, behind } => {
+            format!("last-good is {}; still to move: {}", name(release), names(behind))
+        }
+        Event::Demoted { release } => {
+            format!("last-good is {} again", service.name_of(release.as_ref()))
+        }
+        Event::RunEnded { run, end } => format!("run {run} ended: {}", end_words(end)),
+        Event::Died { instance, why, again_at } => {
+            format!("{instance} died: {why}; starting it again in {}", again_at.since(record.at))
+        }
+        Event::Revived { instance } => format!("{instance} runs again"),
+        Event::OutcomesCounted { outcomes, health } => format!(
+            "users' outcomes: {} good, {} by a fallback, {} broken: {health:?}",
+            outcomes.good, outcomes.degraded, outcomes.broken
+        )
+        .to_lowercase(),
+        Event::RewindAcknowledged { reason } => {
+            format!("{} acknowledged that the log was rewound: {reason}", record.by)
+        }
+        Event::WentStale { since, because } => {
+            format!("nothing accepted for {}; last time: {because}", record.at.since(*since))
+        }
+    })
+}
+
+fn answered(answer: &Answer) -> Option<String> {
+    Some(match answer {
+        Answer::Offered { offer, .. } => format!("the channel offers {}", offer.tag),
+        Answer::Installed { installation } => {
+            format!("installed {} ({})", installation.release.tag, size(installation.bytes))
+        }
+        Answer::Snapshotted { facts } => {
+            format!("snapshot {}: {}, {} rows, verified, in {}", facts.id, size(facts.bytes), facts.rows, facts.took)
+        }
+        Answer::RehearsalPassed { facts } => format!(
+            "rehearsal passed: ready after {}, {} in all, {} of disk, fenced by {}",
+            facts.ready_after,
+            facts.took,
+            size(facts.bytes),
+            facts.fence
+        ),
+        Answer::RehearsalFailed { failure } => format!("rehearsal failed: {failure}"),
+        Answer::BusyAsked { busyness: Busyness::Idle } => return None,
+        Answer::BusyAsked { busyness: Busyness::Busy(why) } => format!("busy: {why}"),
+        Answer::BusyAsked { busyness: Busyness::CannotTell(why) } => format!("cannot tell if busy: {why}"),
+        Answer::ProbePassed { facts } => {
+            let used: Vec<String> =
+                facts.used.iter().map(|(step, alternative)| format!("{step} by {alternative}")).collect();
+            match used.is_empty() {
+                true => format!("probe passed in {}", facts.took),
+                false => format!("probe passed in {} ({})", facts.took, used.join(", ")),
+            }
+        }
+        Answer::Measured { loss } => {
+            format!("a restore drops {} rows and {} files", loss.rows, loss.files)
+        }
+        Answer::Restored { facts } => {
+            let kept = facts.aside.as_deref().unwrap_or("nowhere: there was none");
+            format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took)
+        }
+        Answer::Failed { failure } => format!("failed: {failure}"),
+        Answer::Hindered { failure } => format!("hindered: {failure}"),
+        Answer::Verified | Answer::Stopped | Answer::Started { .. } | Answer::Cleared => return None,
+    })
+}
+
+/// Says what an effect is about to do.
+pub fn doing(effect: &Effect) -> String {
+    match effect {
+        Effect::Check { .. } => "asking the channel".into(),
+        Effect::Install { offer } => format!("installing {}", offer.tag),
+        Effect::Verify { .. } => "verifying last-good's installation".into(),
+        Effect::Snapshot { instance, .. } => format!("copying {instance}'s data while it runs"),
+        Effect::Rehearse { leg, .. } => format!("rehearsing, {}", leg.says()),
+        Effect::ClearRehearsal => "removing the rehearsal's copies".into(),
+        Effect::AskBusy { instance } => format!("asking whether {instance} is busy"),
+        Effect::Stop { instance } => format!("stopping {instance}"),
+        Effect::SnapshotStopped { instance, .. } => format!("copying {instance}'s data at the stop"),
+        Effect::Start { instance, .. } => format!("starting {instance}"),
+        Effect::Probe { instance, .. } => format!("probing {instance}"),
+        Effect::Measure { instance, .. } => format!("counting what {instance} would lose"),
+        Effect::Restore { instance, .. } => format!("putting {instance}'s data back"),
+        Effect::Prune { .. } => "removing copies that no way back needs".into(),
+    }
+}
+
+/// Says how a run ended.
+pub fn end_words(end: &End) -> String {
+    match end {
+        End::Held { because } => format!("held, nothing was done: {because}"),
+        End::UpToDate => "up to date".into(),
+        End::Refused { gate, because } => format!("refused by the {} gate: {because}", gate_name(*gate)),
+        End::Stopped { failure } => format!("stopped before anything moved: {failure}"),
+        End::GateBroken { failure } => format!("the gate is broken, nothing was rejected: {failure}"),
+        End::RehearsalFailed { failure } => format!("the candidate failed its rehearsal: {failure}"),
+        End::Rehearsed { way_back } => format!("the dry run passed; way back: {}", way_back.says()),
+        End::Promoted => "promoted".into(),
+        End::Waiting { because } => format!("waiting: {because}"),
+        End::RolledBack { .. } => format!("rolled back: {}", end.because()),
+        End::RollbackFailed { instances } => format!("the rollback failed on {}", names(instances)),
+        End::RollbackHeld { instances } => {
+            format!("the rollback waits for a person on {}", names(instances))
+        }
+        End::Superseded => "a rollback took over".into(),
+    }
+}
+
+fn cause_words(cause: &Cause) -> String {
+    End::RolledBack { cause: cause.clone() }.because()
+}
+
+/// Gives a gate's name on screens.
+pub const fn gate_name(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Hold => "hold",
+        Gate::Pin => "pin",
+        Gate::Channel => "channel",
+        Gate::Rejected => "rejected",
+        Gate::Newer => "newer",
+        Gate::Digest => "digest",
+        Gate::Version => "version",
+        Gate::WayBack => "way-back",
+    }
+}
+
+const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Hold => "hold",
+        Verdict::CannotTell => "cannot tell",
+    }
+}
+
+/// Joins names for a sentence.
+pub fn names(list: &[InstanceName]) -> String {
+    match list.len() {
+        0 => "no instance".into(),
+        _ => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Says a number of bytes: `1.4 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = bytes * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// One reason for the state a service is in.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Why {
+    /// The rule.
+    pub rule: &'static str,
+    /// The names and numbers behind it.
+    pub because: String,
+    /// Who can change it.
+    pub who: &'static str,
+    /// What they would type.
+    pub how: String,
+}
+
+/// Says why a service is as it is: every reason that keeps it from something.
+pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
+    let mut reasons = Vec::new();
+    if let Some(run) = &service.run {
+        let waits: Vec<String> = run.orders.values().map(doing).collect();
+        let because = match (&run.phase, waits.is_empty()) {
+            (Phase::Moving { soak_until: Some(until), .. }, true) => {
+                format!("watching the wave for another {}", until.since(now))
+            }
+            _ => waits.join("; "),
+        };
+        reasons.push(Why {
+            rule: "a run is under way",
+            because: format!("run {} by {}: {because}", run.id, run.by),
+            who: "anyone who may roll back",
+            how: format!("lastgood rollback {name}"),
+        });
+    }
+    for (id, hold) in service.standing_holds(now) {
+        let until = hold.until.map_or_else(|| "until lifted".into(), |until| format!("for {} more", until.since(now)));
+        reasons.push(Why {
+            rule: "a hold stops every forward move",
+            because: format!("hold {id} by {}, {until}: {}", hold.owner, hold.reason),
+            who: "anyone, with a reason",
+            how: format!("lastgood hold lift {name} {id} --reason …"),
+        });
+    }
+    if let Some(pin) = &service.pin {
+        reasons.push(Why {
+            rule: "a pinned service stays at one release",
+            because: format!("pinned to {} by {}: {}", pin.tag, pin.by, pin.reason),
+            who: "anyone, with a reason",
+            how: format!("lastgood unpin {name} --reason …"),
+        });
+    }
+    for rejection in service.rejected.values() {
+        reasons.push(Why {
+            rule: "a rejected release is never tried again",
+            because: format!("{} by {}: {}", rejection.tag, rejection.by, rejection.reason),
+            who: "anyone, with a reason",
+            how: format!("lastgood waive {name} {} --reason …", rejection.tag),
+        });
+    }
+    for (instance, state) in &service.instances {
+        reasons.extend(instance_why(name, instance, &state.condition, now));
+    }
+    if let Some((since, because)) = &service.behind {
+        reasons.push(Why {
+            rule: "the channel's offer was not taken",
+            because: format!("for {}; last time: {because}", now.since(*since)),
+            who: "whoever releases it, or whoever owns the gate named here",
+            how: format!("lastgood run {name}"),
+        });
+    }
+    reasons
+}
+
+fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Condition, now: Timestamp) -> Option<Why> {
+    Some(match condition {
+        Condition::Settled | Condition::Between => return None,
+        Condition::Deferred { why, since } => Why {
+            rule: "a busy instance is never stopped",
+            because: format!("{instance} for {}: {why}", now.since(*since)),
+            who: "its users, by leaving it idle",
+            how: format!("lastgood run {name}"),
+        },
+        Condition::Stuck { failure } => Why {
+            rule: "a rollback that failed is shown until it is done",
+            because: format!("{instance}: {failure}"),
+            who: "whoever can mend the cause",
+            how: format!("lastgood rollback {name} --instance {instance}"),
+        },
+        Condition::LossHeld { loss } => Why {
+            rule: "a restore above the bound waits for a person",
+            because: format!("{instance} would lose {} rows and {} files", loss.rows, loss.files),
+            who: "whoever owns the data",
+            how: format!("lastgood rollback {name} --accept-risk lost-writes:{instance}"),
+        },
+    })
+}
+
+/// Says the rule behind an event and who can change what it led to.
+pub fn rule(event: &Event) -> &'static str {
+    match event {
+        Event::HoldSet { .. } | Event::HoldLifted { .. } => {
+            "Holds stop forward moves only; lifting one never lifts another's. `lastgood hold` sets and lifts."
+        }
+        Event::Pinned { .. } | Event::Unpinned { .. } => {
+            "A pin is enforced even if it is older than what runs. `lastgood pin` and `lastgood unpin` change it."
+        }
+        Event::Rejected { .. } | Event::Waived { .. } => {
+            "A rejected or rolled-back digest is never started again until someone waives it: `lastgood waive`."
+        }
+        Event::RunStarted { .. } | Event::RunEnded { .. } => {
+            "A run keeps the settings it began with; only a rollback may take it over."
+        }
+        Event::Gated { .. } => {
+            "Only pass moves forward; cannot-tell is never yes. The gate's owner can change its cause."
+        }
+        Event::Ordered { .. } | Event::Answered { .. } => {
+            "What is intended is written before it is done; an answer to an order that is void is refused."
+        }
+        Event::CandidateChosen { .. } => {
+            "A candidate is of the channel, strictly newer, never rejected, under a tag that has not moved."
+        }
+        Event::SnapshotsBegun { .. } => {
+            "Every state of every instance is copied and verified first; if one fails, nothing has changed."
+        }
+        Event::RehearsalBegun { .. } => {
+            "The most demanding data is used: the named instance, else the largest that runs last-good."
+        }
+        Event::WayBackProven { .. } => {
+            "If last-good works on the data the candidate migrated, going back keeps every write; else the snapshot goes back."
+        }
+        Event::MoveBegun { .. } => {
+            "Forward effects belong to this plan: candidate, last-good, instances, way back and settings."
+        }
+        Event::WaveBegun { .. } | Event::SoakBegun { .. } | Event::Moved { .. } => {
+            "One instance goes first; a wave is watched and probed again before the next one."
+        }
+        Event::Deferred { .. } => {
+            "A busy instance is never stopped; cannot-tell counts as busy. The next run asks again."
+        }
+        Event::ReturnBegun { .. } | Event::ReturnWithData { .. } | Event::Returned { .. } => {
+            "On the first failure every instance that moved goes back, with its data where the way back needs it."
+        }
+        Event::ReturnHeld { .. } => {
+            "A restore that would drop more than the bound waits for a person: restore.rows_max, files_max, age_max."
+        }
+        Event::ReturnFailed { .. } => {
+            "Each step of a way back is tried three times; then it is shown as failed and pages."
+        }
+        Event::Promoted { .. } | Event::Demoted { .. } => {
+            "Last-good moves only after every instance that could move has passed its probes."
+        }
+        Event::Died { .. } | Event::Revived { .. } => {
+            "A program that dies is started again after 1 s, doubled each time up to 5 min; three deaths on watch go back."
+        }
+        Event::OutcomesCounted { .. } => "Users' outcomes decide while a release is on watch; too few are cannot-tell.",
+        Event::RewindAcknowledged { .. } => {
+            "A log that is not the one that was signed goes on only after a person says so by name."
+        }
+        Event::WentStale { .. } => "A gate that has refused everything for rollout.stale_after is an alarm itself.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_said_as_people_say_them() {
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1_536), "1.5 KiB");
+        assert_eq!(size(1_048_576), "1.0 MiB");
+        assert_eq!(size(u64::MAX / 16), "1048575.9 TiB");
+    }
+}

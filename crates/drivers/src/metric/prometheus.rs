@@ -1,0 +1,77 @@
+//! Instant queries to Prometheus, each of which must give one count.
+
+use super::MetricError;
+use crate::notice::{in_words, one_line};
+use lastgood_domain::facts::Outcomes;
+use serde_json::Value;
+use std::io::Read as _;
+use ureq::Agent;
+
+/// One number needs some hundred bytes; more means a query without `sum`, of which the beginning is not enough.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// Beyond this, a 64-bit float can no longer count by one.
+const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Asks the two or three queries. A query without data counts none, unless all are without.
+pub(super) fn ask(
+    agent: &Agent,
+    url: &str,
+    good: &str,
+    degraded: Option<&str>,
+    broken: &str,
+) -> Result<Outcomes, MetricError> {
+    let good = query(agent, url, "good", good)?;
+    let degraded = degraded.map(|text| query(agent, url, "degraded", text)).transpose()?.flatten();
+    let broken = query(agent, url, "broken", broken)?;
+    if good.is_none() && degraded.is_none() && broken.is_none() {
+        return Err(MetricError::NoData { url: url.into() });
+    }
+    Ok(Outcomes {
+        good: good.unwrap_or_default(),
+        degraded: degraded.unwrap_or_default(),
+        broken: broken.unwrap_or_default(),
+    })
+}
+
+fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Option<u64>, MetricError> {
+    let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
+    let answer = agent.get(format!("{url}/api/v1/query")).query("query", text).call();
+    let answer = answer.map_err(|error| failed(in_words(&error).1))?;
+    let status = answer.status().as_u16();
+    let mut body = Vec::new();
+    let read = answer.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut body);
+    read.map_err(|error| failed(format!("the answer broke off: {}", error.kind())))?;
+    let parsed: Result<Value, _> = serde_json::from_slice(&body);
+    let value = parsed.map_err(|_| failed(format!("answered {status}: {}", one_line(&body))))?;
+    if value["status"] != "success" {
+        let why = value["error"].as_str().map_or_else(|| one_line(&body), |error| one_line(error.as_bytes()));
+        return Err(failed(format!("answered {status}: {why}")));
+    }
+    let number = number(&value["data"]).map_err(|why| MetricError::NotACount { key, why })?;
+    number.map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
+}
+
+/// Picks the one number of an answer.
+fn number(data: &Value) -> Result<Option<&str>, String> {
+    let unreadable = || "the answer has no value".to_owned();
+    match data["resultType"].as_str() {
+        Some("scalar") => data["result"][1].as_str().map(Some).ok_or_else(unreadable),
+        Some("vector") => match data["result"].as_array().map(Vec::as_slice) {
+            Some([]) => Ok(None),
+            Some([one]) => one["value"][1].as_str().map(Some).ok_or_else(unreadable),
+            Some(several) => Err(format!("it gives {} series", several.len())),
+            None => Err(unreadable()),
+        },
+        other => Err(format!("it gives a {}", other.unwrap_or("value of no type"))),
+    }
+}
+
+/// Reads a count; `increase` gives fractions, which are rounded.
+fn count(text: &str) -> Result<u64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("it gives {:?}", one_line(text.as_bytes())))?;
+    if number.is_finite() && (0.0..=COUNT_MAX).contains(&number) {
+        Ok(number.round() as u64)
+    } else {
+        Err(format!("it gives {number}"))
+    }
+}

@@ -1,0 +1,271 @@
+//! Where an instance's data is, and whose it is.
+//!
+//! Both kinds of state become the same thing for the code that copies: a list of roots, each a folder and the
+//! part of it that belongs to the state.
+
+use super::error::{Cause, StateError};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+/// One or several paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One path.
+    One(String),
+    /// Several paths.
+    Several(Vec<String>),
+}
+
+/// The data of an instance that a release may change: it is snapshotted before a bump and put back by a rollback.
+///
+/// Name either `sqlite` or `directory`:
+/// `state = { sqlite = "{data}/db.sqlite" }`, or `state = { directory = "{data}", exclude = ["cache/**"] }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "RawState", into = "RawState")]
+#[schemars(with = "RawState")]
+pub enum StateConfig {
+    /// SQLite files, each alone.
+    Sqlite(Vec<String>),
+    /// A folder and everything in it that is not excluded.
+    Directory {
+        /// The folder.
+        path: String,
+        /// Patterns of what is left alone.
+        exclude: Vec<String>,
+    },
+}
+
+/// The data of an instance: name either `sqlite` or `directory`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawState {
+    /// One SQLite file, or a list of them. `{data}` stands for the instance's data folder.
+    /// Example: `sqlite = "{data}/db.sqlite"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sqlite: Option<Paths>,
+    /// A folder. SQLite files in it are found by themselves and copied consistently; other files are copied as they
+    /// are. Example: `directory = "{data}"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<String>,
+    /// What in `directory` is neither snapshotted nor touched by a restore: patterns relative to the folder; `*` stays
+    /// within one folder level, `**` crosses levels; a pattern that matches a folder covers all in it. Default: none.
+    /// Example: `exclude = ["cache/**", "*.log"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<String>,
+}
+
+impl TryFrom<RawState> for StateConfig {
+    type Error = String;
+
+    fn try_from(raw: RawState) -> Result<Self, String> {
+        match (raw.sqlite, raw.directory) {
+            (Some(_), None) if !raw.exclude.is_empty() => {
+                Err("`exclude` goes with `directory`, not with `sqlite`".into())
+            }
+            (Some(Paths::One(path)), None) => Ok(Self::Sqlite(vec![path])),
+            (Some(Paths::Several(paths)), None) if !paths.is_empty() => Ok(Self::Sqlite(paths)),
+            (None, Some(path)) => {
+                globs(&raw.exclude).map_err(|error| error.to_string())?;
+                Ok(Self::Directory { path, exclude: raw.exclude })
+            }
+            _ => Err("name either `sqlite` (a file or a list) or `directory` (a folder)".into()),
+        }
+    }
+}
+
+impl From<StateConfig> for RawState {
+    fn from(config: StateConfig) -> Self {
+        match config {
+            StateConfig::Sqlite(mut paths) if paths.len() == 1 => {
+                Self { sqlite: paths.pop().map(Paths::One), ..Self::default() }
+            }
+            StateConfig::Sqlite(paths) => Self { sqlite: Some(Paths::Several(paths)), ..Self::default() },
+            StateConfig::Directory { path, exclude } => Self { directory: Some(path), exclude, ..Self::default() },
+        }
+    }
+}
+
+impl StateConfig {
+    /// Gives the place for one instance, with every placeholder replaced by `expand`.
+    pub fn place<E>(&self, owner: Option<Owner>, expand: impl Fn(&str) -> Result<PathBuf, E>) -> Result<StatePlace, E> {
+        let data = match self {
+            Self::Sqlite(paths) => Data::Sqlite(paths.iter().map(|path| expand(path)).collect::<Result<_, _>>()?),
+            Self::Directory { path, exclude } => Data::Directory { path: expand(path)?, exclude: exclude.clone() },
+        };
+        Ok(StatePlace { data, owner })
+    }
+}
+
+/// Who owns the data: what the copying runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Further groups.
+    #[serde(default)]
+    pub groups: Vec<u32>,
+}
+
+impl Owner {
+    /// Makes an owner without further groups.
+    pub fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid, groups: Vec::new() }
+    }
+
+    /// Finds the user `name` of this machine, with all groups.
+    ///
+    /// Reads /etc/passwd and /etc/group; users that only a directory service knows are given by number.
+    pub fn named(name: &str) -> Result<Self, StateError> {
+        let users = read_text("/etc/passwd")?;
+        let unknown = || StateError::OwnerUnknown { name: name.into() };
+        let fields: Vec<&str> = users
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.first() == Some(&name) && fields.len() >= 4)
+            .ok_or_else(unknown)?;
+        let uid = fields[2].parse().map_err(|_| unknown())?;
+        let gid = fields[3].parse().map_err(|_| unknown())?;
+        let groups = read_text("/etc/group")?
+            .lines()
+            .filter_map(|line| {
+                let fields: Vec<&str> = line.split(':').collect();
+                let member = fields.get(3)?.split(',').any(|member| member == name);
+                member.then(|| fields[2].parse().ok()).flatten()
+            })
+            .collect();
+        Ok(Self { uid, gid, groups })
+    }
+}
+
+fn read_text(path: &str) -> Result<String, StateError> {
+    fs::read_to_string(path).map_err(|error| StateError::io("read", Path::new(path), error))
+}
+
+/// What the data is, with real paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Data {
+    /// SQLite files.
+    Sqlite(Vec<PathBuf>),
+    /// A folder.
+    Directory {
+        /// The folder.
+        path: PathBuf,
+        /// Patterns of what is left alone.
+        exclude: Vec<String>,
+    },
+}
+
+/// Where one instance's data is, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePlace {
+    /// The data.
+    pub data: Data,
+    /// Its owner; none means that it belongs to who runs lastgood.
+    pub owner: Option<Owner>,
+}
+
+impl StatePlace {
+    /// Makes a place of SQLite files.
+    pub fn sqlite(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Self { data: Data::Sqlite(paths.into_iter().map(Into::into).collect()), owner: None }
+    }
+
+    /// Makes a place of one folder.
+    pub fn directory(path: impl Into<PathBuf>, exclude: &[&str]) -> Self {
+        let exclude = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+        Self { data: Data::Directory { path: path.into(), exclude }, owner: None }
+    }
+
+    /// Gives the same place with an owner.
+    #[must_use]
+    pub fn owned_by(mut self, owner: Owner) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    pub(super) fn roots(&self) -> Result<Vec<Root>, StateError> {
+        match &self.data {
+            Data::Sqlite(paths) => paths
+                .iter()
+                .map(|path| {
+                    let bad = || StateError::BadPath { path: path.clone() };
+                    let name = is_plain(path).then(|| path.file_name()).flatten().ok_or_else(bad)?;
+                    let base = path.parent().ok_or_else(bad)?.to_path_buf();
+                    Ok(Root { base, scope: Scope::Only(name.to_owned()) })
+                })
+                .collect(),
+            Data::Directory { path, exclude } => {
+                if !is_plain(path) || path.parent().is_none() {
+                    return Err(StateError::BadPath { path: path.clone() });
+                }
+                Ok(vec![Root { base: path.clone(), scope: Scope::AllBut(globs(exclude)?) }])
+            }
+        }
+    }
+}
+
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| matches!(part, Component::ParentDir))
+}
+
+/// A folder and the part of it that belongs to a state.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    pub(super) base: PathBuf,
+    pub(super) scope: Scope,
+}
+
+/// Which names in a root's folder belong to the state.
+#[derive(Debug, Clone)]
+pub(super) enum Scope {
+    /// One database, and its side files.
+    Only(OsString),
+    /// All but what the patterns match.
+    AllBut(GlobSet),
+}
+
+/// Names of our own in a data folder begin with it; they are never part of the data.
+pub(super) const OURS: &str = ".lastgood-";
+
+impl Scope {
+    /// Says whether `path`, relative to the root, is left alone.
+    pub(super) fn leaves_out(&self, path: &Path) -> bool {
+        let ours = path.as_os_str().as_encoded_bytes().starts_with(OURS.as_bytes());
+        match self {
+            Self::Only(name) => ours || path != Path::new(name),
+            Self::AllBut(excluded) => ours || excluded.is_match(path),
+        }
+    }
+
+    /// Says whether something deep in a folder may be left out although the folder is not.
+    pub(super) fn may_leave_out_inside(&self) -> bool {
+        match self {
+            Self::Only(_) => false,
+            Self::AllBut(excluded) => !excluded.is_empty(),
+        }
+    }
+}
+
+fn globs(patterns: &[String]) -> Result<GlobSet, StateError> {
+    let bad = |pattern: &str, error: &globset::Error| StateError::BadExclude {
+        pattern: pattern.into(),
+        source: Cause::of(error),
+    };
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        let trimmed = pattern.trim_start_matches("./").trim_end_matches('/');
+        let glob = GlobBuilder::new(trimmed).literal_separator(true).build();
+        set.add(glob.map_err(|error| bad(pattern, &error))?);
+    }
+    set.build().map_err(|error| bad("", &error))
+}

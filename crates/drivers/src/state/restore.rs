@@ -1,0 +1,485 @@
+//! Puts a snapshot back: content, owner, mode, attributes and times as they were; the newer data is kept aside.
+//!
+//! Everything new is first written whole beside the data, while the data is untouched. Then, name by name, the newer
+//! thing is moved aside and the old one into its place. Each move is one rename, and after a kill the disk itself
+//! tells how far it came: a name that the staged folder no longer has is in place. So the same call finishes what
+//! an interrupted one began, and a call after the end does nothing.
+
+use super::{
+    beneath::{Folder, is_folder},
+    clone::{Care, Write, place_name},
+    copy,
+    error::{Holder, StateError},
+    intent::{self, Intent, Progress},
+    manifest::{Below, Dress, Entry, Manifest, What},
+    place::{Data, OURS, Root, Scope, StatePlace},
+    scan::{self, Headers},
+    snapshot::{token, verify_sizes},
+    space, sqlite,
+};
+use lastgood_domain::{facts::RestoreFacts, terms::Span};
+use std::{
+    fmt, fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// Is told of each act before it changes a disk; a test kills its process there.
+pub trait Steps: fmt::Debug + Sync {
+    /// Is called before `act`.
+    fn before(&self, act: &str);
+}
+
+/// Lets every act pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSteps;
+
+impl Steps for NoSteps {
+    fn before(&self, _: &str) {}
+}
+
+/// What a restore must know besides its paths.
+#[derive(Debug, Clone)]
+pub struct RestoreContext<'a> {
+    /// Processes that the caller found to have the data open: with one, nothing is done.
+    pub still_held: Vec<Holder>,
+    /// Told of each act; [`NoSteps`] outside tests.
+    pub steps: &'a dyn Steps,
+}
+
+impl Default for RestoreContext<'_> {
+    fn default() -> Self {
+        Self { still_held: Vec::new(), steps: &NoSteps }
+    }
+}
+
+/// Puts the snapshot in folder `snapshot` back to `place`, whose instance the caller has stopped.
+///
+/// The data that is there goes to a new folder in `aside`, which must be on the data's file system; excluded files
+/// stay. `journal` is a file of this restore alone: with it the same call, repeated after a kill, finishes, and
+/// repeated after the end, does nothing. Errors before the first move leave everything as it was.
+pub fn restore(
+    snapshot: &Path,
+    place: &StatePlace,
+    aside: &Path,
+    journal: &Path,
+    context: &RestoreContext<'_>,
+) -> Result<RestoreFacts, StateError> {
+    let began = Instant::now();
+    if !context.still_held.is_empty() {
+        return Err(StateError::StillHeld { holders: context.still_held.clone() });
+    }
+    let known = intent::read(journal)?;
+    let same = |intent: &Intent| {
+        intent.snapshot == snapshot && intent.data == place.data && intent.aside.parent() == Some(aside)
+    };
+    let intent = match known {
+        Progress::Done(intent, facts) if same(&intent) => return Ok(facts),
+        Progress::Begun(intent) if same(&intent) => Some(intent),
+        Progress::None => None,
+        Progress::Begun(_) | Progress::Done(..) => return Err(StateError::JournalOther { journal: journal.into() }),
+    };
+    let (manifest, digest) = Manifest::read(snapshot)?;
+    let roots = place.roots()?;
+    if roots.len() != manifest.roots {
+        return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
+    }
+    let intent = match intent {
+        Some(intent) if intent.manifest == digest => intent,
+        Some(_) => return Err(StateError::JournalOther { journal: journal.into() }),
+        None => {
+            verify_sizes(snapshot, &manifest)?;
+            may_own(&manifest)?;
+            let wore = look_ahead(&manifest, &roots, aside)?;
+            let id = manifest.id;
+            let token = token()?;
+            let aside = aside.join(format!("{id}-{token}"));
+            let (snapshot, data) = (snapshot.to_path_buf(), place.data.clone());
+            let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
+            context.steps.before("write the intent");
+            intent::begin(journal, &intent)?;
+            intent
+        }
+    };
+    let run = Run { intent: &intent, manifest: &manifest, roots: &roots, steps: context.steps };
+    let bytes = match run.stage() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            // Nothing has been moved yet: leave no trace, so that another snapshot can be tried.
+            run.abandon();
+            intent::forget(journal)?;
+            return Err(error);
+        }
+    };
+    let aside = run.swap()?;
+    let facts = RestoreFacts {
+        snapshot: manifest.id,
+        aside: aside.map(|path| path.to_string_lossy().into_owned()),
+        bytes,
+        took: Span(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+    };
+    context.steps.before("write that all is done");
+    intent::finish(journal, &facts)?;
+    run.tidy();
+    Ok(facts)
+}
+
+/// Gives the place of the data that a restore of `place` put aside.
+pub(super) fn aside_place(aside: &Path, place: &StatePlace) -> Result<StatePlace, StateError> {
+    let at = |number: usize| aside.join(number.to_string());
+    let data = match &place.data {
+        Data::Directory { exclude, .. } => Data::Directory { path: at(0), exclude: exclude.clone() },
+        Data::Sqlite(_) => {
+            let roots = place.roots()?;
+            let path = |(number, root): (usize, &Root)| Some(at(number).join(place_name(root)?));
+            Data::Sqlite(roots.iter().enumerate().filter_map(path).collect())
+        }
+    };
+    // In a folder of ours: its owner can't reach it, and nothing in it is opened but as a copy.
+    Ok(StatePlace { data, owner: None })
+}
+
+fn may_own(manifest: &Manifest) -> Result<(), StateError> {
+    let ours = rustix::process::geteuid();
+    match manifest.entries.iter().find(|entry| entry.dress.uid != ours.as_raw()) {
+        Some(entry) if !ours.is_root() => {
+            Err(StateError::OwnerDenied { ours: ours.as_raw(), uid: entry.dress.uid, gid: entry.dress.gid })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses before anything is written what could only fail half-way; gives what the roots' folders wear.
+fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<Vec<Option<Dress>>, StateError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(aside)
+        .map_err(|error| StateError::io("make", aside, error))?;
+    let aside_folder = Folder::open(aside)?;
+    let device = |folder: &Folder| {
+        folder
+            .stat(Path::new(""))
+            .map(|stat| stat.st_dev)
+            .map_err(|error| StateError::io("look at", &folder.path, error))
+    };
+    let mut wore = Vec::new();
+    for (number, root) in roots.iter().enumerate() {
+        let base = open_or_parent(&root.base)?;
+        wore.push(None);
+        if device(&base)? != device(&aside_folder)? {
+            return Err(StateError::AsideElsewhere { aside: aside.into(), path: root.base.clone() });
+        }
+        if base.path == root.base
+            && let Scope::AllBut(_) = root.scope
+        {
+            let here = device(&base)?;
+            let dress = base.stat(Path::new("")).and_then(|stat| copy::dress_of(&stat, Some(&base)));
+            wore[number] = Some(dress.map_err(|error| StateError::io("look at", &root.base, error))?);
+            let found = scan::scan(&base, root, Headers::Ignored)?;
+            if let Some((path, _)) =
+                found.seen.iter().find(|(_, seen)| is_folder(&seen.stat) && seen.stat.st_dev != here)
+            {
+                return Err(StateError::NestedMount { path: root.base.join(path) });
+            }
+        }
+        let contents = manifest.of_root(number).filter_map(|entry| entry.what.content());
+        let bytes = contents.filter(|content| !content.sparse).map(|content| content.bytes).sum();
+        space::demand_room(&base, &root.base, bytes)?;
+    }
+    Ok(wore)
+}
+
+fn open_or_parent(base: &Path) -> Result<Folder, StateError> {
+    match (Folder::open(base), base.parent()) {
+        (Err(StateError::Missing { .. }), Some(parent)) => Folder::open(parent),
+        (other, _) => other,
+    }
+}
+
+/// One restore under way.
+struct Run<'a> {
+    intent: &'a Intent,
+    manifest: &'a Manifest,
+    roots: &'a [Root],
+    steps: &'a dyn Steps,
+}
+
+impl Run<'_> {
+    fn half(&self, number: usize) -> PathBuf {
+        format!("{OURS}half-{}-{number}", self.intent.token).into()
+    }
+
+    fn staged(&self, number: usize) -> PathBuf {
+        format!("{OURS}new-{}-{number}", self.intent.token).into()
+    }
+
+    /// Where the empty staged folder goes when all of it is in place.
+    fn placed(&self, number: usize) -> PathBuf {
+        self.intent.aside.join(format!("placed-{number}"))
+    }
+
+    /// Writes each root's files beside the data, unless that is done.
+    fn stage(&self) -> Result<u64, StateError> {
+        let mut bytes = 0;
+        for (number, root) in self.roots.iter().enumerate() {
+            let entries: Vec<&Entry> = self.manifest.of_root(number).collect();
+            bytes += entries.iter().filter_map(|entry| entry.what.content()).map(|content| content.bytes).sum::<u64>();
+            if self.placed(number).exists() {
+                continue;
+            }
+            let base = self.base(root)?;
+            let (half, new) = (self.half(number), self.staged(number));
+            let failed = |error| StateError::io("write beside", &root.base, error);
+            if self.is_ours(&base, &new).map_err(failed)? {
+                continue;
+            }
+            self.steps.before("remove half a copy");
+            base.remove_tree(&half).map_err(failed)?;
+            base.make_folder(&half).map_err(failed)?;
+            self.steps.before("write the copy");
+            let target = base.folder(&half).map_err(failed)?;
+            let write = Write { snapshot: &self.intent.snapshot, number, name: place_name(root), care: Care::Exact };
+            write.all(&entries, &target).map_err(|error| space::or_full(error, &root.base, bytes))?;
+            self.steps.before("name the copy whole");
+            base.move_to(&half, &base, &new).map_err(failed)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Says whether a staged folder is there; one that somebody else made is thrown away.
+    fn is_ours(&self, base: &Folder, new: &Path) -> io::Result<bool> {
+        match base.stat_if_any(new)? {
+            Some(stat) if is_folder(&stat) && stat.st_uid == rustix::process::geteuid().as_raw() => Ok(true),
+            Some(stat) if is_folder(&stat) => base.remove_tree(new).map(|()| false),
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            None => Ok(false),
+        }
+    }
+
+    fn base(&self, root: &Root) -> Result<Folder, StateError> {
+        match Folder::open(&root.base) {
+            Err(StateError::Missing { path }) => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                    return Err(StateError::BadPath { path });
+                };
+                let parent = Folder::open(parent)?;
+                self.steps.before("make the folder");
+                parent.make_folder(Path::new(name)).map_err(|error| StateError::io("make", &path, error))?;
+                Folder::open(&path)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes what was staged.
+    fn abandon(&self) {
+        for (number, root) in self.roots.iter().enumerate() {
+            // What can't be removed has a name of ours, which nothing reads.
+            if let Ok(base) = Folder::open(&root.base) {
+                let _ = base.remove_tree(&self.half(number));
+                let _ = base.remove_tree(&self.staged(number));
+            }
+        }
+    }
+
+    /// Moves the newer data aside and the staged data into its place; gives where the newer data is, if there was any.
+    fn swap(&self) -> Result<Option<PathBuf>, StateError> {
+        let failed = |error: io::Error| StateError::io("make", &self.intent.aside, error);
+        self.steps.before("make the folder for what goes aside");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.intent.aside).map_err(failed)?;
+        let aside = Folder::open(&self.intent.aside)?;
+        let mut any = false;
+        for (number, root) in self.roots.iter().enumerate() {
+            let base = self.base(root)?;
+            let at = self.aside_root(&aside, number)?;
+            let entries: Vec<&Entry> = self.manifest.of_root(number).collect();
+            let swap = Swap { run: self, root, base: &base, aside: &at, entries };
+            let failed = |error| StateError::io("put the data back at", &root.base, error);
+            if !self.placed(number).exists() {
+                let new = base.folder(&self.staged(number)).map_err(failed)?;
+                swap.all(&new).map_err(failed)?;
+                self.steps.before("move the emptied folder away");
+                base.move_to(&self.staged(number), &aside, Path::new(&format!("placed-{number}"))).map_err(failed)?;
+            }
+            swap.dress_base().map_err(failed)?;
+            if let Some(Some(wore)) = self.intent.wore.get(number) {
+                copy::dress(&at, wore).map_err(failed)?;
+            }
+            base.sync().and_then(|()| at.sync()).map_err(failed)?;
+            any |= !at.names().map_err(failed)?.is_empty();
+        }
+        aside.sync().map_err(failed)?;
+        if let Some(parent) = self.intent.aside.parent() {
+            Folder::open(parent)?.sync().map_err(failed)?;
+        }
+        Ok(any.then(|| self.intent.aside.clone()))
+    }
+
+    fn aside_root(&self, aside: &Folder, number: usize) -> Result<Folder, StateError> {
+        let name = PathBuf::from(number.to_string());
+        let failed = |error| StateError::io("make", &self.intent.aside, error);
+        if aside.stat_if_any(&name).map_err(failed)?.is_none() {
+            self.steps.before("make the part's folder");
+            aside.make_folder(&name).map_err(failed)?;
+        }
+        aside.folder(&name).map_err(failed)
+    }
+
+    /// Removes the empty folders of a finished restore.
+    fn tidy(&self) {
+        for number in 0..self.roots.len() {
+            let _ = fs::remove_dir(self.placed(number));
+            let _ = fs::remove_dir(self.intent.aside.join(number.to_string()));
+        }
+        let _ = fs::remove_dir(&self.intent.aside);
+    }
+}
+
+fn wear_the_same(like: &Folder, folder: &Folder) -> io::Result<()> {
+    let dress = copy::dress_of(&like.stat(Path::new(""))?, Some(like))?;
+    copy::dress(folder, &dress)
+}
+
+/// The exchange of one root.
+struct Swap<'a> {
+    run: &'a Run<'a>,
+    root: &'a Root,
+    base: &'a Folder,
+    aside: &'a Folder,
+    entries: Vec<&'a Entry>,
+}
+
+impl Swap<'_> {
+    fn all(&self, new: &Folder) -> io::Result<()> {
+        match &self.root.scope {
+            Scope::Only(name) => self.database(new, Path::new(name)),
+            Scope::AllBut(_) => self.folder(new, Path::new("")),
+        }
+    }
+
+    /// Exchanges one database; the files beside the newer one go with it, or they would be taken for the older's.
+    fn database(&self, new: &Folder, name: &Path) -> io::Result<()> {
+        let staged = new.stat_if_any(name)?.is_some();
+        if !staged && !self.entries.is_empty() {
+            return Ok(());
+        }
+        for suffix in sqlite::SIDES {
+            self.put_aside(&sqlite::side(name, suffix))?;
+        }
+        self.put_aside(name)?;
+        if staged {
+            self.put_in_place(new, name)?;
+        }
+        Ok(())
+    }
+
+    fn put_aside(&self, path: &Path) -> io::Result<()> {
+        if self.base.stat_if_any(path)?.is_none() {
+            return Ok(());
+        }
+        self.make_aside_parents(path)?;
+        self.run.steps.before("move the newer data aside");
+        self.base.move_to(path, self.aside, path)
+    }
+
+    fn make_aside_parents(&self, path: &Path) -> io::Result<()> {
+        let parents: Vec<&Path> = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+        for parent in parents.into_iter().rev() {
+            if self.aside.stat_if_any(parent)?.is_none() {
+                self.run.steps.before("make a folder aside");
+                self.aside.make_folder(parent)?;
+                wear_the_same(&self.base.folder(parent)?, &self.aside.folder(parent)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_in_place(&self, new: &Folder, path: &Path) -> io::Result<()> {
+        self.run.steps.before("move the data into its place");
+        new.move_to(path, self.base, path)
+    }
+
+    fn entry(&self, path: &Path) -> Option<&Entry> {
+        let below = Below::new(path.into())?;
+        self.entries.binary_search_by(|entry| entry.path.cmp(&below)).ok().map(|at| self.entries[at])
+    }
+
+    /// Exchanges what is in the folder `at`, but for what is excluded.
+    fn folder(&self, new: &Folder, at: &Path) -> io::Result<()> {
+        for (name, is_folder) in self.base.folder(at)?.names()? {
+            let path = at.join(&name);
+            if self.root.scope.leaves_out(&path) {
+                continue;
+            }
+            let (entry, staged) = (self.entry(&path), new.stat_if_any(&path)?);
+            if entry.is_some() && staged.is_none() {
+                // In its place already.
+                continue;
+            }
+            let stays = is_folder && self.has_excluded(&path)?;
+            match entry.map(|entry| &entry.what) {
+                // A folder with excluded files in it stays, and only the rest of it is exchanged.
+                Some(What::Folder) if stays => self.folder(new, &path)?,
+                None if stays => self.aside_around_excluded(&path)?,
+                _ => self.put_aside(&path)?,
+            }
+        }
+        for (name, is_folder) in new.folder(at)?.names()? {
+            let path = at.join(&name);
+            match self.base.stat_if_any(&path)? {
+                Some(_) if is_folder => {
+                    // Exchanged above, so its staged folder is empty. Dressed first: after a kill it counts as done.
+                    if let Some(entry) = self.entry(&path) {
+                        self.run.steps.before("dress a folder that stayed");
+                        let folder = self.base.folder(&path)?;
+                        copy::dress(&folder, &entry.dress)?;
+                        folder.sync()?;
+                    }
+                    self.run.steps.before("remove an emptied folder");
+                    new.remove_empty(&path)?;
+                }
+                _ => self.put_in_place(new, &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn has_excluded(&self, path: &Path) -> io::Result<bool> {
+        if !self.root.scope.may_leave_out_inside() {
+            return Ok(false);
+        }
+        for (name, is_folder) in self.base.folder(path)?.names()? {
+            let inner = path.join(name);
+            if self.root.scope.leaves_out(&inner) || (is_folder && self.has_excluded(&inner)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves aside what is in a folder that the snapshot doesn't have, but leaves its excluded files.
+    fn aside_around_excluded(&self, at: &Path) -> io::Result<()> {
+        for (name, is_folder) in self.base.folder(at)?.names()? {
+            let path = at.join(&name);
+            if self.root.scope.leaves_out(&path) {
+                continue;
+            }
+            if is_folder && self.has_excluded(&path)? {
+                self.aside_around_excluded(&path)?;
+            } else {
+                self.put_aside(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Dresses the root itself, whose time the moves have changed.
+    fn dress_base(&self) -> io::Result<()> {
+        match (&self.root.scope, self.entry(Path::new(""))) {
+            (Scope::AllBut(_), Some(entry)) => copy::dress(self.base, &entry.dress),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! A restore puts everything back, loses nothing, and ends well whatever kills it.
+
+use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
+use lastgood_domain::terms::SnapshotId;
+use lastgood_drivers::state::{Holder, Mode, RestoreContext, StatePlace, adopt_aside, restore, snapshot_folder};
+use rusqlite::Connection;
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::symlink, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+#[test]
+fn a_log_left_beside_a_restored_database_does_not_reach_it() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let database = data.join("db.sqlite");
+    let service = bank(&database, "wal", 50);
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    // What the newer release does: other pages in the log, and a kill before they are merged.
+    service.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    service.execute_batch("ALTER TABLE accounts RENAME TO people; UPDATE filler SET bytes = randomblob(3000)").unwrap();
+    let killed = stage.folder("killed");
+    for name in names(&data) {
+        fs::copy(data.join(&name), killed.join(&name)).unwrap();
+    }
+    let place = StatePlace::sqlite([killed.join("db.sqlite")]);
+    fs::write(stage.snapshot(1).join("note"), "").unwrap();
+    let restored = restore_at(&stage, &place);
+    assert_eq!(names(&killed), ["db.sqlite"]);
+    assert_eq!(audit(&killed.join("db.sqlite")), (100_000, 0, 0, "ok".into()));
+    let aside = PathBuf::from(restored).join("0");
+    assert_eq!(names(&aside), ["db.sqlite", "db.sqlite-shm", "db.sqlite-wal"]);
+    // The trap: the same file with the newer log beside it is another database.
+    fs::copy(aside.join("db.sqlite-wal"), killed.join("db.sqlite-wal")).unwrap();
+    let spoiled = Connection::open(killed.join("db.sqlite")).unwrap();
+    let clean = spoiled.query_row("SELECT sum(balance) FROM accounts", [], |row| row.get::<_, i64>(0));
+    assert!(clean.is_err(), "the trap is gone; this test proves nothing any more");
+    drop(service);
+}
+
+fn restore_at(stage: &Stage, place: &StatePlace) -> String {
+    stage.restore(1, place, "journal").unwrap().aside.unwrap()
+}
+
+#[test]
+fn a_restore_done_twice_is_done_once() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let first = stage.restore(1, &place, "journal").unwrap();
+    // The instance runs again and writes; the order comes once more.
+    Connection::open(&database).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    assert_eq!(stage.restore(1, &place, "journal").unwrap(), first);
+    assert_eq!(audit(&database).2, 1);
+    // Even when its snapshot has been pruned since.
+    fs::remove_dir_all(stage.snapshot(1)).unwrap();
+    assert_eq!(stage.restore(1, &place, "journal").unwrap(), first);
+}
+
+#[test]
+fn the_restore_of_a_restore_brings_the_abandoned_data_back() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let database = data.join("db.sqlite");
+    let open = bank(&database, "wal", 10);
+    fs::write(data.join("file"), "old").unwrap();
+    let place = StatePlace::directory(&data, &["cache/**"]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    open.execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    drop(open);
+    fs::write(data.join("file"), "new").unwrap();
+    fs::write(data.join("added"), "added").unwrap();
+    let newer = listing(&data);
+    let aside = stage.restore(1, &place, "journal-1").unwrap().aside.unwrap();
+    assert_eq!(audit(&database).2, 0);
+    let shelf = stage.shelf();
+    adopt_aside(Path::new(&aside), &place, SnapshotId(2), &shelf, &crate::stage::context()).unwrap();
+    stage.restore(2, &place, "journal-2").unwrap();
+    assert_eq!(listing(&data), newer);
+    assert_eq!(audit(&database).2, 1);
+}
+
+#[test]
+fn abandoned_databases_with_their_logs_can_be_adopted() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let place = StatePlace::sqlite([data.join("a.db"), data.join("b.db")]);
+    let open = [bank(&data.join("a.db"), "wal", 10), bank(&data.join("b.db"), "wal", 10)];
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    for database in &open {
+        database.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+        database.execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    }
+    let killed = stage.folder("killed");
+    for name in names(&data) {
+        fs::copy(data.join(&name), killed.join(&name)).unwrap();
+    }
+    let place = StatePlace::sqlite([killed.join("a.db"), killed.join("b.db")]);
+    let aside = stage.restore(1, &place, "journal").unwrap().aside.unwrap();
+    assert_eq!((audit(&killed.join("a.db")).2, audit(&killed.join("b.db")).2), (0, 0));
+    let shelf = stage.shelf();
+    adopt_aside(Path::new(&aside), &place, SnapshotId(2), &shelf, &crate::stage::context()).unwrap();
+    stage.restore(2, &place, "journal-2").unwrap();
+    assert_eq!((audit(&killed.join("a.db")).2, audit(&killed.join("b.db")).2), (1, 1));
+    drop(open);
+}
+
+#[test]
+fn excluded_files_stay_where_they_are() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for path in ["keep/cache/a", "keep/file", "cache/b", "deep/er/cache/c"] {
+        fs::create_dir_all(data.join(path).parent().unwrap()).unwrap();
+        fs::write(data.join(path), path).unwrap();
+    }
+    let place = StatePlace::directory(&data, &["**/cache/**", "*.log"]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let without_excluded = |listing: BTreeMap<String, String>| -> BTreeMap<String, String> {
+        listing.into_iter().filter(|(path, _)| !path.contains("cache/") && !path.ends_with(".log")).collect()
+    };
+    let before = without_excluded(listing(&data));
+    fs::write(data.join("keep/cache/a"), "warmer").unwrap();
+    fs::write(data.join("keep/file"), "changed").unwrap();
+    fs::write(data.join("run.log"), "a line").unwrap();
+    fs::create_dir_all(data.join("new/cache")).unwrap();
+    fs::write(data.join("new/cache/d"), "d").unwrap();
+    fs::write(data.join("new/file"), "new").unwrap();
+    let aside = PathBuf::from(stage.restore(1, &place, "journal").unwrap().aside.unwrap());
+    let mut after = without_excluded(listing(&data));
+    // A folder that is new stays as long as an excluded file is in it.
+    assert!(after.remove("new").is_some() && after.remove("new/cache").is_some());
+    assert_eq!(after, before);
+    assert_eq!(fs::read_to_string(data.join("keep/cache/a")).unwrap(), "warmer");
+    assert_eq!(fs::read_to_string(data.join("run.log")).unwrap(), "a line");
+    assert_eq!(fs::read_to_string(data.join("new/cache/d")).unwrap(), "d");
+    assert_eq!(fs::read_to_string(aside.join("0/new/file")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(aside.join("0/keep/file")).unwrap(), "changed");
+    assert!(!aside.join("0/run.log").exists());
+}
+
+#[test]
+fn data_that_is_all_gone_comes_back() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    drop(bank(&data.join("db.sqlite"), "wal", 10));
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Stopped, 1).unwrap();
+    let before = listing(&data);
+    fs::remove_dir_all(&data).unwrap();
+    assert_eq!(stage.restore(1, &place, "journal").unwrap().aside, None);
+    assert_eq!(listing(&data), before);
+}
+
+#[test]
+fn a_file_and_a_folder_may_have_changed_places() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    fs::write(data.join("was-file"), "file").unwrap();
+    fs::create_dir(data.join("was-folder")).unwrap();
+    fs::write(data.join("was-folder/in"), "in").unwrap();
+    symlink("nowhere", data.join("was-link")).unwrap();
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let before = listing(&data);
+    fs::remove_file(data.join("was-file")).unwrap();
+    fs::create_dir_all(data.join("was-file/deep")).unwrap();
+    fs::remove_dir_all(data.join("was-folder")).unwrap();
+    fs::write(data.join("was-folder"), "now a file").unwrap();
+    fs::remove_file(data.join("was-link")).unwrap();
+    stage.restore(1, &place, "journal").unwrap();
+    assert_eq!(listing(&data), before);
+}
+
+#[test]
+fn data_that_somebody_holds_is_not_touched() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let before = listing(&stage.root);
+    let context =
+        RestoreContext { still_held: vec![Holder { pid: 4711, path: database.clone() }], ..RestoreContext::default() };
+    let done = restore(&stage.snapshot(1), &place, &stage.path("aside"), &stage.path("journal"), &context);
+    assert_eq!(code(done), "restore-still-held");
+    assert_eq!(listing(&stage.root), before);
+}
+
+#[test]
+fn a_damaged_snapshot_leaves_the_data_as_it_is() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    drop(bank(&data.join("db.sqlite"), "delete", 10));
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let copy = stage.snapshot(1).join("files/0/db.sqlite");
+    let mut bytes = fs::read(&copy).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&copy, bytes).unwrap();
+    let before = fs::read(data.join("db.sqlite")).unwrap();
+    assert_eq!(code(stage.restore(1, &place, "journal")), "snapshot-damaged");
+    assert_eq!(names(&data), ["db.sqlite"]);
+    assert_eq!(fs::read(data.join("db.sqlite")).unwrap(), before);
+    // And nothing stands in the way of the next try, with another snapshot and the same journal.
+    assert!(!stage.path("journal").exists());
+    stage.snap(&place, Mode::Online, 2).unwrap();
+    stage.restore(2, &place, "journal").unwrap();
+}
+
+#[test]
+fn one_journal_is_for_one_restore() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    stage.snap(&place, Mode::Online, 2).unwrap();
+    stage.restore(1, &place, "journal").unwrap();
+    assert_eq!(code(stage.restore(2, &place, "journal")), "restore-journal-other");
+    fs::write(stage.path("noise"), "not a journal\n").unwrap();
+    assert_eq!(code(stage.restore(2, &place, "noise")), "restore-journal-other");
+    // Cut by a power cut before its first line was whole: nothing had been moved.
+    fs::write(stage.path("cut"), r#"{"snapshot":"#).unwrap();
+    stage.restore(2, &place, "cut").unwrap();
+    let two = StatePlace::sqlite([database.clone(), database.with_extension("two")]);
+    assert_eq!(code(stage.restore(1, &two, "other")), "restore-other-shape");
+}
+
+#[test]
+fn what_goes_aside_must_stay_on_its_file_system() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let context = RestoreContext::default();
+    let done = restore(&stage.snapshot(1), &place, elsewhere.path(), &stage.path("journal"), &context);
+    assert_eq!(code(done), "restore-aside-elsewhere");
+    assert!(!stage.path("journal").exists());
+}
+
+/// The data of a kill test: a folder with every kind of change a restore has to undo.
+fn worn(stage: &Stage, name: &str) -> (PathBuf, StatePlace) {
+    let data = stage.folder(name);
+    drop(bank(&data.join("db.sqlite"), "wal", 20));
+    for path in ["sub/file", "sub/cache/x", "gone", "link-target"] {
+        fs::create_dir_all(data.join(path).parent().unwrap()).unwrap();
+        fs::write(data.join(path), path).unwrap();
+    }
+    symlink("link-target", data.join("link")).unwrap();
+    let place = StatePlace::directory(&data, &["**/cache/**"]);
+    (data, place)
+}
+
+fn wear_on(data: &Path) {
+    let newer = Connection::open(data.join("db.sqlite")).unwrap();
+    newer.execute_batch("ALTER TABLE accounts RENAME TO people").unwrap();
+    drop(newer);
+    fs::write(data.join("db.sqlite-wal"), "stale").unwrap();
+    fs::write(data.join("sub/file"), "changed").unwrap();
+    fs::write(data.join("sub/cache/x"), "warm").unwrap();
+    fs::remove_file(data.join("gone")).unwrap();
+    fs::create_dir_all(data.join("new/cache")).unwrap();
+    fs::write(data.join("new/cache/y"), "y").unwrap();
+    fs::write(data.join("new/file"), "new").unwrap();
+}
+
+/// Restores in a process of its own that dies at step `die_at`; gives the steps if it lived.
+fn restore_in_process(stage: &Stage, place: &StatePlace, journal: &Path, die_at: u64) -> Option<u64> {
+    let output = Command::new(peer())
+        .args(["restore", text(&stage.snapshot(1)), &serde_json::to_string(place).unwrap()])
+        .args([text(&stage.path("aside")), text(journal), &die_at.to_string()])
+        .output()
+        .unwrap();
+    if output.status.success() {
+        let said = String::from_utf8(output.stdout).unwrap();
+        return Some(said.split(' ').next().unwrap().parse().unwrap());
+    }
+    assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
+    None
+}
+
+#[test]
+fn killed_at_any_step_a_restore_called_again_ends_the_same() {
+    let mut steps = 0;
+    for die_at in 0.. {
+        let stage = Stage::new();
+        let (data, place) = worn(&stage, "data");
+        stage.snap(&place, Mode::Stopped, 1).unwrap();
+        let mut before = listing(&data);
+        wear_on(&data);
+        let journal = stage.path("journal");
+        let lived = restore_in_process(&stage, &place, &journal, die_at);
+        // Killed a second time, at each of the first steps of the resumption.
+        if lived.is_none() {
+            restore_in_process(&stage, &place, &journal, die_at % 7);
+        }
+        let facts = stage.restore(1, &place, "journal").unwrap();
+        let mut after = listing(&data);
+        for excluded in ["sub/cache/x", "new", "new/cache", "new/cache/y"] {
+            before.remove(excluded);
+            after.remove(excluded);
+        }
+        assert_eq!(after, before, "killed at step {die_at}");
+        assert_eq!(fs::read_to_string(data.join("sub/cache/x")).unwrap(), "warm");
+        let aside = PathBuf::from(facts.aside.unwrap()).join("0");
+        assert_eq!(names(&aside), ["db.sqlite", "db.sqlite-wal", "link", "link-target", "new", "sub"], "step {die_at}");
+        assert_eq!(fs::read_to_string(aside.join("sub/file")).unwrap(), "changed");
+        assert_eq!(fs::read_to_string(aside.join("new/file")).unwrap(), "new");
+        assert_eq!(audit(&data.join("db.sqlite")), (100_000, 0, 0, "ok".into()));
+        if let Some(count) = lived {
+            steps = count;
+            break;
+        }
+    }
+    assert!(steps >= 15, "only {steps} steps were tried");
+}
+
+#[test]
+fn killed_at_any_step_two_databases_are_restored_together() {
+    let mut steps = 0;
+    for die_at in 0.. {
+        let stage = Stage::new();
+        let data = stage.folder("data");
+        let paths = [data.join("a.db"), data.join("b.db")];
+        for path in &paths {
+            drop(bank(path, "wal", 5));
+        }
+        let place = StatePlace::sqlite(&paths);
+        stage.snap(&place, Mode::Stopped, 1).unwrap();
+        for path in &paths {
+            Connection::open(path).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+            fs::write(path.with_extension("db-wal"), "stale").unwrap();
+        }
+        let lived = restore_in_process(&stage, &place, &stage.path("journal"), die_at);
+        // Never data without a journal that says how to finish.
+        let whole = paths.iter().all(|path| path.exists());
+        assert!(whole || stage.path("journal").exists(), "killed at step {die_at}");
+        stage.restore(1, &place, "journal").unwrap();
+        assert_eq!(names(&data), ["a.db", "b.db"]);
+        for path in &paths {
+            assert_eq!(audit(path), (100_000, 0, 0, "ok".into()), "killed at step {die_at}");
+        }
+        if let Some(count) = lived {
+            steps = count;
+            break;
+        }
+    }
+    assert!(steps >= 12, "only {steps} steps were tried");
+}
+
+#[test]
+fn twenty_instances_are_restored_at_once() {
+    let stage = Stage::new();
+    let places: Vec<StatePlace> = (0..20)
+        .map(|number| {
+            let database = stage.folder(&format!("i{number}")).join("db.sqlite");
+            drop(bank(&database, "wal", 900));
+            StatePlace::sqlite([database])
+        })
+        .collect();
+    for (id, place) in places.iter().enumerate() {
+        stage.snap(place, Mode::Stopped, id as u64).unwrap();
+    }
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for (id, place) in places.iter().enumerate() {
+            let stage = &stage;
+            scope.spawn(move || stage.restore(id as u64, place, &format!("journal{id}")).unwrap());
+        }
+    });
+    println!("20 restores of 1 MiB at once: {:?}", began.elapsed());
+    let plain = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for id in 0..20 {
+            let (stage, from) = (&stage, snapshot_folder(&stage.shelf(), SnapshotId(id)).join("files/0/db.sqlite"));
+            scope.spawn(move || {
+                let to = stage.path(&format!("plain{id}"));
+                fs::copy(from, &to).unwrap();
+                fs::File::open(&to).unwrap().sync_all().unwrap();
+                fs::File::open(&stage.root).unwrap().sync_all().unwrap();
+            });
+        }
+    });
+    println!("20 plain copies with fsync at once: {:?}", plain.elapsed());
+    for number in 0..20 {
+        assert_eq!(audit(&stage.path(&format!("i{number}")).join("db.sqlite")).0, 100_000);
+    }
+}
+
+#[test]
+fn a_peer_that_holds_a_lock_says_so() {
+    let stage = Stage::new();
+    let database = stage.path("db.sqlite");
+    drop(bank(&database, "delete", 0));
+    Peer::start(&["hold", text(&database)]).end();
+}

@@ -1,0 +1,124 @@
+//! What no single value shows: names that must be unique, placeholders that must be known.
+
+use super::{Config, ConfigError, RuntimeConfig, ServiceConfig};
+use crate::expand;
+use lastgood_domain::{failure::Coded as _, terms::ServiceName};
+use lastgood_drivers::{
+    probe::{ConfigProblem, Known, ProbeConfig},
+    runtime::systemd::SystemdConfig,
+};
+use std::{collections::BTreeSet, path::Path};
+
+pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
+    let unfit = |place: String, what: String, example: &str| ConfigError::Unfit {
+        path: path.to_path_buf(),
+        place,
+        what,
+        example: example.into(),
+    };
+    if !config.listen.ip().is_loopback() {
+        return Err(unfit(
+            "listen".into(),
+            format!("{} is not a loopback address", config.listen),
+            "listen = \"127.0.0.1:9464\"",
+        ));
+    }
+    for (name, notice) in &config.notice {
+        if let Some(missing) = notice.endpoint.secrets().into_iter().find(|secret| !config.secret.contains_key(*secret))
+        {
+            let what = format!("there is no [secret.{missing}]");
+            return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
+    }
+    let mut taken = BTreeSet::new();
+    for (name, service) in &config.service {
+        check_service(config, name, service, &unfit)?;
+        for instance in &service.instance {
+            if !taken.insert((service.bind.clone(), instance.port)) {
+                return Err(unfit(
+                    format!("service.{name}.instance {}", instance.name),
+                    format!("port {} is taken by another instance", instance.port),
+                    "port = 7102",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_service(
+    config: &Config,
+    name: &ServiceName,
+    service: &ServiceConfig,
+    unfit: &dyn Fn(String, String, &str) -> ConfigError,
+) -> Result<(), ConfigError> {
+    let place = |key: &str| format!("service.{name}.{key}");
+    if service.instance.is_empty() {
+        return Err(unfit(
+            place("instance"),
+            "a service needs at least one instance".into(),
+            "[[service.NAME.instance]] with name, port and data",
+        ));
+    }
+    let mut names = BTreeSet::new();
+    let mut folders = BTreeSet::new();
+    for instance in &service.instance {
+        if !names.insert(&instance.name) {
+            return Err(unfit(place("instance"), format!("{} is there twice", instance.name), "name = \"bob\""));
+        }
+        if !folders.insert(&instance.data) {
+            let what = format!("{} has the data folder of another instance", instance.name);
+            return Err(unfit(place("instance"), what, "data = \"data/bob\""));
+        }
+    }
+    if service.command.is_empty() {
+        return Err(unfit(place("command"), "there is no program".into(), "command = [\"{release}/server\"]"));
+    }
+    if service.probe.is_empty() {
+        return Err(unfit(
+            place("probe"),
+            "a service without a probe of real behaviour can't be proven to work".into(),
+            "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md",
+        ));
+    }
+    let probe = ProbeConfig { steps: service.probe.clone() };
+    let vars: Vec<BTreeSet<&str>> =
+        service.instance.iter().map(|one| one.vars.keys().map(String::as_str).collect()).collect();
+    let everywhere = |name: &&str| vars.iter().all(|one| one.contains(*name));
+    let known = Known {
+        secrets: config.secret.keys().map(String::as_str).collect(),
+        vars: vars.first().into_iter().flatten().copied().filter(everywhere).collect(),
+    };
+    let mut names: BTreeSet<String> = expand::NAMES.iter().chain(&known.vars).map(|name| (*name).to_owned()).collect();
+    names.extend(known.secrets.iter().map(|name| format!("secret:{name}")));
+    let problem =
+        |key: &str, problem: ConfigProblem| unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default());
+    ProbeConfig { steps: service.probe.clone() }.check(&known).map_err(|wrong| problem("probe", wrong))?;
+    if let Some(ready) = &service.ready {
+        ready.check(&known).map_err(|wrong| problem("ready", wrong))?;
+    }
+    if let Some(busy) = &service.busy {
+        busy.check(&known).map_err(|wrong| problem("busy", wrong))?;
+    }
+    for text in service.command.iter().chain(service.env.values()).chain(&service.workdir) {
+        expand::check(text, &names).map_err(|what| unfit(place("command"), what, "{release}, {data}, {port}"))?;
+    }
+    if let Some(schedule) = &service.schedule {
+        crate::schedule::check(schedule)
+            .map_err(|what| unfit(place("schedule"), what, "schedule = { at = \"05:30\", jitter = \"20m\" }"))?;
+    }
+    crate::schedule::check_window(&service.rollout.drain)
+        .map_err(|what| unfit(place("rollout.drain"), what, "drain = { from = \"22:00\", to = \"06:00\" }"))?;
+    if let RuntimeConfig::Systemd(SystemdConfig { unit, .. }) = &service.runtime
+        && !(unit.contains("{instance}") && unit.ends_with(".service"))
+    {
+        let what = format!("{unit} does not name a unit for each instance");
+        return Err(unfit(place("runtime"), what, "runtime = { systemd = { unit = \"app@{instance}.service\" } }"));
+    }
+    let named = [&service.rollout.canary, &service.rehearsal.on];
+    if let Some(missing) = named.into_iter().flatten().find(|name| service.instance(name).is_none()) {
+        let what = format!("there is no instance {missing}");
+        return Err(unfit(place("instance"), what, "name one of the service's instances"));
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! What is wrong with lastgood.toml: file, line, the nearest known key, an example.
+
+use lastgood_domain::failure::Coded;
+use std::path::{Path, PathBuf};
+
+/// Why the configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{} can't be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key or value is not what it must be.
+    #[error("{}:{line}:{column}: {what}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong there.
+        what: String,
+        /// The nearest known key, if a key is unknown.
+        nearest: Option<String>,
+    },
+    /// Values that don't fit each other.
+    #[error("{}: {place}: {what}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// The key, such as `service.notebook.probe`.
+        place: String,
+        /// What is wrong.
+        what: String,
+        /// A line that would work.
+        example: String,
+    },
+}
+
+impl Coded for ConfigError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "config-unreadable",
+            Self::Wrong { nearest: Some(_), .. } => "config-unknown-key",
+            Self::Wrong { .. } => "config-wrong",
+            Self::Unfit { .. } => "config-unfit",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreadable { .. } => "write one: lastgood init npm:PACKAGE, or name yours: --config FILE".into(),
+            Self::Wrong { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            Self::Wrong { .. } => "see docs/reference/config.md, then: lastgood config check".into(),
+            Self::Unfit { example, .. } => example.clone(),
+        })
+    }
+}
+
+impl ConfigError {
+    /// Makes the error of a text that TOML or our types refuse.
+    pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let before = &text[..text.floor_char_boundary(at)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let what = error.message().trim().replace('\n', " ");
+        let nearest = nearest_key(&what);
+        Self::Wrong { path: path.to_path_buf(), line, column, what, nearest }
+    }
+}
+
+/// Finds the known key that an unknown one is most like, from the message that lists both in backquotes.
+fn nearest_key(message: &str) -> Option<String> {
+    if !message.contains("unknown field") && !message.contains("unknown variant") {
+        return None;
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    let likeness = |known: &&str| (strsim::jaro_winkler(unknown, known) * 1_000.0).round() as i64;
+    quoted.max_by_key(likeness).map(ToOwned::to_owned)
+}

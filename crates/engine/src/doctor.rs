@@ -1,0 +1,135 @@
+//! Looks whether everything is here: programs, folders, users, ports, secrets, channels. It changes nothing.
+
+use crate::config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig};
+use lastgood_domain::{
+    failure::{Coded, Failure},
+    terms::ServiceName,
+};
+use lastgood_drivers::{channel, probe::Secrets, state::Owner};
+use std::{
+    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    path::Path,
+};
+
+/// Something that is not as it must be, or should be.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The service it concerns; `None` for all.
+    pub service: Option<ServiceName>,
+    /// What is wrong and how to mend it.
+    pub failure: Failure,
+    fails: bool,
+}
+
+impl Finding {
+    /// Tells a failure from a warning.
+    pub const fn is_failure(&self) -> bool {
+        self.fails
+    }
+}
+
+/// Room that must be free where snapshots go, in bytes: below this nothing useful fits.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// Examines everything the configuration needs; channels only where `online`.
+pub fn examine(config: &Config, online: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut all = |failure, fails| findings.push(Finding { service: None, failure, fails });
+    if let Some(failure) = state_dir(&config.state_dir) {
+        all(failure, true);
+    }
+    if let Err(error) = Secrets::load(&config.secret, &config.folder) {
+        all(Failure::of(&error), true);
+    }
+    if config.anchor().parent() == Some(config.state_dir.as_path()) {
+        let what = format!("the anchor {} shares the state folder's fate", config.anchor().display());
+        all(Failure::new("anchor-inside", what, Some("anchor = \"/another/disk/lastgood.checkpoints\"")), false);
+    }
+    if config.notice.is_empty() {
+        let what = "nobody hears of anything: there is no [notice.NAME]";
+        all(Failure::new("notice-none", what, Some("see docs/guide/notices.md")), false);
+    }
+    if !rustix::process::getuid().is_root() {
+        let what = "not root: rehearsals may be fenced by paths only, and other users' data is out of reach";
+        all(Failure::new("not-root", what, Some("run lastgood as root, or all instances as this user")), false);
+    }
+    for (name, service) in &config.service {
+        let mut one = |failure, fails| findings.push(Finding { service: Some(name.clone()), failure, fails });
+        examine_service(config, service, online, &mut one);
+    }
+    findings
+}
+
+fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found: &mut dyn FnMut(Failure, bool)) {
+    for instance in &service.instance {
+        if let Some(failure) = data(instance) {
+            found(failure, true);
+        }
+        if let Some(user) = instance.user.as_ref().or(service.user.as_ref())
+            && let Err(error) = Owner::named(user)
+        {
+            found(Failure::of(&error), true);
+        }
+        if let Some(failure) = address(service, instance) {
+            found(failure, true);
+        }
+    }
+    if service.busy.is_none() {
+        let what = "there is no busy check: every instance counts as idle";
+        found(
+            Failure::new("busy-none", what, Some("busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")),
+            false,
+        );
+    }
+    if let RuntimeConfig::Systemd(_) = service.runtime
+        && !Path::new("/run/systemd/system").exists()
+    {
+        let what = "systemd does not run here, but units are to run the instances";
+        found(Failure::new("systemd-missing", what, Some("runtime = { process = {} }")), true);
+    }
+    if online {
+        let context = channel::Context { folder: config.folder.clone(), ..channel::Context::default() };
+        if let Err(error) = service.channel.newest(&context) {
+            found(Failure::of(&error as &dyn Coded), true);
+        }
+    }
+}
+
+fn state_dir(path: &Path) -> Option<Failure> {
+    // The folder may not be there yet: then its nearest parent must allow making it.
+    let there = path.ancestors().find(|ancestor| ancestor.exists())?;
+    let fix = format!("ls -ld {}; df -h {}", there.display(), there.display());
+    if let Err(error) = rustix::fs::access(there, rustix::fs::Access::WRITE_OK) {
+        let what = format!("the state folder {} can't be written: {error}", path.display());
+        return Some(Failure::new("state-dir-unusable", what, Some(&fix)));
+    }
+    let free = rustix::fs::statvfs(there).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
+    if free < FREE_BYTES_MIN {
+        let what = format!("only {} are free for {}", lastgood_domain::words::size(free), path.display());
+        return Some(Failure::new("state-dir-full", what, Some(&fix)));
+    }
+    None
+}
+
+fn data(instance: &InstanceConfig) -> Option<Failure> {
+    if instance.data.is_dir() {
+        return None;
+    }
+    let what = format!("{} has no data folder {}", instance.name, instance.data.display());
+    let fix = format!("mkdir -p {}", instance.data.display());
+    Some(Failure::new("data-missing", what, Some(&fix)))
+}
+
+/// Tells whether the address can be listened on at all; one that is in use may be by the instance itself.
+fn address(service: &ServiceConfig, instance: &InstanceConfig) -> Option<Failure> {
+    let resolved: Option<SocketAddr> =
+        (service.bind.as_str(), 0).to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    let what = match resolved {
+        None => format!("{} is no address of this machine", service.bind),
+        Some(address) => match TcpListener::bind(address) {
+            Ok(_) => return None,
+            Err(error) => format!("{}: nothing can listen on {}: {error}", instance.name, service.bind),
+        },
+    };
+    Some(Failure::new("bind-unusable", what, Some("bind = \"127.0.0.1\"")))
+}

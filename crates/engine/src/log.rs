@@ -1,0 +1,139 @@
+//! One service's chain in the store, as the loop sees it: records in, records and notices out.
+
+use crate::{
+    drive::{Log, LogError},
+    letter,
+};
+use lastgood_domain::{
+    event::{Event, Record},
+    evidence::{Head, RewindAcknowledged},
+    notice::{self, NoticeKind},
+    service::Service,
+    terms::{ChainName, ServiceName},
+};
+use lastgood_store::{AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store};
+
+/// An endpoint and the kinds of notices it wants.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The endpoint's name in the configuration.
+    pub endpoint: String,
+    /// What it wants; empty is everything.
+    pub kinds: Vec<NoticeKind>,
+}
+
+/// The chain of one service.
+pub struct ServiceLog {
+    store: Store,
+    name: ServiceName,
+    chain: ChainName,
+    head: Head,
+    routes: Vec<Route>,
+}
+
+/// Names the chain that holds a service's records.
+pub fn chain_of(service: &ServiceName) -> ChainName {
+    ChainName::new(&format!("service/{service}")).expect("a service name is shorter and plainer than a chain name")
+}
+
+impl ServiceLog {
+    /// Opens the chain from its beginning.
+    pub fn new(store: Store, name: ServiceName, routes: Vec<Route>) -> Self {
+        let chain = chain_of(&name);
+        Self { store, name, chain, head: Head::EMPTY, routes }
+    }
+
+    fn notices(&self, before: &Service, records: &[Record]) -> Vec<NewNotice> {
+        let mut service = before.clone();
+        let mut notices = Vec::new();
+        for record in records {
+            service.apply(record);
+            let Some(notice) = notice::notice(&self.name, &service, record) else { continue };
+            let wanting =
+                self.routes.iter().filter(|route| route.kinds.is_empty() || route.kinds.contains(&notice.kind));
+            notices.extend(wanting.map(|route| NewNotice {
+                endpoint: route.endpoint.clone(),
+                subject: self.chain.to_string(),
+                kind: letter::kind_name(notice.kind),
+                body: letter::body(&self.name, &service, record, &notice),
+                at: record.at,
+            }));
+        }
+        notices
+    }
+}
+
+impl Log for ServiceLog {
+    fn news(&mut self) -> Result<Vec<Record>, LogError> {
+        let mut records = Vec::new();
+        loop {
+            let stored = self
+                .store
+                .read(&self.chain, self.head.size, READ_RECORDS_MAX)
+                .map_err(|error| LogError::Failed(error.to_string()))?;
+            if stored.is_empty() {
+                return Ok(records);
+            }
+            for one in stored {
+                records.push(parse(&self.chain, one.seq, &one.bytes)?);
+                self.head = Head { size: one.seq + 1, link: one.link };
+            }
+        }
+    }
+
+    fn append(&mut self, before: &Service, records: &[Record]) -> Result<(), LogError> {
+        let notices = self.notices(before, records);
+        let new: Vec<NewRecord> =
+            records.iter().map(|record| NewRecord { at: record.at, bytes: canonical(record) }).collect();
+        match self.store.append(&self.chain, &self.head, &new, &notices) {
+            Ok(head) => {
+                self.head = head;
+                Ok(())
+            }
+            Err(AppendError::Moved { .. }) => Err(LogError::Moved),
+            Err(error) => Err(LogError::Failed(error.to_string())),
+        }
+    }
+}
+
+/// Reads a whole chain, for looking only.
+///
+/// Errors: [`LogError::Failed`] names the first record that can't be understood.
+pub fn read_all(reader: &Reader, service: &ServiceName) -> Result<Vec<Record>, LogError> {
+    let chain = chain_of(service);
+    let mut records = Vec::new();
+    loop {
+        let from = records.len() as u64;
+        let stored =
+            reader.read(&chain, from, READ_RECORDS_MAX).map_err(|error| LogError::Failed(error.to_string()))?;
+        if stored.is_empty() {
+            return Ok(records);
+        }
+        for one in &stored {
+            records.push(parse(&chain, one.seq, &one.bytes)?);
+        }
+    }
+}
+
+/// Writes a record's canonical bytes (RFC 8785): keys sorted, no white space, whole numbers only.
+///
+/// `serde_json` sorts the keys of a [`serde_json::Value`] by bytes, which is the order RFC 8785 asks for as
+/// long as keys are ASCII; ours are, and none of our numbers is a fraction.
+pub fn canonical(record: &Record) -> Vec<u8> {
+    serde_json::to_value(record)
+        .and_then(|value| serde_json::to_vec(&value))
+        .expect("records hold only texts, whole numbers and lists of them")
+}
+
+/// Reads the stored bytes of record `seq` of `chain`.
+///
+/// Errors: [`LogError::Failed`] if they can't be understood.
+pub fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
+    // The corrective entry of the evidence has a form of its own, because it is signed.
+    if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
+        let event = Event::RewindAcknowledged { reason: entry.reason };
+        return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| LogError::Failed(format!("record {seq} of {chain} can't be understood: {error}")))
+}

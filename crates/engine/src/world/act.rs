@@ -1,0 +1,251 @@
+//! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
+
+use super::{Site, deaths::Deaths, rehearse};
+use crate::config::InstanceConfig;
+use lastgood_domain::{
+    effect::{Answer, Effect},
+    facts::{Busyness, Liveness, Offer},
+    failure::{Coded, Failure},
+    service::Service,
+    terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId},
+};
+use lastgood_drivers::{
+    channel,
+    probe::wait_ready,
+    runtime::RuntimeError,
+    state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
+};
+use std::{
+    net::TcpStream,
+    path::{Path, PathBuf},
+};
+
+/// Room that must remain beside a snapshot for rehearsals and a restore: both copies of it, once each.
+const SPACE_FACTOR: u64 = 3;
+
+/// Makes `effect` so and tells what came of it.
+pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderId, effect: &Effect) -> Answer {
+    let done = match effect {
+        Effect::Check { tag } => check(site, service, tag.as_ref()),
+        Effect::Install { offer } => install(site, offer),
+        Effect::Verify { release } => verify_whole(site, service, release),
+        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
+        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
+        Effect::Rehearse { instance, snapshot, release, leg } => {
+            rehearse::rehearse(site, service, instance, *snapshot, release, *leg)
+        }
+        Effect::ClearRehearsal => clear_rehearsal(site),
+        Effect::AskBusy { instance } => ask_busy(site, instance),
+        Effect::Stop { instance } => stop(site, deaths, instance),
+        Effect::Start { instance, release } => start(site, deaths, service, instance, release),
+        Effect::Probe { instance, .. } => probe(site, instance),
+        Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
+        Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
+        Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
+    };
+    done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
+}
+
+/// Takes every secret out of a failure before it becomes evidence.
+pub(super) fn scrubbed(site: &Site, mut failure: Failure) -> Failure {
+    failure.message = site.secrets.scrub(&failure.message);
+    failure
+}
+
+fn hindered(error: &dyn Coded) -> Failure {
+    Failure::of(error)
+}
+
+fn check(site: &Site, service: &Service, tag: Option<&ReleaseTag>) -> Result<Answer, Failure> {
+    let channel = &site.config.channel;
+    let offer = match tag {
+        None => channel.newest(&site.channel),
+        Some(tag) => channel.offer_of(tag, &site.channel),
+    };
+    let offer = offer.map_err(|error| hindered(&error))?;
+    let last_good = service.last_good.as_ref().and_then(|digest| service.tag(digest));
+    let standing = last_good.map(|last_good| channel.standing(&offer.tag, last_good));
+    let foreign = channel.belongs(&offer.tag).err();
+    Ok(Answer::Offered { offer, standing, foreign })
+}
+
+fn install(site: &Site, offer: &Offer) -> Result<Answer, Failure> {
+    let installed = site.config.channel.install(offer, &site.home.installations(), &site.channel);
+    installed.map(|installation| Answer::Installed { installation }).map_err(|error| hindered(&error))
+}
+
+fn verify_whole(site: &Site, service: &Service, release: &Digest) -> Result<Answer, Failure> {
+    let _ = site;
+    let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
+    Ok(match channel::verify_full(&known.installation) {
+        Ok(_) => Answer::Verified,
+        Err(error) => Answer::Failed { failure: Failure::of(&error) },
+    })
+}
+
+fn not_installed(service: &Service, release: &Digest) -> Failure {
+    Failure::new(
+        "installation-missing",
+        format!("{} is not installed any more", service.name_of(Some(release))),
+        Some("install it again: lastgood pin SERVICE RELEASE, then lastgood run"),
+    )
+}
+
+fn take(
+    site: &Site,
+    service: &Service,
+    instance: &InstanceName,
+    snapshot: SnapshotId,
+    mode: Mode,
+) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let place = site.place(config, &config.data)?;
+    let runs = service.instances.get(instance).and_then(|one| one.release);
+    let mut context = SnapshotContext::new(&site.program);
+    // An instance that never ran under lastgood may come with its data or without any.
+    context.novelty = if runs.is_none() { Novelty::New } else { Novelty::Existing };
+    let expected = state::demand(&place).unwrap_or_default();
+    context.extra_bytes = expected.saturating_mul(SPACE_FACTOR - 1);
+    if let Some(known) = runs.and_then(|release| service.installed.get(&release)) {
+        context.about.insert("release".into(), known.installation.release.tag.to_string());
+        context.about.insert("digest".into(), known.installation.release.digest.to_string());
+    }
+    let facts =
+        state::snapshot(&place, mode, snapshot, &site.home.shelf(), &context).map_err(|error| hindered(&error))?;
+    Ok(Answer::Snapshotted { facts })
+}
+
+fn clear_rehearsal(site: &Site) -> Result<Answer, Failure> {
+    remove_tree(&site.home.scratch())?;
+    Ok(Answer::Cleared)
+}
+
+/// Removes a folder of our own; none is as good as one removed.
+pub(super) fn remove_tree(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::new(
+            "state-dir-unusable",
+            format!("{} can't be removed: {error}", path.display()),
+            Some("check its owner and mode"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn ask_busy(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let busyness = match &site.config.busy {
+        None => Busyness::Idle,
+        // What does not run is not in use: a first start, or one that is down.
+        Some(_) if is_down(site, config) => Busyness::Idle,
+        Some(busy) => busy.ask(&site.target(config, &config.data, None)),
+    };
+    let scrub = |why: String| site.secrets.scrub(&why);
+    let busyness = match busyness {
+        Busyness::Idle => Busyness::Idle,
+        Busyness::Busy(why) => Busyness::Busy(scrub(why)),
+        Busyness::CannotTell(why) => Busyness::CannotTell(scrub(why)),
+    };
+    Ok(Answer::BusyAsked { busyness })
+}
+
+/// Tells whether nothing runs as this instance: neither under lastgood nor, on its port, under anyone else.
+fn is_down(site: &Site, config: &InstanceConfig) -> bool {
+    let down = matches!(site.runtime.liveness(&site.name, &config.name), Ok(Liveness::Down { .. }));
+    down && TcpStream::connect((site.config.bind.as_str(), config.port)).is_err()
+}
+
+fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
+    deaths.forget(instance);
+    site.runtime.stop(&site.name, instance, site.config.stop_timeout.0).map_err(|error| hindered(&error))?;
+    Ok(Answer::Stopped)
+}
+
+fn start(
+    site: &Site,
+    deaths: &Deaths,
+    service: &Service,
+    instance: &InstanceName,
+    release: &Digest,
+) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
+    // A way back that starts something else than what was proven is no way back.
+    channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
+    let installation = PathBuf::from(&known.installation.path);
+    let log = site.home.log(instance);
+    let launch = site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
+    let started = match site.runtime.start(&launch) {
+        Ok(started) => started,
+        Err(error) if blames_release(&error) => {
+            return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
+        }
+        Err(error) => return Err(hindered(&error)),
+    };
+    let died = || match site.runtime.post_mortem(&site.name, instance) {
+        Ok(Some(reason)) => Some(reason.to_string()),
+        Ok(None) | Err(_) => None,
+    };
+    let target = site.target(config, &config.data, Some(config.port));
+    let ready = wait_ready(site.config.ready.as_ref(), &target, site.config.ready_timeout.duration(), &died);
+    if let Err(error) = ready {
+        return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
+    }
+    deaths.watch(instance);
+    Ok(Answer::Started { pid: started.pid })
+}
+
+/// Tells whether a refused start is the release's own fault.
+fn blames_release(error: &RuntimeError) -> bool {
+    matches!(
+        error,
+        RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. } | RuntimeError::Exited { .. }
+    )
+}
+
+fn probe(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let target = site.target(config, &config.data, None);
+    Ok(match site.probe().run(&target, site.config.ready_timeout.duration()) {
+        Ok(facts) => Answer::ProbePassed { facts },
+        Err(error) => Answer::Failed { failure: scrubbed(site, Failure::of(&error)) },
+    })
+}
+
+/// Gives the folder of a snapshot on the shelf.
+pub(super) fn folder_of(site: &Site, snapshot: SnapshotId) -> PathBuf {
+    state::snapshot_folder(&site.home.shelf(), snapshot)
+}
+
+fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let place = site.place(config, &config.data)?;
+    let loss = state::loss(&place, &folder_of(site, snapshot)).map_err(|error| hindered(&error))?;
+    Ok(Answer::Measured { loss })
+}
+
+fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: OrderId) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let place = site.place(config, &config.data)?;
+    let holders = site.sole_holder.holders_of(&config.data).map_err(|why| {
+        Failure::new("holders-unknown", format!("nobody can tell who has {} open: {why}", config.data.display()), None)
+    })?;
+    let context = RestoreContext {
+        still_held: holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() }).collect(),
+        ..RestoreContext::default()
+    };
+    let aside = site.aside(config);
+    let journal = site.home.instance(instance).join(format!("restore-{order}.journal"));
+    let facts = state::restore(&folder_of(site, snapshot), &place, &aside, &journal, &context)
+        .map_err(|error| hindered(&error))?;
+    Ok(Answer::Restored { facts })
+}
+
+fn prune(site: &Site, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
+    state::prune(&site.home.shelf(), snapshots).map_err(|error| hindered(&error))?;
+    let installed = channel::ChannelConfig::installed(&site.home.installations()).map_err(|error| hindered(&error))?;
+    for installation in installed.iter().filter(|one| !releases.contains(&one.release.digest)) {
+        channel::discard(installation).map_err(|error| hindered(&error))?;
+    }
+    Ok(Answer::Cleared)
+}

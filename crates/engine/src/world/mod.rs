@@ -1,0 +1,194 @@
+//! The real world: performs effects through the drivers, each in a thread of its own.
+
+mod act;
+mod deaths;
+mod rehearse;
+mod site;
+mod sole_holder;
+
+pub use rehearse::worker_main as rehearsal_main;
+pub use site::{Site, SiteError};
+
+use crate::drive::{Happening, World};
+use deaths::Deaths;
+use lastgood_domain::{
+    effect::{Answer, Effect},
+    failure::Failure,
+    service::Service,
+    terms::{InstanceName, OrderId, Timestamp},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Longest wait in one go: the time of day may be set while we wait, so it is looked at again this often.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Snapshots and rehearsals at a time: they are limited by the disk, and users need it as well.
+const HEAVY_MAX: usize = 2;
+
+/// One service's world.
+pub struct Host {
+    site: Arc<Site>,
+    deaths: Deaths,
+    sender: Sender<Happening>,
+    receiver: Receiver<Happening>,
+    /// Effects under way or waiting for their lane.
+    under_way: usize,
+    lanes: BTreeMap<Lane, Waiting>,
+}
+
+/// Effects of one lane run one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Instance(InstanceName),
+    Heavy(usize),
+    Shared,
+}
+
+struct Job {
+    service: Arc<Service>,
+    order: OrderId,
+    effect: Effect,
+}
+
+/// Jobs behind the one that runs in a lane.
+type Waiting = VecDeque<Job>;
+
+impl Host {
+    /// Makes the world of one service; nothing is touched yet.
+    pub fn new(site: Site) -> Self {
+        let (sender, receiver) = channel();
+        let site = Arc::new(site);
+        let deaths = Deaths::begin(&site, sender.clone());
+        Self { site, deaths, sender, receiver, under_way: 0, lanes: BTreeMap::new() }
+    }
+
+    /// Gives a handle through which anyone may report what happened.
+    pub fn reporter(&self) -> Sender<Happening> {
+        self.sender.clone()
+    }
+
+    /// Gives what the effects work with.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// Watches the instances that run, so that an unasked end is noticed.
+    pub fn watch(&self, instances: impl IntoIterator<Item = InstanceName>) {
+        for instance in instances {
+            self.deaths.watch(&instance);
+        }
+    }
+
+    /// Starts an instance that died once more, in its own lane; tells when it runs, or that it died again.
+    pub fn revive(&self, service: &Service, instance: InstanceName) {
+        let Some(release) = service.instances.get(&instance).and_then(|one| one.release) else { return };
+        let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
+        let service = service.clone();
+        thread::spawn(move || {
+            let effect = Effect::Start { instance: instance.clone(), release };
+            let happening = match act::act(&site, &deaths, &service, OrderId(u64::MAX), &effect) {
+                Answer::Started { .. } => Happening::Revived { instance },
+                Answer::Failed { failure } | Answer::Hindered { failure } => {
+                    Happening::Died { instance, why: failure.to_string() }
+                }
+                _ => return,
+            };
+            let _ = sender.send(happening);
+        });
+    }
+
+    fn lane_of(effect: &Effect, order: OrderId) -> Lane {
+        match effect {
+            Effect::Snapshot { .. } => Lane::Heavy(order.0 as usize % HEAVY_MAX),
+            Effect::Rehearse { .. } | Effect::ClearRehearsal => Lane::Heavy(0),
+            _ => effect.instance().map_or(Lane::Shared, |instance| Lane::Instance(instance.clone())),
+        }
+    }
+
+    fn spawn(&self, job: Job) {
+        let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
+        let order = job.order;
+        let work = move || {
+            let act = AssertUnwindSafe(|| act::act(&site, &deaths, &job.service, job.order, &job.effect));
+            // A driver that panics must not leave its order open for ever.
+            let answer = catch_unwind(act).unwrap_or_else(|_| Answer::Hindered {
+                failure: Failure::new(
+                    "internal",
+                    "a driver panicked; its message is in the daemon's own output",
+                    Some("please report this with the output of: lastgood log"),
+                ),
+            });
+            // The receiver is gone only when the driver itself ends; the order is then performed again.
+            let _ = sender.send(Happening::Answered { order: job.order, answer });
+        };
+        let named = thread::Builder::new().name(format!("order {order}"));
+        if let Err(error) = named.spawn(work) {
+            let failure = Failure::new("thread-refused", format!("no thread for order {order}: {error}"), None);
+            let _ = self.sender.send(Happening::Answered { order, answer: Answer::Hindered { failure } });
+        }
+    }
+
+    fn note(&mut self, happening: &Happening) {
+        let Happening::Answered { order, .. } = happening else { return };
+        self.under_way -= 1;
+        // The lane of the order that ended goes on with its next.
+        let lane = self.lanes.iter_mut().find(|(_, jobs)| jobs.front().is_some_and(|job| job.order == *order));
+        let Some((lane, jobs)) = lane else { return };
+        let lane = lane.clone();
+        jobs.pop_front();
+        match jobs.front() {
+            None => drop(self.lanes.remove(&lane)),
+            Some(next) => {
+                let job = Job { service: Arc::clone(&next.service), order: next.order, effect: next.effect.clone() };
+                self.spawn(job);
+            }
+        }
+    }
+}
+
+impl World for Host {
+    fn perform(&mut self, service: &Service, order: OrderId, effect: &Effect) {
+        self.under_way += 1;
+        let job = || Job { service: Arc::new(service.clone()), order, effect: effect.clone() };
+        let waiting = self.lanes.entry(Self::lane_of(effect, order)).or_default();
+        waiting.push_back(job());
+        if waiting.len() == 1 {
+            self.spawn(job());
+        }
+    }
+
+    fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
+        let left = until.map_or(WAIT_MAX, |until| until.since(self.now()).duration().min(WAIT_MAX));
+        let mut all = match self.receiver.recv_timeout(left) {
+            Ok(first) => vec![first],
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Vec::new(),
+        };
+        all.extend(self.receiver.try_iter());
+        for happening in &all {
+            self.note(happening);
+        }
+        all
+    }
+
+    fn is_busy(&self) -> bool {
+        self.under_way > 0
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+}
+
+/// Reads the machine's clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,387 @@
+//! One leg of a rehearsal: a throwaway instance on a copy, started as in production, probed, stopped.
+//!
+//! The work is done by lastgood itself in a process of its own behind a fence, so that the candidate can't
+//! reach live data or the network, and nothing of it survives, however this process ends.
+
+use super::{Site, act};
+use crate::config::InstanceConfig;
+use lastgood_domain::{
+    effect::{Answer, Leg},
+    facts::{ProbeFacts, RehearsalFacts},
+    failure::Failure,
+    service::Service,
+    terms::{Digest, InstanceName, SnapshotId, Span},
+};
+use lastgood_drivers::{
+    probe::{LogPatterns, ProbeConfig, ProbeTarget, SecretSource, Secrets, Step, wait_ready},
+    runtime::fence::{self, Fence},
+    state::{self, Owner, StatePlace},
+};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest plan or report: both are a few KiB.
+const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+/// How often the end of the worker is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Last lines of the program's output that a failure repeats.
+const TAIL_BYTES: u64 = 600;
+
+/// What the worker is to do; it holds secrets, so it goes through a pipe and is never written down.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Plan {
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    workdir: PathBuf,
+    owner: Option<Owner>,
+    log: PathBuf,
+    ready: Option<Step>,
+    probe: Vec<Step>,
+    base: String,
+    vars: BTreeMap<String, String>,
+    secrets: BTreeMap<String, SecretSource>,
+    folder: PathBuf,
+    ready_limit: Span,
+    limit: Span,
+    stop_limit: Span,
+    fail_on_log: Vec<String>,
+    /// What is hidden from the rehearsed program; `None` where the system has no namespaces.
+    fence: Option<fence::Plan>,
+}
+
+/// What the worker saw.
+#[derive(Serialize, Deserialize)]
+enum Report {
+    Passed {
+        probe: ProbeFacts,
+        ready_after: Span,
+    },
+    /// By the fault of what was rehearsed.
+    Failed(Failure),
+    /// By the machine's.
+    Hindered(Failure),
+}
+
+/// Rehearses one leg and tells what came of it.
+pub(super) fn rehearse(
+    site: &Site,
+    service: &Service,
+    instance: &InstanceName,
+    snapshot: SnapshotId,
+    release: &Digest,
+    leg: Leg,
+) -> Result<Answer, Failure> {
+    let began = Instant::now();
+    let config = site.instance(instance)?;
+    let scratch = site.home.scratch();
+    let root = scratch.join(if leg == Leg::Control { "control" } else { "candidate" });
+    let data = root.join("data");
+    let place = site.place(config, &data)?;
+    if matches!(leg, Leg::Control | Leg::Candidate) {
+        act::remove_tree(&root)?;
+        make_folder(&root)?;
+        copy(site, &data, &place, snapshot)?;
+    } else if !data.exists() {
+        return Err(Failure::new(
+            "rehearsal-copy-missing",
+            format!("the migrated copy {} is gone", data.display()),
+            Some("run again: lastgood run"),
+        ));
+    }
+    let known = service.installed.get(release).ok_or_else(|| {
+        Failure::new("installation-missing", format!("{} is not installed", service.name_of(Some(release))), None)
+    })?;
+    let port = free_port(&site.config.bind)?;
+    let log = root.join(format!("{leg:?}.log").to_lowercase());
+    let launch = site.launch(
+        config,
+        &known.installation.release,
+        Path::new(&known.installation.path),
+        &data,
+        port,
+        log.clone(),
+    )?;
+    let target = site.target(config, &data, Some(port));
+    let fence = site.fence();
+    let plan = Plan {
+        argv: launch.argv,
+        env: launch.env,
+        workdir: launch.workdir,
+        owner: site.owner(config)?,
+        log,
+        ready: site.config.ready.clone(),
+        probe: site.config.probe.clone(),
+        base: target.base,
+        vars: target.vars,
+        secrets: site.secret_sources.clone(),
+        folder: site.channel.folder.clone(),
+        ready_limit: site.config.ready_timeout.0,
+        limit: site.config.rehearsal.timeout.0,
+        stop_limit: site.config.stop_timeout.0,
+        fail_on_log: site.config.rehearsal.fail_on_log.clone(),
+        fence: (*fence == Fence::Namespaces).then(|| fence_plan(site, instance, &root, &data)),
+    };
+    let report = send_to_worker(site, fence, &plan)?;
+    let span = |duration: Duration| Span(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    Ok(match report {
+        Report::Passed { probe, ready_after } => {
+            let seen = state::facts(&place).map_err(|error| Failure::of(&error))?;
+            Answer::RehearsalPassed {
+                facts: RehearsalFacts {
+                    probe,
+                    schema: seen.schema,
+                    ready_after,
+                    took: span(began.elapsed()),
+                    bytes: tree_bytes(&root),
+                    fence: match fence {
+                        Fence::Namespaces => "namespaces".into(),
+                        Fence::Paths(_) => "paths".into(),
+                    },
+                },
+            }
+        }
+        Report::Failed(failure) => Answer::RehearsalFailed { failure: act::scrubbed(site, failure) },
+        Report::Hindered(failure) => return Err(failure),
+    })
+}
+
+/// Hides all live data: the copy lies over the instance's own, the others' and lastgood's are covered.
+fn fence_plan(site: &Site, instance: &InstanceName, root: &Path, data: &Path) -> fence::Plan {
+    let live = |one: &InstanceConfig| one.data.clone();
+    let mut cover: Vec<PathBuf> = site.config.instance.iter().filter(|one| one.name != *instance).map(live).collect();
+    cover.push(site.state_dir.clone());
+    cover.extend(fence::SOCKETS.iter().map(PathBuf::from));
+    let own = site.config.instance(instance).map(live);
+    fence::Plan {
+        scratch: root.to_path_buf(),
+        readable: vec![site.home.installations()],
+        over: own.into_iter().map(|live| fence::Over { copy: data.to_path_buf(), live }).collect(),
+        cover,
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path)
+        .map_err(|error| Failure::new("state-dir-unusable", format!("{} can't be made: {error}", path.display()), None))
+}
+
+fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> Result<(), Failure> {
+    let from = act::folder_of(site, snapshot);
+    // A single SQLite file needs its folder; a folder is made by the copy itself.
+    if let state::Data::Sqlite(_) = place.data {
+        make_folder(data)?;
+        if let Some(owner) = &place.owner {
+            std::os::unix::fs::chown(data, Some(owner.uid), Some(owner.gid))
+                .map_err(|error| Failure::new("owner-refused", format!("{}: {error}", data.display()), None))?;
+        }
+    }
+    state::clone_to(&from, place).map(drop).map_err(|error| Failure::of(&error))?;
+    // An instance that is new has no data yet: the candidate makes its own.
+    if !data.exists() {
+        make_folder(data)?;
+        if let Some(owner) = &place.owner {
+            std::os::unix::fs::chown(data, Some(owner.uid), Some(owner.gid))
+                .map_err(|error| Failure::new("owner-refused", format!("{}: {error}", data.display()), None))?;
+        }
+    }
+    Ok(())
+}
+
+/// Finds a port that nobody listens on now.
+fn free_port(bind: &str) -> Result<u16, Failure> {
+    let listener = TcpListener::bind((bind, 0)).and_then(|listener| listener.local_addr());
+    listener.map(|address| address.port()).map_err(|error| {
+        Failure::new("no-free-port", format!("no port of {bind} can be taken for the rehearsal: {error}"), None)
+    })
+}
+
+fn tree_bytes(path: &Path) -> u64 {
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    if !meta.is_dir() {
+        return meta.len();
+    }
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| tree_bytes(&entry.path())).sum()
+}
+
+fn send_to_worker(site: &Site, fence: &Fence, plan: &Plan) -> Result<Report, Failure> {
+    let broken = |what: String| Failure::new("rehearsal-broken", what, Some("see lastgood's own output"));
+    let mut child = fence
+        .command(&site.program, &["internal", "rehearse"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| broken(format!("the rehearsal's process can't be started: {error}")))?;
+    let document = serde_json::to_vec(plan).map_err(|error| broken(error.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(&document).map_err(|error| broken(format!("the plan can't be handed over: {error}")))?;
+    }
+    let mut report = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout
+            .take(DOCUMENT_BYTES_MAX)
+            .read_to_end(&mut report)
+            .map_err(|error| broken(format!("the report can't be read: {error}")))?;
+    }
+    let status = child.wait().map_err(|error| broken(format!("the rehearsal's end is unknown: {error}")))?;
+    serde_json::from_slice(&report)
+        .map_err(|_| broken(format!("the rehearsal's process ended with {status} and no report")))
+}
+
+/// Does what a plan on standard input says, in the process made for it; the report goes to standard output.
+///
+/// Gives the process's exit code.
+pub fn worker_main() -> u8 {
+    let mut document = Vec::new();
+    let read = std::io::stdin().take(DOCUMENT_BYTES_MAX).read_to_end(&mut document);
+    let plan: Result<Plan, String> = read
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_slice(&document).map_err(|error| error.to_string()));
+    let report = match plan {
+        Ok(plan) => work(&plan).unwrap_or_else(Report::Hindered),
+        Err(why) => Report::Hindered(Failure::new("rehearsal-broken", format!("the plan can't be read: {why}"), None)),
+    };
+    let written = serde_json::to_vec(&report).is_ok_and(|bytes| std::io::stdout().write_all(&bytes).is_ok());
+    u8::from(!written)
+}
+
+fn work(plan: &Plan) -> Result<Report, Failure> {
+    let secrets = Secrets::load(&plan.secrets, &plan.folder).map_err(|error| Failure::of(&error))?;
+    if let Some(fence) = &plan.fence {
+        fence::enter(fence).map_err(|error| Failure::of(&error))?;
+    }
+    let patterns = LogPatterns::new(&plan.fail_on_log).map_err(|why| Failure::new("config-unfit", why, None))?;
+    let target = ProbeTarget { base: plan.base.clone(), vars: plan.vars.clone(), secrets, folder: plan.folder.clone() };
+    let seen_before = fs::metadata(&plan.log).map_or(0, |meta| meta.len());
+    let mut program = match start(plan)? {
+        Ok(child) => Throwaway { child, limit: plan.stop_limit.duration() },
+        Err(failure) => return Ok(Report::Failed(failure)),
+    };
+    let ready = wait_ready(plan.ready.as_ref(), &target, plan.ready_limit.duration(), &|| program.gone());
+    let report = match ready {
+        Err(error) => Report::Failed(with_tail(Failure::of(&error), &plan.log)),
+        Ok(ready_after) => {
+            let probe = ProbeConfig { steps: plan.probe.clone() };
+            match probe.run(&target, plan.limit.duration()) {
+                Ok(probe) => Report::Passed { probe, ready_after },
+                Err(error) => Report::Failed(with_tail(Failure::of(&error), &plan.log)),
+            }
+        }
+    };
+    let died = program.gone();
+    program.stop();
+    // A program may serve and have failed to migrate: its own words count.
+    Ok(match (report, patterns.scan(&plan.log, seen_before), died) {
+        (Report::Passed { .. }, Some(line), _) => Report::Failed(Failure::new(
+            "rehearsal-log",
+            format!("its output says: {line}"),
+            Some("if this line is harmless, it must not be written by the release"),
+        )),
+        (Report::Passed { .. }, None, Some(why)) => Report::Failed(with_tail(
+            Failure::new("start-died", format!("it ended after its probe: {why}"), None),
+            &plan.log,
+        )),
+        (report, _, _) => report,
+    })
+}
+
+fn with_tail(mut failure: Failure, log: &Path) -> Failure {
+    use std::io::{Seek as _, SeekFrom};
+    let tail = || -> std::io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    if let Ok(tail) = tail() {
+        let words: Vec<&str> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = words.len().saturating_sub(4);
+        if !words.is_empty() {
+            failure.message = format!("{}; its output ends: {}", failure.message, words[last..].join(" / "));
+        }
+    }
+    failure
+}
+
+fn start(plan: &Plan) -> Result<Result<Child, Failure>, Failure> {
+    let machine = |what: String| Failure::new("rehearsal-broken", what, None);
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&plan.log)
+        .map_err(|error| machine(format!("{} can't be written: {error}", plan.log.display())))?;
+    let errors = log.try_clone().map_err(|error| machine(error.to_string()))?;
+    let (program, arguments) = plan.argv.split_first().ok_or_else(|| machine("there is no program".into()))?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(&plan.env)
+        .current_dir(&plan.workdir)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .process_group(0);
+    if let Some(owner) = &plan.owner {
+        command.uid(owner.uid).gid(owner.gid);
+    }
+    Ok(command
+        .spawn()
+        .map_err(|error| Failure::new("start-refused", format!("{program} can't be started: {error}"), None)))
+}
+
+/// The throwaway program; it never outlives its drop.
+struct Throwaway {
+    child: Child,
+    limit: Duration,
+}
+
+impl Throwaway {
+    fn gone(&self) -> Option<String> {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).ok()?)?;
+        // Looks without reaping, so that the process id stays ours until the stop.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = waitid(WaitId::Pid(pid), options).ok()??;
+        Some(match (ended.exit_status(), ended.terminating_signal()) {
+            (Some(status), _) => format!("exit status {status}"),
+            (_, Some(signal)) => format!("signal {signal}"),
+            _ => "it ended".into(),
+        })
+    }
+
+    fn stop(&mut self) {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let Some(group) = group else { return };
+        let _ = kill_process_group(group, Signal::TERM);
+        let until = Instant::now() + self.limit;
+        while Instant::now() < until {
+            match self.child.try_wait() {
+                Ok(None) => thread::sleep(LOOK_EVERY),
+                Ok(Some(_)) | Err(_) => break,
+            }
+        }
+        // Whatever it left behind in its group goes too.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Throwaway {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,275 @@
+//! What the effects of one service work with: its configuration, folders, runtime and secrets.
+
+use super::sole_holder::SoleHolder;
+use crate::{
+    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig},
+    expand,
+    paths::ServiceHome,
+};
+use lastgood_domain::{
+    facts::Busyness,
+    failure::{Coded, Failure},
+    terms::{InstanceName, Release, ServiceName},
+};
+use lastgood_drivers::{
+    channel,
+    metric::WatchConfig,
+    probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
+    runtime::{Launch, Runtime, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
+    state::{Owner, StatePlace},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+/// One service as the drivers need it.
+pub struct Site {
+    /// The service's name.
+    pub name: ServiceName,
+    /// Its configuration.
+    pub config: ServiceConfig,
+    /// Its own folder in the state folder.
+    pub home: ServiceHome,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// What runs its instances.
+    pub runtime: Arc<dyn Runtime>,
+    /// Its secrets, loaded.
+    pub secrets: Secrets,
+    /// Where they come from, for a worker that loads them itself.
+    pub(super) secret_sources: BTreeMap<String, SecretSource>,
+    /// The lastgood program, which executes itself for work in other identities and namespaces.
+    pub program: PathBuf,
+    /// What channels need besides their configuration.
+    pub channel: channel::Context,
+    pub(super) sole_holder: SoleHolder,
+    fence: OnceLock<Fence>,
+}
+
+/// Why a service can't be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// No such service.
+    #[error("there is no service {name} in the configuration")]
+    UnknownService {
+        /// The name asked for.
+        name: ServiceName,
+    },
+    /// A folder can't be made.
+    #[error("{} can't be made", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A driver can't be set up.
+    #[error("{0}")]
+    Driver(Failure),
+}
+
+impl Coded for SiteError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownService { .. } => "service-unknown",
+            Self::Folder { .. } => "state-dir-unusable",
+            Self::Driver(_) => "driver-unusable",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownService { .. } => Some("see which there are: lastgood status".into()),
+            Self::Folder { path, .. } => {
+                Some(format!("check owner and space: ls -ld {0}; df -h {0}", path.parent().unwrap_or(path).display()))
+            }
+            Self::Driver(failure) => failure.hint.clone(),
+        }
+    }
+}
+
+impl Site {
+    /// Sets up one service of `config`; makes its folders.
+    ///
+    /// Errors: [`SiteError`] names what is missing.
+    pub fn open(config: &Config, name: &ServiceName, home: ServiceHome, program: PathBuf) -> Result<Self, SiteError> {
+        let service = config.service.get(name).ok_or_else(|| SiteError::UnknownService { name: name.clone() })?.clone();
+        let driver = |error: &dyn Coded| SiteError::Driver(Failure::of(error));
+        let mut folders = vec![home.installations(), home.shelf()];
+        folders.extend(service.instance.iter().map(|instance| home.instance(&instance.name)));
+        for path in folders {
+            std::fs::create_dir_all(&path).map_err(|source| SiteError::Folder { path, source })?;
+        }
+        let runtime: Arc<dyn Runtime> = match &service.runtime {
+            RuntimeConfig::Process {} => {
+                Arc::new(ProcessRuntime::new(&config.state_dir, &program).map_err(|error| driver(&error))?)
+            }
+            RuntimeConfig::Systemd(systemd) => {
+                Arc::new(SystemdRuntime::new(systemd.clone(), &config.state_dir).map_err(|error| driver(&error))?)
+            }
+        };
+        let sole_holder = SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
+        let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| driver(&error))?;
+        Ok(Self {
+            name: name.clone(),
+            config: service,
+            home,
+            state_dir: config.state_dir.clone(),
+            runtime,
+            secrets,
+            secret_sources: config.secret.clone(),
+            program,
+            channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
+            sole_holder,
+            fence: OnceLock::new(),
+        })
+    }
+
+    /// Gives an instance's configuration.
+    ///
+    /// Errors: the instance was taken out of the configuration while it was on its way.
+    pub(super) fn instance(&self, name: &InstanceName) -> Result<&InstanceConfig, Failure> {
+        self.config.instance(name).ok_or_else(|| {
+            Failure::new(
+                "instance-unknown",
+                format!("{name} is not in the configuration any more"),
+                Some("put it back into lastgood.toml until it is rolled back or stopped"),
+            )
+        })
+    }
+
+    /// Gives the logs in which users' outcomes are counted, one for each instance.
+    pub fn watched_logs(&self, watch: &WatchConfig) -> Vec<PathBuf> {
+        let Some(log) = watch.log() else { return Vec::new() };
+        let fill = |instance: &InstanceConfig| {
+            expand::expand(log, &self.values(instance, None, &instance.data, instance.port)).ok()
+        };
+        self.config.instance.iter().filter_map(fill).map(PathBuf::from).collect()
+    }
+
+    /// Tells how rehearsals are fenced on this machine; tried once.
+    pub(super) fn fence(&self) -> &Fence {
+        self.fence.get_or_init(|| match self.config.rehearsal.network {
+            true => Fence::Paths("the configuration allows the network".into()),
+            false => Fence::available(),
+        })
+    }
+
+    /// Asks whether an instance is in use; `None` if it has no check or is unknown.
+    pub fn busyness(&self, name: &InstanceName) -> Option<Busyness> {
+        let (busy, instance) = (self.config.busy.as_ref()?, self.config.instance(name)?);
+        Some(busy.ask(&self.target(instance, &instance.data, None)))
+    }
+
+    /// Gives the user an instance runs as and that owns its data.
+    pub(super) fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
+        let user = instance.user.as_ref().or(self.config.user.as_ref());
+        user.map(|user| Owner::named(user)).transpose().map_err(|error| Failure::of(&error))
+    }
+
+    /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`.
+    pub(super) fn place(&self, instance: &InstanceConfig, data: &Path) -> Result<StatePlace, Failure> {
+        let values = self.values(instance, None, data, instance.port);
+        self.config
+            .state
+            .place(self.owner(instance)?, |text| expand::expand(text, &values).map(PathBuf::from))
+            .map_err(|what| Failure::new("config-unfit", format!("service.{}.state: {what}", self.name), None))
+    }
+
+    /// Gives the folder that takes data which a restore puts aside: beside the data, on its file system.
+    pub(super) fn aside(&self, instance: &InstanceConfig) -> PathBuf {
+        let mut name = instance.data.file_name().unwrap_or_default().to_os_string();
+        name.push(".lastgood-aside");
+        instance.data.with_file_name(name)
+    }
+
+    fn values(
+        &self,
+        instance: &InstanceConfig,
+        installation: Option<&Path>,
+        data: &Path,
+        port: u16,
+    ) -> BTreeMap<String, String> {
+        let mut values = instance.vars.clone();
+        values.extend([
+            ("data".to_owned(), data.display().to_string()),
+            ("port".to_owned(), port.to_string()),
+            ("bind".to_owned(), self.config.bind.clone()),
+            ("host".to_owned(), self.config.bind.clone()),
+            ("instance".to_owned(), instance.name.to_string()),
+            ("service".to_owned(), self.name.to_string()),
+        ]);
+        if let Some(installation) = installation {
+            values.insert("release".to_owned(), installation.display().to_string());
+        }
+        values
+    }
+
+    /// Fills in how an instance is started; rehearsals differ in `data` and `port` only.
+    pub(super) fn launch(
+        &self,
+        instance: &InstanceConfig,
+        release: &Release,
+        installation: &Path,
+        data: &Path,
+        port: u16,
+        log: PathBuf,
+    ) -> Result<Launch, Failure> {
+        let mut values = self.values(instance, Some(installation), data, port);
+        for name in self.secret_sources.keys() {
+            if let Some(secret) = self.secrets.get(name) {
+                values.insert(format!("secret:{name}"), secret.to_owned());
+            }
+        }
+        let fill = |text: &str| {
+            expand::expand(text, &values)
+                .map_err(|what| Failure::new("config-unfit", format!("service.{}: {what}", self.name), None))
+        };
+        let mut argv = self.config.command.iter().map(|part| fill(part)).collect::<Result<Vec<_>, _>>()?;
+        // A relative program starts at the configuration's folder; a bare name is looked up in PATH.
+        if let Some(program) = argv.first_mut()
+            && program.contains('/')
+        {
+            *program = self.channel.folder.join(&*program).display().to_string();
+        }
+        let env = self
+            .config
+            .env
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), fill(value)?)))
+            .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+        let workdir = match &self.config.workdir {
+            Some(workdir) => self.channel.folder.join(fill(workdir)?),
+            None => data.to_path_buf(),
+        };
+        Ok(Launch {
+            service: self.name.clone(),
+            instance: instance.name.clone(),
+            release: release.clone(),
+            installation: installation.to_path_buf(),
+            argv,
+            env,
+            workdir,
+            user: instance.user.clone().or_else(|| self.config.user.clone()),
+            log,
+        })
+    }
+
+    /// Gives what probes of an instance talk to: its front door, or `port` of its address.
+    pub(super) fn target(&self, instance: &InstanceConfig, data: &Path, port: Option<u16>) -> ProbeTarget {
+        let values = self.values(instance, None, data, port.unwrap_or(instance.port));
+        let direct = || format!("http://{}:{}", self.config.bind, port.unwrap_or(instance.port));
+        let base = match (&instance.front_door, port) {
+            (Some(front_door), None) => front_door.clone(),
+            _ => direct(),
+        };
+        ProbeTarget { base, vars: values, secrets: self.secrets.clone(), folder: self.channel.folder.clone() }
+    }
+
+    /// Gives the whole probe.
+    pub(super) fn probe(&self) -> ProbeConfig {
+        ProbeConfig { steps: self.config.probe.clone() }
+    }
+}

@@ -1,0 +1,51 @@
+//! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Screen};
+use clap::Args;
+use lastgood_engine::doctor::{self, Finding};
+use serde_json::json;
+use std::path::Path;
+
+/// Check that everything lastgood needs is here; each failure comes with its fix.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Leave out what asks the network (the channels).
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Doctor {
+    /// Runs the command.
+    pub fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
+        let app = App::open(screen, config)?;
+        let findings = doctor::examine(&app.config, !self.offline);
+        let failures = findings.iter().filter(|finding| finding.is_failure()).count();
+        let warnings = findings.len() - failures;
+        let mut text = String::new();
+        for Finding { service, failure, .. } in &findings {
+            let place = service.as_ref().map_or_else(String::new, |service| format!("{service}: "));
+            text += &format!("{place}{failure}\n");
+            if let Some(hint) = &failure.hint {
+                text += &format!("  fix   {hint}\n");
+            }
+            text += &format!("  page  docs/errors/{}.md\n", failure.code);
+        }
+        let services = app.config.service.len();
+        let (verdict, exit) = match (failures, warnings) {
+            (0, 0) => (format!("all is well: {services} services checked"), Exit::Done),
+            (0, n) => (format!("{n} warnings, nothing fails"), Exit::Warnings),
+            (n, _) => (format!("{n} failures"), Exit::Failed),
+        };
+        text += &verdict;
+        let data = json!({
+            "verdict": verdict,
+            "findings": findings.iter().map(|finding| json!({
+                "service": finding.service, "code": finding.failure.code, "message": finding.failure.message,
+                "fix": finding.failure.hint, "failure": finding.is_failure(),
+            })).collect::<Vec<_>>(),
+        });
+        screen.show("doctor", &data, &text);
+        Ok(exit)
+    }
+}

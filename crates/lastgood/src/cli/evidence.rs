@@ -1,0 +1,211 @@
+//! `lastgood evidence`: verify, export, sign.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Subcommand;
+use lastgood_domain::terms::{Actor, ChainName, Reason};
+use lastgood_engine::log::chain_of;
+use lastgood_store::{Anchor, Finding, KeyError, Reader, Signer, Store, Verification};
+use serde_json::json;
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Verify, export and sign the evidence.
+#[derive(Debug, Subcommand)]
+pub enum Evidence {
+    /// Check every chain, checkpoint and notice against what was signed; name the first bad position.
+    Verify,
+    /// Write a service's records to a file that `lastgood-verify` checks without this machine.
+    Export {
+        /// The service; may be left out if there is only one.
+        service: Option<String>,
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Only this record, with the proof that it is in the log.
+        #[arg(long, value_name = "EVENT")]
+        only: Option<u64>,
+    },
+    /// Sign the head of every chain, and keep the signature in the anchor too.
+    Checkpoint,
+    /// Go on after the log turned out not to be the one that was signed.
+    Acknowledge {
+        /// The service.
+        service: String,
+        /// Why it is not.
+        #[arg(long)]
+        reason: Reason,
+    },
+}
+
+impl Evidence {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        match self {
+            Self::Verify => verify(app),
+            Self::Export { service, to, only } => export(app, service.as_deref(), &to, only),
+            Self::Checkpoint => checkpoint(app),
+            Self::Acknowledge { service, reason } => acknowledge(app, &service, reason),
+        }
+    }
+}
+
+fn failed(error: &dyn lastgood_domain::failure::Coded) -> Trouble {
+    Trouble::new(Exit::Failed, error)
+}
+
+fn reader(app: &App) -> Result<Reader, Trouble> {
+    app.reader()?.ok_or_else(|| {
+        Trouble::say(Exit::CannotTell, "evidence-none", "there is no evidence yet", "make some: lastgood run")
+    })
+}
+
+/// Opens the signing key and the anchor.
+pub fn signer(app: &App) -> Result<(Signer, Anchor), Trouble> {
+    let signer = Signer::load_or_create(app.home.root()).map_err(|error| failed(&error))?;
+    Ok((signer, Anchor::at(&app.config.anchor())))
+}
+
+/// Verifies everything; findings are no errors.
+pub fn verified(app: &App) -> Result<Verification, Trouble> {
+    let reader = reader(app)?;
+    let key = match Signer::load(app.home.root()) {
+        Ok(signer) => Some(signer.verifier()),
+        // Nothing was ever signed here; chains are checked all the same.
+        Err(KeyError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(&error)),
+    };
+    let anchor = Anchor::at(&app.config.anchor());
+    reader.verify(key.as_ref(), key.as_ref().map(|_| &anchor)).map_err(|error| failed(&error))
+}
+
+fn verify(app: &App) -> Ended {
+    let run = verified(app)?;
+    let mut text = String::new();
+    for chain in &run.chains {
+        let signed = chain.signed.map_or_else(|| "never signed".into(), |size| format!("signed up to {size}"));
+        text += &format!("{}  {} records, {signed}\n", chain.name, chain.head.size);
+    }
+    for finding in &run.findings {
+        text += &format!("BAD {}\n", says(finding));
+    }
+    let verdict = if run.is_ok() { "the evidence holds" } else { "the evidence does NOT hold" };
+    text += &format!("{verdict}: {} records, {} notices checked\n", run.records, run.notices);
+    let data = json!({
+        "ok": run.is_ok(),
+        "records": run.records,
+        "notices": run.notices,
+        "chains": run.chains.iter().map(|chain| json!({
+            "name": chain.name, "size": chain.head.size, "root": chain.root, "signed": chain.signed,
+        })).collect::<Vec<_>>(),
+        "findings": run.findings.iter().map(|finding| json!({
+            "chain": finding.chain, "seq": finding.seq, "says": says(finding),
+        })).collect::<Vec<_>>(),
+    });
+    app.screen.show("evidence-verify", &data, &text);
+    Ok(if run.is_ok() { Exit::Done } else { Exit::Failed })
+}
+
+/// Says where something is wrong and what.
+fn says(finding: &Finding) -> String {
+    let place = match (&finding.chain, finding.seq) {
+        (Some(chain), Some(seq)) => format!("{chain} record {seq}: "),
+        (Some(chain), None) => format!("{chain}: "),
+        _ => String::new(),
+    };
+    format!("{place}{}", finding.problem)
+}
+
+fn checkpoint(app: &App) -> Ended {
+    let (signer, anchor) = signer(app)?;
+    let mut store = app.store()?;
+    let notes = sign_all(&mut store, &signer, &anchor, app)?;
+    let mut text = String::new();
+    for (chain, size) in &notes {
+        text += &format!("{chain} signed at {size} records\n");
+    }
+    text += &format!("key {}\nkept in {}\n", signer.verifier(), anchor.path().display());
+    let data = json!({
+        "key": signer.verifier().to_string(),
+        "anchor": anchor.path(),
+        "chains": notes.iter().map(|(chain, size)| json!({ "name": chain, "size": size })).collect::<Vec<_>>(),
+    });
+    app.screen.show("evidence-checkpoint", &data, &text);
+    Ok(Exit::Done)
+}
+
+/// Signs the head of every chain that has records.
+pub fn sign_all(
+    store: &mut Store,
+    signer: &Signer,
+    anchor: &Anchor,
+    app: &App,
+) -> Result<Vec<(ChainName, u64)>, Trouble> {
+    let chains = store.chains().map_err(|error| failed(&error))?;
+    let mut signed = Vec::new();
+    for chain in chains {
+        let note = store.checkpoint(&chain.name, signer, anchor, app.now()).map_err(|error| failed(&error))?;
+        signed.push((chain.name, note.checkpoint().head.size));
+    }
+    Ok(signed)
+}
+
+fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> Ended {
+    let service = app.service(service)?;
+    let chain = chain_of(&service);
+    let (signer, anchor) = signer(app)?;
+    // What is exported must be signed: everything up to now.
+    let mut store = app.store()?;
+    store.checkpoint(&chain, &signer, &anchor, app.now()).map_err(|error| failed(&error))?;
+    let key = signer.verifier();
+    let unwritable = |error: std::io::Error| {
+        Trouble::say(
+            Exit::Failed,
+            "export-not-written",
+            format!("{} can't be written: {error}", to.display()),
+            "choose another file",
+        )
+    };
+    let mut out = BufWriter::new(File::create(to).map_err(unwritable)?);
+    let count = match only {
+        Some(seq) => {
+            let bundle = store.prove_record(&chain, seq, &key).map_err(|error| failed(&error))?;
+            serde_json::to_writer(&mut out, &bundle).map_err(|error| unwritable(error.into()))?;
+            1
+        }
+        None => {
+            let size = store.head(&chain).map_err(|error| failed(&error))?.size;
+            store.export(&chain, 0..size, &key, &mut out).map_err(|error| failed(&error))?
+        }
+    };
+    out.flush().map_err(unwritable)?;
+    app.screen.show(
+        "evidence-export",
+        &json!({ "service": service, "file": to, "records": count, "key": key.to_string() }),
+        &format!(
+            "{count} records written to {0}\ncheck them anywhere: lastgood-verify --vkey '{key}' {0}",
+            to.display()
+        ),
+    );
+    Ok(Exit::Done)
+}
+
+fn acknowledge(app: &App, service: &str, reason: Reason) -> Ended {
+    let service = app.service(Some(service))?;
+    let (signer, anchor) = signer(app)?;
+    let mut store = app.store()?;
+    let who: Actor = app.actor.clone();
+    let note = store
+        .acknowledge_rewind(&chain_of(&service), (&signer, &anchor), (who, reason), app.now())
+        .map_err(|error| failed(&error))?;
+    let size = note.checkpoint().head.size;
+    app.screen.show(
+        "evidence-acknowledge",
+        &json!({ "service": service, "size": size }),
+        &format!("the corrective entry is record {} of {service}; the log goes on from there", size.saturating_sub(1)),
+    );
+    Ok(Exit::Done)
+}

@@ -1,0 +1,130 @@
+//! `lastgood init`: writes a commented lastgood.toml for a channel, and detects what it can.
+
+use super::Ended;
+use crate::{
+    exit::Exit,
+    screen::{Screen, Trouble},
+};
+use clap::Args;
+use lastgood_engine::config::FILE_NAME;
+use serde_json::json;
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+/// Write a commented lastgood.toml for a channel, such as npm:@actual-app/sync-server.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The channel: npm:PACKAGE, pypi:PROJECT, git:REPOSITORY or dir:FOLDER.
+    channel: String,
+    /// The service's name. Default: made of the channel.
+    #[arg(long)]
+    name: Option<String>,
+    /// Names of the instances.
+    #[arg(long, value_name = "NAME", default_values_t = ["alice".to_owned()])]
+    instance: Vec<String>,
+}
+
+impl Init {
+    /// Runs the command.
+    pub fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
+        let path = config.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
+        let text = self.text()?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
+            Trouble::say(
+                Exit::Failed,
+                "config-exists",
+                format!("{} is not written: {error}", path.display()),
+                "name another file: lastgood --config OTHER.toml init …",
+            )
+        })?;
+        file.write_all(text.as_bytes()).map_err(|error| {
+            Trouble::say(Exit::Failed, "config-unwritable", format!("{}: {error}", path.display()), "check space")
+        })?;
+        screen.show(
+            "init",
+            &json!({ "file": path, "channel": self.channel }),
+            &format!("{} is written; fill in what says CHANGE\nthen: lastgood config check", path.display()),
+        );
+        Ok(Exit::Done)
+    }
+
+    fn text(&self) -> Result<String, Trouble> {
+        let wrong = || {
+            Trouble::say(
+                Exit::Usage,
+                "channel-unknown",
+                format!("{:?} is no channel", self.channel),
+                "write npm:PACKAGE, pypi:PROJECT, git:REPOSITORY or dir:FOLDER",
+            )
+        };
+        let (kind, what) = self.channel.split_once(':').ok_or_else(wrong)?;
+        let quoted = serde_json::to_string(what).unwrap_or_default();
+        let (channel, command) = match kind {
+            "npm" => (format!("{{ npm = {quoted}, tag = \"latest\" }}"), "{release}/node_modules/.bin/CHANGE"),
+            "pypi" => (format!("{{ pypi = {quoted} }}"), "{release}/bin/CHANGE"),
+            "git" => (format!("{{ git = {quoted}, tags = \"v*\" }}"), "{release}/CHANGE"),
+            "dir" => (format!("{{ directory = {quoted} }}"), "{release}/CHANGE"),
+            _ => return Err(wrong()),
+        };
+        let name = self.name.clone().unwrap_or_else(|| name_of(what));
+        let mut text = TEMPLATE.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
+        for instance in &self.instance {
+            let port = free_port();
+            text += &format!(
+                "\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n"
+            );
+        }
+        Ok(text)
+    }
+}
+
+/// Makes a service name of a channel's: the last part, in small letters.
+fn name_of(what: &str) -> String {
+    let last = what.trim_end_matches('/').rsplit('/').next().unwrap_or(what);
+    let name: String = last.to_ascii_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    if name.is_empty() { "app".into() } else { name }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    listener.map_or(7101, |address| address.port())
+}
+
+const TEMPLATE: &str = r#"# lastgood: release safety for NAME. Every key is in docs/reference/config.md.
+
+# Where lastgood keeps evidence, installations and snapshots; needs room for some copies of all data.
+state_dir = "/var/lib/lastgood"
+
+# Secrets stay in files that only you may read; name them here, use them as {secret:login}.
+# [secret.login]
+# file = "/etc/lastgood/login"
+
+[service.NAME]
+channel = CHANNEL
+# When `lastgood serve` looks for a new release.
+schedule = { at = "05:30", jitter = "20m" }
+
+# How an instance is started. {release} is the installation, {data} and {port} are the instance's own.
+command = ["COMMAND"]
+env = { PORT = "{port}", DATA_DIR = "{data}" }
+
+# What a release may migrate: SQLite files and everything that must match them.
+state = { directory = "{data}", exclude = [] }
+
+# Ready is not good: this only ends the wait after a start.
+ready = { http = { path = "/" }, expect = { status = [200, 302] } }
+
+# Whether somebody is using an instance right now; busy ones are never stopped.
+# busy = { log = "{data}/access.log", quiet = "10m" }
+
+rollout = { soak = "30s", wave_size = 1 }
+
+# Prove real behaviour: a log-in, then something only a logged-in user gets. A health page proves little.
+[[service.NAME.probe]]
+name = "CHANGE: what users do first"
+http = { method = "GET", path = "/" }
+expect = { status = 200 }
+"#;

@@ -1,0 +1,50 @@
+//! Work that lastgood does in a process of its own: in another identity, or behind a fence.
+
+use clap::Subcommand;
+use lastgood_drivers::{runtime::launcher, state};
+use lastgood_engine::world;
+use std::{ffi::OsString, process::ExitCode};
+
+/// Work that lastgood does in a process of its own.
+#[derive(Debug, Subcommand)]
+pub enum Internal {
+    /// Copy an instance's data as its owner.
+    Snapshot,
+    /// Rehearse a release on a copy.
+    Rehearse,
+    /// Be the built-in service of the demo.
+    Notebook {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// Runs `internal launch`, `detach` and `guard`, which become another program; `None` for all other commands.
+pub fn before_all(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.skip(1).peekable();
+    arguments.next_if(|word| word == "internal")?;
+    if !["launch", "detach", "guard"].iter().any(|word| arguments.peek().is_some_and(|next| next == word)) {
+        return None;
+    }
+    let Err(error) = launcher::main(arguments);
+    crate::screen::err(&error.to_string());
+    Some(ExitCode::FAILURE)
+}
+
+impl Internal {
+    /// Runs the work and gives the process's exit code.
+    pub fn run(self) -> ExitCode {
+        match self {
+            Self::Snapshot => ExitCode::from(state::worker_main()),
+            Self::Rehearse => ExitCode::from(world::rehearsal_main()),
+            Self::Notebook { arguments } => match lastgood_notebook::run(&arguments) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    crate::screen::err(&lastgood_notebook::whole_story(&error));
+                    ExitCode::from(1)
+                }
+            },
+        }
+    }
+}

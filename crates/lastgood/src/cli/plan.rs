@@ -1,0 +1,154 @@
+//! `lastgood plan`: what would happen now, and why; nothing is changed.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Args;
+use lastgood_domain::{
+    facts::{Offer, Standing},
+    failure::Failure,
+    service::Service,
+    terms::ServiceName,
+    words,
+};
+use lastgood_drivers::channel;
+use lastgood_engine::letter::rfc3339;
+use serde_json::{Value, json};
+
+/// Show what would happen now, and why; change nothing.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The service; all if left out.
+    service: Option<String>,
+}
+
+/// One line of a plan: a gate and what it says now.
+struct Line {
+    gate: &'static str,
+    verdict: &'static str,
+    because: String,
+}
+
+impl Plan {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let mut exit = Exit::Done;
+        let (mut all, mut text) = (Vec::new(), String::new());
+        for service in app.services(self.service.as_deref())? {
+            let (data, says, one) = plan(app, &service)?;
+            all.push(data);
+            text += &says;
+            if exit == Exit::Done {
+                exit = one;
+            }
+        }
+        app.screen.show("plan", &all, &text);
+        Ok(exit)
+    }
+}
+
+fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Trouble> {
+    let (_, folded) = app.look(service)?;
+    let config = &app.config.service[service];
+    let context = channel::Context { folder: app.config.folder.clone(), ..channel::Context::default() };
+    let offer = match &folded.pin {
+        Some(pin) => config.channel.offer_of(&pin.tag, &context),
+        None => config.channel.newest(&context),
+    };
+    let offer = offer.map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
+    let standing = folded
+        .last_good
+        .as_ref()
+        .and_then(|last_good| folded.tag(last_good))
+        .map(|last_good| config.channel.standing(&offer.tag, last_good));
+    let foreign = config.channel.belongs(&offer.tag).err();
+    let lines = gates(app, &folded, &offer, standing, foreign);
+    let blocked = lines.iter().find(|line| line.verdict != "pass");
+    let last_good = folded.name_of(folded.last_good.as_ref());
+    let known = folded.tags.get(&offer.tag);
+    let way_back = known
+        .and_then(|digest| folded.installed.get(digest))
+        .and_then(|known| known.way_back)
+        .map_or("not rehearsed yet: the rehearsal decides", |way| way.says());
+    let behind: Vec<_> = config
+        .instance
+        .iter()
+        .map(|instance| instance.name.clone())
+        .filter(|name| known.is_none() || folded.instances.get(name).and_then(|one| one.release) != known.copied())
+        .collect();
+    let up_to_date = known.is_some() && known == folded.last_good.as_ref() && behind.is_empty();
+    let mut text = format!("{service}  last-good {last_good}, the channel offers {}\n", offer.tag);
+    for line in &lines {
+        text += &format!("  gate {:<9} {:<11} {}\n", line.gate, line.verdict, line.because);
+    }
+    let (verdict, exit) = match (blocked, up_to_date) {
+        (Some(line), _) => (format!("nothing would move: the {} gate says {}", line.gate, line.verdict), Exit::Refused),
+        (None, true) => ("nothing to do: every instance runs it".to_owned(), Exit::Done),
+        (None, false) => {
+            text += &format!("  way back  {way_back}\n");
+            text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
+            text += &format!(
+                "  then      move {}: one first, then {} at a time\n",
+                words::names(&behind),
+                config.rollout.wave_size
+            );
+            (format!("{} would move to {}", words::names(&behind), offer.tag), Exit::Done)
+        }
+    };
+    text += &format!("{verdict}\n");
+    text += &match exit {
+        Exit::Done if !up_to_date => format!("try it without changing anything: lastgood run {service} --dry-run\n"),
+        Exit::Done => format!("see it: lastgood status {service}\n"),
+        _ => format!("why: lastgood why {service}\n"),
+    };
+    let data = json!({
+        "service": service, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
+        "moves": behind, "up_to_date": up_to_date,
+        "gates": lines.iter().map(|line| json!({
+            "gate": line.gate, "verdict": line.verdict, "because": line.because,
+        })).collect::<Vec<_>>(),
+    });
+    Ok((data, text, exit))
+}
+
+fn gates(
+    app: &App,
+    service: &Service,
+    offer: &Offer,
+    standing: Option<Standing>,
+    foreign: Option<String>,
+) -> Vec<Line> {
+    let line = |gate, verdict, because| Line { gate, verdict, because };
+    let mut lines = Vec::new();
+    let hold = service.standing_holds(app.now()).next();
+    lines.push(match (app.frozen(), hold) {
+        (Some(frozen), _) => line("hold", "hold", frozen),
+        (None, Some((id, hold))) => line("hold", "hold", format!("{id} by {}: {}", hold.owner, hold.reason)),
+        (None, None) => line("hold", "pass", "no hold stands".into()),
+    });
+    lines.push(match foreign {
+        Some(because) => line("channel", "fail", because),
+        None => {
+            let published = offer.published.map_or_else(String::new, |at| format!(", published {}", rfc3339(at)));
+            line("channel", "pass", format!("{}{published}", offer.origin))
+        }
+    });
+    lines.push(match service.rejected.values().find(|rejection| rejection.tag == offer.tag) {
+        Some(rejection) => line("rejected", "fail", format!("by {}: {}", rejection.by, rejection.reason)),
+        None => line("rejected", "pass", "never rejected".into()),
+    });
+    let last_good = service.name_of(service.last_good.as_ref());
+    lines.push(match (&service.pin, standing) {
+        (Some(pin), _) => line("newer", "pass", format!("pinned to {} by {}", pin.tag, pin.by)),
+        (None, None) => line("newer", "pass", "nothing runs yet".into()),
+        (None, Some(Standing::Newer)) => line("newer", "pass", format!("newer than {last_good}")),
+        (None, Some(Standing::Same)) => line("newer", "pass", format!("it is {last_good}")),
+        (None, Some(Standing::Older)) => line("newer", "fail", format!("older than {last_good}")),
+        (None, Some(Standing::Unordered)) => line("newer", "cannot tell", format!("no order to {last_good}")),
+    });
+    let first = service.tags.get(&offer.tag).and_then(|digest| service.installed.get(digest));
+    lines.push(match (first.and_then(|known| known.mark.as_ref()), &offer.mark) {
+        (Some(first), Some(now)) if first != now => line("digest", "fail", format!("was {first}, is {now} now")),
+        _ => line("digest", "pass", "the tag has not moved".into()),
+    });
+    lines
+}

@@ -1,0 +1,152 @@
+//! `lastgood pin`, `unpin`, `reject`, `waive`: what people decide about releases.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Args;
+use lastgood_domain::{
+    event::Event,
+    service::Service,
+    terms::{Digest, Reason, ReleaseTag},
+};
+use serde_json::json;
+
+/// Keep a service at one release.
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// The service.
+    service: String,
+    /// The release.
+    release: ReleaseTag,
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+}
+
+/// Follow the channel again.
+#[derive(Debug, Args)]
+pub struct Unpin {
+    /// The service; may be left out if there is only one.
+    service: Option<String>,
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+}
+
+/// Never try a release again.
+#[derive(Debug, Args)]
+pub struct Reject {
+    /// The service.
+    service: String,
+    /// The release; it must have been installed here once.
+    release: ReleaseTag,
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+}
+
+/// Allow a rejected release to be tried again.
+#[derive(Debug, Args)]
+pub struct Waive {
+    /// The service.
+    service: String,
+    /// The release.
+    release: ReleaseTag,
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+}
+
+impl Pin {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let service = app.service(Some(&self.service))?;
+        app.say(&service, |_| Ok(vec![Event::Pinned { tag: self.release.clone(), reason: self.reason.clone() }]))?;
+        app.screen.show(
+            "pin",
+            &json!({ "service": service, "release": self.release, "reason": self.reason }),
+            &format!("{service} is pinned to {}\nmake it so now: lastgood run {service}", self.release),
+        );
+        Ok(Exit::Done)
+    }
+}
+
+impl Unpin {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let service = app.service(self.service.as_deref())?;
+        app.say(&service, |folded| match folded.pin {
+            Some(_) => Ok(vec![Event::Unpinned { reason: self.reason.clone() }]),
+            None => Err(Trouble::say(
+                Exit::Failed,
+                "pin-none",
+                format!("{service} is not pinned"),
+                &format!("pin it: lastgood pin {service} RELEASE --reason …"),
+            )),
+        })?;
+        app.screen.show(
+            "unpin",
+            &json!({ "service": service }),
+            &format!("{service} follows its channel again\nlook now: lastgood run {service}"),
+        );
+        Ok(Exit::Done)
+    }
+}
+
+impl Reject {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let service = app.service(Some(&self.service))?;
+        app.say(&service, |folded| {
+            let release = digest_of(folded, &self.release).ok_or_else(|| {
+                Trouble::say(
+                    Exit::Failed,
+                    "release-unknown",
+                    format!("{} was never installed for {service}, so its digest is unknown", self.release),
+                    &format!("keep it away by a pin: lastgood pin {service} RELEASE --reason …"),
+                )
+            })?;
+            Ok(vec![Event::Rejected { release, tag: self.release.clone(), reason: self.reason.to_string() }])
+        })?;
+        app.screen.show(
+            "reject",
+            &json!({ "service": service, "release": self.release }),
+            &format!("{} is never tried again\nif it runs, go back: lastgood rollback {service}", self.release),
+        );
+        Ok(Exit::Done)
+    }
+}
+
+impl Waive {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let service = app.service(Some(&self.service))?;
+        app.say(&service, |folded| {
+            let digests: Vec<Digest> = folded
+                .rejected
+                .iter()
+                .filter(|(_, rejection)| rejection.tag == self.release)
+                .map(|(digest, _)| *digest)
+                .collect();
+            if digests.is_empty() {
+                return Err(Trouble::say(
+                    Exit::Failed,
+                    "rejection-none",
+                    format!("{} is not rejected for {service}", self.release),
+                    &format!("see what is: lastgood why {service}"),
+                ));
+            }
+            let waive = |release| Event::Waived { release, reason: self.reason.clone() };
+            Ok(digests.into_iter().map(waive).collect())
+        })?;
+        app.screen.show(
+            "waive",
+            &json!({ "service": service, "release": self.release }),
+            &format!("{} may be tried again\ntry it: lastgood run {service}", self.release),
+        );
+        Ok(Exit::Done)
+    }
+}
+
+fn digest_of(service: &Service, tag: &ReleaseTag) -> Option<Digest> {
+    service.tags.get(tag).copied()
+}

@@ -1,0 +1,235 @@
+//! `lastgood rollback`: one command back, from any state.
+
+use super::Ended;
+use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
+use clap::Args;
+use lastgood_domain::{
+    event::{Aim, End},
+    facts::Busyness,
+    service::Service,
+    terms::{InstanceName, ReleaseTag, RunId, ServiceName},
+    words,
+};
+use lastgood_drivers::runtime::session;
+use lastgood_engine::world::Site;
+use lastgood_store::DriverLock;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Take instances back to last-good or a named release, with their data.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The service; may be left out if there is only one.
+    service: Option<String>,
+    /// The release to go back to. Default: last-good, or the one before it where instances run last-good.
+    #[arg(long, value_name = "RELEASE")]
+    to: Option<ReleaseTag>,
+    /// Only this instance; may be given several times.
+    #[arg(long = "instance", value_name = "NAME")]
+    instances: Vec<InstanceName>,
+    /// Why; kept in the evidence.
+    #[arg(long, default_value = "asked on the command line")]
+    reason: String,
+    /// Accept a named risk: lost-writes:INSTANCE or busy-instance:INSTANCE.
+    #[arg(long = "accept-risk", value_name = "RISK")]
+    risks: Vec<String>,
+    /// Show what would go back; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Rollback {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let service = app.service(self.service.as_deref())?;
+        let (_, folded) = app.look(&service)?;
+        let (lost, busy) = self.accepted(&folded)?;
+        let unknown = self.instances.iter().find(|name| !folded.instances.contains_key(*name));
+        if let Some(unknown) = unknown {
+            let known: Vec<InstanceName> = folded.instances.keys().cloned().collect();
+            return Err(Trouble::say(
+                Exit::Usage,
+                "instance-unknown",
+                format!("{service} has no instance {unknown}"),
+                &format!("one of: {}", words::names(&known)),
+            ));
+        }
+        let aim = Aim::Back {
+            to: self.to.clone(),
+            instances: self.instances.clone(),
+            accept_loss: lost,
+            reason: self.reason.clone(),
+        };
+        let text = preview(app, &service, &folded, &aim)?;
+        if self.dry_run {
+            app.screen.show("rollback-plan", &json!({ "service": service, "says": text }), &text.join("\n"));
+            return Ok(Exit::Done);
+        }
+        // Naming an instance is saying so by name; only those taken along unnamed are asked.
+        if self.instances.is_empty() {
+            refuse_busy(app, &service, &folded, &busy)?;
+        }
+        for line in &text {
+            app.screen.tell(line);
+        }
+        if !app.screen.confirm(&format!("Take {service} back?")) {
+            return Err(Trouble::say(
+                Exit::Declined,
+                "declined",
+                "nothing was changed",
+                "say yes: lastgood rollback --yes, or look first: --dry-run",
+            ));
+        }
+        let end = self.carry_out(app, &service, aim)?;
+        let Some(end) = end else { return Ok(Exit::Pending) };
+        let next = match end {
+            End::RolledBack { .. } => format!("see it: lastgood status {service}"),
+            _ => format!("why: lastgood why {service}"),
+        };
+        let says = words::end_words(&end);
+        app.screen.show(
+            "rollback",
+            &json!({ "service": service, "end": end, "says": says }),
+            &format!("{service}: {says}\n{next}"),
+        );
+        Ok(Exit::of_rollback(&end))
+    }
+
+    fn accepted(&self, folded: &Service) -> Result<(Vec<InstanceName>, BTreeSet<InstanceName>), Trouble> {
+        let mut lost = Vec::new();
+        let mut busy = BTreeSet::new();
+        for risk in &self.risks {
+            let wrong = || {
+                Trouble::say(
+                    Exit::Usage,
+                    "risk-unknown",
+                    format!("{risk:?} is no risk of this rollback"),
+                    "write lost-writes:INSTANCE or busy-instance:INSTANCE",
+                )
+            };
+            let (kind, name) = risk.split_once(':').ok_or_else(wrong)?;
+            let name = InstanceName::new(name).map_err(|_| wrong())?;
+            if !folded.instances.contains_key(&name) {
+                return Err(wrong());
+            }
+            match kind {
+                "lost-writes" => lost.push(name),
+                "busy-instance" => drop(busy.insert(name)),
+                _ => return Err(wrong()),
+            }
+        }
+        Ok((lost, busy))
+    }
+}
+
+/// Says what would go back, by deciding without writing.
+fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Vec<String>, Trouble> {
+    use lastgood_domain::{event::Event, rollout};
+    let settings = app.config.service[service].settings();
+    let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None };
+    let records =
+        rollout::step(folded, input, &app.actor, app.now()).map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
+    let mut text = Vec::new();
+    for record in &records {
+        let Event::ReturnBegun { back, .. } = &record.event else { continue };
+        for one in back {
+            let runs = folded.instances.get(&one.instance).and_then(|state| state.release);
+            let how = match (one.with_data, one.snapshot) {
+                (true, Some(snapshot)) => {
+                    let age = one.since.map_or_else(String::new, |since| format!(", {} old", app.now().since(since)));
+                    format!("with its data of {snapshot}{age}; newer data is kept aside")
+                }
+                _ => "its data stays as it is".into(),
+            };
+            text.push(format!(
+                "{}: {} -> {}, {how}",
+                one.instance,
+                folded.name_of(runs.as_ref()),
+                folded.name_of(one.to.as_ref())
+            ));
+        }
+    }
+    Ok(text)
+}
+
+/// Refuses if an instance that nobody named is in use; one that can't tell does not block a way back.
+fn refuse_busy(
+    app: &App,
+    service: &ServiceName,
+    folded: &Service,
+    accepted: &BTreeSet<InstanceName>,
+) -> Result<(), Trouble> {
+    if app.config.service[service].busy.is_none() {
+        return Ok(());
+    }
+    let site = Site::open(&app.config, service, app.home.service(service), drive::program()?)
+        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let mut risks = Vec::new();
+    for name in folded.instances.keys().filter(|name| !accepted.contains(*name)) {
+        if let Some(Busyness::Busy(why)) = site.busyness(name) {
+            risks.push((name.clone(), why));
+        }
+    }
+    if risks.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = risks.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    let flags: Vec<String> = risks.iter().map(|(name, _)| format!("--accept-risk busy-instance:{name}")).collect();
+    Err(Trouble::say(
+        Exit::Refused,
+        "instance-busy",
+        format!("in use: {}", list.join(", ")),
+        &format!("lastgood rollback {service} {}", flags.join(" ")),
+    ))
+}
+
+impl Rollback {
+    fn carry_out(&self, app: &App, service: &ServiceName, aim: Aim) -> Result<Option<End>, Trouble> {
+        let driven =
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        if driven.is_some() {
+            return drive::ask(app, service, &aim, None);
+        }
+        // A rollback typed in a session that the service itself hosts must outlive that session.
+        match session::host() {
+            Some(host) => self.from_outside(app, service, &host),
+            None => here(app, service, &aim),
+        }
+    }
+
+    fn from_outside(&self, app: &App, service: &ServiceName, host: &str) -> Result<Option<End>, Trouble> {
+        app.screen.tell(&format!("this session runs inside {host}: the rollback goes on without it"));
+        let (_, folded) = app.look(service)?;
+        let program = drive::program()?;
+        let config = std::path::absolute(&app.config_path).unwrap_or_else(|_| app.config_path.clone());
+        let mut argv = vec![
+            program.display().to_string(),
+            "--config".into(),
+            config.display().to_string(),
+            "--yes".into(),
+            "rollback".into(),
+            service.to_string(),
+            "--reason".into(),
+            self.reason.clone(),
+        ];
+        argv.extend(self.to.iter().flat_map(|to| ["--to".to_owned(), to.to_string()]));
+        argv.extend(self.instances.iter().flat_map(|name| ["--instance".to_owned(), name.to_string()]));
+        argv.extend(self.risks.iter().flat_map(|risk| ["--accept-risk".to_owned(), risk.clone()]));
+        let log = app.home.root().join("rollback.log");
+        session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        drive::follow(app, service, RunId(folded.next.run), folded.records, None)
+    }
+}
+
+fn here(app: &App, service: &ServiceName, aim: &Aim) -> Result<Option<End>, Trouble> {
+    let _lock = drive::lock(app, service, "lastgood rollback")?;
+    let (records, _) = app.look(service)?;
+    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
+    // A run that was killed half-way is taken over, not finished first: the way back is open from any state.
+    let mut driver = drive::open_over(app, service, aim, progress.clone())?;
+    let end = drive::to_end(&mut driver, &progress)?;
+    progress.end();
+    drop(driver);
+    drive::settle(app);
+    Ok(end)
+}

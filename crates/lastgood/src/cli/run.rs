@@ -1,0 +1,136 @@
+//! `lastgood run`: one pass over a service, or all of them.
+
+use super::Ended;
+use crate::{
+    app::{App, log_trouble},
+    drive,
+    exit::Exit,
+    progress::Progress,
+    screen::Trouble,
+};
+use clap::Args;
+use lastgood_domain::{
+    event::{Aim, End},
+    rollout::IllegalStep,
+    service::Service,
+    terms::{InstanceName, ServiceName},
+    words,
+};
+use lastgood_engine::{drive::Log as _, paths::Home};
+use lastgood_store::DriverLock;
+use serde_json::json;
+
+/// Do one pass: check the channel, gate, rehearse, move, settle.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The service; all if left out.
+    service: Option<String>,
+    /// Do all gates and the whole rehearsal in a temporary place; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// If the daemon drives, have it run now, outside its schedule.
+    #[arg(long, conflicts_with = "dry_run")]
+    now: bool,
+}
+
+impl Run {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let services = app.services(self.service.as_deref())?;
+        if services.is_empty() {
+            app.service(None)?;
+        }
+        let mut worst = Exit::Done;
+        for service in services {
+            let exit = if self.dry_run { dry(app, &service)? } else { self.one(app, &service)? };
+            if worst == Exit::Done {
+                worst = exit;
+            }
+        }
+        Ok(worst)
+    }
+
+    fn one(&self, app: &App, service: &ServiceName) -> Ended {
+        let driven =
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        if self.now && driven.is_some() {
+            let end = drive::ask(app, service, &Aim::Track, None)?;
+            return Ok(conclude(app, service, end.as_ref()));
+        }
+        pass(app, service).map(|end| conclude(app, service, end.as_ref()))
+    }
+}
+
+/// Does one pass over a service that nobody else drives.
+pub fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
+    let _lock = drive::lock(app, service, "lastgood run")?;
+    let (records, _) = app.look(service)?;
+    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
+    let mut driver = drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
+    // What an earlier driver left undone comes first.
+    drive::to_end(&mut driver, &progress)?;
+    let running = running(&driver);
+    driver.world.watch(running);
+    driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    let end = drive::to_end(&mut driver, &progress)?;
+    progress.end();
+    drop(driver);
+    drive::settle(app);
+    Ok(end)
+}
+
+fn running(driver: &drive::RealDriver) -> Vec<InstanceName> {
+    let instances = driver.service().instances.iter();
+    instances.filter(|(_, one)| one.release.is_some()).map(|(name, _)| name.clone()).collect()
+}
+
+/// Records copied in one transaction.
+const COPIED_MAX: usize = 1_000;
+
+/// Rehearses in a temporary place beside the real one, on the same disk; the log there is thrown away.
+fn dry(app: &App, service: &ServiceName) -> Ended {
+    app.store()?;
+    let temporary = tempfile::Builder::new().prefix("dry-run-").tempdir_in(app.home.root()).map_err(|error| {
+        Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner")
+    })?;
+    let (records, folded) = app.look(service)?;
+    if let Some(run) = &folded.run {
+        return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
+    }
+    let mut config = app.config.clone();
+    config.state_dir = temporary.path().to_path_buf();
+    config.anchor = Some(temporary.path().join("checkpoints"));
+    config.notice.clear();
+    let inner = App {
+        screen: app.screen,
+        config_path: app.config_path.clone(),
+        home: Home::at(temporary.path()),
+        actor: app.actor.clone(),
+        config,
+    };
+    let mut log = inner.log(service)?;
+    for some in records.chunks(COPIED_MAX) {
+        log.append(&Service::default(), some).map_err(|error| log_trouble(&error))?;
+    }
+    drop(log);
+    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
+    let mut driver = drive::open(&inner, &inner.config, service, inner.home.service(service), Some(progress.clone()))?;
+    driver.begin(Aim::DryRun, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    let end = drive::to_end(&mut driver, &progress)?;
+    progress.end();
+    Ok(conclude(app, service, end.as_ref()))
+}
+
+/// Says how a run ended and what to type next.
+pub fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> Exit {
+    let Some(end) = end else { return Exit::Pending };
+    let next = match end {
+        End::UpToDate | End::Promoted => format!("see it: lastgood status {service}"),
+        End::Rehearsed { .. } => format!("do it: lastgood run {service}"),
+        End::RollbackHeld { .. } => format!("decide: lastgood why {service}"),
+        _ => format!("why: lastgood why {service}"),
+    };
+    let text = format!("{service}: {}\n{next}", words::end_words(end));
+    app.screen.show("run", &json!({ "service": service, "end": end, "says": words::end_words(end) }), &text);
+    Exit::of(end)
+}

@@ -1,0 +1,190 @@
+//! `lastgood status`: what runs where, and what is awaited.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Args;
+use lastgood_domain::{
+    service::{Condition, Service},
+    terms::{ServiceName, Timestamp},
+    words,
+};
+use lastgood_store::{DriverLock, NoticeState, Reader};
+use serde_json::{Value, json};
+
+/// Show what runs where and what is awaited.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The service; all if left out.
+    pub service: Option<String>,
+}
+
+impl Status {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let (data, text) = describe(app, self.service.as_deref())?;
+        app.screen.show("status", &data, &text);
+        Ok(Exit::Done)
+    }
+}
+
+/// Describes services as data and as text.
+pub fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
+    let now = app.now();
+    let mut services = Vec::new();
+    let mut text = String::new();
+    for service in app.services(service)? {
+        let (_, folded) = app.look(&service)?;
+        let driver =
+            DriverLock::holder(app.home.root(), &service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        text += &service_text(&service, &folded, now);
+        if let Some(driver) = &driver {
+            text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
+        }
+        let mut data = service_data(&service, &folded, now);
+        data["driver"] = json!(driver);
+        services.push(data);
+    }
+    let (outbox, outbox_text) = outbox(app, now)?;
+    text += &outbox_text;
+    if let Some(frozen) = app.frozen() {
+        text += &format!("everything is held: {frozen}\n");
+    }
+    let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen() });
+    Ok((data, text))
+}
+
+fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String {
+    let last_good = service.name_of(service.last_good.as_ref());
+    let mut text = format!("{name}  last-good {last_good}");
+    if let Some(pin) = &service.pin {
+        text += &format!("  pinned to {}", pin.tag);
+    }
+    if let Some(at) = service.promoted_at {
+        text += &format!("  since {}", now.since(at));
+    }
+    text.push('\n');
+    for (instance, state) in &service.instances {
+        let release = service.name_of(state.release.as_ref());
+        text += &format!("  {instance:<12} {release:<14} {}\n", condition(&state.condition, now));
+    }
+    if let Some(run) = &service.run {
+        let doing: Vec<String> = run.orders.values().map(words::doing).collect();
+        text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), doing.join("; "));
+    } else if let Some((run, at, end)) = &service.last_end {
+        text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::brief(&words::end_words(end)));
+    }
+    for (id, hold) in service.standing_holds(now) {
+        text += &format!("  hold {id} by {}: {}\n", hold.owner, words::brief(hold.reason.as_str()));
+    }
+    for rejection in service.rejected.values() {
+        text += &format!("  rejected {}: {}\n", rejection.tag, words::brief(&rejection.reason));
+    }
+    if service.stale {
+        text += "  STALE: nothing was accepted for too long\n";
+    }
+    text
+}
+
+fn condition(condition: &Condition, now: Timestamp) -> String {
+    match condition {
+        Condition::Settled => "settled".into(),
+        Condition::Between => "between releases".into(),
+        Condition::Deferred { why, since } => format!("waits {}: {why}", now.since(*since)),
+        Condition::Stuck { failure } => format!("STUCK: {failure}"),
+        Condition::LossHeld { loss } => {
+            format!("HELD: going back would drop {} rows, {} files", loss.rows, loss.files)
+        }
+    }
+}
+
+fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value {
+    let instances: Vec<Value> = service
+        .instances
+        .iter()
+        .map(|(instance, state)| {
+            json!({
+                "name": instance,
+                "release": state.release.map(|digest| service.name_of(Some(&digest))),
+                "digest": state.release,
+                "condition": match &state.condition {
+                    Condition::Settled => "settled",
+                    Condition::Between => "between",
+                    Condition::Deferred { .. } => "deferred",
+                    Condition::Stuck { .. } => "stuck",
+                    Condition::LossHeld { .. } => "loss-held",
+                },
+                "says": condition(&state.condition, now),
+                "deaths": state.deaths,
+                "ways_back": state.history.iter().rev().map(|moved| json!({
+                    "to": service.name_of(moved.from.as_ref()),
+                    "kind": moved.way_back,
+                    "snapshot": moved.snapshot,
+                })).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "name": name,
+        "last_good": service.last_good.map(|digest| service.name_of(Some(&digest))),
+        "digest": service.last_good,
+        "pin": service.pin.as_ref().map(|pin| &pin.tag),
+        "instances": instances,
+        "run": service.run.as_ref().map(|run| json!({
+            "id": run.id,
+            "started": run.started,
+            "doing": run.orders.values().map(words::doing).collect::<Vec<_>>(),
+        })),
+        "last_end": service.last_end.as_ref().map(|(run, at, end)| json!({
+            "run": run, "at": at, "end": end, "says": words::end_words(end),
+        })),
+        "holds": service.standing_holds(now).map(|(id, hold)| json!({
+            "hold": id, "owner": hold.owner, "reason": hold.reason, "until": hold.until,
+        })).collect::<Vec<_>>(),
+        "rejected": service.rejected.values().map(|rejection| json!({
+            "release": rejection.tag, "reason": rejection.reason,
+        })).collect::<Vec<_>>(),
+        "stale": service.stale,
+        "behind": service.behind.as_ref().map(|(since, because)| json!({ "since": since, "because": because })),
+    })
+}
+
+fn outbox(app: &App, now: Timestamp) -> Result<(Value, String), Trouble> {
+    let Some(reader) = app.reader()? else { return Ok((Value::Null, String::new())) };
+    let backlog = reader.backlog().map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let mut rows = Vec::new();
+    let mut text = String::new();
+    for one in &backlog {
+        let next = next_try(&reader, &one.endpoint, now)?;
+        if one.waiting + one.dead + one.parked > 0 {
+            let paused = one.paused.as_ref().map_or_else(String::new, |why| format!(", paused: {why}"));
+            text += &format!(
+                "notices to {}: {} waiting{next}, {} dead, {} set aside{paused}\n",
+                one.endpoint, one.waiting, one.dead, one.parked
+            );
+        }
+        rows.push(json!({
+            "endpoint": one.endpoint, "waiting": one.waiting, "in_flight": one.in_flight, "dead": one.dead,
+            "parked": one.parked, "oldest": one.oldest, "paused": one.paused,
+        }));
+    }
+    Ok((json!(rows), text))
+}
+
+/// Says when the next message to an endpoint is tried, and what kept the last try from success.
+fn next_try(reader: &Reader, endpoint: &str, now: Timestamp) -> Result<String, Trouble> {
+    /// Messages looked at: those of one endpoint are near the front of its queue.
+    const LOOK_MAX: usize = 200;
+    let waiting = reader.notices(NoticeState::Pending, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let next = waiting
+        .iter()
+        .filter(|row| row.endpoint == endpoint)
+        .filter_map(|row| row.due.map(|due| (due, row)))
+        .min_by_key(|(due, _)| *due);
+    Ok(match next {
+        None => String::new(),
+        Some((due, row)) => {
+            let why = row.why.as_ref().map_or_else(String::new, |why| format!(" after {why}"));
+            format!(" (try {} in {}{why})", row.attempts + 1, due.since(now))
+        }
+    })
+}

@@ -1,0 +1,94 @@
+//! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Args;
+use lastgood_domain::{service::Service, words};
+use lastgood_engine::letter::rfc3339;
+use serde_json::json;
+
+/// Say why a service is as it is: rule, numbers, who can change it.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The service; may be left out if there is only one.
+    service: Option<String>,
+}
+
+/// Explain one event of the log.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The event's number, as `lastgood log` shows it: 12, or service#12.
+    event: String,
+    /// The service, if the number alone is given; may be left out if there is only one.
+    #[arg(long)]
+    service: Option<String>,
+}
+
+impl Why {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let service = app.service(self.service.as_deref())?;
+        let (_, folded) = app.look(&service)?;
+        let mut reasons = words::why(&service, &folded, app.now());
+        if let Some(frozen) = app.frozen() {
+            reasons.insert(
+                0,
+                words::Why {
+                    rule: "a freeze file holds every service",
+                    because: frozen,
+                    who: "whoever may remove the file",
+                    how: format!("rm {}", app.config.freeze_file().display()),
+                },
+            );
+        }
+        let mut text = String::new();
+        for why in &reasons {
+            text +=
+                &format!("{}\n  because  {}\n  who      {}\n  how      {}\n", why.rule, why.because, why.who, why.how);
+        }
+        if reasons.is_empty() {
+            let last_good = folded.name_of(folded.last_good.as_ref());
+            text = match folded.last_good {
+                Some(_) => format!("nothing keeps {service} from moving: it runs {last_good}\n"),
+                None => format!("{service} has not run yet\nbegin: lastgood run {service}\n"),
+            };
+        }
+        app.screen.show("why", &reasons, &text);
+        Ok(Exit::Done)
+    }
+}
+
+impl Explain {
+    /// Runs the command.
+    pub fn run(self, app: &App) -> Ended {
+        let (service, number) = match self.event.split_once('#') {
+            Some((service, number)) => (Some(service.trim_start_matches("service/").to_owned()), number),
+            None => (self.service, self.event.as_str()),
+        };
+        let service = app.service(service.as_deref())?;
+        let unknown = || {
+            Trouble::say(
+                Exit::Failed,
+                "event-unknown",
+                format!("{service} has no event {number}"),
+                &format!("see which there are: lastgood log {service}"),
+            )
+        };
+        let seq: usize = number.parse().map_err(|_| unknown())?;
+        let (records, _) = app.look(&service)?;
+        let record = records.get(seq).ok_or_else(unknown)?;
+        let before = Service::fold(&records[..=seq]);
+        let sentence = words::sentence(&before, record).unwrap_or_else(|| "an order to a driver".into());
+        let details = serde_json::to_value(&record.event).unwrap_or_default();
+        let rule = words::rule(&record.event);
+        let text = format!(
+            "{sentence}\n  when     {}\n  by       {}\n  rule     {rule}\n  details  {}\n",
+            rfc3339(record.at),
+            record.by,
+            serde_json::to_string_pretty(&details).unwrap_or_default().replace('\n', "\n           "),
+        );
+        let data = json!({ "service": service, "seq": seq, "sentence": sentence, "rule": rule, "record": record });
+        app.screen.show("explain", &data, &text);
+        Ok(Exit::Done)
+    }
+}

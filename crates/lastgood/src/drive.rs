@@ -1,0 +1,212 @@
+//! Takes the wheel of one service, or asks whoever has it.
+
+use crate::{
+    app::{App, log_trouble},
+    cli::evidence,
+    exit::Exit,
+    progress::{HEARTBEAT, Progress, Shown},
+    screen::Trouble,
+};
+use lastgood_domain::{
+    event::{Aim, End},
+    failure::Coded,
+    rollout::{self, IllegalStep, Input},
+    service::Service,
+    terms::{Actor, RunId, ServiceName, Timestamp},
+};
+use lastgood_engine::{
+    config::Config,
+    deliver::Deliverer,
+    drive::{DriveError, Driver, Log as _, LogError, World as _},
+    log::ServiceLog,
+    paths::ServiceHome,
+    world::{self, Host, Site},
+};
+use lastgood_store::{DriverLock, LockError, SignError, Store};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// How often the log is looked at while someone else drives.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Threads that deliver notices of one command.
+const DELIVERY_THREADS: usize = 2;
+
+/// A driver over the real world whose records are shown.
+pub type RealDriver = Driver<Shown, Host>;
+
+/// Makes trouble of a loop that could not go on.
+pub fn drive_trouble(error: &DriveError) -> Trouble {
+    match error {
+        DriveError::Log(error) => log_trouble(error),
+        DriveError::Illegal(IllegalStep::RunUnderWay(run)) => Trouble::say(
+            Exit::Driven,
+            "run-under-way",
+            format!("run {run} is under way"),
+            "wait for it: lastgood watch --until terminal; or go back: lastgood rollback",
+        ),
+        DriveError::Illegal(illegal @ IllegalStep::NoWayBack(_)) => {
+            Trouble::say(Exit::Refused, "no-way-back", illegal.to_string(), "see what ran where: lastgood status")
+        }
+        DriveError::Illegal(illegal) => {
+            Trouble::say(Exit::Failed, "step-illegal", illegal.to_string(), "lastgood status")
+        }
+    }
+}
+
+/// Takes the lock of a service.
+///
+/// Errors: exit 10 names who has it.
+pub fn lock(app: &App, service: &ServiceName, what: &str) -> Result<DriverLock, Trouble> {
+    app.store()?;
+    DriverLock::take(app.home.root(), service, what, app.now()).map_err(|error| {
+        let exit = if matches!(error, LockError::File { .. }) { Exit::Failed } else { Exit::Driven };
+        Trouble::new(exit, &error)
+    })
+}
+
+/// Opens the store for driving: refuses one that is not the one that was signed.
+pub fn driving_store(app: &App) -> Result<Store, Trouble> {
+    app.store()?;
+    let (signer, anchor) = evidence::signer(app)?;
+    Store::open_for_driving(app.home.root(), &signer, &anchor)
+        .map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
+}
+
+/// Opens a service's driver; `home` may be a temporary place.
+pub fn open(
+    app: &App,
+    config: &Config,
+    service: &ServiceName,
+    home: ServiceHome,
+    progress: Option<Progress>,
+) -> Result<RealDriver, Trouble> {
+    let log = ServiceLog::new(driving_store(app)?, service.clone(), app.routes());
+    let site = Site::open(config, service, home, program()?).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let settings = site.config.settings();
+    let by = Actor::new("lastgood:engine").expect("a fixed valid name");
+    Driver::open(Shown::new(log, progress), Host::new(site), settings, by).map_err(|error| drive_trouble(&error))
+}
+
+/// Gives the path of the program that runs now.
+pub fn program() -> Result<PathBuf, Trouble> {
+    std::env::current_exe().map_err(|error| {
+        Trouble::say(Exit::Failed, "internal", format!("lastgood can't find itself: {error}"), "start it by its path")
+    })
+}
+
+/// Drives to the end of the run, showing what happens.
+pub fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
+    while driver.service().run.is_some() || driver.world.is_busy() {
+        let before = driver.service().records;
+        let until = world::now().after(HEARTBEAT);
+        driver.turn(Some(until)).map_err(|error| drive_trouble(&error))?;
+        if driver.service().records == before && world::now() >= until {
+            progress.heartbeat();
+        }
+    }
+    Ok(driver.service().last_end.as_ref().map(|(_, _, end)| end.clone()))
+}
+
+/// Begins a run in the log of a service that someone else drives, and follows it to its end.
+pub fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) -> Result<Option<End>, Trouble> {
+    let (run, records) = write_begin(app, service, aim)?;
+    crate::wake::ring(app.home.root());
+    follow(app, service, run, records, wait)
+}
+
+/// Takes a service over for a way back, whatever its last driver left undone, and opens its driver.
+///
+/// The order to go back is written first, so that nothing of the way forward is performed again.
+pub fn open_over(app: &App, service: &ServiceName, aim: &Aim, progress: Progress) -> Result<RealDriver, Trouble> {
+    driving_store(app)?;
+    write_begin(app, service, aim)?;
+    open(app, &app.config, service, app.home.service(service), Some(progress))
+}
+
+/// Writes the beginning of a run; gives its id and the number of records before it.
+fn write_begin(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RunId, u64), Trouble> {
+    let settings = app.config.service.get(service).map(|config| config.settings()).ok_or_else(|| {
+        Trouble::say(Exit::Usage, "service-unknown", format!("there is no service {service}"), "lastgood status")
+    })?;
+    let mut log = app.log(service)?;
+    let mut folded = Service::default();
+    loop {
+        for record in log.news().map_err(|error| log_trouble(&error))? {
+            folded.apply(&record);
+        }
+        let input = Input::Begin { aim: aim.clone(), settings: settings.clone(), frozen: app.frozen() };
+        let records = rollout::step(&folded, input, &app.actor, world::now())
+            .map_err(|illegal| drive_trouble(&DriveError::Illegal(illegal)))?;
+        match log.append(&folded, &records) {
+            Ok(()) => return Ok((RunId(folded.next.run), folded.records)),
+            Err(LogError::Moved) => {}
+            Err(error) => return Err(log_trouble(&error)),
+        }
+    }
+}
+
+/// Shows a run that someone else drives, until it ends or `wait` is over.
+pub fn follow(
+    app: &App,
+    service: &ServiceName,
+    run: RunId,
+    quiet_until: u64,
+    wait: Option<Duration>,
+) -> Result<Option<End>, Trouble> {
+    let progress = Progress::new(app.screen, service.clone(), quiet_until);
+    let mut log = app.log(service)?;
+    let mut folded = Service::default();
+    let began = Instant::now();
+    loop {
+        let news = log.news().map_err(|error| log_trouble(&error))?;
+        for record in &news {
+            folded.apply(record);
+        }
+        progress.take(&news);
+        if let Some((ended, _, end)) = &folded.last_end
+            && *ended >= run
+        {
+            progress.end();
+            return Ok(Some(end.clone()));
+        }
+        if wait.is_some_and(|wait| began.elapsed() >= wait) {
+            progress.end();
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Delivers what is due and signs what was written: what every command does that drove.
+pub fn settle(app: &App) {
+    if let Err(trouble) = deliver(app).and_then(|()| sign(app)) {
+        // What was driven is done; this is said and shows in status as well.
+        app.screen.trouble(&trouble);
+    }
+}
+
+fn sign(app: &App) -> Result<(), Trouble> {
+    let (signer, anchor) = evidence::signer(app)?;
+    evidence::sign_all(&mut app.store()?, &signer, &anchor, app).map(drop)
+}
+
+fn deliver(app: &App) -> Result<(), Trouble> {
+    if app.config.notice.is_empty() {
+        return Ok(());
+    }
+    let now: Timestamp = app.now();
+    let mut deliverer = deliverer(app, DELIVERY_THREADS)?;
+    deliverer.deliver_due(now).map(drop).map_err(|error| Trouble::new(Exit::Failed, &error))
+}
+
+/// Makes what delivers notices.
+pub fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
+    use lastgood_drivers::probe::Secrets;
+    let secrets =
+        Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+    let lookup = move |name: &str| secrets.get(name).map(ToOwned::to_owned);
+    Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
+        .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))
+}

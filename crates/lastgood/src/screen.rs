@@ -1,0 +1,130 @@
+//! The only place that prints: data to stdout, everything else to stderr.
+
+use crate::exit::Exit;
+use lastgood_domain::failure::{Coded, Failure};
+use serde::Serialize;
+use std::io::{IsTerminal as _, Write as _};
+
+/// How the user wants to be spoken to.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    /// One JSON document or JSON lines on stdout, and nothing else there.
+    pub json: bool,
+    /// Never ask.
+    pub no_input: bool,
+    /// Take the answer to a moderate question for yes.
+    pub yes: bool,
+}
+
+/// A failure that ends a command: what failed, why, what to do now.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The exit code.
+    pub exit: Exit,
+    /// What is said.
+    pub failure: Failure,
+}
+
+impl Trouble {
+    /// Makes trouble of a coded error.
+    pub fn new(exit: Exit, error: &dyn Coded) -> Self {
+        Self { exit, failure: Failure::of(error) }
+    }
+
+    /// Makes trouble of words.
+    pub fn say(exit: Exit, code: &str, message: impl Into<String>, hint: &str) -> Self {
+        Self { exit, failure: Failure::new(code, message, Some(hint)) }
+    }
+}
+
+/// One JSON document.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: &'static str,
+    kind: &'a str,
+    data: &'a T,
+}
+
+impl Screen {
+    /// Shows a command's data: `text` to people, `data` to programs.
+    pub fn show<T: Serialize>(&self, kind: &str, data: &T, text: &str) {
+        if self.json {
+            let document = Document { schema: "lastgood/1", kind, data };
+            let line = serde_json::to_string(&document).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+            out(&line);
+        } else {
+            out(text.trim_end());
+        }
+    }
+
+    /// Shows one entry of a stream: a JSON line, or a line of text.
+    pub fn line<T: Serialize>(&self, entry: &T, text: Option<&str>) {
+        if self.json {
+            if let Ok(line) = serde_json::to_string(entry) {
+                out(&line);
+            }
+        } else if let Some(text) = text {
+            out(text);
+        }
+    }
+
+    /// Tells people something that is not the command's data.
+    pub fn tell(&self, text: &str) {
+        if !self.json {
+            err(text);
+        }
+    }
+
+    /// Shows trouble: first the error, then the hint; as a problem document (RFC 9457) to programs.
+    pub fn trouble(&self, trouble: &Trouble) {
+        let failure = &trouble.failure;
+        if self.json {
+            let problem = serde_json::json!({
+                "type": format!("urn:lastgood:error:{}", failure.code),
+                "title": failure.message,
+                "code": failure.code,
+                "hint": failure.hint,
+                "exit": trouble.exit as u8,
+            });
+            err(&problem.to_string());
+            return;
+        }
+        err(&format!("error: {} [{}]", failure.message, failure.code));
+        if let Some(hint) = &failure.hint {
+            err(&format!(" hint: {hint}"));
+        }
+    }
+
+    /// Asks a question that stands before something moderate; `--yes` answers it, `--no-input` declines.
+    pub fn confirm(&self, question: &str) -> bool {
+        if self.yes {
+            return true;
+        }
+        if self.no_input || self.json || !std::io::stdin().is_terminal() {
+            return false;
+        }
+        let mut stderr = std::io::stderr();
+        let _ = write!(stderr, "{question} [y/N] ");
+        let _ = stderr.flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "yes")
+    }
+
+    /// Tells whether a person watches stderr live.
+    pub fn is_live(&self) -> bool {
+        !self.json && std::io::stderr().is_terminal()
+    }
+}
+
+/// Writes a line to stdout; a reader that has gone away ends the command quietly.
+fn out(text: &str) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(Exit::Done as i32);
+    }
+}
+
+/// Writes a line to stderr.
+pub fn err(text: &str) {
+    // Nobody can be told that nobody can be told.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,162 @@
+//! The driver's lock: one process drives a service at a time, and a dead one never stands in the way.
+//!
+//! It is the kernel's file lock, so `kill -9` releases it. It saves two drivers from fighting over the same
+//! instances; evidence does not depend on it, the chain's head fences that. The file is never deleted: a lock
+//! on a deleted file excludes nobody.
+
+use lastgood_domain::{
+    failure::Coded,
+    terms::{ServiceName, Timestamp},
+};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A look at the lock ([`DriverLock::holder`]) takes it shared for microseconds; a taker tries again over that.
+const TRIES: u32 = 5;
+const TRY_PAUSE: Duration = Duration::from_millis(10);
+/// The holder's note is one short line; more is not ours.
+const NOTE_BYTES_MAX: u64 = 4096;
+
+/// Who drives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBy {
+    /// Process id.
+    pub pid: u32,
+    /// When it took the lock.
+    pub started: Timestamp,
+    /// What it does, such as `daemon` or `lastgood rollback actual`.
+    pub what: String,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else drives.
+    #[error("service {service} is driven by process {} ({})", by.pid, by.what)]
+    Held {
+        /// The service.
+        service: ServiceName,
+        /// Who drives it.
+        by: HeldBy,
+    },
+    /// Somebody else drives and has not said who yet.
+    #[error("service {service} is driven by another process that has not written its name to {}", path.display())]
+    HeldByUnknown {
+        /// The service.
+        service: ServiceName,
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The lock file can't be used.
+    #[error("the lock file {} cannot be used", path.display())]
+    File {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Coded for LockError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Held { .. } | Self::HeldByUnknown { .. } => "driver-lock-held",
+            Self::File { .. } => "driver-lock-failed",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Held { by, .. } => format!("wait for it, or look at it: ps -p {}", by.pid),
+            Self::HeldByUnknown { path, .. } => format!("see who has it open: fuser -v {}", path.display()),
+            Self::File { path, .. } => format!("check owner, mode and file system: ls -l {}", path.display()),
+        })
+    }
+}
+
+/// Held while it lives; released by its drop or by the kernel when the process ends in any way.
+#[derive(Debug)]
+pub struct DriverLock {
+    _file: File,
+}
+
+impl DriverLock {
+    /// Takes the lock of `service` in the state folder `dir`, without waiting, and writes down who holds it.
+    pub fn take(dir: &Path, service: &ServiceName, what: &str, now: Timestamp) -> Result<Self, LockError> {
+        let path = path_of(dir, service);
+        let failed = |source| LockError::File { path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(&path)
+            .map_err(failed)?;
+        for attempt in 1.. {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if attempt < TRIES => std::thread::sleep(TRY_PAUSE),
+                Err(Errno::WOULDBLOCK) => return Err(held(&mut file, service, path)),
+                Err(other) => return Err(failed(other.into())),
+            }
+        }
+        let by = HeldBy { pid: std::process::id(), started: now, what: what.into() };
+        write_note(&mut file, &by).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+
+    /// Tells who drives `service` now; `None` if nobody does.
+    pub fn holder(dir: &Path, service: &ServiceName) -> Result<Option<HeldBy>, LockError> {
+        let path = path_of(dir, service);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LockError::File { path, source }),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => match held(&mut file, service, path) {
+                LockError::Held { by, .. } => Ok(Some(by)),
+                other => Err(other),
+            },
+            Err(other) => Err(LockError::File { path, source: other.into() }),
+        }
+    }
+}
+
+fn path_of(dir: &Path, service: &ServiceName) -> PathBuf {
+    dir.join(format!("driver-{service}.lock"))
+}
+
+fn held(file: &mut File, service: &ServiceName, path: PathBuf) -> LockError {
+    match read_note(file) {
+        Some(by) => LockError::Held { service: service.clone(), by },
+        None => LockError::HeldByUnknown { service: service.clone(), path },
+    }
+}
+
+fn write_note(file: &mut File, by: &HeldBy) -> io::Result<()> {
+    let note = serde_json::to_vec(by).map_err(io::Error::other)?;
+    // Emptied first: a reader in between sees nobody's name rather than the last holder's.
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&note)
+}
+
+fn read_note(file: &mut File) -> Option<HeldBy> {
+    let mut note = Vec::new();
+    file.rewind().ok()?;
+    file.take(NOTE_BYTES_MAX).read_to_end(&mut note).ok()?;
+    serde_json::from_slice(&note).ok()
+}

@@ -1,0 +1,56 @@
+//! Enqueues messages within the transaction of the record that causes them.
+
+use super::{MessageId, advance_line, next_turn};
+use crate::{append::NewNotice, read::signed};
+use lastgood_domain::{evidence::Head, terms::Digest};
+use rusqlite::Transaction;
+
+/// Starts the message whose digest is a message's id.
+const ID_TAG: &[u8] = b"lastgood notice 1\n";
+
+/// Writes the rows of `notices`, which the record before `head` causes.
+pub(crate) fn enqueue(
+    transaction: &Transaction<'_>,
+    chain: i64,
+    head: &Head,
+    notices: &[NewNotice],
+) -> rusqlite::Result<()> {
+    if notices.is_empty() {
+        return Ok(());
+    }
+    let first_turn = next_turn(transaction)?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO notice (message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'pending')",
+    )?;
+    for (ordinal, notice) in (0u32..).zip(notices) {
+        let turn = first_turn + i64::from(ordinal);
+        let NewNotice { endpoint, subject, kind, body, at } = notice;
+        let id = message_id(&head.link, ordinal, endpoint, subject, kind, body);
+        let seq = signed(head.size - 1);
+        insert.execute((id.as_str(), chain, seq, ordinal, endpoint, subject, kind, body, at.0, turn))?;
+        advance_line(transaction, endpoint, subject, *at)?;
+    }
+    Ok(())
+}
+
+/// Derives a message's id. The link stands for the chain, the record and all history, so another installation, or
+/// this one after a rewind, does not use an id again; the rest lets `verify` see an edited message.
+pub(crate) fn message_id(
+    link: &Digest,
+    ordinal: u32,
+    endpoint: &str,
+    subject: &str,
+    kind: &str,
+    body: &[u8],
+) -> MessageId {
+    let mut message = ID_TAG.to_vec();
+    message.extend_from_slice(&link.0);
+    message.extend_from_slice(&ordinal.to_be_bytes());
+    for part in [endpoint.as_bytes(), subject.as_bytes(), kind.as_bytes(), body] {
+        message.extend_from_slice(&Digest::of(part).0);
+    }
+    let digest = Digest::of(&message);
+    let hex: String = digest.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    MessageId(format!("msg_{hex}"))
+}

@@ -1,0 +1,104 @@
+//! The outbox: messages written with the records that cause them, sent later, at least once, in order.
+//!
+//! pending -> in-flight (leased) -> delivered | pending again (retry) | failed (dead) | parked (set aside).
+//! A lease saves double work; correctness does not need it: the receiver knows a repeat by the message id,
+//! and an answer to a lost lease is refused by its attempt number. Order holds per (endpoint, subject): only
+//! the first unsettled message of such a line is ever due. Failed and parked ones no longer hold up their line.
+
+mod deliver;
+mod enqueue;
+mod operate;
+mod schedule;
+
+pub use deliver::{Claimed, Outcome, Settled, Settlement};
+pub(crate) use enqueue::{enqueue, message_id};
+pub use operate::{Attempt, EndpointBacklog, NoticeRow, OutboxError};
+pub use schedule::retry_delay;
+
+use lastgood_domain::terms::{TermError, Timestamp};
+use rusqlite::Connection;
+use std::{fmt, str::FromStr};
+
+/// Identifies a message for ever, on every attempt: the `webhook-id`, by which a receiver knows a repeat.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(String);
+
+impl MessageId {
+    /// Gives the text, such as `msg_0f3a…`: 32 hex digits, no dot.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = TermError;
+
+    fn from_str(text: &str) -> Result<Self, TermError> {
+        let hex = text.strip_prefix("msg_").unwrap_or_default();
+        if hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(text.into()))
+        } else {
+            Err(TermError {
+                what: "message id",
+                text: text.chars().take(80).collect(),
+                why: "write msg_ and 32 hex digits",
+            })
+        }
+    }
+}
+
+/// Where a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoticeState {
+    /// Waits for its turn, or for its next attempt.
+    Pending,
+    /// Claimed by a sender until its lease ends.
+    InFlight,
+    /// Accepted by the receiver.
+    Delivered,
+    /// Dead: refused for good, or all attempts used. Kept and replayable.
+    Failed,
+    /// Set aside by an operator or because the receiver is gone. Kept and replayable.
+    Parked,
+}
+
+impl NoticeState {
+    /// Gives the word that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InFlight => "in-flight",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Parked => "parked",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        [Self::Pending, Self::InFlight, Self::Delivered, Self::Failed, Self::Parked]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+/// Makes the first unsettled message of a line due, unless it is in flight or has its own time already.
+fn advance_line(connection: &Connection, endpoint: &str, subject: &str, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE notice SET due = ?3 WHERE state = 'pending' AND due IS NULL AND n =
+                (SELECT n FROM notice WHERE endpoint = ?1 AND subject = ?2 AND settled_at IS NULL ORDER BY turn LIMIT 1)",
+        )?
+        .execute((endpoint, subject, now.0))?;
+    Ok(())
+}
+
+/// Gives the turn of a message that goes to the end of its line.
+fn next_turn(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT coalesce(max(turn), 0) + 1 FROM notice")?.query_row([], |row| row.get(0))
+}
