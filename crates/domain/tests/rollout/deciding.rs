@@ -88,6 +88,35 @@ fn who_was_left_behind_is_rehearsed_on_its_own_data_even_if_another_is_named() {
 }
 
 #[test]
+fn last_good_that_fails_on_who_was_left_behind_stays_last_good_for_the_others() {
+    for aim in [Aim::Track, Aim::Drain] {
+        let mut walk = one_left_behind();
+        walk.begin(aim);
+        let down = |effect: &Effect| start_of(effect, "bob", "2.0").then(failed);
+        assert!(matches!(walk.end_with(&down), End::RolledBack { cause: Cause::Candidate { .. } }));
+        assert_eq!(
+            (walk.runs("alice"), walk.runs("bob"), walk.last_good()),
+            ("2.0".into(), "1.0".into(), "2.0".into())
+        );
+        assert!(walk.service.rejected.is_empty());
+        assert_eq!(walk.service.holds.len(), 1, "the service stops itself");
+    }
+}
+
+#[test]
+fn a_drain_moves_only_who_is_configured_and_nobody_away_from_a_pin() {
+    let mut walk = one_left_behind();
+    walk.settings.instances = vec![instance("alice")];
+    walk.begin(Aim::Drain);
+    assert_eq!(walk.end(), End::UpToDate);
+    let mut walk = one_left_behind();
+    walk.say(Event::Pinned { tag: tag("1.0"), reason: reason("audit") });
+    walk.begin(Aim::Drain);
+    assert!(matches!(walk.end(), End::Refused { gate: Gate::Pin, .. }));
+    assert_eq!(walk.runs("bob"), "1.0");
+}
+
+#[test]
 fn an_instance_that_is_no_longer_configured_does_not_keep_a_service_behind() {
     let mut walk = one_left_behind();
     walk.settings.instances = vec![instance("alice")];
