@@ -5,9 +5,7 @@ use lastgood_domain::{
     alarm::alarms,
     effect::{Answer, Effect},
     event::{Aim, End, Event, Settings},
-    facts::{
-        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing,
-    },
+    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
     failure::Failure,
     notice::NoticeKind,
     rollout::{Input, step},

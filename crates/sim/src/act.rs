@@ -163,9 +163,8 @@ fn copy(machine: &mut Machine, stage: u32, instance: &InstanceName, id: Snapshot
         return None;
     }
     machine.finish_restore(instance);
-    let place = machine.places.get(instance)?;
-    let (data, unit) = (place.live?, place.unit);
-    machine.snapshots.entry(id).or_insert_with(|| Copy { instance: instance.clone(), unit, data });
+    let data = machine.places.get(instance).and_then(|place| place.live)?;
+    machine.snapshots.entry(id).or_insert_with(|| Copy { instance: instance.clone(), data });
     facts(machine, id)
 }
 
@@ -213,7 +212,8 @@ fn rehearse(
         return fails("the program can't read the data");
     }
     data.schema = data.schema.max(recipe.schema);
-    let starts = !recipe.has(&Fault::StartFails) && !(leg == Leg::Restart && recipe.has(&Fault::Restart));
+    let again = leg == Leg::Restart && recipe.has(&Fault::Restart);
+    let starts = !recipe.has(&Fault::StartFails) && !again;
     if matches!(leg, Leg::Candidate | Leg::Restart) {
         machine.scratch = Some(data);
     }
@@ -336,7 +336,7 @@ fn measure(machine: &mut Machine, instance: &InstanceName, snapshot: SnapshotId)
 }
 
 fn restore(machine: &mut Machine, stage: u32, instance: &InstanceName, snapshot: SnapshotId) -> Option<Answer> {
-    let Some((data, unit)) = machine.snapshots.get(&snapshot).map(|copy| (copy.data, copy.unit)) else {
+    let Some(data) = machine.snapshots.get(&snapshot).map(|copy| copy.data) else {
         machine.violated(format!("{instance}: was to restore {snapshot}, which was removed"));
         return failed("snapshot-missing", "the snapshot is gone");
     };
@@ -349,9 +349,6 @@ fn restore(machine: &mut Machine, stage: u32, instance: &InstanceName, snapshot:
         0 => {
             if machine.weather.restore.now() {
                 return failed("restore-failed", "the files could not be written");
-            }
-            if place.restored.is_some_and(|(id, ran)| id == snapshot && ran.is_some() && ran == unit) {
-                machine.violations.push(format!("{instance}: was to restore over what was written since"));
             }
             place.journal = Some(snapshot);
             None
@@ -368,7 +365,6 @@ fn restore(machine: &mut Machine, stage: u32, instance: &InstanceName, snapshot:
         }
         _ => {
             place.journal = None;
-            place.restored = Some((snapshot, None));
             let aside = Some(format!("/aside/{instance}/{}", place.aside.len()));
             let facts = RestoreFacts { snapshot, aside, bytes: 1_000, took: Span(100) };
             Some(Answer::Restored { facts })

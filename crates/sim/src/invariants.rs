@@ -24,6 +24,8 @@ pub(crate) struct Checker {
     run: Option<Seen>,
     /// Instances that were stopped and of which no record says where they ended.
     between: BTreeSet<InstanceName>,
+    /// Snapshots that are back, and whether something was started on them since.
+    undone: BTreeMap<InstanceName, (SnapshotId, bool)>,
     at: Timestamp,
 }
 
@@ -38,6 +40,8 @@ struct Seen {
     has_control: bool,
     proven: Option<Digest>,
     moving: Option<Digest>,
+    /// It moves those left behind to what is last-good already.
+    is_late: bool,
     back: Option<BTreeMap<InstanceName, Back>>,
     reopening: BTreeSet<InstanceName>,
     over: BTreeMap<InstanceName, &'static str>,
@@ -101,7 +105,6 @@ impl Checker {
             }
             Event::Rejected { release, .. } => {
                 self.rejected.insert(*release);
-                self.unchanging("a rejection", wrong);
             }
             Event::Waived { release, .. } => {
                 self.rejected.remove(release);
@@ -112,23 +115,19 @@ impl Checker {
             Event::Answered { order, answer } => self.answered(*order, answer, wrong),
             Event::Promoted { release, behind } => self.promoted(release, behind, wrong),
             Event::Demoted { release } => self.last_good = *release,
+            Event::MoveBegun { release, .. } => {
+                let is_late = self.last_good == Some(*release);
+                if let Some(run) = &mut self.run {
+                    run.is_late = is_late;
+                    run.note(&record.event, &mut self.between, wrong);
+                }
+            }
             Event::ReturnBegun { cause, back, .. } => self.return_begun(cause, back, rest, wrong),
             event => {
                 if let Some(run) = &mut self.run {
                     run.note(event, &mut self.between, wrong);
                 }
             }
-        }
-    }
-
-    /// A dry run changes nothing.
-    fn unchanging(&self, what: &str, wrong: &mut Vec<String>) {
-        let _ = what;
-        if let Some(run) = &self.run
-            && run.aim == Aim::DryRun
-            && run.moving.is_some()
-        {
-            wrong.push(format!("dry {} went as far as {what}", run.id));
         }
     }
 
@@ -141,11 +140,12 @@ impl Checker {
             id,
             aim: aim.clone(),
             settings: settings.clone(),
-            began_held: self.held() && *aim == Aim::Track,
+            began_held: self.held() && matches!(aim, Aim::Track | Aim::Drain),
             legs: BTreeSet::new(),
             has_control: false,
             proven: None,
             moving: None,
+            is_late: false,
             back: None,
             reopening: BTreeSet::new(),
             over: BTreeMap::new(),
@@ -160,6 +160,17 @@ impl Checker {
             wrong.push(format!("{order} is not newer than the orders before it"));
         }
         self.newest_order = Some(order);
+        match effect {
+            Effect::Restore { instance, snapshot } if self.undone.get(instance) == Some(&(*snapshot, true)) => {
+                wrong.push(format!("{instance}: {snapshot} goes back over what was written since it came back"));
+            }
+            Effect::Start { instance, .. } => {
+                if let Some((_, started)) = self.undone.get_mut(instance) {
+                    *started = true;
+                }
+            }
+            _ => {}
+        }
         self.orders.insert(order, (effect.clone(), self.at));
         let held = self.held();
         let rejected = matches!(effect, Effect::Start { release, .. } if self.rejected.contains(release));
@@ -206,6 +217,9 @@ impl Checker {
         let Some((effect, _)) = self.orders.remove(&order) else {
             return wrong.push(format!("{order} was answered, but it is not outstanding"));
         };
+        if let (Effect::Restore { instance, snapshot }, Answer::Restored { .. }) = (&effect, answer) {
+            self.undone.insert(instance.clone(), (*snapshot, false));
+        }
         let Some(run) = &mut self.run else { return };
         if let (Effect::Rehearse { release, leg, .. }, Answer::RehearsalPassed { .. }) = (&effect, answer) {
             run.legs.insert((*release, *leg));
@@ -243,7 +257,7 @@ impl Checker {
         if rejected {
             wrong.push("a rejected release was promoted".into());
         }
-        if run.back.is_some() || run.moving != Some(*release) || run.aim != Aim::Track {
+        if run.back.is_some() || run.moving != Some(*release) || !matches!(run.aim, Aim::Track | Aim::Drain) {
             wrong.push("promoted without a plan for it".into());
         }
         for (name, step) in &run.steps {
@@ -310,13 +324,13 @@ impl Checker {
 
     fn rolled_back(&self, run: &Seen, cause: &Cause, machine: &Machine, wrong: &mut Vec<String>) {
         if let (Cause::Candidate { .. } | Cause::Broken { .. }, Some(left)) = (cause, run.left) {
-            if !self.rejected.contains(&left) {
+            if !self.rejected.contains(&left) && !run.is_late {
                 wrong.push("a release that failed was not rejected".into());
             }
             if !self.held() {
                 wrong.push("the service did not stop itself after a failure".into());
             }
-            if self.last_good == Some(left) {
+            if self.last_good == Some(left) && !run.is_late {
                 wrong.push("a release that failed is still last-good".into());
             }
         }
@@ -361,10 +375,8 @@ impl Seen {
             }
             Event::SoakBegun { until } => self.soak_until = Some(*until),
             Event::WaveBegun { .. } => self.soak_until = None,
-            Event::Deferred { instance, .. } => {
-                if self.steps.get(instance).is_some_and(|step| step.stopped) {
-                    wrong.push(format!("{instance} was stopped and then left alone"));
-                }
+            Event::Deferred { instance, .. } if self.steps.get(instance).is_some_and(|step| step.stopped) => {
+                wrong.push(format!("{instance} was stopped and then left alone"));
             }
             Event::Moved { instance } => self.moved(instance, between, wrong),
             Event::Returned { instance } => {

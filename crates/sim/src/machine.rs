@@ -106,8 +106,6 @@ pub(crate) struct Place {
     pub(crate) aside: Vec<Data>,
     /// The snapshot that a restore under way puts back.
     pub(crate) journal: Option<SnapshotId>,
-    /// The snapshot its data was restored from, and what has run on it since; another release ends that.
-    pub(crate) restored: Option<(SnapshotId, Option<usize>)>,
     /// What the service manager would start.
     pub(crate) unit: Option<usize>,
     /// Nothing but an order may start it.
@@ -127,8 +125,6 @@ pub(crate) struct Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Copy {
     pub(crate) instance: InstanceName,
-    /// What ran on the data when it was copied.
-    pub(crate) unit: Option<usize>,
     pub(crate) data: Data,
 }
 
@@ -271,10 +267,6 @@ impl Machine {
             return broken("no-such-instance", "there is no such instance");
         };
         place.up = None;
-        place.restored = match place.restored {
-            Some((id, ran)) if ran.is_none_or(|ran| ran == which) => Some((id, Some(which))),
-            _ => None,
-        };
         let Some(data) = &mut place.live else {
             self.violations.push(format!("{name}: started without data"));
             return broken("no-data", "there is no data");

@@ -123,8 +123,11 @@ fn act(play: &mut Play, chance: &mut Chance, names: &[InstanceName]) {
             let frozen = chance.permille(50).then(|| "a freeze file exists".to_owned());
             play.begin(Aim::Track, frozen);
         }
-        42..46 => {
+        42..45 => {
             play.begin(Aim::DryRun, None);
+        }
+        45 => {
+            play.begin(Aim::Drain, None);
         }
         46..51 => {
             let until = chance.permille(300).then(|| play.machine.borrow().now().after(Span::minutes(1)));

@@ -253,7 +253,7 @@ fn forward() -> Vec<Scenario> {
                 }),
                 track(),
                 use_of(|machine| machine.places.values_mut().for_each(|place| place.in_use = Use::Idle)),
-                track(),
+                quiet(Act::Begin(Aim::Drain)),
             ],
         ),
         after_first(

@@ -7,7 +7,7 @@ use crate::{
     facts::{Installation, Offer, Standing},
     failure::Failure,
     service::Phase,
-    terms::RunId,
+    terms::{Digest, RunId},
 };
 use alloc::{
     format,
@@ -60,7 +60,11 @@ fn drain(deciding: &mut Deciding) {
     let Installation { release, .. } = &known.installation;
     let offer =
         Offer { tag: release.tag.clone(), origin: release.origin.clone(), mark: known.mark.clone(), published: None };
-    if service.instances.values().all(|one| one.release == Some(release.digest)) {
+    if let Some(pin) = service.pin.as_ref().filter(|pin| pin.tag != release.tag) {
+        let because = format!("pinned to {}; last-good is {}", pin.tag, release.tag);
+        return refuse(deciding, Gate::Pin, Verdict::Hold, because);
+    }
+    if !is_behind(deciding, release.digest) {
         return deciding.end(End::UpToDate);
     }
     deciding.say(Event::CandidateChosen { offer: offer.clone() });
@@ -116,17 +120,18 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
     }
     if let Some(digest) = deciding.service.tags.get(&offer.tag) {
         let digest = *digest;
-        let runs = |name| deciding.service.instances.get(name).and_then(|one| one.release);
-        // An instance that is no longer configured keeps nobody behind.
-        let behind = deciding
-            .settings()
-            .is_some_and(|settings| settings.instances.iter().any(|name| runs(name) != Some(digest)));
-        if deciding.service.last_good == Some(digest) && !behind && !deciding.is_dry() {
+        if deciding.service.last_good == Some(digest) && !is_behind(deciding, digest) && !deciding.is_dry() {
             return deciding.end(End::UpToDate);
         }
     }
     deciding.say(Event::CandidateChosen { offer: offer.clone() });
     deciding.order(Effect::Install { offer });
+}
+
+/// Tells whether a configured instance runs something else; one that is no longer configured keeps nobody behind.
+fn is_behind(deciding: &Deciding, release: Digest) -> bool {
+    let runs = |name| deciding.service.instances.get(name).and_then(|one| one.release);
+    deciding.settings().is_some_and(|settings| settings.instances.iter().any(|name| runs(name) != Some(release)))
 }
 
 fn rejected(deciding: &Deciding, offer: &Offer) -> Option<String> {

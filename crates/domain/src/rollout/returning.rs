@@ -397,11 +397,17 @@ fn conclude(deciding: &mut Deciding, cause: &Cause, left: Option<Digest>, target
         deciding.service.run.as_ref().map(|run| &run.aim),
         Some(Aim::Back { instances, .. }) if !instances.is_empty()
     );
+    // Last-good that fails on an instance left behind goes on working for the others.
+    let is_late = matches!(deciding.service.run.as_ref().map(|run| &run.aim), Some(Aim::Track | Aim::Drain))
+        && left.is_some()
+        && deciding.service.last_good == left
+        && !everyone;
     let by_person = matches!(cause, Cause::Asked { .. });
     let because = End::RolledBack { cause: cause.clone() }.because();
     if let Some(release) = left
         && cause.blames_release()
         && (!partial || everyone)
+        && !is_late
         && target != Some(release)
         && let Some(tag) = deciding.service.tag(&release).cloned()
     {

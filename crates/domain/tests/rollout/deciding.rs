@@ -21,7 +21,10 @@ fn a_program_that_dies_again_and_again_is_started_later_and_later_up_to_five_min
     assert_eq!(back_off(u32::MAX), Span::minutes(5));
 }
 
-fn rehearsed_on(walk: &mut Walk, sizes: &[(&str, u64, u64)]) -> String {
+/// An instance's name, and the bytes and rows of its snapshot.
+type Size = (&'static str, u64, u64);
+
+fn rehearsed_on(walk: &mut Walk, sizes: &[Size]) -> String {
     let special = |effect: &Effect| match effect {
         Effect::Snapshot { instance: who, snapshot } => sizes
             .iter()
@@ -39,8 +42,7 @@ fn rehearsed_on(walk: &mut Walk, sizes: &[(&str, u64, u64)]) -> String {
 
 #[test]
 fn the_most_demanding_data_is_the_largest_then_the_fullest_then_the_first_in_order() {
-    type Case<'a> = (&'a [(&'a str, u64, u64)], &'a str);
-    let cases: [Case<'_>; 3] = [
+    let cases: [(&[Size], &str); 3] = [
         (&[("alice", 10, 90), ("bob", 11, 1), ("carol", 9, 900)], "bob"),
         (&[("alice", 10, 90), ("bob", 10, 91), ("carol", 9, 900)], "bob"),
         (&[("alice", 10, 90), ("bob", 10, 90), ("carol", 10, 90)], "alice"),
@@ -83,6 +85,35 @@ fn who_was_left_behind_is_rehearsed_on_its_own_data_even_if_another_is_named() {
     walk.track("2.0");
     assert_eq!(rehearsed_on(&mut walk, &[]), "bob");
     assert_eq!(walk.runs("bob"), "2.0");
+}
+
+#[test]
+fn last_good_that_fails_on_who_was_left_behind_stays_last_good_for_the_others() {
+    for aim in [Aim::Track, Aim::Drain] {
+        let mut walk = one_left_behind();
+        walk.begin(aim);
+        let down = |effect: &Effect| start_of(effect, "bob", "2.0").then(failed);
+        assert!(matches!(walk.end_with(&down), End::RolledBack { cause: Cause::Candidate { .. } }));
+        assert_eq!(
+            (walk.runs("alice"), walk.runs("bob"), walk.last_good()),
+            ("2.0".into(), "1.0".into(), "2.0".into())
+        );
+        assert!(walk.service.rejected.is_empty());
+        assert_eq!(walk.service.holds.len(), 1, "the service stops itself");
+    }
+}
+
+#[test]
+fn a_drain_moves_only_who_is_configured_and_nobody_away_from_a_pin() {
+    let mut walk = one_left_behind();
+    walk.settings.instances = vec![instance("alice")];
+    walk.begin(Aim::Drain);
+    assert_eq!(walk.end(), End::UpToDate);
+    let mut walk = one_left_behind();
+    walk.say(Event::Pinned { tag: tag("1.0"), reason: reason("audit") });
+    walk.begin(Aim::Drain);
+    assert!(matches!(walk.end(), End::Refused { gate: Gate::Pin, .. }));
+    assert_eq!(walk.runs("bob"), "1.0");
 }
 
 #[test]
@@ -190,6 +221,19 @@ fn a_rollback_in_the_middle_of_a_move_leaves_what_moves_and_not_last_good() {
     walk.begin(walk.back(&[], &[]));
     walk.end();
     assert_eq!((walk.runs("alice"), walk.runs("bob"), walk.last_good()), ("2.0".into(), "2.0".into(), "2.0".into()));
+}
+
+#[test]
+fn after_a_way_back_by_code_the_next_one_leads_further_with_its_data() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0", "3.0"]);
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    let from = walk.records.len();
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert_eq!(walk.runs("alice"), "1.0");
+    // The data is still 3.0's.
+    assert!(walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Restore { .. })));
 }
 
 #[test]

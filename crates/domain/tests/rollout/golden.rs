@@ -91,6 +91,7 @@ fn said() -> Vec<Event> {
         Event::Waived { release: digest("2.0"), reason: reason("fixed") },
         Event::Died { instance: instance("alice"), why: "exit status 1".into(), again_at: Timestamp(8) },
         Event::Revived { instance: instance("alice") },
+        Event::RewindAcknowledged { reason: reason("restored from a backup") },
         Event::WentStale { since: Timestamp(1), because: "refused".into() },
     ]);
     for health in [Health::Good, Health::Degraded, Health::Broken, Health::CannotTell] {
@@ -105,6 +106,7 @@ fn run() -> Vec<Event> {
     full.rehearse_on = Some(instance("alice"));
     let aims = [
         (Aim::Track, settings(&["alice"])),
+        (Aim::Drain, settings(&["alice"])),
         (Aim::DryRun, full),
         (
             Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason: "slow".into() },
