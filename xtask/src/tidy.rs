@@ -34,7 +34,7 @@ const RATCHET: [(&str, usize); 14] = [
     ("crates/engine/src/deliver.rs", 700),
     ("crates/engine/src/world/rehearse.rs", 620),
     ("crates/lastgood/src/cli/serve.rs", 560),
-    ("crates/sim/src/world.rs", 700),
+    ("crates/sim/src/invariants.rs", 520),
 ];
 /// Packages in the lock file; a new dependency is a decision.
 const PACKAGES_MAX: usize = 320;
@@ -146,7 +146,7 @@ fn codes(files: &[String], wrong: &mut Vec<String>) -> Done {
         .map(ToOwned::to_owned)
         .collect();
     let mut sources = String::new();
-    for file in files.iter().filter(|file| file.ends_with(".rs") && file.contains("/src/")) {
+    for file in files.iter().filter(|file| file.ends_with(".rs") && file.contains("/src/") && !file.starts_with("crates/sim/")) {
         sources += &read(file)?;
     }
     for page in &pages {

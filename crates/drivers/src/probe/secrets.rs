@@ -336,7 +336,7 @@ fn lower_escapes(percent: &str) -> String {
     out
 }
 
-/// Writes what is not ASCII as `\uXXXX`, as many servers do.
+/// Writes what is not ASCII as `\\u` and four digits, as many servers do.
 fn ascii_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
