@@ -5,10 +5,7 @@
 //! ever grows.
 
 use crate::{
-    facts::{
-        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts,
-        Standing,
-    },
+    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
     failure::Failure,
     terms::{Digest, InstanceName, ReleaseTag, SnapshotId},
 };
@@ -110,6 +107,11 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Tells whether it only clears up: its answer decides nothing, and it may outlive its run.
+    pub fn is_housekeeping(&self) -> bool {
+        matches!(self, Self::ClearRehearsal | Self::Prune { .. })
+    }
+
     /// Gives the instance it acts on; two effects on one instance never run at once.
     pub fn instance(&self) -> Option<&InstanceName> {
         match self {

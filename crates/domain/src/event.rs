@@ -7,10 +7,7 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
-    terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
-        Timestamp,
-    },
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -179,6 +176,9 @@ pub enum Event {
         cause: Cause,
         /// Which, where to, and how.
         back: Vec<Back>,
+        /// The release that is left, also where an instance has left it already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<Digest>,
     },
     /// A way back without data did not work; this instance's data goes back too.
     ReturnWithData {

@@ -163,4 +163,3 @@ pub enum Liveness {
         why: String,
     },
 }
-

@@ -9,6 +9,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod alarm;
 pub mod effect;
 pub mod event;
 pub mod evidence;

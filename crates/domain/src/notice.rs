@@ -108,10 +108,8 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
             format!("lastgood hold lift {name} {hold} --reason …"),
         ),
         Event::OutcomesCounted { outcomes, health } => {
-            let text = format!(
-                "{} good, {} by a fallback, {} broken",
-                outcomes.good, outcomes.degraded, outcomes.broken
-            );
+            let text =
+                format!("{} good, {} by a fallback, {} broken", outcomes.good, outcomes.degraded, outcomes.broken);
             match health {
                 Health::Broken => make(NoticeKind::Broken, Severity::Critical, text, why),
                 Health::Degraded => make(NoticeKind::Degraded, Severity::Warning, text, why),
@@ -124,40 +122,28 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
             format!("no release was accepted for too long; last time: {because}"),
             why,
         ),
-        Event::Died { instance, why: end, .. } => make(
-            NoticeKind::Died,
-            Severity::Warning,
-            format!("{instance} died: {end}"),
-            format!("lastgood log {name}"),
-        ),
+        Event::Died { instance, why: end, .. } => {
+            make(NoticeKind::Died, Severity::Warning, format!("{instance} died: {end}"), format!("lastgood log {name}"))
+        }
         _ => None,
     }
 }
 
 fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
-    let names = |list: &[crate::terms::InstanceName]| {
-        list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
+    let names =
+        |list: &[crate::terms::InstanceName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Some(match end {
         End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded => return None,
-        End::Held { because } => {
-            (NoticeKind::Frozen, Severity::Info, format!("the run did nothing: {because}"))
-        }
-        End::Refused { gate: Gate::Digest, because } => {
-            (NoticeKind::TagMoved, Severity::Critical, because.clone())
-        }
+        End::Held { because } => (NoticeKind::Frozen, Severity::Info, format!("the run did nothing: {because}")),
+        End::Refused { gate: Gate::Digest, because } => (NoticeKind::TagMoved, Severity::Critical, because.clone()),
         End::Refused { because, .. } => (NoticeKind::RunFailed, Severity::Info, because.clone()),
         End::Stopped { failure } => (NoticeKind::RunFailed, Severity::Warning, failure.to_string()),
-        End::GateBroken { failure } => (
-            NoticeKind::GateBroken,
-            Severity::Critical,
-            format!("the gate is broken, nothing was rejected: {failure}"),
-        ),
-        End::RehearsalFailed { failure } => (
-            NoticeKind::RehearsalFailed,
-            Severity::Warning,
-            format!("a release failed its rehearsal: {failure}"),
-        ),
+        End::GateBroken { failure } => {
+            (NoticeKind::GateBroken, Severity::Critical, format!("the gate is broken, nothing was rejected: {failure}"))
+        }
+        End::RehearsalFailed { failure } => {
+            (NoticeKind::RehearsalFailed, Severity::Warning, format!("a release failed its rehearsal: {failure}"))
+        }
         End::Waiting { because } => (NoticeKind::Waiting, Severity::Info, because.clone()),
         End::RolledBack { cause } => {
             let severity = match cause {
@@ -166,11 +152,9 @@ fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
             };
             (NoticeKind::RolledBack, severity, format!("rolled back: {}", end.because()))
         }
-        End::RollbackFailed { instances } => (
-            NoticeKind::RollbackFailed,
-            Severity::Critical,
-            format!("could not be brought back: {}", names(instances)),
-        ),
+        End::RollbackFailed { instances } => {
+            (NoticeKind::RollbackFailed, Severity::Critical, format!("could not be brought back: {}", names(instances)))
+        }
         End::RollbackHeld { instances } => (
             NoticeKind::RollbackHeld,
             Severity::Critical,

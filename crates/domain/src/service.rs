@@ -5,12 +5,10 @@ use crate::{
     event::{Aim, Back, Cause, End, Event, Health, Record, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Timestamp,
-    },
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
@@ -32,6 +30,8 @@ pub struct Service {
     pub last_good: Option<Digest>,
     /// The one before.
     pub previous_good: Option<Digest>,
+    /// Releases that fully passed and were not taken back; any other that runs is on trial.
+    pub passed: BTreeSet<Digest>,
     /// Every instance that ever ran here.
     pub instances: BTreeMap<InstanceName, Instance>,
     /// The run under way.
@@ -48,12 +48,27 @@ pub struct Service {
     pub promoted_at: Option<Timestamp>,
     /// The newest verdict on users' outcomes since then.
     pub health: Option<(Health, Outcomes)>,
+    /// When that verdict was first given.
+    pub health_at: Option<Timestamp>,
+    /// The last rollback that nobody asked for.
+    pub rolled_back: Option<RolledBack>,
     /// The ids that the next records take.
     pub next: NextIds,
     /// Whom the newest answer was about; for sentences.
     pub answered: Option<InstanceName>,
     /// Number of records folded.
     pub records: u64,
+}
+
+/// A rollback that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The hold by which the service stopped itself.
+    pub hold: HoldId,
+    /// Why it went back.
+    pub because: String,
 }
 
 /// The ids that the next records take.
@@ -120,8 +135,10 @@ pub struct Known {
 /// One running copy and the ways back it has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instance {
-    /// What it runs, and so what its data belongs to.
+    /// What it runs.
     pub release: Option<Digest>,
+    /// What its data belongs to: the release that migrated it last, which a code-only way back does not change.
+    pub data: Option<Digest>,
     /// The moves it made, newest last; each can be undone.
     pub history: Vec<Moved>,
     /// Where it stands.
@@ -130,6 +147,36 @@ pub struct Instance {
     pub deaths: u32,
     /// When it is to be started again after it died.
     pub again_at: Option<Timestamp>,
+    /// The deaths that followed each other closely, up to the last one.
+    pub streak: Option<Streak>,
+    /// Since when it is stuck or waits for a person, if it does.
+    pub stuck_since: Option<Timestamp>,
+}
+
+/// Deaths of one instance, each within [`Streak::GAP_MAX`] of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streak {
+    /// When the first of them was.
+    pub since: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
+    /// How many.
+    pub deaths: u32,
+}
+
+impl Streak {
+    /// Longest time between two deaths of one streak: three times the longest wait before a start (5 min), so
+    /// that a program which runs for a while between its deaths still counts as looping.
+    pub const GAP_MAX: Span = Span::minutes(15);
+
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
 }
 
 /// Where an instance stands.
@@ -168,6 +215,8 @@ pub struct Moved {
     pub to: Digest,
     /// Its data as it was at the stop in between.
     pub snapshot: SnapshotId,
+    /// What that data belonged to.
+    pub data: Option<Digest>,
     /// When the new release was first started on the data.
     pub at: Timestamp,
     /// How it can be left.
@@ -370,8 +419,7 @@ impl Service {
         match &record.event {
             Event::HoldSet { hold, reason, until } => {
                 self.next.hold = self.next.hold.max(hold.0 + 1);
-                let held =
-                    Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
+                let held = Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
                 self.holds.insert(*hold, held);
             }
             Event::HoldLifted { hold, .. } => {
@@ -382,8 +430,7 @@ impl Service {
             }
             Event::Unpinned { .. } => self.pin = None,
             Event::Rejected { release, tag, reason } => {
-                let rejection =
-                    Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
+                let rejection = Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
                 self.rejected.insert(*release, rejection);
             }
             Event::Waived { release, .. } => {
@@ -396,13 +443,20 @@ impl Service {
                     self.previous_good = self.last_good;
                     self.promoted_at = Some(at);
                     self.health = None;
+                    self.health_at = None;
                 }
                 self.last_good = Some(*release);
+                self.passed.insert(*release);
             }
             Event::Demoted { release } => {
+                if let Some(left) = self.last_good {
+                    self.passed.remove(&left);
+                }
                 self.last_good = *release;
                 self.previous_good = None;
+                self.promoted_at = Some(at);
                 self.health = None;
+                self.health_at = None;
             }
             Event::WayBackProven { release, way_back, .. } => {
                 if let Some(known) = self.installed.get_mut(release) {
@@ -413,11 +467,17 @@ impl Service {
                 let instance = self.instances.entry(instance.clone()).or_default();
                 instance.deaths += 1;
                 instance.again_at = Some(*again_at);
+                instance.streak = Some(Streak::then(instance.streak, at));
             }
             Event::Revived { instance } => {
                 self.instances.entry(instance.clone()).or_default().again_at = None;
             }
-            Event::OutcomesCounted { outcomes, health } => self.health = Some((*health, *outcomes)),
+            Event::OutcomesCounted { outcomes, health } => {
+                if self.health.map(|(known, _)| known) != Some(*health) {
+                    self.health_at = Some(at);
+                }
+                self.health = Some((*health, *outcomes));
+            }
             Event::WentStale { .. } => self.stale = true,
             Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
             Event::Ordered { order, effect } => self.order(*order, effect, at),
@@ -434,7 +494,7 @@ impl Service {
             | Event::ReturnWithData { .. }
             | Event::Returned { .. }
             | Event::ReturnHeld { .. }
-            | Event::ReturnFailed { .. } => self.backward(&record.event),
+            | Event::ReturnFailed { .. } => self.backward(&record.event, at),
         }
     }
 
@@ -456,8 +516,10 @@ impl Service {
     }
 
     fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
-        self.run = None;
+        let run = self.run.take();
         match end {
+            // A dry run changes nothing: neither what is accepted nor since when.
+            _ if run.is_some_and(|run| run.aim == Aim::DryRun) => {}
             End::Promoted | End::UpToDate => {
                 self.behind = None;
                 self.stale = false;
@@ -467,6 +529,11 @@ impl Service {
                 let since = self.behind.take().map_or(at, |(since, _)| since);
                 self.behind = Some((since, end.because()));
             }
+        }
+        if let End::RolledBack { cause: Cause::Candidate { .. } | Cause::Machine { .. } | Cause::Broken { .. } } = end {
+            // The hold by which a machine stops itself is set in the same step, right before the end.
+            let newest = self.holds.iter().next_back().filter(|(_, hold)| hold.since == at);
+            self.rolled_back = newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
         }
         self.last_end = Some((id, at, end.clone()));
     }
@@ -481,6 +548,11 @@ impl Service {
         }
         if let Effect::Prune { releases, .. } = effect {
             self.installed.retain(|digest, _| releases.contains(digest));
+        }
+        if let Effect::Prune { snapshots, .. } = effect {
+            for instance in self.instances.values_mut() {
+                instance.history.retain(|moved| snapshots.contains(&moved.snapshot));
+            }
         }
         let Some(run) = &mut self.run else { return };
         run.orders.insert(order, effect.clone());
@@ -500,40 +572,32 @@ impl Service {
                     step.ordered(effect);
                 }
             }
-            Phase::Checking
-            | Phase::Installing { .. }
-            | Phase::Snapshotting { .. }
-            | Phase::Rehearsing { .. } => {}
+            Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. } => {}
         }
     }
 
     /// Records that `release` may touch the data from now on, whether or not the start succeeds.
     fn start_ordered(&mut self, name: &InstanceName, release: &Digest, at: Timestamp) {
         let instance = self.instances.entry(name.clone()).or_default();
-        match self.run.as_ref().map(|run| &run.phase) {
-            Some(Phase::Moving { steps, way_back, from, .. }) => {
-                if let Some(MoveStep::Keeping { snapshot }) = steps.get(name) {
-                    let way_back = match instance.release {
-                        None => WayBack::Empty,
-                        Some(_) if instance.release == *from => *way_back,
-                        // The rehearsal did not start from this release: only its data is a proven way back.
-                        Some(_) => WayBack::Restore,
-                    };
-                    instance.history.push(Moved {
-                        from: instance.release,
-                        to: *release,
-                        snapshot: *snapshot,
-                        at,
-                        way_back,
-                    });
-                }
-            }
-            Some(Phase::Returning { .. }) => {
-                while instance.history.last().is_some_and(|moved| moved.to != *release) {
-                    instance.history.pop();
-                }
-            }
-            _ => {}
+        if let Some(Phase::Moving { steps, way_back, from, .. }) = self.run.as_ref().map(|run| &run.phase)
+            && let Some(MoveStep::Keeping { snapshot }) = steps.get(name)
+        {
+            let way_back = match instance.release {
+                None => WayBack::Empty,
+                Some(_) if instance.release == *from => *way_back,
+                // The rehearsal did not start from this release: only its data is a proven way back.
+                Some(_) => WayBack::Restore,
+            };
+            instance.forget_undone();
+            instance.history.push(Moved {
+                from: instance.release,
+                to: *release,
+                snapshot: *snapshot,
+                data: instance.data,
+                at,
+                way_back,
+            });
+            instance.data = Some(*release);
         }
         instance.release = Some(*release);
     }
@@ -569,6 +633,11 @@ impl Service {
                     *baseline_failure = Some(failure.clone());
                 }
             }
+            (Effect::Restore { instance, snapshot }, Answer::Restored { .. }) => {
+                if let Some(known) = self.instances.get_mut(&instance) {
+                    known.undo_moves(snapshot);
+                }
+            }
             (Effect::Start { instance, .. }, _) => {
                 if let Phase::Returning { back, .. } = &mut run.phase
                     && let Some((_, step @ ReturnStep::Reopening)) = back.get_mut(&instance)
@@ -588,11 +657,8 @@ impl Service {
                 if let Phase::Installing { offer } = &run.phase
                     && let Some(release) = self.tags.get(&offer.tag)
                 {
-                    run.phase = Phase::Snapshotting {
-                        release: *release,
-                        instances: instances.clone(),
-                        taken: BTreeMap::new(),
-                    };
+                    run.phase =
+                        Phase::Snapshotting { release: *release, instances: instances.clone(), taken: BTreeMap::new() };
                 }
             }
             Event::RehearsalBegun { instance, snapshot } => {
@@ -644,8 +710,10 @@ impl Service {
                 }
                 let known = self.instances.entry(instance.clone()).or_default();
                 let since = match &known.condition {
+                    // What waits for a person goes on waiting.
+                    Condition::Stuck { .. } | Condition::LossHeld { .. } => return,
                     Condition::Deferred { since, .. } => *since,
-                    _ => at,
+                    Condition::Settled | Condition::Between => at,
                 };
                 known.condition = Condition::Deferred { why: why.clone(), since };
             }
@@ -659,16 +727,10 @@ impl Service {
         }
     }
 
-    fn backward(&mut self, event: &Event) {
+    fn backward(&mut self, event: &Event, at: Timestamp) {
         let Some(run) = &mut self.run else { return };
-        if let Event::ReturnBegun { cause, back } = event {
-            let left = match &run.phase {
-                Phase::Moving { release, .. } => Some(*release),
-                _ => back.iter().find_map(|one| {
-                    let runs = self.instances.get(&one.instance).and_then(|instance| instance.release);
-                    runs.filter(|_| runs != one.to)
-                }),
-            };
+        if let Event::ReturnBegun { cause, back, left } = event {
+            let left = *left;
             for one in back {
                 self.instances.entry(one.instance.clone()).or_default().condition = Condition::Between;
             }
@@ -677,10 +739,7 @@ impl Service {
             run.phase = Phase::Returning {
                 cause: cause.clone(),
                 left,
-                back: back
-                    .iter()
-                    .map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting)))
-                    .collect(),
+                back: back.iter().map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting))).collect(),
             };
             return;
         }
@@ -699,14 +758,18 @@ impl Service {
                     one.to.is_none()
                 });
                 self.settle(&instance.clone());
-                if stopped && let Some(known) = self.instances.get_mut(instance) {
-                    known.history.clear();
-                    known.release = None;
+                if let Some(known) = self.instances.get_mut(instance) {
+                    known.forget_undone();
+                    if stopped {
+                        known.history.clear();
+                        known.release = None;
+                    }
                 }
             }
             Event::ReturnHeld { instance, loss, .. } => {
                 let known = self.instances.entry(instance.clone()).or_default();
                 known.condition = Condition::LossHeld { loss: *loss };
+                known.stuck_since = Some(at);
                 if let Some((_, step)) = back.get_mut(instance) {
                     *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
                 }
@@ -715,8 +778,9 @@ impl Service {
                 if let Some((_, step)) = back.get_mut(instance) {
                     *step = ReturnStep::Failed;
                 }
-                self.instances.entry(instance.clone()).or_default().condition =
-                    Condition::Stuck { failure: failure.clone() };
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.condition = Condition::Stuck { failure: failure.clone() };
+                known.stuck_since = Some(at);
             }
             _ => {}
         }
@@ -727,6 +791,36 @@ impl Service {
         instance.condition = Condition::Settled;
         instance.deaths = 0;
         instance.again_at = None;
+        instance.streak = None;
+        instance.stuck_since = None;
+    }
+}
+
+impl Instance {
+    /// Tells whether nothing has to be done to it before it runs as it should.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.condition, Condition::Settled | Condition::Deferred { .. })
+    }
+
+    /// Gives the move that its return has undone for its program, but not for its data.
+    pub fn half_undone(&self) -> Option<&Moved> {
+        let newest = self.history.last()?;
+        (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release).then_some(newest)
+    }
+
+    /// Drops the moves that ended in something else than what it runs.
+    fn forget_undone(&mut self) {
+        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
+            self.history.pop();
+        }
+    }
+
+    /// Records that the data is what `snapshot` holds again: every move since is undone.
+    fn undo_moves(&mut self, snapshot: SnapshotId) {
+        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
+        if let Some(oldest) = self.history.drain(at..).next() {
+            (self.release, self.data) = (oldest.from, oldest.data);
+        }
     }
 }
 

@@ -368,10 +368,7 @@ mod tests {
     #[test]
     fn a_digest_survives_writing_and_reading() {
         let digest = Digest::of(b"abc");
-        assert_eq!(
-            digest.to_string(),
-            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.to_string(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("sha256:zz".parse::<Digest>().is_err());
     }

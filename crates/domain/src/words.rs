@@ -17,6 +17,21 @@ use alloc::{
 
 /// Says what happened, given the state after it. `None` for events that only people who debug want to see.
 pub fn sentence(service: &Service, record: &Record) -> Option<String> {
+    spoken(service, record).map(|text| text.replace('\n', " / "))
+}
+
+/// Cuts a sentence to what fits beside others on a screen; the whole of it is in the log.
+pub fn brief(text: &str) -> String {
+    /// Two lines of a common terminal.
+    const CHARS_MAX: usize = 160;
+    let line = text.replace('\n', " / ");
+    match line.char_indices().nth(CHARS_MAX) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}
+
+fn spoken(service: &Service, record: &Record) -> Option<String> {
     let name = |digest| service.name_of(Some(digest));
     Some(match &record.event {
         Event::HoldSet { hold, reason, until } => {
@@ -44,7 +59,9 @@ pub fn sentence(service: &Service, record: &Record) -> Option<String> {
         Event::Answered { answer, .. } => {
             let said = answered(answer)?;
             match (&service.answered, answer) {
-                (Some(instance), answer) if !matches!(answer, Answer::RehearsalPassed { .. } | Answer::RehearsalFailed { .. }) => {
+                (Some(instance), answer)
+                    if !matches!(answer, Answer::RehearsalPassed { .. } | Answer::RehearsalFailed { .. }) =>
+                {
                     format!("{instance}: {said}")
                 }
                 _ => said,
@@ -64,7 +81,7 @@ pub fn sentence(service: &Service, record: &Record) -> Option<String> {
         Event::Deferred { instance, why } => format!("{instance} is left for later: {why}"),
         Event::SoakBegun { until } => format!("watching the wave for {}", until.since(record.at)),
         Event::Moved { instance } => format!("{instance} moved and answers"),
-        Event::ReturnBegun { cause, back } => {
+        Event::ReturnBegun { cause, back, .. } => {
             let all: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
             format!("going back with {}: {}", names(&all), cause_words(cause))
         }
@@ -101,28 +118,21 @@ pub fn sentence(service: &Service, record: &Record) -> Option<String> {
         Event::RewindAcknowledged { reason } => {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
-        Event::WentStale { since, because } => format!(
-            "nothing accepted for {}; last time: {because}",
-            record.at.since(*since)
-        ),
+        Event::WentStale { since, because } => {
+            format!("nothing accepted for {}; last time: {because}", record.at.since(*since))
+        }
     })
 }
 
 fn answered(answer: &Answer) -> Option<String> {
     Some(match answer {
         Answer::Offered { offer, .. } => format!("the channel offers {}", offer.tag),
-        Answer::Installed { installation } => format!(
-            "installed {} ({})",
-            installation.release.tag,
-            size(installation.bytes)
-        ),
-        Answer::Snapshotted { facts } => format!(
-            "snapshot {}: {}, {} rows, verified, in {}",
-            facts.id,
-            size(facts.bytes),
-            facts.rows,
-            facts.took
-        ),
+        Answer::Installed { installation } => {
+            format!("installed {} ({})", installation.release.tag, size(installation.bytes))
+        }
+        Answer::Snapshotted { facts } => {
+            format!("snapshot {}: {}, {} rows, verified, in {}", facts.id, size(facts.bytes), facts.rows, facts.took)
+        }
         Answer::RehearsalPassed { facts } => format!(
             "rehearsal passed: ready after {}, {} in all, {} of disk, fenced by {}",
             facts.ready_after,
@@ -278,8 +288,7 @@ pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
         });
     }
     for (id, hold) in service.standing_holds(now) {
-        let until =
-            hold.until.map_or_else(|| "until lifted".into(), |until| format!("for {} more", until.since(now)));
+        let until = hold.until.map_or_else(|| "until lifted".into(), |until| format!("for {} more", until.since(now)));
         reasons.push(Why {
             rule: "a hold stops every forward move",
             because: format!("hold {id} by {}, {until}: {}", hold.owner, hold.reason),
@@ -317,12 +326,7 @@ pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
     reasons
 }
 
-fn instance_why(
-    name: &ServiceName,
-    instance: &InstanceName,
-    condition: &Condition,
-    now: Timestamp,
-) -> Option<Why> {
+fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Condition, now: Timestamp) -> Option<Why> {
     Some(match condition {
         Condition::Settled | Condition::Between => return None,
         Condition::Deferred { why, since } => Why {
@@ -361,28 +365,42 @@ pub fn rule(event: &Event) -> &'static str {
         Event::RunStarted { .. } | Event::RunEnded { .. } => {
             "A run keeps the settings it began with; only a rollback may take it over."
         }
-        Event::Gated { .. } => "Only pass moves forward; cannot-tell is never yes. The gate's owner can change its cause.",
+        Event::Gated { .. } => {
+            "Only pass moves forward; cannot-tell is never yes. The gate's owner can change its cause."
+        }
         Event::Ordered { .. } | Event::Answered { .. } => {
             "What is intended is written before it is done; an answer to an order that is void is refused."
         }
-        Event::CandidateChosen { .. } => "A candidate is of the channel, strictly newer, never rejected, under a tag that has not moved.",
-        Event::SnapshotsBegun { .. } => "Every state of every instance is copied and verified first; if one fails, nothing has changed.",
-        Event::RehearsalBegun { .. } => "The most demanding data is used: the named instance, else the largest that runs last-good.",
+        Event::CandidateChosen { .. } => {
+            "A candidate is of the channel, strictly newer, never rejected, under a tag that has not moved."
+        }
+        Event::SnapshotsBegun { .. } => {
+            "Every state of every instance is copied and verified first; if one fails, nothing has changed."
+        }
+        Event::RehearsalBegun { .. } => {
+            "The most demanding data is used: the named instance, else the largest that runs last-good."
+        }
         Event::WayBackProven { .. } => {
             "If last-good works on the data the candidate migrated, going back keeps every write; else the snapshot goes back."
         }
-        Event::MoveBegun { .. } => "Forward effects belong to this plan: candidate, last-good, instances, way back and settings.",
+        Event::MoveBegun { .. } => {
+            "Forward effects belong to this plan: candidate, last-good, instances, way back and settings."
+        }
         Event::WaveBegun { .. } | Event::SoakBegun { .. } | Event::Moved { .. } => {
             "One instance goes first; a wave is watched and probed again before the next one."
         }
-        Event::Deferred { .. } => "A busy instance is never stopped; cannot-tell counts as busy. The next run asks again.",
+        Event::Deferred { .. } => {
+            "A busy instance is never stopped; cannot-tell counts as busy. The next run asks again."
+        }
         Event::ReturnBegun { .. } | Event::ReturnWithData { .. } | Event::Returned { .. } => {
             "On the first failure every instance that moved goes back, with its data where the way back needs it."
         }
         Event::ReturnHeld { .. } => {
             "A restore that would drop more than the bound waits for a person: restore.rows_max, files_max, age_max."
         }
-        Event::ReturnFailed { .. } => "Each step of a way back is tried three times; then it is shown as failed and pages.",
+        Event::ReturnFailed { .. } => {
+            "Each step of a way back is tried three times; then it is shown as failed and pages."
+        }
         Event::Promoted { .. } | Event::Demoted { .. } => {
             "Last-good moves only after every instance that could move has passed its probes."
         }
@@ -406,6 +424,6 @@ mod tests {
         assert_eq!(size(999), "999 B");
         assert_eq!(size(1_536), "1.5 KiB");
         assert_eq!(size(1_048_576), "1.0 MiB");
-        assert_eq!(size(u64::MAX / 16), "1048576.0 TiB");
+        assert_eq!(size(u64::MAX / 16), "1048575.9 TiB");
     }
 }

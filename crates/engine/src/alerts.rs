@@ -4,9 +4,11 @@
 //! and not a message. A restart of ours loses nothing: what still is wrong is given again, what ended meanwhile
 //! ends there by its own time.
 
+use crate::letter::kind_name;
 use lastgood_domain::{
+    alarm::Alarm,
     notice::NoticeKind,
-    terms::{Span, Timestamp},
+    terms::{ServiceName, Span, Timestamp},
 };
 use lastgood_drivers::notice::{Alert, AlertmanagerClient, EndpointConfig, NoticeConfig, NoticeError};
 use std::collections::BTreeMap;
@@ -20,25 +22,11 @@ const FIRES_FOR: Span = Span::seconds(240);
 /// Most alerts of one round; every service has at most a handful.
 const ALERTS_MAX: usize = 1_000;
 
-/// Something that is wrong now.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Alarm {
-    /// What kind of thing, as a notice kind: `stale`, `broken`.
-    pub name: String,
-    /// The service it concerns.
-    pub service: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// One line for a pager.
-    pub summary: String,
-}
-
 /// Which alerts were sent and which have ended since; one per Alertmanager.
 pub struct Reconciler {
     client: AlertmanagerClient,
     kinds: Vec<NoticeKind>,
-    /// By (name, service).
-    known: BTreeMap<(String, String), Known>,
+    known: BTreeMap<(NoticeKind, ServiceName), Known>,
     last_round: Option<Timestamp>,
 }
 
@@ -85,7 +73,7 @@ impl Reconciler {
         let wanted: BTreeMap<_, _> = alarms
             .iter()
             .filter(|alarm| self.wants(alarm))
-            .map(|alarm| ((alarm.name.clone(), alarm.service.clone()), alarm))
+            .map(|alarm| ((alarm.kind, alarm.service.clone()), alarm))
             .collect();
         for (key, known) in &mut self.known {
             if known.ended.is_none() && !wanted.contains_key(key) {
@@ -105,13 +93,14 @@ impl Reconciler {
     }
 
     fn wants(&self, alarm: &Alarm) -> bool {
-        self.kinds.is_empty() || self.kinds.iter().any(|kind| crate::letter::kind_name(*kind) == alarm.name)
+        self.kinds.is_empty() || self.kinds.contains(&alarm.kind)
     }
 }
 
 fn alert(known: &Known, now: Timestamp) -> Alert {
-    let Alarm { name, service, since, summary } = &known.alarm;
-    let labels = [("alertname", format!("lastgood-{name}")), ("service", service.clone()), ("job", "lastgood".into())];
+    let Alarm { kind, service, since, summary } = &known.alarm;
+    let name = format!("lastgood-{}", kind_name(*kind));
+    let labels = [("alertname", name), ("service", service.to_string()), ("job", "lastgood".into())];
     Alert {
         labels: labels.into_iter().map(|(key, value)| (key.into(), value)).collect(),
         annotations: BTreeMap::from([("summary".into(), summary.clone())]),

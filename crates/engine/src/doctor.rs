@@ -76,7 +76,10 @@ fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found
     }
     if service.busy.is_none() {
         let what = "there is no busy check: every instance counts as idle";
-        found(Failure::new("busy-none", what, Some("busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")), false);
+        found(
+            Failure::new("busy-none", what, Some("busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")),
+            false,
+        );
     }
     if let RuntimeConfig::Systemd(_) = service.runtime
         && !Path::new("/run/systemd/system").exists()

@@ -110,10 +110,7 @@ impl<L: Log, W: World> Driver<L, W> {
     /// Errors: [`LogError`] if the log can't be read.
     pub fn open(log: L, world: W, settings: Settings, by: Actor) -> Result<Self, DriveError> {
         let mut driver = Self { log, world, service: Service::default(), settings, by };
-        for record in driver.log.news()? {
-            driver.service.apply(&record);
-        }
-        driver.perform_outstanding(|_| true);
+        driver.read_news()?;
         Ok(driver)
     }
 
@@ -211,34 +208,37 @@ impl<L: Log, W: World> Driver<L, W> {
             return self.read_news();
         }
         self.log.append(&self.service, records)?;
-        for record in records {
-            self.service.apply(record);
-        }
-        for record in records {
-            if let Event::Ordered { order, effect } = &record.event {
-                self.world.perform(&self.service, *order, effect);
-            }
-        }
+        self.fold(records);
+        // Clearing up outlives its run, and belongs to whoever ordered it: done later, from an old list, it
+        // would remove what newer ways back need.
+        self.perform(records, Effect::is_housekeeping);
         Ok(())
     }
 
     fn read_news(&mut self) -> Result<(), LogError> {
         let news = self.log.news()?;
-        for record in &news {
-            self.service.apply(record);
-        }
-        // Someone who does not drive may order a way back; what is void or answered by now is not performed.
-        let ordered = |order: &OrderId| {
-            news.iter().any(|record| matches!(&record.event, Event::Ordered { order: new, .. } if new == order))
-        };
-        self.perform_outstanding(ordered);
+        self.fold(&news);
+        self.perform(&news, |_| false);
         Ok(())
     }
 
-    fn perform_outstanding(&mut self, wanted: impl Fn(&OrderId) -> bool) {
-        let Some(run) = &self.service.run else { return };
-        for (order, effect) in run.orders.iter().filter(|(order, _)| wanted(order)) {
-            self.world.perform(&self.service, *order, effect);
+    fn fold(&mut self, records: &[Record]) {
+        for record in records {
+            self.service.apply(record);
+        }
+    }
+
+    /// Begins the effects ordered in these folded records that are still wanted, in their order.
+    ///
+    /// An order that was answered, superseded, or voided by a return is wanted no more.
+    fn perform(&mut self, records: &[Record], is_wanted_anyway: fn(&Effect) -> bool) {
+        for record in records {
+            if let Event::Ordered { order, effect } = &record.event {
+                let outstanding = self.service.run.as_ref().is_some_and(|run| run.orders.contains_key(order));
+                if outstanding || is_wanted_anyway(effect) {
+                    self.world.perform(&self.service, *order, effect);
+                }
+            }
         }
     }
 }

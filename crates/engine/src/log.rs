@@ -1,6 +1,7 @@
 //! One service's chain in the store, as the loop sees it: records in, records and notices out.
 
 use crate::{
+    boundary,
     drive::{Log, LogError},
     letter,
 };
@@ -85,9 +86,11 @@ impl Log for ServiceLog {
         let notices = self.notices(before, records);
         let new: Vec<NewRecord> =
             records.iter().map(|record| NewRecord { at: record.at, bytes: canonical(record) }).collect();
+        boundary::cross();
         match self.store.append(&self.chain, &self.head, &new, &notices) {
             Ok(head) => {
                 self.head = head;
+                boundary::cross();
                 Ok(())
             }
             Err(AppendError::Moved { .. }) => Err(LogError::Moved),
@@ -104,9 +107,8 @@ pub fn read_all(reader: &Reader, service: &ServiceName) -> Result<Vec<Record>, L
     let mut records = Vec::new();
     loop {
         let from = records.len() as u64;
-        let stored = reader
-            .read(&chain, from, READ_RECORDS_MAX)
-            .map_err(|error| LogError::Failed(error.to_string()))?;
+        let stored =
+            reader.read(&chain, from, READ_RECORDS_MAX).map_err(|error| LogError::Failed(error.to_string()))?;
         if stored.is_empty() {
             return Ok(records);
         }
@@ -126,7 +128,10 @@ pub fn canonical(record: &Record) -> Vec<u8> {
         .expect("records hold only texts, whole numbers and lists of them")
 }
 
-fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
+/// Reads the stored bytes of record `seq` of `chain`.
+///
+/// Errors: [`LogError::Failed`] if they can't be understood.
+pub fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
     // The corrective entry of the evidence has a form of its own, because it is signed.
     if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
         let event = Event::RewindAcknowledged { reason: entry.reason };

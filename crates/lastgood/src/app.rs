@@ -21,24 +21,24 @@ use lastgood_store::{Reader, Store};
 use std::path::{Path, PathBuf};
 
 /// The circumstances of one command.
-pub struct App {
+pub(crate) struct App {
     /// How to speak.
-    pub screen: Screen,
+    pub(crate) screen: Screen,
     /// The file that was read.
-    pub config_path: PathBuf,
+    pub(crate) config_path: PathBuf,
     /// Its content.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Where lastgood keeps its own.
-    pub home: Home,
+    pub(crate) home: Home,
     /// Who asks.
-    pub actor: Actor,
+    pub(crate) actor: Actor,
 }
 
 impl App {
     /// Reads the configuration.
     ///
     /// Errors: exit 2 with file, line and the nearest key.
-    pub fn open(screen: Screen, config_path: Option<&Path>) -> Result<Self, Trouble> {
+    pub(crate) fn open(screen: Screen, config_path: Option<&Path>) -> Result<Self, Trouble> {
         let config_path = config_path.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
         let config = Config::read(&config_path).map_err(|error| Trouble::new(Exit::Usage, &error))?;
         let home = Home::at(&config.state_dir);
@@ -46,13 +46,13 @@ impl App {
     }
 
     /// Opens the store for writing; makes the state folder.
-    pub fn store(&self) -> Result<Store, Trouble> {
+    pub(crate) fn store(&self) -> Result<Store, Trouble> {
         make_state_dir(self.home.root())?;
         Store::open(self.home.root()).map_err(|error| Trouble::new(Exit::Failed, &error))
     }
 
     /// Opens the store for looking; none if nothing was ever written.
-    pub fn reader(&self) -> Result<Option<Reader>, Trouble> {
+    pub(crate) fn reader(&self) -> Result<Option<Reader>, Trouble> {
         if !self.home.root().join(lastgood_store::EVIDENCE_FILE).exists() {
             return Ok(None);
         }
@@ -60,22 +60,20 @@ impl App {
     }
 
     /// Opens a service's chain for writing.
-    pub fn log(&self, service: &ServiceName) -> Result<ServiceLog, Trouble> {
+    pub(crate) fn log(&self, service: &ServiceName) -> Result<ServiceLog, Trouble> {
         Ok(ServiceLog::new(self.store()?, service.clone(), self.routes()))
     }
 
     /// Gives which endpoint wants which notices.
-    pub fn routes(&self) -> Vec<Route> {
+    pub(crate) fn routes(&self) -> Vec<Route> {
         let notices = self.config.notice.iter().filter(|(_, config)| config.endpoint.takes_messages());
-        notices
-            .map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() })
-            .collect()
+        notices.map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() }).collect()
     }
 
     /// Chooses the service a command is about: the named one, or the only one.
     ///
     /// Errors: exit 2 if it is unknown, or none is named and there are several.
-    pub fn service(&self, name: Option<&str>) -> Result<ServiceName, Trouble> {
+    pub(crate) fn service(&self, name: Option<&str>) -> Result<ServiceName, Trouble> {
         let known: Vec<&ServiceName> = self.config.service.keys().collect();
         let list = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match (name, known.as_slice()) {
@@ -89,21 +87,21 @@ impl App {
             (None, _) => {
                 Err(Trouble::say(Exit::Usage, "service-unnamed", "name a service", &format!("one of: {list}")))
             }
-            (Some(name), _) => known.iter().find(|known| known.as_str() == name).map(|name| (*name).clone()).ok_or_else(
-                || {
+            (Some(name), _) => {
+                known.iter().find(|known| known.as_str() == name).map(|name| (*name).clone()).ok_or_else(|| {
                     Trouble::say(
                         Exit::Usage,
                         "service-unknown",
                         format!("there is no service {name:?}"),
                         &format!("one of: {list}"),
                     )
-                },
-            ),
+                })
+            }
         }
     }
 
     /// Gives the services a command is about: the named one, or all.
-    pub fn services(&self, name: Option<&str>) -> Result<Vec<ServiceName>, Trouble> {
+    pub(crate) fn services(&self, name: Option<&str>) -> Result<Vec<ServiceName>, Trouble> {
         match name {
             Some(_) => Ok(vec![self.service(name)?]),
             None => Ok(self.config.service.keys().cloned().collect()),
@@ -111,7 +109,7 @@ impl App {
     }
 
     /// Reads a service's chain and folds it.
-    pub fn look(&self, service: &ServiceName) -> Result<(Vec<Record>, Service), Trouble> {
+    pub(crate) fn look(&self, service: &ServiceName) -> Result<(Vec<Record>, Service), Trouble> {
         let records = match self.reader()? {
             None => Vec::new(),
             Some(reader) => read_all(&reader, service).map_err(|error| log_trouble(&error))?,
@@ -123,7 +121,7 @@ impl App {
     /// Writes one decision of a person into a service's chain; whoever drives sees it.
     ///
     /// `decide` gets the state and may refuse.
-    pub fn say(
+    pub(crate) fn say(
         &self,
         service: &ServiceName,
         decide: impl Fn(&Service) -> Result<Vec<Event>, Trouble>,
@@ -137,8 +135,9 @@ impl App {
             let mut after = folded.clone();
             let mut records = Vec::new();
             for event in decide(&folded)? {
-                let said = rollout::step(&after, Input::Say(event), &self.actor, world::now())
-                    .map_err(|error| Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status"))?;
+                let said = rollout::step(&after, Input::Say(event), &self.actor, world::now()).map_err(|error| {
+                    Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status")
+                })?;
                 for record in &said {
                     after.apply(record);
                 }
@@ -157,19 +156,19 @@ impl App {
     }
 
     /// Says why a freeze file holds everything, if it exists.
-    pub fn frozen(&self) -> Option<String> {
+    pub(crate) fn frozen(&self) -> Option<String> {
         let file = self.config.freeze_file();
         file.exists().then(|| format!("the freeze file {} exists", file.display()))
     }
 
     /// Gives the time.
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         world::now()
     }
 }
 
 /// Makes trouble of a log that can't be read or written.
-pub fn log_trouble(error: &LogError) -> Trouble {
+pub(crate) fn log_trouble(error: &LogError) -> Trouble {
     Trouble::say(
         Exit::Failed,
         "log-failed",
@@ -192,7 +191,7 @@ fn make_state_dir(path: &Path) -> Result<(), Trouble> {
 }
 
 /// Names who asks: the person behind sudo, else the user.
-fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let name = name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();

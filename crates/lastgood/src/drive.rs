@@ -34,10 +34,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const DELIVERY_THREADS: usize = 2;
 
 /// A driver over the real world whose records are shown.
-pub type RealDriver = Driver<Shown, Host>;
+pub(crate) type RealDriver = Driver<Shown, Host>;
 
 /// Makes trouble of a loop that could not go on.
-pub fn drive_trouble(error: &DriveError) -> Trouble {
+pub(crate) fn drive_trouble(error: &DriveError) -> Trouble {
     match error {
         DriveError::Log(error) => log_trouble(error),
         DriveError::Illegal(IllegalStep::RunUnderWay(run)) => Trouble::say(
@@ -49,14 +49,16 @@ pub fn drive_trouble(error: &DriveError) -> Trouble {
         DriveError::Illegal(illegal @ IllegalStep::NoWayBack(_)) => {
             Trouble::say(Exit::Refused, "no-way-back", illegal.to_string(), "see what ran where: lastgood status")
         }
-        DriveError::Illegal(illegal) => Trouble::say(Exit::Failed, "step-illegal", illegal.to_string(), "lastgood status"),
+        DriveError::Illegal(illegal) => {
+            Trouble::say(Exit::Failed, "step-illegal", illegal.to_string(), "lastgood status")
+        }
     }
 }
 
 /// Takes the lock of a service.
 ///
 /// Errors: exit 10 names who has it.
-pub fn lock(app: &App, service: &ServiceName, what: &str) -> Result<DriverLock, Trouble> {
+pub(crate) fn lock(app: &App, service: &ServiceName, what: &str) -> Result<DriverLock, Trouble> {
     app.store()?;
     DriverLock::take(app.home.root(), service, what, app.now()).map_err(|error| {
         let exit = if matches!(error, LockError::File { .. }) { Exit::Failed } else { Exit::Driven };
@@ -65,14 +67,15 @@ pub fn lock(app: &App, service: &ServiceName, what: &str) -> Result<DriverLock, 
 }
 
 /// Opens the store for driving: refuses one that is not the one that was signed.
-pub fn driving_store(app: &App) -> Result<Store, Trouble> {
+pub(crate) fn driving_store(app: &App) -> Result<Store, Trouble> {
     app.store()?;
     let (signer, anchor) = evidence::signer(app)?;
-    Store::open_for_driving(app.home.root(), &signer, &anchor).map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
+    Store::open_for_driving(app.home.root(), &signer, &anchor)
+        .map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
 }
 
 /// Opens a service's driver; `home` may be a temporary place.
-pub fn open(
+pub(crate) fn open(
     app: &App,
     config: &Config,
     service: &ServiceName,
@@ -87,13 +90,14 @@ pub fn open(
 }
 
 /// Gives the path of the program that runs now.
-pub fn program() -> Result<PathBuf, Trouble> {
-    std::env::current_exe()
-        .map_err(|error| Trouble::say(Exit::Failed, "internal", format!("lastgood can't find itself: {error}"), "start it by its path"))
+pub(crate) fn program() -> Result<PathBuf, Trouble> {
+    std::env::current_exe().map_err(|error| {
+        Trouble::say(Exit::Failed, "internal", format!("lastgood can't find itself: {error}"), "start it by its path")
+    })
 }
 
 /// Drives to the end of the run, showing what happens.
-pub fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
+pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
     while driver.service().run.is_some() || driver.world.is_busy() {
         let before = driver.service().records;
         let until = world::now().after(HEARTBEAT);
@@ -106,7 +110,7 @@ pub fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End
 }
 
 /// Begins a run in the log of a service that someone else drives, and follows it to its end.
-pub fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) -> Result<Option<End>, Trouble> {
+pub(crate) fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) -> Result<Option<End>, Trouble> {
     let (run, records) = write_begin(app, service, aim)?;
     crate::wake::ring(app.home.root());
     follow(app, service, run, records, wait)
@@ -115,7 +119,12 @@ pub fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) 
 /// Takes a service over for a way back, whatever its last driver left undone, and opens its driver.
 ///
 /// The order to go back is written first, so that nothing of the way forward is performed again.
-pub fn open_over(app: &App, service: &ServiceName, aim: &Aim, progress: Progress) -> Result<RealDriver, Trouble> {
+pub(crate) fn open_over(
+    app: &App,
+    service: &ServiceName,
+    aim: &Aim,
+    progress: Progress,
+) -> Result<RealDriver, Trouble> {
     driving_store(app)?;
     write_begin(app, service, aim)?;
     open(app, &app.config, service, app.home.service(service), Some(progress))
@@ -144,7 +153,7 @@ fn write_begin(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RunId, u6
 }
 
 /// Shows a run that someone else drives, until it ends or `wait` is over.
-fn follow(
+pub(crate) fn follow(
     app: &App,
     service: &ServiceName,
     run: RunId,
@@ -176,7 +185,7 @@ fn follow(
 }
 
 /// Delivers what is due and signs what was written: what every command does that drove.
-pub fn settle(app: &App) {
+pub(crate) fn settle(app: &App) {
     if let Err(trouble) = deliver(app).and_then(|()| sign(app)) {
         // What was driven is done; this is said and shows in status as well.
         app.screen.trouble(&trouble);
@@ -198,9 +207,10 @@ fn deliver(app: &App) -> Result<(), Trouble> {
 }
 
 /// Makes what delivers notices.
-pub fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
+pub(crate) fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
     use lastgood_drivers::probe::Secrets;
-    let secrets = Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+    let secrets =
+        Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
     let lookup = move |name: &str| secrets.get(name).map(ToOwned::to_owned);
     Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
         .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))

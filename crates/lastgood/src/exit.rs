@@ -4,7 +4,7 @@ use lastgood_domain::event::End;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Done; for a wait: reached.
     Done = 0,
     /// Failed.
@@ -31,7 +31,7 @@ pub enum Exit {
 
 impl Exit {
     /// Gives the exit code of a run's end.
-    pub fn of(end: &End) -> Self {
+    pub(crate) fn of(end: &End) -> Self {
         match end {
             End::UpToDate | End::Promoted | End::Rehearsed { .. } => Self::Done,
             End::Held { .. } | End::Refused { .. } | End::RehearsalFailed { .. } => Self::Refused,
@@ -43,7 +43,7 @@ impl Exit {
     }
 
     /// Gives the exit code of a rollback's end: for it, being back is success.
-    pub fn of_rollback(end: &End) -> Self {
+    pub(crate) fn of_rollback(end: &End) -> Self {
         match end {
             End::RolledBack { .. } => Self::Done,
             other => Self::of(other),

@@ -20,11 +20,11 @@ use std::{
 };
 
 /// A pipe hears at least this often what is awaited.
-pub const HEARTBEAT: Span = Span::seconds(10);
+pub(crate) const HEARTBEAT: Span = Span::seconds(10);
 
 /// Shows records as they are written.
 #[derive(Clone)]
-pub struct Progress {
+pub(crate) struct Progress {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -40,10 +40,11 @@ struct Inner {
 
 impl Progress {
     /// Makes a view that shows what comes after the first `quiet_until` records.
-    pub fn new(screen: Screen, name: ServiceName, quiet_until: u64) -> Self {
+    pub(crate) fn new(screen: Screen, name: ServiceName, quiet_until: u64) -> Self {
         let live = screen.is_live().then(|| {
             let bar = ProgressBar::new_spinner();
-            let style = ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner} {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             bar.set_style(style);
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
@@ -53,7 +54,7 @@ impl Progress {
     }
 
     /// Takes in records, in order.
-    pub fn take(&self, records: &[Record]) {
+    pub(crate) fn take(&self, records: &[Record]) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
             inner.service.apply(record);
@@ -65,7 +66,7 @@ impl Progress {
     }
 
     /// Says what is awaited; a pipe gets a line, a live view is up to date anyway.
-    pub fn heartbeat(&self) {
+    pub(crate) fn heartbeat(&self) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.live.is_none() && !inner.screen.json {
             let waits = inner.awaited();
@@ -74,7 +75,7 @@ impl Progress {
     }
 
     /// Ends the live view; what it said stays.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = &inner.live {
             live.finish_and_clear();
@@ -127,14 +128,14 @@ impl Inner {
 }
 
 /// A service's log whose records are shown as they are written or read.
-pub struct Shown {
+pub(crate) struct Shown {
     log: ServiceLog,
     progress: Option<Progress>,
 }
 
 impl Shown {
     /// Shows what goes through `log`.
-    pub fn new(log: ServiceLog, progress: Option<Progress>) -> Self {
+    pub(crate) fn new(log: ServiceLog, progress: Option<Progress>) -> Self {
         Self { log, progress }
     }
 

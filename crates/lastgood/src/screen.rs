@@ -7,32 +7,32 @@ use std::io::{IsTerminal as _, Write as _};
 
 /// How the user wants to be spoken to.
 #[derive(Debug, Clone, Copy)]
-pub struct Screen {
+pub(crate) struct Screen {
     /// One JSON document or JSON lines on stdout, and nothing else there.
-    pub json: bool,
+    pub(crate) json: bool,
     /// Never ask.
-    pub no_input: bool,
+    pub(crate) no_input: bool,
     /// Take the answer to a moderate question for yes.
-    pub yes: bool,
+    pub(crate) yes: bool,
 }
 
 /// A failure that ends a command: what failed, why, what to do now.
 #[derive(Debug)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// The exit code.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// What is said.
-    pub failure: Failure,
+    pub(crate) failure: Failure,
 }
 
 impl Trouble {
     /// Makes trouble of a coded error.
-    pub fn new(exit: Exit, error: &dyn Coded) -> Self {
+    pub(crate) fn new(exit: Exit, error: &dyn Coded) -> Self {
         Self { exit, failure: Failure::of(error) }
     }
 
     /// Makes trouble of words.
-    pub fn say(exit: Exit, code: &str, message: impl Into<String>, hint: &str) -> Self {
+    pub(crate) fn say(exit: Exit, code: &str, message: impl Into<String>, hint: &str) -> Self {
         Self { exit, failure: Failure::new(code, message, Some(hint)) }
     }
 }
@@ -47,7 +47,7 @@ struct Document<'a, T> {
 
 impl Screen {
     /// Shows a command's data: `text` to people, `data` to programs.
-    pub fn show<T: Serialize>(&self, kind: &str, data: &T, text: &str) {
+    pub(crate) fn show<T: Serialize>(&self, kind: &str, data: &T, text: &str) {
         if self.json {
             let document = Document { schema: "lastgood/1", kind, data };
             let line = serde_json::to_string(&document).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
@@ -58,7 +58,7 @@ impl Screen {
     }
 
     /// Shows one entry of a stream: a JSON line, or a line of text.
-    pub fn line<T: Serialize>(&self, entry: &T, text: Option<&str>) {
+    pub(crate) fn line<T: Serialize>(&self, entry: &T, text: Option<&str>) {
         if self.json {
             if let Ok(line) = serde_json::to_string(entry) {
                 out(&line);
@@ -69,14 +69,14 @@ impl Screen {
     }
 
     /// Tells people something that is not the command's data.
-    pub fn tell(&self, text: &str) {
+    pub(crate) fn tell(&self, text: &str) {
         if !self.json {
             err(text);
         }
     }
 
     /// Shows trouble: first the error, then the hint; as a problem document (RFC 9457) to programs.
-    pub fn trouble(&self, trouble: &Trouble) {
+    pub(crate) fn trouble(&self, trouble: &Trouble) {
         let failure = &trouble.failure;
         if self.json {
             let problem = serde_json::json!({
@@ -96,7 +96,7 @@ impl Screen {
     }
 
     /// Asks a question that stands before something moderate; `--yes` answers it, `--no-input` declines.
-    pub fn confirm(&self, question: &str) -> bool {
+    pub(crate) fn confirm(&self, question: &str) -> bool {
         if self.yes {
             return true;
         }
@@ -111,7 +111,7 @@ impl Screen {
     }
 
     /// Tells whether a person watches stderr live.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         !self.json && std::io::stderr().is_terminal()
     }
 }
@@ -124,7 +124,7 @@ fn out(text: &str) {
 }
 
 /// Writes a line to stderr.
-pub fn err(text: &str) {
+pub(crate) fn err(text: &str) {
     // Nobody can be told that nobody can be told.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -13,8 +13,8 @@ use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 /// Seals the plan and asks the first instance.
 pub(super) fn begin(deciding: &mut Deciding) {
-    let Some(Phase::Rehearsing { release, scope, .. }) = deciding.phase() else { return };
-    let (release, mut instances) = (*release, scope.clone());
+    let Some(Phase::Rehearsing { release, scope, instance, .. }) = deciding.phase() else { return };
+    let (release, mut instances, rehearsed) = (*release, scope.clone(), instance.clone());
     if let Some(canary) = deciding.settings().and_then(|settings| settings.canary.clone())
         && let Some(at) = instances.iter().position(|name| *name == canary)
     {
@@ -22,14 +22,31 @@ pub(super) fn begin(deciding: &mut Deciding) {
         instances.insert(0, canary);
     }
     let plan = plan_digest(deciding, &release, &instances);
-    deciding.say(Event::MoveBegun { plan, release, instances });
+    deciding.say(Event::MoveBegun { plan, release, instances: instances.clone() });
+    defer_unrehearsed(deciding, &instances, &rehearsed);
     next_wave(deciding);
+}
+
+/// Leaves alone whose data is of another release than what was rehearsed on: nobody has seen the candidate
+/// read it. A later run rehearses on it, once the others are through.
+fn defer_unrehearsed(deciding: &mut Deciding, instances: &[InstanceName], rehearsed: &InstanceName) {
+    let data = |deciding: &Deciding, name: &InstanceName| {
+        deciding.service.instances.get(name).and_then(|instance| instance.data)
+    };
+    let seen = data(deciding, rehearsed);
+    for instance in instances {
+        let own = data(deciding, instance);
+        if own != seen {
+            let [own, seen] = [own, seen].map(|data| deciding.service.name_of(data.as_ref()));
+            let why = format!("its data is of {own}, rehearsed was data of {seen}: a later run rehearses it");
+            deciding.say(Event::Deferred { instance: instance.clone(), why });
+        }
+    }
 }
 
 /// Digests what a person or a gate agreed to: forward effects belong to this plan and no other.
 fn plan_digest(deciding: &Deciding, release: &Digest, instances: &[InstanceName]) -> Digest {
-    let way_back =
-        deciding.service.installed.get(release).and_then(|known| known.way_back).map(|way| way.says());
+    let way_back = deciding.service.installed.get(release).and_then(|known| known.way_back).map(|way| way.says());
     Digest::of(
         format!(
             "lastgood plan 1\n{release}\n{:?}\n{way_back:?}\n{instances:?}\n{:?}\n",
@@ -69,8 +86,7 @@ fn go_on(deciding: &mut Deciding) {
         if let Some(because) = gates::blocked(deciding) {
             defer_waiting(deciding, &because);
         }
-        let Some(Phase::Moving { steps, queue, wave_size, release, soak_until, .. }) = deciding.phase()
-        else {
+        let Some(Phase::Moving { steps, queue, wave_size, release, soak_until, .. }) = deciding.phase() else {
             return;
         };
         let release = *release;
@@ -138,8 +154,14 @@ fn in_step(deciding: &Deciding, wanted: &MoveStep) -> Vec<InstanceName> {
 /// Ends a soak whose time has come: everyone in the wave is probed again.
 pub(super) fn tick(deciding: &mut Deciding) {
     let Some(Phase::Moving { soak_until: Some(until), release, .. }) = deciding.phase() else { return };
-    let release = *release;
-    if deciding.now < *until {
+    let (release, until) = (*release, *until);
+    let span = deciding.settings().map_or(Span::ZERO, |settings| settings.soak);
+    if deciding.now.after(span) < until {
+        // The clock was set back: the soak begins again, so that it ends at all.
+        let until = deciding.now.after(span);
+        return deciding.say(Event::SoakBegun { until });
+    }
+    if deciding.now < until {
         return;
     }
     for instance in in_step(deciding, &MoveStep::Soaking) {
@@ -259,9 +281,7 @@ fn finish(deciding: &mut Deciding) {
     if !moved && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
         return deciding.end(match baseline_failure {
             Some(failure) => End::GateBroken { failure },
-            None => End::Waiting {
-                because: "no instance could move: each is busy or can't be asked".into(),
-            },
+            None => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },
         });
     }
     deciding.say(Event::Promoted { release, behind });
@@ -289,7 +309,13 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
 }
 
 /// Tells whether last-good is young enough that a late failure goes back by itself.
+///
+/// One that became last-good again by a rollback is not young: without this, trouble of another kind would
+/// take the service back release by release.
 pub(super) fn watches(deciding: &Deciding, settings: &Settings) -> bool {
+    if deciding.service.previous_good.is_none() {
+        return false;
+    }
     let age = deciding.service.promoted_at.map(|promoted| deciding.now.since(promoted));
     age.is_some_and(|age| age < settings.watch)
 }

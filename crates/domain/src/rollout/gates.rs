@@ -3,7 +3,7 @@
 use super::{Deciding, IllegalStep, rehearsal, returning};
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, Cause, End, Event, Gate, Settings, Verdict},
+    event::{Aim, End, Event, Gate, Settings, Verdict},
     facts::{Installation, Offer, Standing},
     failure::Failure,
     service::Phase,
@@ -20,6 +20,7 @@ pub(super) fn begin(
     settings: Settings,
     frozen: Option<String>,
 ) -> Result<(), IllegalStep> {
+    let taken_over = returning::left_by(deciding);
     if let Some(run) = &deciding.service.run {
         let id = run.id;
         // Only a way back may take over: it is open from every state.
@@ -31,7 +32,7 @@ pub(super) fn begin(
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
     match aim {
-        Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason),
+        Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason, taken_over),
         // A dry run changes nothing, so no hold stands in its way.
         Aim::DryRun => {
             check(deciding);
@@ -115,7 +116,11 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
     }
     if let Some(digest) = deciding.service.tags.get(&offer.tag) {
         let digest = *digest;
-        let behind = deciding.service.instances.values().any(|one| one.release != Some(digest));
+        let runs = |name| deciding.service.instances.get(name).and_then(|one| one.release);
+        // An instance that is no longer configured keeps nobody behind.
+        let behind = deciding
+            .settings()
+            .is_some_and(|settings| settings.instances.iter().any(|name| runs(name) != Some(digest)));
         if deciding.service.last_good == Some(digest) && !behind && !deciding.is_dry() {
             return deciding.end(End::UpToDate);
         }
@@ -126,8 +131,7 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
 
 fn rejected(deciding: &Deciding, offer: &Offer) -> Option<String> {
     // A moved tag is no way around a rejection: the digest is checked again after the installation.
-    let (_, rejection) =
-        deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
+    let (_, rejection) = deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
     Some(format!("{} was rejected by {}: {}", offer.tag, rejection.by, rejection.reason))
 }
 
@@ -138,17 +142,11 @@ fn changed_mark(deciding: &Deciding, offer: &Offer) -> Option<String> {
     (first != now).then(|| format!("{} was {first} and is {now} now under the same tag", offer.tag))
 }
 
-fn not_newer(
-    deciding: &Deciding,
-    offer: &Offer,
-    standing: Option<Standing>,
-) -> Option<(Verdict, String)> {
+fn not_newer(deciding: &Deciding, offer: &Offer, standing: Option<Standing>) -> Option<(Verdict, String)> {
     let last_good = deciding.service.name_of(deciding.service.last_good.as_ref());
     match standing {
         None | Some(Standing::Newer | Standing::Same) => None,
-        Some(Standing::Older) => {
-            Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag)))
-        }
+        Some(Standing::Older) => Some((Verdict::Fail, format!("{} is older than last-good {last_good}", offer.tag))),
         Some(Standing::Unordered) => Some((
             Verdict::CannotTell,
             format!("the channel has no order between {} and last-good {last_good}", offer.tag),
@@ -213,9 +211,4 @@ pub(super) fn blocked(deciding: &Deciding) -> Option<String> {
 /// Makes the failure of a driver that answered something else than it was asked.
 pub(super) fn unexpected(what: &str) -> Failure {
     Failure::new("answer-unexpected", format!("the answer to {what} is of another kind"), None)
-}
-
-/// Tells whether the cause of a return is that a person's hold or rejection came in between.
-pub(super) fn is_halt(cause: &Cause) -> bool {
-    matches!(cause, Cause::Halted { .. })
 }

@@ -17,7 +17,7 @@ use crate::{
     facts::Outcomes,
     failure::Failure,
     service::{MoveStep, Phase, Service},
-    terms::{Actor, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
+    terms::{Actor, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 
@@ -68,7 +68,7 @@ pub enum Input {
         /// Which.
         instance: InstanceName,
     },
-    /// A person's decision or an observation that needs no further thought.
+    /// A person's decision or an observation that needs no further thought; a hold gets its id here.
     Say(Event),
 }
 
@@ -89,12 +89,7 @@ pub enum IllegalStep {
 /// Returns the events that `input` causes at `now`, in the order they must be appended.
 ///
 /// Errors: [`IllegalStep`] if the input has no place in this state.
-pub fn step(
-    service: &Service,
-    input: Input,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<Vec<Record>, IllegalStep> {
+pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Result<Vec<Record>, IllegalStep> {
     let mut deciding = Deciding { service: service.clone(), said: Vec::new(), by: by.clone(), now };
     match input {
         Input::Begin { aim, settings, frozen } => gates::begin(&mut deciding, aim, settings, frozen)?,
@@ -104,6 +99,11 @@ pub fn step(
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
+        // The id is given here: two people who read the same log must not set the same hold.
+        Input::Say(Event::HoldSet { reason, until, .. }) => {
+            let hold = HoldId(deciding.service.next.hold);
+            deciding.say(Event::HoldSet { hold, reason, until });
+        }
         Input::Say(event) => deciding.say(event),
     }
     Ok(deciding.said)
@@ -112,9 +112,7 @@ pub fn step(
 /// Gives the time at which a tick will change something, if the run waits for one.
 pub fn wakes_at(service: &Service) -> Option<Timestamp> {
     match service.run.as_ref().map(|run| &run.phase) {
-        Some(Phase::Moving { soak_until, steps, .. })
-            if steps.values().any(|step| *step == MoveStep::Soaking) =>
-        {
+        Some(Phase::Moving { soak_until, steps, .. }) if steps.values().any(|step| *step == MoveStep::Soaking) => {
             *soak_until
         }
         _ => None,
@@ -158,8 +156,7 @@ impl Deciding {
 
     fn end(&mut self, end: End) {
         let Some(run) = &self.service.run else { return };
-        let (run, took_copies) =
-            (run.id, !matches!(run.phase, Phase::Checking | Phase::Installing { .. }));
+        let (run, took_copies) = (run.id, !matches!(run.phase, Phase::Checking | Phase::Installing { .. }));
         // What is neither here nor there keeps every copy there is.
         let unfinished = matches!(end, End::RollbackFailed { .. } | End::RollbackHeld { .. });
         if took_copies && !unfinished {
@@ -210,8 +207,7 @@ fn answered(deciding: &mut Deciding, order: OrderId, answer: Answer) -> Result<(
     let run = deciding.service.run.as_ref().ok_or_else(|| late.clone())?;
     let effect = run.orders.get(&order).cloned().ok_or(late)?;
     deciding.say(Event::Answered { order, answer: answer.clone() });
-    // Housekeeping never decides anything.
-    if matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. }) {
+    if effect.is_housekeeping() {
         return Ok(());
     }
     match deciding.phase() {

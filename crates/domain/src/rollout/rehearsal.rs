@@ -44,9 +44,10 @@ pub(super) fn snapshotted(deciding: &mut Deciding, answer: Answer) {
     rehearse(deciding, if from.is_some() { Leg::Control } else { Leg::Candidate });
 }
 
-/// Chooses the instance whose data is rehearsed on: the named one, else the largest that runs last-good.
+/// Chooses the instance whose data is rehearsed on: of those that run last-good the named one, else the largest.
 ///
-/// Data of last-good comes first because the way back that is proven leads to what that instance runs.
+/// One that runs the candidate already would try neither its migration nor its way back. Data of last-good
+/// comes before all other because the way back that is proven leads to what that instance runs.
 fn most_demanding<'a>(
     deciding: &Deciding,
     candidate: Digest,
@@ -59,9 +60,9 @@ fn most_demanding<'a>(
     let rank = |name: &InstanceName, facts: &SnapshotFacts| {
         let release = runs(name);
         (
-            Some(name) == named,
             release != Some(candidate),
             release == deciding.service.last_good,
+            Some(name) == named,
             facts.bytes,
             facts.rows,
         )
@@ -89,7 +90,8 @@ fn rehearse(deciding: &mut Deciding, leg: Leg) {
 pub(super) fn rehearsed(deciding: &mut Deciding, effect: Effect, answer: Answer) {
     let Effect::Rehearse { leg, .. } = effect else { return };
     let Some(Phase::Rehearsing { release, from, .. }) = deciding.phase() else { return };
-    let (release, has_control) = (*release, from.is_some_and(|from| from != *release));
+    let (release, from) = (*release, *from);
+    let has_control = from.is_some_and(|from| from != release);
     match (leg, answer) {
         (_, Answer::Hindered { failure }) => {
             clear(deciding);
@@ -101,11 +103,15 @@ pub(super) fn rehearsed(deciding: &mut Deciding, effect: Effect, answer: Answer)
             deciding.end(End::GateBroken { failure });
         }
         (Leg::Candidate, Answer::RehearsalPassed { .. }) => rehearse(deciding, Leg::Restart),
-        (
-            Leg::Candidate | Leg::Restart,
-            Answer::RehearsalFailed { failure } | Answer::Failed { failure },
-        ) => failed(deciding, release, leg, failure),
+        (Leg::Candidate | Leg::Restart, Answer::RehearsalFailed { failure } | Answer::Failed { failure }) => {
+            failed(deciding, release, leg, failure)
+        }
         (Leg::Restart, Answer::RehearsalPassed { .. }) if has_control => rehearse(deciding, Leg::WayBack),
+        (Leg::Restart, Answer::RehearsalPassed { .. }) if from == Some(release) => {
+            let known = deciding.service.installed.get(&release).and_then(|known| known.way_back);
+            let because = "it runs everywhere already; each instance keeps the way back it came with".to_string();
+            proven(deciding, release, known.unwrap_or(WayBack::Restore), because);
+        }
         (Leg::Restart, Answer::RehearsalPassed { .. }) => {
             proven(deciding, release, WayBack::Empty, "there is no last-good to go back to".to_string());
         }
@@ -117,7 +123,10 @@ pub(super) fn rehearsed(deciding: &mut Deciding, effect: Effect, answer: Answer)
             let because = format!("last-good fails on the data this release migrated: {failure}");
             proven(deciding, release, WayBack::Restore, because);
         }
-        _ => deciding.stop(unexpected("rehearsal")),
+        _ => {
+            clear(deciding);
+            deciding.stop(unexpected("rehearsal"));
+        }
     }
 }
 

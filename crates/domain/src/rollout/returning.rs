@@ -5,7 +5,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Back, Cause, End, Event, Settings, WayBack},
     facts::Loss,
-    service::{Condition, Instance, MoveStep, Phase, ReturnStep},
+    service::{Condition, Instance, MoveStep, Moved, Phase, ReturnStep},
     terms::{Digest, HoldId, InstanceName, Reason, ReleaseTag, RunId, Span},
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
@@ -19,7 +19,8 @@ pub(super) fn begin(deciding: &mut Deciding, cause: Cause) {
     let touched: Vec<InstanceName> =
         steps.iter().filter(|(_, step)| is_touched(step)).map(|(name, _)| name.clone()).collect();
     let back = touched.iter().filter_map(|name| undo_last(deciding, name)).collect();
-    go(deciding, cause, back);
+    let left = left_by(deciding);
+    go(deciding, cause, back, left);
 }
 
 /// Opens stopped instances again on what they ran; those that moved and passed stay.
@@ -31,7 +32,8 @@ pub(super) fn halted(deciding: &mut Deciding, because: String) {
         .map(|(name, _)| name.clone())
         .collect();
     let back = unfinished.iter().filter_map(|name| undo_last(deciding, name)).collect();
-    go(deciding, Cause::Halted { because }, back);
+    let left = left_by(deciding);
+    go(deciding, Cause::Halted { because }, back, left);
 }
 
 fn is_touched(step: &MoveStep) -> bool {
@@ -61,63 +63,108 @@ fn undo_last(deciding: &Deciding, name: &InstanceName) -> Option<Back> {
     }
 }
 
+/// Finds the release that the run under way moves to or leaves.
+pub(super) fn left_by(deciding: &Deciding) -> Option<Digest> {
+    match deciding.phase()? {
+        Phase::Moving { release, .. } => Some(*release),
+        Phase::Returning { left, .. } => *left,
+        _ => None,
+    }
+}
+
 /// Answers a person's order to go back; open from every state.
+///
+/// `taken_over` is what the run that this one takes over moved to or left. Whatever that run left between
+/// two releases goes back as well, named or not: nobody else would bring it to an end.
 pub(super) fn asked(
     deciding: &mut Deciding,
     to: Option<ReleaseTag>,
     only: &[InstanceName],
     reason: String,
+    taken_over: Option<Digest>,
 ) -> Result<(), IllegalStep> {
-    let target = match &to {
-        None => None,
-        Some(tag) => Some(*deciding.service.tags.get(tag).ok_or_else(|| {
-            IllegalStep::NoWayBack(format!("{tag} never ran here, so there is no way back to it"))
-        })?),
-    };
-    let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
-    let left = to_leave(deciding);
-    let mut back = Vec::new();
-    for name in names.iter().filter(|name| only.is_empty() || only.contains(name)) {
-        let Some(instance) = deciding.service.instances.get(name) else { continue };
-        let one = match target {
-            Some(_) => path_back(deciding, name, target).map_err(IllegalStep::NoWayBack)?,
-            None if instance.release == left => undo(instance, name),
+    let target =
+        match &to {
             None => None,
+            Some(tag) => Some(*deciding.service.tags.get(tag).ok_or_else(|| {
+                IllegalStep::NoWayBack(format!("{tag} never ran here, so there is no way back to it"))
+            })?),
         };
-        let settled = matches!(instance.condition, Condition::Settled | Condition::Deferred { .. });
-        back.extend(one.or_else(|| (!settled).then(|| stay(instance, name))));
+    let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
+    let left = to_leave(deciding, taken_over, only);
+    let mut back = Vec::new();
+    for name in &names {
+        let Some(instance) = deciding.service.instances.get(name) else { continue };
+        let named = only.is_empty() || only.contains(name);
+        let one = match target {
+            _ if !named && instance.condition != Condition::Between => continue,
+            Some(_) if named => path_back(deciding, name, target).map_err(IllegalStep::NoWayBack)?,
+            _ if instance.release == left || instance.half_undone().is_some() => undo(instance, name),
+            _ => None,
+        };
+        back.extend(one.or_else(|| (!instance.is_settled()).then(|| stay(instance, name))));
     }
-    if back.is_empty() {
+    // A move that was taken over before it touched anything is over with that: what it was about is left.
+    let is_abort = target.is_none() && taken_over.is_some() && left == taken_over;
+    if back.is_empty() && !is_abort {
         let wanted = to.map_or_else(|| "an earlier release".into(), |tag| format!("{tag}"));
         return Err(IllegalStep::NoWayBack(format!(
             "no instance has a way back to {wanted}: none has moved since it was set up"
         )));
     }
-    go(deciding, Cause::Asked { reason }, back);
+    // Going to a named release leaves what its instances run, and never the release it goes to.
+    let left = match target {
+        Some(_) => leaves(deciding, &back).or(taken_over).filter(|left| Some(*left) != target),
+        None => left,
+    };
+    go(deciding, Cause::Asked { reason }, back, left);
     Ok(())
 }
 
-/// Finds the release that a rollback without a target leaves: one on trial, else last-good.
-fn to_leave(deciding: &Deciding) -> Option<Digest> {
+fn leaves(deciding: &Deciding, back: &[Back]) -> Option<Digest> {
+    back.iter().find_map(|one| {
+        let runs = deciding.service.instances.get(&one.instance).and_then(|instance| instance.release);
+        runs.filter(|_| runs != one.to)
+    })
+}
+
+/// Finds the release that a rollback without a target leaves.
+///
+/// It is what the run it takes over was about, unless it names instances and that run has touched nothing;
+/// else one on trial, which runs and has not passed; else last-good.
+fn to_leave(deciding: &Deciding, taken_over: Option<Digest>, only: &[InstanceName]) -> Option<Digest> {
     let service = &deciding.service;
-    let on_trial = service.instances.values().find(|instance| {
-        let newest = instance.history.last();
-        instance.release != service.last_good
-            && newest.is_some_and(|moved| service.promoted_at.is_none_or(|at| moved.at >= at))
+    let touched = service.instances.values().any(|instance| {
+        instance.condition == Condition::Between || taken_over.is_some() && instance.release == taken_over
     });
-    on_trial.map_or(service.last_good, |instance| instance.release)
+    if taken_over.is_some() && (touched || only.is_empty()) {
+        return taken_over;
+    }
+    let runs = service.instances.values().filter_map(|instance| instance.release);
+    let on_trial = runs.filter(|release| Some(*release) != service.last_good).find(|one| !service.passed.contains(one));
+    on_trial.or(service.last_good)
 }
 
 /// Undoes an instance's newest move.
 fn undo(instance: &Instance, name: &InstanceName) -> Option<Back> {
-    let moved = instance.history.last().filter(|moved| Some(moved.to) == instance.release)?;
+    let moved = instance.history.last()?;
+    if Some(moved.to) != instance.release && instance.half_undone().is_none() {
+        return None;
+    }
     Some(Back {
         instance: name.clone(),
         to: moved.from,
         snapshot: Some(moved.snapshot),
-        with_data: moved.way_back != WayBack::CodeOnly,
+        with_data: needs_data(instance, moved),
         since: Some(moved.at),
     })
+}
+
+/// Tells whether undoing a move takes the data back too.
+///
+/// Without data is proven only for what the move's own release left: not for data that a later one migrated.
+fn needs_data(instance: &Instance, moved: &Moved) -> bool {
+    moved.way_back != WayBack::CodeOnly || instance.data != Some(moved.to)
 }
 
 /// Opens an instance again on what it runs, its data as it is.
@@ -142,7 +189,7 @@ pub(super) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Setting
     let aim = Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason };
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim, settings });
-    go(deciding, cause, back);
+    go(deciding, cause, back, left);
 }
 
 /// Goes back to an older pinned release where instances came from it; tells whether it does.
@@ -160,25 +207,26 @@ pub(super) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag) -> bool {
     if back.is_empty() || deciding.is_dry() {
         return false;
     }
-    go(deciding, Cause::Pinned { tag: tag.clone() }, back);
+    let left = leaves(deciding, &back);
+    go(deciding, Cause::Pinned { tag: tag.clone() }, back, left);
     true
 }
 
 /// Finds one instance's way back to `target` through the moves it made.
 ///
-/// `Ok(None)`: it is there already, or never ran. Data goes back if any of the moves in between needs it.
-fn path_back(
-    deciding: &Deciding,
-    name: &InstanceName,
-    target: Option<Digest>,
-) -> Result<Option<Back>, String> {
+/// `Ok(None)`: it is there already, or never ran. Data goes back if any of the moves in between needs it; more
+/// than one always does, because no rehearsal tried the oldest release on the newest one's data.
+fn path_back(deciding: &Deciding, name: &InstanceName, target: Option<Digest>) -> Result<Option<Back>, String> {
     let Some(instance) = deciding.service.instances.get(name) else { return Ok(None) };
-    if instance.release == target || instance.release.is_none() {
+    if instance.release.is_none() {
         return Ok(None);
+    }
+    if instance.release == target {
+        return Ok(instance.half_undone().and_then(|_| undo(instance, name)));
     }
     let mut with_data = false;
     for moved in instance.history.iter().rev() {
-        with_data |= moved.way_back != WayBack::CodeOnly;
+        with_data |= needs_data(instance, moved);
         if moved.from == target {
             return Ok(Some(Back {
                 instance: name.clone(),
@@ -189,15 +237,12 @@ fn path_back(
             }));
         }
     }
-    Err(format!(
-        "{name} never ran {}, or its snapshot is no longer kept",
-        deciding.service.name_of(target.as_ref())
-    ))
+    Err(format!("{name} never ran {}, or its snapshot is no longer kept", deciding.service.name_of(target.as_ref())))
 }
 
-fn go(deciding: &mut Deciding, cause: Cause, back: Vec<Back>) {
+fn go(deciding: &mut Deciding, cause: Cause, back: Vec<Back>, left: Option<Digest>) {
     let names: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
-    deciding.say(Event::ReturnBegun { cause, back });
+    deciding.say(Event::ReturnBegun { cause, back, left });
     for instance in names {
         deciding.order(Effect::Stop { instance });
     }
@@ -236,11 +281,7 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             other => again_or_with_data(deciding, &one, effect, other, tries),
         },
         // The fold of the answer has moved it from reopening to held.
-        ReturnStep::Reopening
-        | ReturnStep::Waiting
-        | ReturnStep::Returned
-        | ReturnStep::Held
-        | ReturnStep::Failed => {}
+        ReturnStep::Reopening | ReturnStep::Waiting | ReturnStep::Returned | ReturnStep::Held | ReturnStep::Failed => {}
     }
     finish_if_over(deciding);
 }
@@ -258,15 +299,17 @@ fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
     let instance = one.instance.clone();
     let Some(snapshot) = one.snapshot else { return };
     let age = one.since.map_or(Span::ZERO, |since| deciding.now.since(since));
-    // Data that can't be measured is judged by its age alone; it is kept aside in any case.
     let loss = match answer {
-        Answer::Measured { loss } => loss,
-        _ => Loss::default(),
+        Answer::Measured { loss } => Some(loss),
+        _ => None,
     };
     if exceeds(deciding, &instance, loss, age) {
+        let loss = loss.unwrap_or_default();
         deciding.say(Event::ReturnHeld { instance: instance.clone(), loss, age });
-        let runs = deciding.service.instances.get(&instance).and_then(|one| one.release);
-        if let Some(release) = runs {
+        let known = deciding.service.instances.get(&instance);
+        // Last-good may have been tried on this data in vain: what wrote it can read it.
+        let opens = known.and_then(|known| if known.release == one.to { known.data } else { known.release });
+        if let Some(release) = opens {
             deciding.order(Effect::Start { instance, release });
         }
     } else {
@@ -275,7 +318,9 @@ fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
 }
 
 /// Tells whether a restore would drop more than the bound that holds without a person's word.
-fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Loss, age: Span) -> bool {
+///
+/// Data that can't be measured is judged by its age alone; it is kept aside in any case.
+fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Option<Loss>, age: Span) -> bool {
     let Some(run) = &deciding.service.run else { return true };
     if let Aim::Back { accept_loss, .. } = &run.aim
         && accept_loss.contains(instance)
@@ -283,10 +328,12 @@ fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Loss, age: Span) 
         return false;
     }
     let settings = &run.settings;
-    let lost_something = loss != Loss::default();
-    loss.rows > settings.loss_rows_max
-        || loss.files > settings.loss_files_max
-        || (lost_something && age > settings.loss_age_max)
+    let is_old = age > settings.loss_age_max;
+    loss.map_or(is_old, |loss| {
+        loss.rows > settings.loss_rows_max
+            || loss.files > settings.loss_files_max
+            || (loss != Loss::default() && is_old)
+    })
 }
 
 fn restored(deciding: &mut Deciding, one: &Back) {
@@ -332,28 +379,20 @@ fn finish_if_over(deciding: &mut Deciding) {
     let (failed, held) = (named(ReturnStep::Failed), named(ReturnStep::Held));
     let target = back.values().map(|(one, _)| one.to).find(|to| *to != left).flatten();
     let everyone = deciding.service.instances.values().all(|one| one.release != left);
-    if gates::is_halt(&cause) {
-        let Cause::Halted { because } = cause else { return };
-        return deciding.end(End::Held { because });
+    // What halted the run stands already: nothing is to blame and nothing more to freeze.
+    if !matches!(cause, Cause::Halted { .. }) {
+        conclude(deciding, &cause, left, target, everyone);
     }
-    conclude(deciding, &cause, left, target, everyone);
-    if !failed.is_empty() {
-        deciding.end(End::RollbackFailed { instances: failed });
-    } else if !held.is_empty() {
-        deciding.end(End::RollbackHeld { instances: held });
-    } else {
-        deciding.end(End::RolledBack { cause });
-    }
+    deciding.end(match cause {
+        _ if !failed.is_empty() => End::RollbackFailed { instances: failed },
+        _ if !held.is_empty() => End::RollbackHeld { instances: held },
+        Cause::Halted { because } => End::Held { because },
+        cause => End::RolledBack { cause },
+    });
 }
 
 /// Rejects what was left, freezes the service, and moves last-good back where it was left.
-fn conclude(
-    deciding: &mut Deciding,
-    cause: &Cause,
-    left: Option<Digest>,
-    target: Option<Digest>,
-    everyone: bool,
-) {
+fn conclude(deciding: &mut Deciding, cause: &Cause, left: Option<Digest>, target: Option<Digest>, everyone: bool) {
     let partial = matches!(
         deciding.service.run.as_ref().map(|run| &run.aim),
         Some(Aim::Back { instances, .. }) if !instances.is_empty()
@@ -385,9 +424,7 @@ fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
         return;
     }
     let hold = HoldId(deciding.service.next.hold);
-    let text: String =
-        format!("rolled back: {because}").chars().filter(|c| !c.is_control()).take(300).collect();
+    let text: String = format!("rolled back: {because}").chars().filter(|c| !c.is_control()).take(300).collect();
     let Ok(reason) = Reason::new(&text) else { return };
     deciding.say(Event::HoldSet { hold, reason, until: None });
 }
-

@@ -8,9 +8,10 @@ use crate::{
 
 /// Judges users' outcomes; too few are cannot-tell, which is never good.
 pub(super) fn judge(outcomes: Outcomes, settings: &Settings) -> Health {
-    let all = outcomes.good + outcomes.degraded + outcomes.broken;
-    let exceeds = |part: u64, percent: u32| part * 100 > all * u64::from(percent);
-    if all < settings.outcomes_min.max(1) {
+    // Wide enough for any count that a log or a query can come up with.
+    let all = u128::from(outcomes.good) + u128::from(outcomes.degraded) + u128::from(outcomes.broken);
+    let exceeds = |part: u64, percent: u32| u128::from(part) * 100 > all * u128::from(percent);
+    if all < u128::from(settings.outcomes_min.max(1)) {
         Health::CannotTell
     } else if exceeds(outcomes.broken, settings.broken_percent) {
         Health::Broken

@@ -63,6 +63,7 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) state: char,
+    parent: u32,
     pub(crate) group: u32,
     pub(crate) session: u32,
     pub(crate) start_ticks: u64,
@@ -79,10 +80,16 @@ impl Stat {
         // The program's name stands in parentheses and may hold spaces and parentheses itself.
         let mut fields = line[line.rfind(')')? + 1..].split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let (group, session) = (fields.nth(1)?, fields.next()?);
+        let parent = fields.next()?.parse().ok()?;
+        let (group, session) = (fields.next()?, fields.next()?);
         // Field 22 of the line; six fields were taken, so 15 lie between.
         let start_ticks = fields.nth(15)?.parse().ok()?;
-        Some(Self { state, group: group.parse().ok()?, session: session.parse().ok()?, start_ticks })
+        Some(Self { state, parent, group: group.parse().ok()?, session: session.parse().ok()?, start_ticks })
+    }
+
+    /// True for a thread of the kernel: a child of kthreadd, in no group.
+    pub(crate) fn is_of_kernel(self) -> bool {
+        self.group == 0 && self.session == 0 && matches!(self.parent, 0 | 2)
     }
 
     /// True for a zombie: it runs nothing and holds nothing but its id.
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn a_program_named_to_confuse_does_not_shift_the_fields() {
         let line = "4242 (a) R 1 2 (b)) S 7 11 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
-        let stat = Stat { state: 'S', group: 11, session: 12, start_ticks: 987_654 };
+        let stat = Stat { state: 'S', parent: 7, group: 11, session: 12, start_ticks: 987_654 };
         assert_eq!(Stat::parse(line), Some(stat));
         for cut in ["", "1 (a", "1 (a) S 1", "1 (a) S 7 11 12 0 -1 4194560 1 2 3"] {
             assert_eq!(Stat::parse(cut), None, "{cut:?}");

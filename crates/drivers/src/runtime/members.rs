@@ -85,8 +85,13 @@ impl Kind<'_> {
     fn judge(&self, pid: u32, session: Option<&Session<'_>>) -> io::Result<Judged> {
         let mut judged = Judged::Other;
         match environment_of(pid) {
-            // In the middle of an exec it has none for a moment; a kernel thread never has one.
-            Ok(environment) if environment.is_empty() => judged = Judged::Unclear,
+            Ok(environment) if environment.is_empty() => {
+                if Stat::of(pid).is_ok_and(Stat::is_of_kernel) {
+                    return Ok(Judged::Other);
+                }
+                // In the middle of an exec a program has none for a moment.
+                judged = Judged::Unclear;
+            }
             Ok(environment) if mark_in(&environment) == Some(self.mark.as_bytes()) => return Ok(Judged::Member),
             Ok(_) => {}
             Err(gone) if is_gone(&gone) => return Ok(Judged::Other),

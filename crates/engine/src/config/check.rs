@@ -3,7 +3,10 @@
 use super::{Config, ConfigError, RuntimeConfig, ServiceConfig};
 use crate::expand;
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
-use lastgood_drivers::{probe::{ConfigProblem, Known, ProbeConfig}, runtime::systemd::SystemdConfig};
+use lastgood_drivers::{
+    probe::{ConfigProblem, Known, ProbeConfig},
+    runtime::systemd::SystemdConfig,
+};
 use std::{collections::BTreeSet, path::Path};
 
 pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
@@ -21,7 +24,8 @@ pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
         ));
     }
     for (name, notice) in &config.notice {
-        if let Some(missing) = notice.endpoint.secrets().into_iter().find(|secret| !config.secret.contains_key(*secret)) {
+        if let Some(missing) = notice.endpoint.secrets().into_iter().find(|secret| !config.secret.contains_key(*secret))
+        {
             let what = format!("there is no [secret.{missing}]");
             return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
@@ -77,7 +81,6 @@ fn check_service(
             "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md",
         ));
     }
-    let probe = ProbeConfig { steps: service.probe.clone() };
     let vars: Vec<BTreeSet<&str>> =
         service.instance.iter().map(|one| one.vars.keys().map(String::as_str).collect()).collect();
     let everywhere = |name: &&str| vars.iter().all(|one| one.contains(*name));
@@ -87,9 +90,8 @@ fn check_service(
     };
     let mut names: BTreeSet<String> = expand::NAMES.iter().chain(&known.vars).map(|name| (*name).to_owned()).collect();
     names.extend(known.secrets.iter().map(|name| format!("secret:{name}")));
-    let problem = |key: &str, problem: ConfigProblem| {
-        unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default())
-    };
+    let problem =
+        |key: &str, problem: ConfigProblem| unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default());
     ProbeConfig { steps: service.probe.clone() }.check(&known).map_err(|wrong| problem("probe", wrong))?;
     if let Some(ready) = &service.ready {
         ready.check(&known).map_err(|wrong| problem("ready", wrong))?;

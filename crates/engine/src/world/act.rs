@@ -1,7 +1,7 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
 use super::{Site, deaths::Deaths, rehearse};
-use crate::config::InstanceConfig;
+use crate::{boundary::EachAct, config::InstanceConfig};
 use lastgood_domain::{
     effect::{Answer, Effect},
     facts::{Busyness, Liveness, Offer},
@@ -30,9 +30,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::Install { offer } => install(site, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
         Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
-        Effect::SnapshotStopped { instance, snapshot } => {
-            take(site, service, instance, *snapshot, Mode::Stopped)
-        }
+        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
         Effect::Rehearse { instance, snapshot, release, leg } => {
             rehearse::rehearse(site, service, instance, *snapshot, release, *leg)
         }
@@ -112,8 +110,8 @@ fn take(
         context.about.insert("release".into(), known.installation.release.tag.to_string());
         context.about.insert("digest".into(), known.installation.release.digest.to_string());
     }
-    let facts = state::snapshot(&place, mode, snapshot, &site.home.shelf(), &context)
-        .map_err(|error| hindered(&error))?;
+    let facts =
+        state::snapshot(&place, mode, snapshot, &site.home.shelf(), &context).map_err(|error| hindered(&error))?;
     Ok(Answer::Snapshotted { facts })
 }
 
@@ -159,9 +157,7 @@ fn is_down(site: &Site, config: &InstanceConfig) -> bool {
 
 fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
     deaths.forget(instance);
-    site.runtime
-        .stop(&site.name, instance, site.config.stop_timeout.0)
-        .map_err(|error| hindered(&error))?;
+    site.runtime.stop(&site.name, instance, site.config.stop_timeout.0).map_err(|error| hindered(&error))?;
     Ok(Answer::Stopped)
 }
 
@@ -178,8 +174,7 @@ fn start(
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
     let installation = PathBuf::from(&known.installation.path);
     let log = site.home.log(instance);
-    let launch =
-        site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
+    let launch = site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
         Err(error) if blames_release(&error) => {
@@ -236,11 +231,8 @@ fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: Or
         Failure::new("holders-unknown", format!("nobody can tell who has {} open: {why}", config.data.display()), None)
     })?;
     let context = RestoreContext {
-        still_held: holders
-            .iter()
-            .map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() })
-            .collect(),
-        ..RestoreContext::default()
+        still_held: holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() }).collect(),
+        steps: &EachAct,
     };
     let aside = site.aside(config);
     let journal = site.home.instance(instance).join(format!("restore-{order}.journal"));

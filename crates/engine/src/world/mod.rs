@@ -9,7 +9,10 @@ mod sole_holder;
 pub use rehearse::worker_main as rehearsal_main;
 pub use site::{Site, SiteError};
 
-use crate::drive::{Happening, World};
+use crate::{
+    boundary,
+    drive::{Happening, World},
+};
 use deaths::Deaths;
 use lastgood_domain::{
     effect::{Answer, Effect},
@@ -117,6 +120,7 @@ impl Host {
         let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
         let order = job.order;
         let work = move || {
+            boundary::cross();
             let act = AssertUnwindSafe(|| act::act(&site, &deaths, &job.service, job.order, &job.effect));
             // A driver that panics must not leave its order open for ever.
             let answer = catch_unwind(act).unwrap_or_else(|_| Answer::Hindered {
@@ -126,6 +130,7 @@ impl Host {
                     Some("please report this with the output of: lastgood log"),
                 ),
             });
+            boundary::cross();
             // The receiver is gone only when the driver itself ends; the order is then performed again.
             let _ = sender.send(Happening::Answered { order: job.order, answer });
         };

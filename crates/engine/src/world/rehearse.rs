@@ -4,6 +4,7 @@
 //! reach live data or the network, and nothing of it survives, however this process ends.
 
 use super::{Site, act};
+use crate::config::InstanceConfig;
 use lastgood_domain::{
     effect::{Answer, Leg},
     facts::{ProbeFacts, RehearsalFacts},
@@ -13,6 +14,7 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     probe::{LogPatterns, ProbeConfig, ProbeTarget, SecretSource, Secrets, Step, wait_ready},
+    runtime::fence::{self, Fence},
     state::{self, Owner, StatePlace},
 };
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -54,20 +56,17 @@ pub(super) struct Plan {
     limit: Span,
     stop_limit: Span,
     fail_on_log: Vec<String>,
-    fence: FencePlan,
-}
-
-/// What is hidden from the rehearsed program.
-#[derive(Serialize, Deserialize)]
-struct FencePlan {
-    /// How it is fenced: `namespaces` or `paths`.
-    kind: String,
+    /// What is hidden from the rehearsed program; `None` where the system has no namespaces.
+    fence: Option<fence::Plan>,
 }
 
 /// What the worker saw.
 #[derive(Serialize, Deserialize)]
 enum Report {
-    Passed { probe: ProbeFacts, ready_after: Span },
+    Passed {
+        probe: ProbeFacts,
+        ready_after: Span,
+    },
     /// By the fault of what was rehearsed.
     Failed(Failure),
     /// By the machine's.
@@ -114,6 +113,7 @@ pub(super) fn rehearse(
         log.clone(),
     )?;
     let target = site.target(config, &data, Some(port));
+    let fence = site.fence();
     let plan = Plan {
         argv: launch.argv,
         env: launch.env,
@@ -130,9 +130,9 @@ pub(super) fn rehearse(
         limit: site.config.rehearsal.timeout.0,
         stop_limit: site.config.stop_timeout.0,
         fail_on_log: site.config.rehearsal.fail_on_log.clone(),
-        fence: FencePlan { kind: "paths".into() },
+        fence: (*fence == Fence::Namespaces).then(|| fence_plan(site, instance, &root, &data)),
     };
-    let report = send_to_worker(site, &plan)?;
+    let report = send_to_worker(site, fence, &plan)?;
     let span = |duration: Duration| Span(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     Ok(match report {
         Report::Passed { probe, ready_after } => {
@@ -144,13 +144,31 @@ pub(super) fn rehearse(
                     ready_after,
                     took: span(began.elapsed()),
                     bytes: tree_bytes(&root),
-                    fence: plan.fence.kind,
+                    fence: match fence {
+                        Fence::Namespaces => "namespaces".into(),
+                        Fence::Paths(_) => "paths".into(),
+                    },
                 },
             }
         }
         Report::Failed(failure) => Answer::RehearsalFailed { failure: act::scrubbed(site, failure) },
         Report::Hindered(failure) => return Err(failure),
     })
+}
+
+/// Hides all live data: the copy lies over the instance's own, the others' and lastgood's are covered.
+fn fence_plan(site: &Site, instance: &InstanceName, root: &Path, data: &Path) -> fence::Plan {
+    let live = |one: &InstanceConfig| one.data.clone();
+    let mut cover: Vec<PathBuf> = site.config.instance.iter().filter(|one| one.name != *instance).map(live).collect();
+    cover.push(site.state_dir.clone());
+    cover.extend(fence::SOCKETS.iter().map(PathBuf::from));
+    let own = site.config.instance(instance).map(live);
+    fence::Plan {
+        scratch: root.to_path_buf(),
+        readable: vec![site.home.installations()],
+        over: own.into_iter().map(|live| fence::Over { copy: data.to_path_buf(), live }).collect(),
+        cover,
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {
@@ -196,13 +214,12 @@ fn tree_bytes(path: &Path) -> u64 {
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| tree_bytes(&entry.path())).sum()
 }
 
-fn send_to_worker(site: &Site, plan: &Plan) -> Result<Report, Failure> {
+fn send_to_worker(site: &Site, fence: &Fence, plan: &Plan) -> Result<Report, Failure> {
     let broken = |what: String| Failure::new("rehearsal-broken", what, Some("see lastgood's own output"));
-    let mut child = Command::new(&site.program)
-        .args(["internal", "rehearse"])
+    let mut child = fence
+        .command(&site.program, &["internal", "rehearse"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .process_group(0)
         .spawn()
         .map_err(|error| broken(format!("the rehearsal's process can't be started: {error}")))?;
     let document = serde_json::to_vec(plan).map_err(|error| broken(error.to_string()))?;
@@ -217,7 +234,8 @@ fn send_to_worker(site: &Site, plan: &Plan) -> Result<Report, Failure> {
             .map_err(|error| broken(format!("the report can't be read: {error}")))?;
     }
     let status = child.wait().map_err(|error| broken(format!("the rehearsal's end is unknown: {error}")))?;
-    serde_json::from_slice(&report).map_err(|_| broken(format!("the rehearsal's process ended with {status} and no report")))
+    serde_json::from_slice(&report)
+        .map_err(|_| broken(format!("the rehearsal's process ended with {status} and no report")))
 }
 
 /// Does what a plan on standard input says, in the process made for it; the report goes to standard output.
@@ -226,8 +244,9 @@ fn send_to_worker(site: &Site, plan: &Plan) -> Result<Report, Failure> {
 pub fn worker_main() -> u8 {
     let mut document = Vec::new();
     let read = std::io::stdin().take(DOCUMENT_BYTES_MAX).read_to_end(&mut document);
-    let plan: Result<Plan, String> =
-        read.map_err(|error| error.to_string()).and_then(|_| serde_json::from_slice(&document).map_err(|error| error.to_string()));
+    let plan: Result<Plan, String> = read
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_slice(&document).map_err(|error| error.to_string()));
     let report = match plan {
         Ok(plan) => work(&plan).unwrap_or_else(Report::Hindered),
         Err(why) => Report::Hindered(Failure::new("rehearsal-broken", format!("the plan can't be read: {why}"), None)),
@@ -238,6 +257,9 @@ pub fn worker_main() -> u8 {
 
 fn work(plan: &Plan) -> Result<Report, Failure> {
     let secrets = Secrets::load(&plan.secrets, &plan.folder).map_err(|error| Failure::of(&error))?;
+    if let Some(fence) = &plan.fence {
+        fence::enter(fence).map_err(|error| Failure::of(&error))?;
+    }
     let patterns = LogPatterns::new(&plan.fail_on_log).map_err(|why| Failure::new("config-unfit", why, None))?;
     let target = ProbeTarget { base: plan.base.clone(), vars: plan.vars.clone(), secrets, folder: plan.folder.clone() };
     let seen_before = fs::metadata(&plan.log).map_or(0, |meta| meta.len());
@@ -265,9 +287,10 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
             format!("its output says: {line}"),
             Some("if this line is harmless, it must not be written by the release"),
         )),
-        (Report::Passed { .. }, None, Some(why)) => {
-            Report::Failed(with_tail(Failure::new("start-died", format!("it ended after its probe: {why}"), None), &plan.log))
-        }
+        (Report::Passed { .. }, None, Some(why)) => Report::Failed(with_tail(
+            Failure::new("start-died", format!("it ended after its probe: {why}"), None),
+            &plan.log,
+        )),
         (report, _, _) => report,
     })
 }
@@ -315,9 +338,9 @@ fn start(plan: &Plan) -> Result<Result<Child, Failure>, Failure> {
     if let Some(owner) = &plan.owner {
         command.uid(owner.uid).gid(owner.gid);
     }
-    Ok(command.spawn().map_err(|error| {
-        Failure::new("start-refused", format!("{program} can't be started: {error}"), None)
-    }))
+    Ok(command
+        .spawn()
+        .map_err(|error| Failure::new("start-refused", format!("{program} can't be started: {error}"), None)))
 }
 
 /// The throwaway program; it never outlives its drop.

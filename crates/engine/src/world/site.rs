@@ -15,13 +15,13 @@ use lastgood_drivers::{
     channel,
     metric::WatchConfig,
     probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
-    runtime::{Launch, Runtime, process::ProcessRuntime, systemd::SystemdRuntime},
+    runtime::{Launch, Runtime, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
 };
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// One service as the drivers need it.
@@ -45,6 +45,7 @@ pub struct Site {
     /// What channels need besides their configuration.
     pub channel: channel::Context,
     pub(super) sole_holder: SoleHolder,
+    fence: OnceLock<Fence>,
 }
 
 /// Why a service can't be worked with.
@@ -94,8 +95,7 @@ impl Site {
     ///
     /// Errors: [`SiteError`] names what is missing.
     pub fn open(config: &Config, name: &ServiceName, home: ServiceHome, program: PathBuf) -> Result<Self, SiteError> {
-        let service =
-            config.service.get(name).ok_or_else(|| SiteError::UnknownService { name: name.clone() })?.clone();
+        let service = config.service.get(name).ok_or_else(|| SiteError::UnknownService { name: name.clone() })?.clone();
         let driver = |error: &dyn Coded| SiteError::Driver(Failure::of(error));
         let mut folders = vec![home.installations(), home.shelf()];
         folders.extend(service.instance.iter().map(|instance| home.instance(&instance.name)));
@@ -106,12 +106,11 @@ impl Site {
             RuntimeConfig::Process {} => {
                 Arc::new(ProcessRuntime::new(&config.state_dir, &program).map_err(|error| driver(&error))?)
             }
-            RuntimeConfig::Systemd(systemd) => Arc::new(
-                SystemdRuntime::new(systemd.clone(), &config.state_dir).map_err(|error| driver(&error))?,
-            ),
+            RuntimeConfig::Systemd(systemd) => {
+                Arc::new(SystemdRuntime::new(systemd.clone(), &config.state_dir).map_err(|error| driver(&error))?)
+            }
         };
-        let sole_holder =
-            SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
+        let sole_holder = SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
         let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| driver(&error))?;
         Ok(Self {
             name: name.clone(),
@@ -124,6 +123,7 @@ impl Site {
             program,
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
             sole_holder,
+            fence: OnceLock::new(),
         })
     }
 
@@ -147,6 +147,14 @@ impl Site {
             expand::expand(log, &self.values(instance, None, &instance.data, instance.port)).ok()
         };
         self.config.instance.iter().filter_map(fill).map(PathBuf::from).collect()
+    }
+
+    /// Tells how rehearsals are fenced on this machine; tried once.
+    pub(super) fn fence(&self) -> &Fence {
+        self.fence.get_or_init(|| match self.config.rehearsal.network {
+            true => Fence::Paths("the configuration allows the network".into()),
+            false => Fence::available(),
+        })
     }
 
     /// Asks whether an instance is in use; `None` if it has no check or is unknown.

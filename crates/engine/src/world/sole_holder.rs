@@ -67,7 +67,12 @@ impl SoleHolder {
         }
         match &state.failed {
             Some(why) => Err(why.clone()),
-            None => Ok(state.found.iter().filter(|holder| self.paths.get(holder.below).is_some_and(|below| below == path)).cloned().collect()),
+            None => Ok(state
+                .found
+                .iter()
+                .filter(|holder| self.paths.get(holder.below).is_some_and(|below| below == path))
+                .cloned()
+                .collect()),
         }
     }
 }

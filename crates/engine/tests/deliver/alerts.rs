@@ -1,13 +1,17 @@
 //! What an Alertmanager is told over time.
 
 use crate::world::{Sink, hook};
-use lastgood_domain::terms::Timestamp;
+use lastgood_domain::{
+    alarm::Alarm,
+    notice::NoticeKind,
+    terms::{ServiceName, Timestamp},
+};
 use lastgood_drivers::notice::NoticeConfig;
-use lastgood_engine::alerts::{Alarm, Reconciler};
+use lastgood_engine::alerts::Reconciler;
 use std::collections::BTreeMap;
 
-fn alarm(name: &str) -> Alarm {
-    Alarm { name: name.into(), service: "app".into(), since: Timestamp(0), summary: "too long".into() }
+fn alarm(kind: NoticeKind) -> Alarm {
+    Alarm { kind, service: ServiceName::new("app").unwrap(), since: Timestamp(0), summary: "too long".into() }
 }
 
 fn reconciler(url: &str, more: &str) -> Reconciler {
@@ -18,7 +22,7 @@ fn reconciler(url: &str, more: &str) -> Reconciler {
 fn firing_alerts_are_sent_every_minute_and_ended_ones_for_five() {
     let sink = Sink::new(|_, _| "200 OK");
     let mut reconciler = reconciler(&sink.url, "");
-    let stale = [alarm("stale")];
+    let stale = [alarm(NoticeKind::Stale)];
     let mut posted = Vec::new();
     for second in 0..=600_i64 {
         let now = if second < 130 { &stale[..] } else { &[] };
@@ -41,7 +45,7 @@ fn firing_alerts_are_sent_every_minute_and_ended_ones_for_five() {
 fn an_alert_that_was_not_taken_is_sent_again_at_once_and_one_that_comes_back_fires_again() {
     let sink = Sink::new(|_, taken| if taken.len() == 1 { "500 Oops" } else { "200 OK" });
     let mut reconciler = reconciler(&sink.url, "");
-    let stale = [alarm("stale")];
+    let stale = [alarm(NoticeKind::Stale)];
     assert!(reconciler.reconcile(&stale, Timestamp(0)).is_err());
     assert_eq!(reconciler.reconcile(&stale, Timestamp(1_000)).unwrap(), 1);
     assert_eq!(reconciler.reconcile(&[], Timestamp(2_000)).unwrap(), 1);
@@ -53,7 +57,7 @@ fn an_alert_that_was_not_taken_is_sent_again_at_once_and_one_that_comes_back_fir
 fn only_the_kinds_asked_for_are_sent() {
     let sink = Sink::new(|_, _| "200 OK");
     let mut reconciler = reconciler(&sink.url, "kinds = [\"stale\"]");
-    assert_eq!(reconciler.reconcile(&[alarm("stale"), alarm("broken")], Timestamp(0)).unwrap(), 1);
+    assert_eq!(reconciler.reconcile(&[alarm(NoticeKind::Stale), alarm(NoticeKind::Broken)], Timestamp(0)).unwrap(), 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Check the configuration, or print its JSON Schema.
 #[derive(Debug, Subcommand)]
-pub enum Config {
+pub(crate) enum Config {
     /// Read the file and say whether it is right.
     Check,
     /// Print the JSON Schema of the file.
@@ -17,7 +17,7 @@ pub enum Config {
 
 impl Config {
     /// Runs the command.
-    pub fn run(self, screen: Screen, path: Option<&Path>) -> Ended {
+    pub(crate) fn run(self, screen: Screen, path: Option<&Path>) -> Ended {
         match self {
             Self::Check => {
                 let app = App::open(screen, path)?;

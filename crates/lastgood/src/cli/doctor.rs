@@ -1,11 +1,7 @@
 //! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Screen,
-};
+use crate::{app::App, exit::Exit, screen::Screen};
 use clap::Args;
 use lastgood_engine::doctor::{self, Finding};
 use serde_json::json;
@@ -13,7 +9,7 @@ use std::path::Path;
 
 /// Check that everything lastgood needs is here; each failure comes with its fix.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Leave out what asks the network (the channels).
     #[arg(long)]
     offline: bool,
@@ -21,7 +17,7 @@ pub struct Doctor {
 
 impl Doctor {
     /// Runs the command.
-    pub fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
+    pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let app = App::open(screen, config)?;
         let findings = doctor::examine(&app.config, !self.offline);
         let failures = findings.iter().filter(|finding| finding.is_failure()).count();

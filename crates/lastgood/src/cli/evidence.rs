@@ -1,11 +1,7 @@
 //! `lastgood evidence`: verify, export, sign.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::terms::{Actor, ChainName, Reason};
 use lastgood_engine::log::chain_of;
@@ -19,7 +15,7 @@ use std::{
 
 /// Verify, export and sign the evidence.
 #[derive(Debug, Subcommand)]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// Check every chain, checkpoint and notice against what was signed; name the first bad position.
     Verify,
     /// Write a service's records to a file that `lastgood-verify` checks without this machine.
@@ -47,7 +43,7 @@ pub enum Evidence {
 
 impl Evidence {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::Verify => verify(app),
             Self::Export { service, to, only } => export(app, service.as_deref(), &to, only),
@@ -68,13 +64,13 @@ fn reader(app: &App) -> Result<Reader, Trouble> {
 }
 
 /// Opens the signing key and the anchor.
-pub fn signer(app: &App) -> Result<(Signer, Anchor), Trouble> {
+pub(crate) fn signer(app: &App) -> Result<(Signer, Anchor), Trouble> {
     let signer = Signer::load_or_create(app.home.root()).map_err(|error| failed(&error))?;
     Ok((signer, Anchor::at(&app.config.anchor())))
 }
 
 /// Verifies everything; findings are no errors.
-pub fn verified(app: &App) -> Result<Verification, Trouble> {
+pub(crate) fn verified(app: &App) -> Result<Verification, Trouble> {
     let reader = reader(app)?;
     let key = match Signer::load(app.home.root()) {
         Ok(signer) => Some(signer.verifier()),
@@ -142,7 +138,7 @@ fn checkpoint(app: &App) -> Ended {
 }
 
 /// Signs the head of every chain that has records.
-pub fn sign_all(
+pub(crate) fn sign_all(
     store: &mut Store,
     signer: &Signer,
     anchor: &Anchor,
@@ -166,7 +162,12 @@ fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> End
     store.checkpoint(&chain, &signer, &anchor, app.now()).map_err(|error| failed(&error))?;
     let key = signer.verifier();
     let unwritable = |error: std::io::Error| {
-        Trouble::say(Exit::Failed, "export-not-written", format!("{} can't be written: {error}", to.display()), "choose another file")
+        Trouble::say(
+            Exit::Failed,
+            "export-not-written",
+            format!("{} can't be written: {error}", to.display()),
+            "choose another file",
+        )
     };
     let mut out = BufWriter::new(File::create(to).map_err(unwritable)?);
     let count = match only {

@@ -1,11 +1,7 @@
 //! `lastgood hold`: named, owned, reasoned stops of forward moves.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
     event::Event,
@@ -15,7 +11,7 @@ use serde_json::json;
 
 /// Stop forward moves of a service, for a reason.
 #[derive(Debug, Subcommand)]
-pub enum Hold {
+pub(crate) enum Hold {
     /// Set a hold; it stops forward moves only, never a way back.
     Set {
         /// The service; may be left out if there is only one.
@@ -46,7 +42,7 @@ pub enum Hold {
 
 impl Hold {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::Set { service, reason, span } => set(app, service.as_deref(), reason, span),
             Self::Lift { service, hold, reason } => lift(app, &service, hold, reason),

@@ -16,7 +16,7 @@ use std::{
 
 /// Write a commented lastgood.toml for a channel, such as npm:@actual-app/sync-server.
 #[derive(Debug, Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// The channel: npm:PACKAGE, pypi:PROJECT, git:REPOSITORY or dir:FOLDER.
     channel: String,
     /// The service's name. Default: made of the channel.
@@ -29,7 +29,7 @@ pub struct Init {
 
 impl Init {
     /// Runs the command.
-    pub fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
+    pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let path = config.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
         let text = self.text()?;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
@@ -73,7 +73,9 @@ impl Init {
         let mut text = TEMPLATE.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
         for instance in &self.instance {
             let port = free_port();
-            text += &format!("\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n");
+            text += &format!(
+                "\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n"
+            );
         }
         Ok(text)
     }

@@ -7,7 +7,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 /// Work that lastgood does in a process of its own.
 #[derive(Debug, Subcommand)]
-pub enum Internal {
+pub(crate) enum Internal {
     /// Copy an instance's data as its owner.
     Snapshot,
     /// Rehearse a release on a copy.
@@ -21,7 +21,7 @@ pub enum Internal {
 }
 
 /// Runs `internal launch`, `detach` and `guard`, which become another program; `None` for all other commands.
-pub fn before_all(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+pub(crate) fn before_all(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.skip(1).peekable();
     arguments.next_if(|word| word == "internal")?;
     if !["launch", "detach", "guard"].iter().any(|word| arguments.peek().is_some_and(|next| next == word)) {
@@ -34,7 +34,7 @@ pub fn before_all(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode>
 
 impl Internal {
     /// Runs the work and gives the process's exit code.
-    pub fn run(self) -> ExitCode {
+    pub(crate) fn run(self) -> ExitCode {
         match self {
             Self::Snapshot => ExitCode::from(state::worker_main()),
             Self::Rehearse => ExitCode::from(world::rehearsal_main()),

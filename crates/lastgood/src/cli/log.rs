@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Show what happened.
 #[derive(Debug, Args)]
-pub struct Log {
+pub(crate) struct Log {
     /// The service; all if left out.
     service: Option<String>,
     /// Wait for more until interrupted.
@@ -29,7 +29,7 @@ pub struct Log {
 
 impl Log {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(self.service.as_deref())?;
         let mut shown = vec![0; services.len()];
         loop {

@@ -1,11 +1,12 @@
 //! One file per command; this one knows their names and nothing of what they do.
 
 mod config;
+mod demo;
 mod doctor;
-pub mod evidence;
+pub(crate) mod evidence;
 mod hold;
 mod init;
-pub mod internal;
+pub(crate) mod internal;
 mod log;
 mod notices;
 mod plan;
@@ -28,7 +29,7 @@ use std::{path::PathBuf, process::ExitCode};
 /// Release safety for people who run services: no rollout without a rehearsed way back.
 #[derive(Debug, Parser)]
 #[command(name = "lastgood", version, arg_required_else_help = true, propagate_version = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The configuration. Default: lastgood.toml in the working folder.
     #[arg(long, short, global = true, value_name = "FILE", env = "LASTGOOD_CONFIG")]
     config: Option<PathBuf>,
@@ -89,16 +90,18 @@ enum Command {
     /// Check the configuration, or print its JSON Schema.
     #[command(subcommand)]
     Config(config::Config),
+    /// Tell the whole story in a minute, on a built-in service.
+    Demo(demo::Demo),
     /// Work that lastgood does in a process of its own.
     #[command(subcommand, hide = true)]
     Internal(internal::Internal),
 }
 
 /// What a command comes to.
-pub type Ended = Result<Exit, Trouble>;
+pub(crate) type Ended = Result<Exit, Trouble>;
 
 /// Parses the command line, runs the command, gives its exit code.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Command::Internal(internal) = arguments.command {
         return internal.run();
@@ -119,6 +122,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
     match arguments.command {
         // These must work without a valid configuration.
         Command::Init(init) => init.run(screen, arguments.config.as_deref()),
+        Command::Demo(demo) => demo.run(screen),
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
         Command::Plan(plan) => plan.run(&open()?),

@@ -1,11 +1,7 @@
 //! `lastgood notices`: what was sent, what waits, what is dead.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Subcommand, ValueEnum};
 use lastgood_domain::failure::Coded;
 use lastgood_engine::letter::rfc3339;
@@ -17,7 +13,7 @@ const LIST_MAX: usize = 1_000;
 
 /// Show notices and send dead ones again.
 #[derive(Debug, Subcommand)]
-pub enum Notices {
+pub(crate) enum Notices {
     /// List notices.
     List {
         /// Only those in this state. Default: failed.
@@ -46,7 +42,7 @@ pub enum Notices {
 
 /// States of a notice.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// Waits for its turn or its next try.
     Pending,
     /// Being sent.
@@ -77,7 +73,7 @@ fn failed(error: &dyn Coded) -> Trouble {
 
 impl Notices {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::List { state } => list(app, state.into()),
             Self::Show { id } => show(app, &id),
@@ -100,7 +96,8 @@ fn list(app: &App, state: NoticeState) -> Ended {
     let mut text = String::new();
     for row in &rows {
         let why = row.why.as_deref().unwrap_or_default();
-        text += &format!("{} {} {} to {}: {} tries {why}\n", row.id, rfc3339(row.at), row.kind, row.endpoint, row.attempts);
+        text +=
+            &format!("{} {} {} to {}: {} tries {why}\n", row.id, rfc3339(row.at), row.kind, row.endpoint, row.attempts);
     }
     if rows.is_empty() {
         text = format!("no notice is {}\n", state.as_str());

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// Show what would happen now, and why; change nothing.
 #[derive(Debug, Args)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The service; all if left out.
     service: Option<String>,
 }
@@ -30,7 +30,7 @@ struct Line {
 
 impl Plan {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let mut exit = Exit::Done;
         let (mut all, mut text) = (Vec::new(), String::new());
         for service in app.services(self.service.as_deref())? {
@@ -86,7 +86,11 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         (None, false) => {
             text += &format!("  way back  {way_back}\n");
             text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
-            text += &format!("  then      move {}: one first, then {} at a time\n", words::names(&behind), config.rollout.wave_size);
+            text += &format!(
+                "  then      move {}: one first, then {} at a time\n",
+                words::names(&behind),
+                config.rollout.wave_size
+            );
             (format!("{} would move to {}", words::names(&behind), offer.tag), Exit::Done)
         }
     };
@@ -106,7 +110,13 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     Ok((data, text, exit))
 }
 
-fn gates(app: &App, service: &Service, offer: &Offer, standing: Option<Standing>, foreign: Option<String>) -> Vec<Line> {
+fn gates(
+    app: &App,
+    service: &Service,
+    offer: &Offer,
+    standing: Option<Standing>,
+    foreign: Option<String>,
+) -> Vec<Line> {
     let line = |gate, verdict, because| Line { gate, verdict, because };
     let mut lines = Vec::new();
     let hold = service.standing_holds(app.now()).next();

@@ -1,11 +1,7 @@
 //! `lastgood pin`, `unpin`, `reject`, `waive`: what people decide about releases.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::Event,
@@ -16,7 +12,7 @@ use serde_json::json;
 
 /// Keep a service at one release.
 #[derive(Debug, Args)]
-pub struct Pin {
+pub(crate) struct Pin {
     /// The service.
     service: String,
     /// The release.
@@ -28,7 +24,7 @@ pub struct Pin {
 
 /// Follow the channel again.
 #[derive(Debug, Args)]
-pub struct Unpin {
+pub(crate) struct Unpin {
     /// The service; may be left out if there is only one.
     service: Option<String>,
     /// Why.
@@ -38,7 +34,7 @@ pub struct Unpin {
 
 /// Never try a release again.
 #[derive(Debug, Args)]
-pub struct Reject {
+pub(crate) struct Reject {
     /// The service.
     service: String,
     /// The release; it must have been installed here once.
@@ -50,7 +46,7 @@ pub struct Reject {
 
 /// Allow a rejected release to be tried again.
 #[derive(Debug, Args)]
-pub struct Waive {
+pub(crate) struct Waive {
     /// The service.
     service: String,
     /// The release.
@@ -62,11 +58,9 @@ pub struct Waive {
 
 impl Pin {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(Some(&self.service))?;
-        app.say(&service, |_| {
-            Ok(vec![Event::Pinned { tag: self.release.clone(), reason: self.reason.clone() }])
-        })?;
+        app.say(&service, |_| Ok(vec![Event::Pinned { tag: self.release.clone(), reason: self.reason.clone() }]))?;
         app.screen.show(
             "pin",
             &json!({ "service": service, "release": self.release, "reason": self.reason }),
@@ -78,7 +72,7 @@ impl Pin {
 
 impl Unpin {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         app.say(&service, |folded| match folded.pin {
             Some(_) => Ok(vec![Event::Unpinned { reason: self.reason.clone() }]),
@@ -100,7 +94,7 @@ impl Unpin {
 
 impl Reject {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(Some(&self.service))?;
         app.say(&service, |folded| {
             let release = digest_of(folded, &self.release).ok_or_else(|| {
@@ -111,19 +105,12 @@ impl Reject {
                     &format!("keep it away by a pin: lastgood pin {service} RELEASE --reason …"),
                 )
             })?;
-            Ok(vec![Event::Rejected {
-                release,
-                tag: self.release.clone(),
-                reason: self.reason.to_string(),
-            }])
+            Ok(vec![Event::Rejected { release, tag: self.release.clone(), reason: self.reason.to_string() }])
         })?;
         app.screen.show(
             "reject",
             &json!({ "service": service, "release": self.release }),
-            &format!(
-                "{} is never tried again\nif it runs, go back: lastgood rollback {service}",
-                self.release
-            ),
+            &format!("{} is never tried again\nif it runs, go back: lastgood rollback {service}", self.release),
         );
         Ok(Exit::Done)
     }
@@ -131,7 +118,7 @@ impl Reject {
 
 impl Waive {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(Some(&self.service))?;
         app.say(&service, |folded| {
             let digests: Vec<Digest> = folded

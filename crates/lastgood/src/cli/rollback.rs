@@ -1,21 +1,16 @@
 //! `lastgood rollback`: one command back, from any state.
 
 use super::Ended;
-use crate::{
-    app::App,
-    drive,
-    exit::Exit,
-    progress::Progress,
-    screen::Trouble,
-};
+use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, End},
     facts::Busyness,
     service::Service,
-    terms::{InstanceName, ReleaseTag, ServiceName},
+    terms::{InstanceName, ReleaseTag, RunId, ServiceName},
     words,
 };
+use lastgood_drivers::runtime::session;
 use lastgood_engine::world::Site;
 use lastgood_store::DriverLock;
 use serde_json::json;
@@ -23,7 +18,7 @@ use std::collections::BTreeSet;
 
 /// Take instances back to last-good or a named release, with their data.
 #[derive(Debug, Args)]
-pub struct Rollback {
+pub(crate) struct Rollback {
     /// The service; may be left out if there is only one.
     service: Option<String>,
     /// The release to go back to. Default: last-good, or the one before it where instances run last-good.
@@ -45,7 +40,7 @@ pub struct Rollback {
 
 impl Rollback {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         let (_, folded) = app.look(&service)?;
         let (lost, busy) = self.accepted(&folded)?;
@@ -85,14 +80,18 @@ impl Rollback {
                 "say yes: lastgood rollback --yes, or look first: --dry-run",
             ));
         }
-        let end = carry_out(app, &service, aim)?;
+        let end = self.carry_out(app, &service, aim)?;
         let Some(end) = end else { return Ok(Exit::Pending) };
         let next = match end {
             End::RolledBack { .. } => format!("see it: lastgood status {service}"),
             _ => format!("why: lastgood why {service}"),
         };
         let says = words::end_words(&end);
-        app.screen.show("rollback", &json!({ "service": service, "end": end, "says": says }), &format!("{service}: {says}\n{next}"));
+        app.screen.show(
+            "rollback",
+            &json!({ "service": service, "end": end, "says": says }),
+            &format!("{service}: {says}\n{next}"),
+        );
         Ok(Exit::of_rollback(&end))
     }
 
@@ -128,8 +127,8 @@ fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Res
     use lastgood_domain::{event::Event, rollout};
     let settings = app.config.service[service].settings();
     let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None };
-    let records = rollout::step(folded, input, &app.actor, app.now())
-        .map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
+    let records =
+        rollout::step(folded, input, &app.actor, app.now()).map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
     let mut text = Vec::new();
     for record in &records {
         let Event::ReturnBegun { back, .. } = &record.event else { continue };
@@ -184,16 +183,50 @@ fn refuse_busy(
     ))
 }
 
-fn carry_out(app: &App, service: &ServiceName, aim: Aim) -> Result<Option<End>, Trouble> {
-    let driven = DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    if driven.is_some() {
-        return drive::ask(app, service, &aim, None);
+impl Rollback {
+    fn carry_out(&self, app: &App, service: &ServiceName, aim: Aim) -> Result<Option<End>, Trouble> {
+        let driven =
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        if driven.is_some() {
+            return drive::ask(app, service, &aim, None);
+        }
+        // A rollback typed in a session that the service itself hosts must outlive that session.
+        match session::host() {
+            Some(host) => self.go_outside(app, service, &host),
+            None => here(app, service, &aim),
+        }
     }
+
+    fn go_outside(&self, app: &App, service: &ServiceName, host: &str) -> Result<Option<End>, Trouble> {
+        app.screen.tell(&format!("this session runs inside {host}: the rollback goes on without it"));
+        let (_, folded) = app.look(service)?;
+        let program = drive::program()?;
+        let config = std::path::absolute(&app.config_path).unwrap_or_else(|_| app.config_path.clone());
+        let mut argv = vec![
+            program.display().to_string(),
+            "--config".into(),
+            config.display().to_string(),
+            "--yes".into(),
+            "rollback".into(),
+            service.to_string(),
+            "--reason".into(),
+            self.reason.clone(),
+        ];
+        argv.extend(self.to.iter().flat_map(|to| ["--to".to_owned(), to.to_string()]));
+        argv.extend(self.instances.iter().flat_map(|name| ["--instance".to_owned(), name.to_string()]));
+        argv.extend(self.risks.iter().flat_map(|risk| ["--accept-risk".to_owned(), risk.clone()]));
+        let log = app.home.root().join("rollback.log");
+        session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        drive::follow(app, service, RunId(folded.next.run), folded.records, None)
+    }
+}
+
+fn here(app: &App, service: &ServiceName, aim: &Aim) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, "lastgood rollback")?;
     let (records, _) = app.look(service)?;
     let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
     // A run that was killed half-way is taken over, not finished first: the way back is open from any state.
-    let mut driver = drive::open_over(app, service, &aim, progress.clone())?;
+    let mut driver = drive::open_over(app, service, aim, progress.clone())?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
     drop(driver);

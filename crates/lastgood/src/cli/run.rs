@@ -22,7 +22,7 @@ use serde_json::json;
 
 /// Do one pass: check the channel, gate, rehearse, move, settle.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The service; all if left out.
     service: Option<String>,
     /// Do all gates and the whole rehearsal in a temporary place; change nothing.
@@ -35,7 +35,7 @@ pub struct Run {
 
 impl Run {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(self.service.as_deref())?;
         if services.is_empty() {
             app.service(None)?;
@@ -51,27 +51,32 @@ impl Run {
     }
 
     fn one(&self, app: &App, service: &ServiceName) -> Ended {
-        let driven = DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let driven =
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         if self.now && driven.is_some() {
             let end = drive::ask(app, service, &Aim::Track, None)?;
             return Ok(conclude(app, service, end.as_ref()));
         }
-        let _lock = drive::lock(app, service, "lastgood run")?;
-        let (records, _) = app.look(service)?;
-        let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-        let mut driver =
-            drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
-        // What an earlier driver left undone comes first.
-        drive::to_end(&mut driver, &progress)?;
-        let running = running(&driver);
-        driver.world.watch(running);
-        driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
-        let end = drive::to_end(&mut driver, &progress)?;
-        progress.end();
-        drop(driver);
-        drive::settle(app);
-        Ok(conclude(app, service, end.as_ref()))
+        pass(app, service).map(|end| conclude(app, service, end.as_ref()))
     }
+}
+
+/// Does one pass over a service that nobody else drives.
+pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
+    let _lock = drive::lock(app, service, "lastgood run")?;
+    let (records, _) = app.look(service)?;
+    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
+    let mut driver = drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
+    // What an earlier driver left undone comes first.
+    drive::to_end(&mut driver, &progress)?;
+    let running = running(&driver);
+    driver.world.watch(running);
+    driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    let end = drive::to_end(&mut driver, &progress)?;
+    progress.end();
+    drop(driver);
+    drive::settle(app);
+    Ok(end)
 }
 
 fn running(driver: &drive::RealDriver) -> Vec<InstanceName> {
@@ -85,10 +90,9 @@ const COPIED_MAX: usize = 1_000;
 /// Rehearses in a temporary place beside the real one, on the same disk; the log there is thrown away.
 fn dry(app: &App, service: &ServiceName) -> Ended {
     app.store()?;
-    let temporary = tempfile::Builder::new()
-        .prefix("dry-run-")
-        .tempdir_in(app.home.root())
-        .map_err(|error| Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner"))?;
+    let temporary = tempfile::Builder::new().prefix("dry-run-").tempdir_in(app.home.root()).map_err(|error| {
+        Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner")
+    })?;
     let (records, folded) = app.look(service)?;
     if let Some(run) = &folded.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
@@ -110,8 +114,7 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
     }
     drop(log);
     let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-    let mut driver =
-        drive::open(&inner, &inner.config, service, inner.home.service(service), Some(progress.clone()))?;
+    let mut driver = drive::open(&inner, &inner.config, service, inner.home.service(service), Some(progress.clone()))?;
     driver.begin(Aim::DryRun, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
@@ -119,7 +122,7 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
 }
 
 /// Says how a run ended and what to type next.
-pub fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> Exit {
+pub(crate) fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> Exit {
     let Some(end) = end else { return Exit::Pending };
     let next = match end {
         End::UpToDate | End::Promoted => format!("see it: lastgood status {service}"),

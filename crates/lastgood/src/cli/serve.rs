@@ -1,30 +1,28 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 use super::Ended;
-use crate::{
-    app::App,
-    drive,
-    exit::Exit,
-    screen::Trouble,
-    wake,
-};
+use crate::{app::App, drive, exit::Exit, screen::Trouble, wake};
 use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
+    alarm,
     event::Aim,
     facts::{Busyness, Liveness},
+    failure::Coded,
     rollout::Input,
     service::Condition,
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
 };
 use lastgood_drivers::metric::{Count, Watch};
 use lastgood_engine::{
+    alerts::Reconciler,
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, World as _},
     schedule, world,
 };
-use lastgood_store::DriverLock;
+use lastgood_server::{DriverState, Lookout, Pages, Server, Snapshot};
+use lastgood_store::{DriverLock, Reader};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -46,19 +44,26 @@ const DRAIN_EVERY: Span = Span::minutes(1);
 const DELIVERY_THREADS: usize = 4;
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
+/// A driver that has not looked for this long is dead: it looks every 5 s at least.
+const PULSE_AGE_MAX: Span = Span::seconds(30);
+/// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Run as the daemon: follow schedules, move late instances, watch, deliver notices.
 #[derive(Debug, Args)]
-pub struct Serve {}
+pub(crate) struct Serve {}
 
 /// What wakes the drivers, one for each service.
 type Bells = Arc<Mutex<Vec<Sender<Happening>>>>;
 
+/// When each driver last looked after its service.
+type Pulses = Arc<Mutex<BTreeMap<ServiceName, Timestamp>>>;
+
 impl Serve {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
         if services.is_empty() {
             app.service(None)?;
@@ -71,22 +76,35 @@ impl Serve {
                 Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
             })?;
         }
+        let pulses = Pulses::default();
+        let _pages = answer(app, &services, &pulses)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         listen(app, &bells, &delivery)?;
         app.screen.tell(&format!("lastgood serves {} services", services.len()));
         thread::scope(|scope| {
             for service in &services {
-                let (bells, delivery, stop) = (&bells, &delivery, &stop);
-                scope.spawn(move || keep_driving(app, service, bells, delivery, stop));
+                let (bells, delivery, stop, pulses) = (&bells, &delivery, &stop, &pulses);
+                let alive = move || {
+                    let mut pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
+                    pulses.insert(service.clone(), world::now());
+                };
+                scope.spawn(move || keep_driving(app, service, bells, delivery, stop, &alive));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
                 scope.spawn(move || deliver(app, delivery));
             }
+            let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
+            let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;
             while !stop.load(Ordering::SeqCst) {
                 thread::sleep(LOOK_EVERY);
+                since_reconciled += LOOK_EVERY;
+                if since_reconciled >= RECONCILE_EVERY {
+                    since_reconciled = Duration::ZERO;
+                    reconcile(app, &services, &mut reconcilers);
+                }
                 since_signed += LOOK_EVERY;
                 if since_signed >= SIGN_EVERY {
                     since_signed = Duration::ZERO;
@@ -102,6 +120,53 @@ impl Serve {
     }
 }
 
+/// Answers metrics and health until it is dropped.
+fn answer(app: &App, services: &[ServiceName], pulses: &Pulses) -> Result<Server, Trouble> {
+    let failed = |error: &dyn Coded| Trouble::new(Exit::Failed, error);
+    let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
+    let lookout = Mutex::new(Lookout::new(services, &endpoints));
+    let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
+    let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
+    let pages: Pages = Arc::new(move || {
+        let now = world::now();
+        let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = match Reader::open(&state_dir) {
+            Ok(reader) => lookout.look(&reader, now).unwrap_or_else(|error| Snapshot::failed(&error, now)),
+            Err(error) => Snapshot::failed(&error, now),
+        };
+        snapshot.freeze_file = freeze_file.exists();
+        let pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        for service in &services {
+            let last_look = pulses.get(service).copied();
+            let alive = last_look.is_some_and(|at| now.since(at) < PULSE_AGE_MAX);
+            snapshot.drivers.insert(service.clone(), DriverState { alive, last_look });
+        }
+        snapshot
+    });
+    let listener = lastgood_server::bind(app.config.listen).map_err(|error| failed(&error))?;
+    lastgood_server::serve(listener, pages).map_err(|error| failed(&error))
+}
+
+/// Keeps every Alertmanager equal to what is wrong now.
+fn reconcile(app: &App, services: &[ServiceName], reconcilers: &mut [Reconciler]) {
+    if reconcilers.is_empty() {
+        return;
+    }
+    let now = world::now();
+    let mut wrong = Vec::new();
+    for service in services {
+        match app.look(service) {
+            Ok((_, folded)) => wrong.extend(alarm::alarms(service, &folded, now)),
+            Err(trouble) => app.screen.trouble(&trouble),
+        }
+    }
+    for reconciler in reconcilers {
+        if let Err(error) = reconciler.reconcile(&wrong, now) {
+            app.screen.trouble(&Trouble::new(Exit::Failed, &error));
+        }
+    }
+}
+
 fn ring(bells: &Bells) {
     for bell in bells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         // A driver that has ended needs no bell.
@@ -112,7 +177,12 @@ fn ring(bells: &Bells) {
 /// Passes the bell that other commands ring on to all drivers.
 fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>) -> Result<(), Trouble> {
     let socket = wake::listen(app.home.root()).map_err(|error| {
-        Trouble::say(Exit::Failed, "state-dir-unusable", format!("the bell can't be hung up: {error}"), "check the state folder")
+        Trouble::say(
+            Exit::Failed,
+            "state-dir-unusable",
+            format!("the bell can't be hung up: {error}"),
+            "check the state folder",
+        )
     })?;
     let (bells, delivery) = (Arc::clone(bells), Arc::clone(delivery));
     thread::spawn(move || {
@@ -145,10 +215,10 @@ fn deliver(app: &App, wake: &Wake) {
 }
 
 /// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
-fn keep_driving(app: &App, service: &ServiceName, bells: &Bells, delivery: &Wake, stop: &AtomicBool) {
+fn keep_driving(app: &App, service: &ServiceName, bells: &Bells, delivery: &Wake, stop: &AtomicBool, alive: &dyn Fn()) {
     while !stop.load(Ordering::SeqCst) {
         let driving = Driving::begin(app, service, bells);
-        if let Err(trouble) = driving.and_then(|mut driving| driving.until(stop, delivery)) {
+        if let Err(trouble) = driving.and_then(|mut driving| driving.until(stop, delivery, alive)) {
             app.screen.trouble(&trouble);
             for _ in 0..50 {
                 if stop.load(Ordering::SeqCst) {
@@ -226,8 +296,9 @@ impl<'a> Driving<'a> {
         }
     }
 
-    fn until(&mut self, stop: &AtomicBool, delivery: &Wake) -> Result<(), Trouble> {
+    fn until(&mut self, stop: &AtomicBool, delivery: &Wake, alive: &dyn Fn()) -> Result<(), Trouble> {
         loop {
+            alive();
             let stopping = stop.load(Ordering::SeqCst);
             // An effect under way is finished: its answer belongs into the log.
             if stopping && !self.driver.world.is_busy() {
@@ -284,7 +355,9 @@ impl<'a> Driving<'a> {
             return false;
         }
         let late = service.instances.iter().filter(|(_, one)| {
-            one.release.is_some() && one.release != service.last_good && matches!(one.condition, Condition::Deferred { .. })
+            one.release.is_some()
+                && one.release != service.last_good
+                && matches!(one.condition, Condition::Deferred { .. })
         });
         let site = self.driver.world.site();
         late.map(|(name, _)| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
@@ -293,7 +366,9 @@ impl<'a> Driving<'a> {
     fn review(&mut self) -> Result<(), Trouble> {
         let by = self.by.clone();
         let settings = self.config.settings();
-        self.driver.put(Input::Review { settings: settings.clone() }, &by).map_err(|error| drive::drive_trouble(&error))?;
+        self.driver
+            .put(Input::Review { settings: settings.clone() }, &by)
+            .map_err(|error| drive::drive_trouble(&error))?;
         self.count();
         Ok(())
     }

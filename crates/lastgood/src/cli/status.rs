@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 /// Show what runs where and what is awaited.
 #[derive(Debug, Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// The service; all if left out.
-    pub service: Option<String>,
+    pub(crate) service: Option<String>,
 }
 
 impl Status {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let (data, text) = describe(app, self.service.as_deref())?;
         app.screen.show("status", &data, &text);
         Ok(Exit::Done)
@@ -28,14 +28,14 @@ impl Status {
 }
 
 /// Describes services as data and as text.
-pub fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
+pub(crate) fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
     let now = app.now();
     let mut services = Vec::new();
     let mut text = String::new();
     for service in app.services(service)? {
         let (_, folded) = app.look(&service)?;
-        let driver = DriverLock::holder(app.home.root(), &service)
-            .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let driver =
+            DriverLock::holder(app.home.root(), &service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         text += &service_text(&service, &folded, now);
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
@@ -71,13 +71,13 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
         let doing: Vec<String> = run.orders.values().map(words::doing).collect();
         text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), doing.join("; "));
     } else if let Some((run, at, end)) = &service.last_end {
-        text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::end_words(end));
+        text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::brief(&words::end_words(end)));
     }
     for (id, hold) in service.standing_holds(now) {
-        text += &format!("  hold {id} by {}: {}\n", hold.owner, hold.reason);
+        text += &format!("  hold {id} by {}: {}\n", hold.owner, words::brief(hold.reason.as_str()));
     }
     for rejection in service.rejected.values() {
-        text += &format!("  rejected {}: {}\n", rejection.tag, rejection.reason);
+        text += &format!("  rejected {}: {}\n", rejection.tag, words::brief(&rejection.reason));
     }
     if service.stale {
         text += "  STALE: nothing was accepted for too long\n";
@@ -174,10 +174,12 @@ fn outbox(app: &App, now: Timestamp) -> Result<(Value, String), Trouble> {
 fn next_try(reader: &Reader, endpoint: &str, now: Timestamp) -> Result<String, Trouble> {
     /// Messages looked at: those of one endpoint are near the front of its queue.
     const LOOK_MAX: usize = 200;
-    let waiting = reader
-        .notices(NoticeState::Pending, LOOK_MAX)
-        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    let next = waiting.iter().filter(|row| row.endpoint == endpoint).filter_map(|row| row.due.map(|due| (due, row))).min_by_key(|(due, _)| *due);
+    let waiting = reader.notices(NoticeState::Pending, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let next = waiting
+        .iter()
+        .filter(|row| row.endpoint == endpoint)
+        .filter_map(|row| row.due.map(|due| (due, row)))
+        .min_by_key(|(due, _)| *due);
     Ok(match next {
         None => String::new(),
         Some((due, row)) => {

@@ -14,7 +14,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(500);
 
 /// Show status again and again until it ends or reaches a state.
 #[derive(Debug, Args)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// The service; all if left out.
     service: Option<String>,
     /// End when every service is in this state. Default: never by itself.
@@ -27,7 +27,7 @@ pub struct Watch {
 
 /// States to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Until {
+pub(crate) enum Until {
     /// Every instance runs last-good and no run is under way.
     Healthy,
     /// A person is awaited.
@@ -38,7 +38,7 @@ pub enum Until {
 
 impl Watch {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let began = Instant::now();
         let mut last = String::new();
         loop {
@@ -85,9 +85,10 @@ fn is(service: &Service, until: Until) -> bool {
                     .all(|one| one.release == service.last_good && one.condition == Condition::Settled)
         }
         Until::Paused => {
-            idle && service.instances.values().any(|one| {
-                matches!(one.condition, Condition::LossHeld { .. } | Condition::Stuck { .. })
-            })
+            idle && service
+                .instances
+                .values()
+                .any(|one| matches!(one.condition, Condition::LossHeld { .. } | Condition::Stuck { .. }))
         }
     }
 }

@@ -1,11 +1,7 @@
 //! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
 
 use super::Ended;
-use crate::{
-    app::App,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{service::Service, words};
 use lastgood_engine::letter::rfc3339;
@@ -13,14 +9,14 @@ use serde_json::json;
 
 /// Say why a service is as it is: rule, numbers, who can change it.
 #[derive(Debug, Args)]
-pub struct Why {
+pub(crate) struct Why {
     /// The service; may be left out if there is only one.
     service: Option<String>,
 }
 
 /// Explain one event of the log.
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The event's number, as `lastgood log` shows it: 12, or service#12.
     event: String,
     /// The service, if the number alone is given; may be left out if there is only one.
@@ -30,7 +26,7 @@ pub struct Explain {
 
 impl Why {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         let (_, folded) = app.look(&service)?;
         let mut reasons = words::why(&service, &folded, app.now());
@@ -47,7 +43,8 @@ impl Why {
         }
         let mut text = String::new();
         for why in &reasons {
-            text += &format!("{}\n  because  {}\n  who      {}\n  how      {}\n", why.rule, why.because, why.who, why.how);
+            text +=
+                &format!("{}\n  because  {}\n  who      {}\n  how      {}\n", why.rule, why.because, why.who, why.how);
         }
         if reasons.is_empty() {
             let last_good = folded.name_of(folded.last_good.as_ref());
@@ -63,7 +60,7 @@ impl Why {
 
 impl Explain {
     /// Runs the command.
-    pub fn run(self, app: &App) -> Ended {
+    pub(crate) fn run(self, app: &App) -> Ended {
         let (service, number) = match self.event.split_once('#') {
             Some((service, number)) => (Some(service.trim_start_matches("service/").to_owned()), number),
             None => (self.service, self.event.as_str()),

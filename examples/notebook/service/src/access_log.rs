@@ -23,10 +23,7 @@ pub(crate) struct AccessLog {
 impl AccessLog {
     /// Opens `access.log` in the data folder. Without one the service works all the same and says so.
     pub(crate) fn in_folder(data: &std::path::Path) -> Self {
-        let log = Self {
-            file: data.join("access.log"),
-            open: Mutex::new(None),
-        };
+        let log = Self { file: data.join("access.log"), open: Mutex::new(None) };
         match log.reopen() {
             Ok(open) => *log.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open),
             Err(cause) => report(&format!("no access log: {cause}")),
@@ -51,19 +48,13 @@ impl AccessLog {
         }
         *length += line.len() as u64;
         if *length >= LOG_BYTES_MAX {
-            let turned = std::fs::rename(&self.file, self.file.with_extension("log.1"))
-                .and_then(|()| self.reopen());
-            *open = turned
-                .map_err(|cause| report(&format!("the access log ends here: {cause}")))
-                .ok();
+            let turned = std::fs::rename(&self.file, self.file.with_extension("log.1")).and_then(|()| self.reopen());
+            *open = turned.map_err(|cause| report(&format!("the access log ends here: {cause}"))).ok();
         }
     }
 
     fn reopen(&self) -> io::Result<(File, u64)> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.file)?;
+        let file = OpenOptions::new().create(true).append(true).open(&self.file)?;
         let length = file.metadata()?.len();
         Ok((file, length))
     }

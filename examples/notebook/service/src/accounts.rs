@@ -4,20 +4,14 @@ use crate::{NotebookError, Release, password};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Finds the stored hash and the id of an account.
-pub(crate) fn credential(
-    data: &Connection,
-    release: &Release,
-    name: &str,
-) -> rusqlite::Result<Option<(i64, String)>> {
+pub(crate) fn credential(data: &Connection, release: &Release, name: &str) -> rusqlite::Result<Option<(i64, String)>> {
     let question = if release.splits_accounts() {
         "SELECT person.id, credential.hash FROM person JOIN credential ON credential.person_id = person.id
          WHERE person.name = ?1"
     } else {
         "SELECT id, hash FROM account WHERE name = ?1"
     };
-    data.prepare_cached(question)?
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
+    data.prepare_cached(question)?.query_row([name], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
 /// Makes an account; gives nothing if the name is taken.
@@ -27,11 +21,8 @@ pub(crate) fn create(
     name: &str,
     hash: &str,
 ) -> rusqlite::Result<Option<i64>> {
-    let table = if release.splits_accounts() {
-        "person (name) VALUES (?1)"
-    } else {
-        "account (name, hash) VALUES (?1, ?2)"
-    };
+    let table =
+        if release.splits_accounts() { "person (name) VALUES (?1)" } else { "account (name, hash) VALUES (?1, ?2)" };
     let insert = format!("INSERT INTO {table} ON CONFLICT (name) DO NOTHING");
     let made = if release.splits_accounts() {
         change.execute(&insert, [name])?
@@ -43,10 +34,7 @@ pub(crate) fn create(
     }
     let id = change.last_insert_rowid();
     if release.splits_accounts() {
-        change.execute(
-            "INSERT INTO credential (person_id, hash) VALUES (?1, ?2)",
-            (id, hash),
-        )?;
+        change.execute("INSERT INTO credential (person_id, hash) VALUES (?1, ?2)", (id, hash))?;
     }
     Ok(Some(id))
 }
@@ -101,19 +89,12 @@ pub(crate) fn write_notes<'a>(
 }
 
 /// Reads the newest notes of an account, newest first, and how many there are.
-pub(crate) fn notes(
-    data: &Connection,
-    account: i64,
-    count_max: u32,
-) -> rusqlite::Result<(i64, Vec<(i64, String)>)> {
+pub(crate) fn notes(data: &Connection, account: i64, count_max: u32) -> rusqlite::Result<(i64, Vec<(i64, String)>)> {
     let total = data
         .prepare_cached("SELECT count(*) FROM note WHERE account_id = ?1")?
         .query_row([account], |row| row.get(0))?;
-    let mut rows = data.prepare_cached(
-        "SELECT id, text FROM note WHERE account_id = ?1 ORDER BY id DESC LIMIT ?2",
-    )?;
-    let newest = rows
-        .query_map((account, count_max), |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
+    let mut rows = data.prepare_cached("SELECT id, text FROM note WHERE account_id = ?1 ORDER BY id DESC LIMIT ?2")?;
+    let newest =
+        rows.query_map((account, count_max), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     Ok((total, newest))
 }

@@ -13,49 +13,27 @@ const LICENSE: &str = "The notebook is an example of the lastgood project, under
 ///
 /// `program` is the command that plays a release, such as the path of the `notebook` binary; ` --release FILE` is added.
 pub fn write_releases(into: &Path, program: &[String]) -> Result<Vec<PathBuf>, NotebookError> {
-    catalogue()
-        .iter()
-        .map(|release| write_release(into, release, program))
-        .collect()
+    catalogue().iter().map(|release| write_release(into, release, program)).collect()
 }
 
 /// Lays out one release: `release.json`, the launcher `notebook`, `VERSION` and `LICENSE`.
 ///
 /// The folder appears under its name when it is whole. One that is there already is left as it is.
-pub fn write_release(
-    into: &Path,
-    release: &Release,
-    program: &[String],
-) -> Result<PathBuf, NotebookError> {
+pub fn write_release(into: &Path, release: &Release, program: &[String]) -> Result<PathBuf, NotebookError> {
     let folder = into.join(&release.version);
     if folder.exists() {
         return Ok(folder);
     }
     let unfinished = fill(into, release, program, LICENSE)?;
-    fs::rename(&unfinished, &folder).map_err(|source| NotebookError::Unwritable {
-        path: folder.clone(),
-        source,
-    })?;
+    fs::rename(&unfinished, &folder).map_err(|source| NotebookError::Unwritable { path: folder.clone(), source })?;
     Ok(folder)
 }
 
 /// Publishes the same version once more with other bytes: the same tag, another digest.
-pub fn republish(
-    into: &Path,
-    release: &Release,
-    program: &[String],
-) -> Result<PathBuf, NotebookError> {
+pub fn republish(into: &Path, release: &Release, program: &[String]) -> Result<PathBuf, NotebookError> {
     let folder = into.join(&release.version);
-    let unfinished = fill(
-        into,
-        release,
-        program,
-        &format!("{LICENSE}\nBuilt again.\n"),
-    )?;
-    let unwritable = |source| NotebookError::Unwritable {
-        path: folder.clone(),
-        source,
-    };
+    let unfinished = fill(into, release, program, &format!("{LICENSE}\nBuilt again.\n"))?;
+    let unwritable = |source| NotebookError::Unwritable { path: folder.clone(), source };
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(unwritable)?;
     }
@@ -63,17 +41,9 @@ pub fn republish(
     Ok(folder)
 }
 
-fn fill(
-    into: &Path,
-    release: &Release,
-    program: &[String],
-    license: &str,
-) -> Result<PathBuf, NotebookError> {
+fn fill(into: &Path, release: &Release, program: &[String], license: &str) -> Result<PathBuf, NotebookError> {
     let folder = into.join(format!(".{}.unfinished", release.version));
-    let unwritable = |source| NotebookError::Unwritable {
-        path: folder.clone(),
-        source,
-    };
+    let unwritable = |source| NotebookError::Unwritable { path: folder.clone(), source };
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(unwritable)?;
     }

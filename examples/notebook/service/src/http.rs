@@ -54,11 +54,7 @@ pub(crate) enum NoRequest {
 
 impl Answer {
     pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self {
-            status,
-            body: body.to_string(),
-            set_cookie: None,
-        }
+        Self { status, body: body.to_string(), set_cookie: None }
     }
 
     pub(crate) fn error(status: u16, reason: &str) -> Self {
@@ -74,17 +70,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            ahead: Vec::new(),
-        }
+        Self { stream, ahead: Vec::new() }
     }
 
     /// Waits for the next request.
     pub(crate) fn next(&mut self) -> Result<Request, NoRequest> {
         if self.ahead.is_empty() {
-            self.fill(Instant::now() + IDLE)
-                .map_err(|_| NoRequest::Over)?;
+            self.fill(Instant::now() + IDLE).map_err(|_| NoRequest::Over)?;
         }
         let deadline = Instant::now() + REQUEST;
         let head_end = self.until_head_ends(deadline)?;
@@ -92,9 +84,7 @@ impl Connection {
         let (mut request, expectation) = parse_head(&head).map_err(NoRequest::Refused)?;
         let Expectation { length, continues } = expectation;
         if continues && self.ahead.len() < length {
-            self.stream
-                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .map_err(|_| NoRequest::Over)?;
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| NoRequest::Over)?;
         }
         while self.ahead.len() < length {
             self.fill(deadline).map_err(unfinished)?;
@@ -104,17 +94,8 @@ impl Connection {
     }
 
     /// Sends an answer; to a HEAD request without its body.
-    pub(crate) fn answer(
-        &mut self,
-        answer: &Answer,
-        head_only: bool,
-        keeps_alive: bool,
-    ) -> io::Result<()> {
-        let cookie = answer
-            .set_cookie
-            .as_ref()
-            .map(|cookie| format!("Set-Cookie: {cookie}\r\n"))
-            .unwrap_or_default();
+    pub(crate) fn answer(&mut self, answer: &Answer, head_only: bool, keeps_alive: bool) -> io::Result<()> {
+        let cookie = answer.set_cookie.as_ref().map(|cookie| format!("Set-Cookie: {cookie}\r\n")).unwrap_or_default();
         let connection = if keeps_alive { "keep-alive" } else { "close" };
         let body = if head_only { "" } else { answer.body.as_str() };
         let text = format!(
@@ -148,21 +129,12 @@ impl Connection {
 
     fn until_head_ends(&mut self, deadline: Instant) -> Result<usize, NoRequest> {
         loop {
-            let end = self
-                .ahead
-                .windows(4)
-                .position(|four| four == b"\r\n\r\n")
-                .map(|at| at + 4);
+            let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
             match end {
                 Some(end) if end <= HEAD_BYTES_MAX => return Ok(end),
-                None if self.ahead.len() < HEAD_BYTES_MAX => {
-                    self.fill(deadline).map_err(unfinished)?
-                }
+                None if self.ahead.len() < HEAD_BYTES_MAX => self.fill(deadline).map_err(unfinished)?,
                 _ => {
-                    return Err(NoRequest::Refused(Answer::error(
-                        431,
-                        "the headers are too long",
-                    )));
+                    return Err(NoRequest::Refused(Answer::error(431, "the headers are too long")));
                 }
             }
         }
@@ -207,9 +179,7 @@ fn parse_head(head: &[u8]) -> Result<(Request, Expectation), Answer> {
     let text = std::str::from_utf8(head).map_err(|_| bad("the headers are not text"))?;
     let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let mut line = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (line.next(), line.next(), line.next(), line.next())
-    else {
+    let (Some(method), Some(target), Some(version), None) = (line.next(), line.next(), line.next(), line.next()) else {
         return Err(bad("the request line is not METHOD PATH VERSION"));
     };
     let first_version = match version {
@@ -217,10 +187,7 @@ fn parse_head(head: &[u8]) -> Result<(Request, Expectation), Answer> {
         "HTTP/1.0" => true,
         _ => return Err(Answer::error(505, "this service speaks HTTP/1.1")),
     };
-    if !target.starts_with('/')
-        || !target.bytes().all(|byte| byte.is_ascii_graphic())
-        || !is_token(method)
-    {
+    if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) || !is_token(method) {
         return Err(bad("the request line is not METHOD PATH VERSION"));
     }
     let mut request = Request {
@@ -237,18 +204,10 @@ fn parse_head(head: &[u8]) -> Result<(Request, Expectation), Answer> {
         if count >= HEADERS_MAX {
             return Err(Answer::error(431, "too many headers"));
         }
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| bad("a header has no colon"))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| bad("a header has no colon"))?;
         let value = value.trim_matches([' ', '\t']);
-        if !is_token(name)
-            || value
-                .bytes()
-                .any(|byte| byte.is_ascii_control() && byte != b'\t')
-        {
-            return Err(bad(
-                "a header's name or value has a character that can't be there",
-            ));
+        if !is_token(name) || value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(bad("a header's name or value has a character that can't be there"));
         }
         match name.to_ascii_lowercase().as_str() {
             "content-length" => {
@@ -278,13 +237,7 @@ fn parse_head(head: &[u8]) -> Result<(Request, Expectation), Answer> {
             _ => {}
         }
     }
-    Ok((
-        request,
-        Expectation {
-            length: length.unwrap_or(0),
-            continues,
-        },
-    ))
+    Ok((request, Expectation { length: length.unwrap_or(0), continues }))
 }
 
 fn parse_length(value: &str) -> Result<usize, Answer> {
@@ -298,10 +251,7 @@ fn parse_length(value: &str) -> Result<usize, Answer> {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 fn reason_of(status: u16) -> &'static str {

@@ -42,21 +42,14 @@ impl Place {
     /// Reads `NOTEBOOK_DATA`, `NOTEBOOK_PORT` and `NOTEBOOK_BIND` (default: `127.0.0.1`).
     pub fn of_environment() -> Result<Self, NotebookError> {
         let read = |name: &'static str| {
-            std::env::var(name).map_err(|cause| NotebookError::Environment {
-                name,
-                reason: cause.to_string(),
-            })
+            std::env::var(name).map_err(|cause| NotebookError::Environment { name, reason: cause.to_string() })
         };
         let port = read("NOTEBOOK_PORT")?;
         let bind = read("NOTEBOOK_BIND").unwrap_or_else(|_| "127.0.0.1".to_owned());
         Ok(Self {
             data: read("NOTEBOOK_DATA")?.into(),
-            bind: bind
-                .parse()
-                .map_err(|_| wrong("NOTEBOOK_BIND", &bind, "an IP address"))?,
-            port: port
-                .parse()
-                .map_err(|_| wrong("NOTEBOOK_PORT", &port, "a port"))?,
+            bind: bind.parse().map_err(|_| wrong("NOTEBOOK_BIND", &bind, "an IP address"))?,
+            port: port.parse().map_err(|_| wrong("NOTEBOOK_PORT", &port, "a port"))?,
         })
     }
 
@@ -191,10 +184,7 @@ pub fn whole_story(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn wrong(name: &'static str, value: &str, wanted: &str) -> NotebookError {
-    NotebookError::Environment {
-        name,
-        reason: format!("{value} is not {wanted}"),
-    }
+    NotebookError::Environment { name, reason: format!("{value} is not {wanted}") }
 }
 
 /// Writes one line to the service's log, which is standard error. A log that is gone stops nobody.

@@ -28,10 +28,7 @@ fn main() -> ExitCode {
 fn publish(arguments: &[String]) -> Result<(), String> {
     let (folder, versions) = arguments.split_first().ok_or(USAGE)?;
     let program = std::env::current_exe().map_err(|cause| cause.to_string())?;
-    let program = program
-        .to_str()
-        .ok_or("the program's path is not text")?
-        .to_owned();
+    let program = program.to_str().ok_or("the program's path is not text")?.to_owned();
     for release in catalogue() {
         if versions.is_empty() || versions.contains(&release.version) {
             write_release(Path::new(folder), &release, std::slice::from_ref(&program))
@@ -48,15 +45,6 @@ fn fill(arguments: &[String]) -> Result<(), String> {
     let release = Release::of_catalogue(version).ok_or("there is no such release")?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let notes = notes.parse().map_err(|_| "NOTES is not a number")?;
-    seed(
-        Path::new(data),
-        &Seed {
-            release: &release,
-            names: &names,
-            accounts: 0,
-            notes,
-            password,
-        },
-    )
-    .map_err(|cause| whole_story(&cause))
+    seed(Path::new(data), &Seed { release: &release, names: &names, accounts: 0, notes, password })
+        .map_err(|cause| whole_story(&cause))
 }

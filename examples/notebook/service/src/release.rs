@@ -36,11 +36,7 @@ pub struct Release {
 
 /// What can be wrong with a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "kebab-case",
-    rename_all_fields = "snake_case",
-    deny_unknown_fields
-)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
 pub enum Fault {
     /// Nothing.
     #[default]
@@ -68,30 +64,19 @@ pub enum Fault {
 impl Release {
     /// Reads a behaviour file.
     pub fn read(file: &Path) -> Result<Self, NotebookError> {
-        let unreadable = |cause| NotebookError::ReleaseUnreadable {
-            file: file.into(),
-            source: cause,
-        };
+        let unreadable = |cause| NotebookError::ReleaseUnreadable { file: file.into(), source: cause };
         let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
         if bytes > RELEASE_FILE_BYTES_MAX {
-            return Err(NotebookError::ReleaseTooLong {
-                file: file.into(),
-                bytes,
-                bytes_max: RELEASE_FILE_BYTES_MAX,
-            });
+            return Err(NotebookError::ReleaseTooLong { file: file.into(), bytes, bytes_max: RELEASE_FILE_BYTES_MAX });
         }
         let text = std::fs::read(file).map_err(unreadable)?;
-        serde_json::from_slice(&text).map_err(|cause| NotebookError::ReleaseMeaningless {
-            file: file.into(),
-            source: cause,
-        })
+        serde_json::from_slice(&text)
+            .map_err(|cause| NotebookError::ReleaseMeaningless { file: file.into(), source: cause })
     }
 
     /// Finds a release of the [`catalogue`] by its version.
     pub fn of_catalogue(version: &str) -> Option<Self> {
-        catalogue()
-            .into_iter()
-            .find(|release| release.version == version)
+        catalogue().into_iter().find(|release| release.version == version)
     }
 
     /// Tells whether accounts live in two tables (since migration 3) and not in one.
@@ -102,9 +87,7 @@ impl Release {
 
 /// All releases of the notebook, oldest first. What each does is proved by `tests/releases.rs`.
 pub fn catalogue() -> Vec<Release> {
-    use crate::schema::{
-        ADD_PINNED, FIRST, FOLD_NAMES, NEVER_ENDS, NOTE_INDEX, SHORTEN_HASHES, SPLIT_ACCOUNT,
-    };
+    use crate::schema::{ADD_PINNED, FIRST, FOLD_NAMES, NEVER_ENDS, NOTE_INDEX, SHORTEN_HASHES, SPLIT_ACCOUNT};
     const SECOND_SERIES: [u32; 3] = [FIRST, ADD_PINNED, SPLIT_ACCOUNT];
     let good = |version: &str, migrations: &[u32]| Release {
         version: version.to_owned(),
@@ -117,21 +100,11 @@ pub fn catalogue() -> Vec<Release> {
         },
         fault: Fault::None,
     };
-    let second = |version: &str, fault: Fault| Release {
-        fault,
-        ..good(version, &SECOND_SERIES)
-    };
-    let migrating =
-        |version: &str, last: u32| good(version, &[&SECOND_SERIES[..], &[last]].concat());
+    let second = |version: &str, fault: Fault| Release { fault, ..good(version, &SECOND_SERIES) };
+    let migrating = |version: &str, last: u32| good(version, &[&SECOND_SERIES[..], &[last]].concat());
     vec![
-        Release {
-            tolerant: true,
-            ..good("1.0.0", &[FIRST])
-        },
-        Release {
-            tolerant: true,
-            ..good("1.1.0", &[FIRST, ADD_PINNED])
-        },
+        Release { tolerant: true, ..good("1.0.0", &[FIRST]) },
+        Release { tolerant: true, ..good("1.1.0", &[FIRST, ADD_PINNED]) },
         second("2.0.0", Fault::None),
         migrating("2.1.0", SHORTEN_HASHES),
         second("2.2.0", Fault::LoginAnswers500),
@@ -140,16 +113,7 @@ pub fn catalogue() -> Vec<Release> {
         second("2.5.0", Fault::None),
         migrating("3.0.0", NEVER_ENDS),
         second("3.1.0", Fault::NeverReady),
-        second(
-            "3.2.0",
-            Fault::Slow {
-                after_ms: 5_000,
-                by_ms: 1_800,
-            },
-        ),
-        Release {
-            fault: Fault::FailedMigrationIgnored,
-            ..migrating("3.3.0", NOTE_INDEX)
-        },
+        second("3.2.0", Fault::Slow { after_ms: 5_000, by_ms: 1_800 }),
+        Release { fault: Fault::FailedMigrationIgnored, ..migrating("3.3.0", NOTE_INDEX) },
     ]
 }

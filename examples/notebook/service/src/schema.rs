@@ -39,48 +39,13 @@ struct Migration {
 }
 
 const MIGRATIONS: [Migration; 7] = [
-    Migration {
-        number: FIRST,
-        name: "first",
-        additive: false,
-        act: first,
-    },
-    Migration {
-        number: ADD_PINNED,
-        name: "add_pinned",
-        additive: true,
-        act: add_pinned,
-    },
-    Migration {
-        number: SPLIT_ACCOUNT,
-        name: "split_account",
-        additive: false,
-        act: split_account,
-    },
-    Migration {
-        number: SHORTEN_HASHES,
-        name: "shorten_hashes",
-        additive: false,
-        act: shorten_hashes,
-    },
-    Migration {
-        number: FOLD_NAMES,
-        name: "fold_names",
-        additive: false,
-        act: fold_names,
-    },
-    Migration {
-        number: NEVER_ENDS,
-        name: "never_ends",
-        additive: false,
-        act: never_ends,
-    },
-    Migration {
-        number: NOTE_INDEX,
-        name: "note_index",
-        additive: true,
-        act: note_index,
-    },
+    Migration { number: FIRST, name: "first", additive: false, act: first },
+    Migration { number: ADD_PINNED, name: "add_pinned", additive: true, act: add_pinned },
+    Migration { number: SPLIT_ACCOUNT, name: "split_account", additive: false, act: split_account },
+    Migration { number: SHORTEN_HASHES, name: "shorten_hashes", additive: false, act: shorten_hashes },
+    Migration { number: FOLD_NAMES, name: "fold_names", additive: false, act: fold_names },
+    Migration { number: NEVER_ENDS, name: "never_ends", additive: false, act: never_ends },
+    Migration { number: NOTE_INDEX, name: "note_index", additive: true, act: note_index },
 ];
 
 /// Opens the data and brings it to the release's schema.
@@ -91,33 +56,19 @@ pub(crate) fn open(file: &Path, release: &Release) -> Result<Connection, Noteboo
     settle(&data).map_err(|cause| cannot_open(file, cause))?;
     let applied = applied(&data).map_err(|cause| cannot_open(file, cause))?;
     refuse_unknown(&applied, release)?;
-    for number in release
-        .migrations
-        .iter()
-        .filter(|number| !applied.contains_key(number))
-    {
+    for number in release.migrations.iter().filter(|number| !applied.contains_key(number)) {
         let migration = MIGRATIONS
             .iter()
             .find(|migration| migration.number == *number)
-            .ok_or_else(|| NotebookError::NoSuchMigration {
-                version: release.version.clone(),
-                number: *number,
-            })?;
+            .ok_or_else(|| NotebookError::NoSuchMigration { version: release.version.clone(), number: *number })?;
         match apply(&mut data, migration) {
             Ok(()) => {}
             // The fault of 3.3.0: it says so in its log and serves all the same.
             Err(cause) if release.fault == crate::Fault::FailedMigrationIgnored => {
-                report(&format!(
-                    "migration failed: {number} {}: {cause}",
-                    migration.name
-                ));
+                report(&format!("migration failed: {number} {}: {cause}", migration.name));
             }
             Err(cause) => {
-                return Err(NotebookError::MigrationFailed {
-                    number: *number,
-                    name: migration.name,
-                    source: cause,
-                });
+                return Err(NotebookError::MigrationFailed { number: *number, name: migration.name, source: cause });
             }
         }
     }
@@ -126,15 +77,10 @@ pub(crate) fn open(file: &Path, release: &Release) -> Result<Connection, Noteboo
 
 /// Tells which migrations the data has, with their names, by number.
 pub fn migrations_of(file: &Path) -> Result<BTreeMap<u32, String>, NotebookError> {
-    let flags =
-        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let data =
-        Connection::open_with_flags(file, flags).map_err(|cause| cannot_open(file, cause))?;
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let data = Connection::open_with_flags(file, flags).map_err(|cause| cannot_open(file, cause))?;
     let applied = applied(&data).map_err(|cause| cannot_open(file, cause))?;
-    Ok(applied
-        .into_iter()
-        .map(|(number, known)| (number, known.name))
-        .collect())
+    Ok(applied.into_iter().map(|(number, known)| (number, known.name)).collect())
 }
 
 struct Applied {
@@ -143,10 +89,7 @@ struct Applied {
 }
 
 fn cannot_open(file: &Path, source: rusqlite::Error) -> NotebookError {
-    NotebookError::DataUnreadable {
-        file: file.into(),
-        source,
-    }
+    NotebookError::DataUnreadable { file: file.into(), source }
 }
 
 fn settle(data: &Connection) -> rusqlite::Result<()> {
@@ -164,22 +107,10 @@ fn applied(data: &Connection) -> rusqlite::Result<BTreeMap<u32, Applied>> {
         return Ok(BTreeMap::new());
     }
     let mut rows = data.prepare("SELECT number, name, additive FROM migration")?;
-    rows.query_map([], |row| {
-        Ok((
-            row.get(0)?,
-            Applied {
-                name: row.get(1)?,
-                additive: row.get(2)?,
-            },
-        ))
-    })?
-    .collect()
+    rows.query_map([], |row| Ok((row.get(0)?, Applied { name: row.get(1)?, additive: row.get(2)? })))?.collect()
 }
 
-fn refuse_unknown(
-    applied: &BTreeMap<u32, Applied>,
-    release: &Release,
-) -> Result<(), NotebookError> {
+fn refuse_unknown(applied: &BTreeMap<u32, Applied>, release: &Release) -> Result<(), NotebookError> {
     let unknown = applied.iter().find(|(number, migration)| {
         let is_bearable = release.tolerant && migration.additive;
         !(is_bearable || release.migrations.contains(number))
@@ -238,22 +169,15 @@ fn shorten_hashes(change: &Transaction<'_>) -> rusqlite::Result<()> {
 
 fn fold_names(change: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut rows = change.prepare("SELECT id, name FROM person")?;
-    let people: Vec<(i64, String)> = rows
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let people: Vec<(i64, String)> =
+        rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     for (id, name) in people {
-        let mut folded: String = name
-            .chars()
-            .filter(|letter| letter.is_ascii() && *letter != '\'')
-            .collect();
+        let mut folded: String = name.chars().filter(|letter| letter.is_ascii() && *letter != '\'').collect();
         if folded == name {
             continue;
         }
-        let taken: bool = change.query_row(
-            "SELECT EXISTS (SELECT 1 FROM person WHERE name = ?1)",
-            [&folded],
-            |row| row.get(0),
-        )?;
+        let taken: bool =
+            change.query_row("SELECT EXISTS (SELECT 1 FROM person WHERE name = ?1)", [&folded], |row| row.get(0))?;
         if taken || folded.is_empty() {
             folded = format!("{folded}-{id}");
         }

@@ -36,11 +36,7 @@ type Handled = Result<Answer, Answer>;
 /// Migrates first and listens then, as most services do: who can connect has migrated data before him.
 pub fn serve(release: &Release, place: &Place) -> Result<(), NotebookError> {
     let data = schema::open(&place.data_file(), release)?;
-    let deaf = |source| NotebookError::Deaf {
-        bind: place.bind,
-        port: place.port,
-        source,
-    };
+    let deaf = |source| NotebookError::Deaf { bind: place.bind, port: place.port, source };
     let listener = TcpListener::bind((place.bind, place.port)).map_err(deaf)?;
     let address = listener.local_addr().map_err(deaf)?;
     let service = Arc::new(Service {
@@ -102,17 +98,14 @@ impl Service {
             let mut connection = Connection::new(stream);
             if self.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
                 self.connections.fetch_sub(1, Ordering::SeqCst);
-                let _gone =
-                    connection.answer(&Answer::error(503, "too many connections"), false, false);
+                let _gone = connection.answer(&Answer::error(503, "too many connections"), false, false);
                 continue;
             }
             let service = Arc::clone(self);
-            let started = std::thread::Builder::new()
-                .name("connection".to_owned())
-                .spawn(move || {
-                    service.converse(&mut connection);
-                    service.connections.fetch_sub(1, Ordering::SeqCst);
-                });
+            let started = std::thread::Builder::new().name("connection".to_owned()).spawn(move || {
+                service.converse(&mut connection);
+                service.connections.fetch_sub(1, Ordering::SeqCst);
+            });
             if started.is_err() {
                 self.connections.fetch_sub(1, Ordering::SeqCst);
             }
@@ -145,16 +138,10 @@ impl Service {
             };
             self.in_flight.fetch_add(1, Ordering::SeqCst);
             let answer = self.handle(&request).unwrap_or_else(|refusal| refusal);
-            let keeps_alive = request.keeps_alive
-                && count < REQUESTS_PER_CONNECTION_MAX
-                && !self.stopping.load(Ordering::SeqCst);
+            let keeps_alive =
+                request.keeps_alive && count < REQUESTS_PER_CONNECTION_MAX && !self.stopping.load(Ordering::SeqCst);
             // Logged before it is sent: who has an answer finds it in the log.
-            self.log.write(
-                &request.method,
-                &request.path,
-                answer.status,
-                self.is_fallback(&request.path),
-            );
+            self.log.write(&request.method, &request.path, answer.status, self.is_fallback(&request.path));
             let sent = connection.answer(&answer, request.method == "HEAD", keeps_alive);
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             if sent.is_err() || !keeps_alive {
@@ -164,11 +151,7 @@ impl Service {
     }
 
     fn handle(&self, request: &Request) -> Handled {
-        let method = if request.method == "HEAD" {
-            "GET"
-        } else {
-            request.method.as_str()
-        };
+        let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
         if let Fault::Slow { after_ms, by_ms } = self.release.fault
             && request.path != "/health"
             && self.since.elapsed() >= Duration::from_millis(after_ms)
@@ -190,12 +173,8 @@ impl Service {
             ("GET", "/notes") => self.show_notes(request),
             ("POST", "/notes") => self.write_note(request),
             ("POST", "/notes/bulk") => self.write_bulk(request),
-            ("POST", path) if self.release.login_paths.iter().any(|login| login == path) => {
-                self.log_in(request)
-            }
-            (_, path) if self.knows(path) => {
-                Err(Answer::error(405, "this path takes another method"))
-            }
+            ("POST", path) if self.release.login_paths.iter().any(|login| login == path) => self.log_in(request),
+            (_, path) if self.knows(path) => Err(Answer::error(405, "this path takes another method")),
             _ => Err(Answer::error(404, "there is nothing here")),
         }
     }
@@ -215,27 +194,19 @@ impl Service {
     }
 
     fn is_fallback(&self, path: &str) -> bool {
-        self.release
-            .login_paths
-            .iter()
-            .skip(1)
-            .any(|login| login == path)
+        self.release.login_paths.iter().skip(1).any(|login| login == path)
     }
 
     fn health(&self) -> Answer {
         match self.release.fault {
             Fault::NeverReady => Answer::json(503, &json!({ "status": "starting" })),
-            _ => Answer::json(
-                200,
-                &json!({ "status": "ok", "version": self.release.version }),
-            ),
+            _ => Answer::json(200, &json!({ "status": "ok", "version": self.release.version })),
         }
     }
 
     fn count_session(&self, next: impl Fn(u32) -> Option<u32>) -> Handled {
         let mut open = self.sessions();
-        *open = next(*open)
-            .ok_or_else(|| Answer::error(409, "no such session can be opened or closed"))?;
+        *open = next(*open).ok_or_else(|| Answer::error(409, "no such session can be opened or closed"))?;
         Ok(busy_answer(*open))
     }
 
@@ -245,8 +216,7 @@ impl Service {
         let hash = password::hash(&who.password).map_err(|cause| self.failed(&cause))?;
         let mut data = self.data();
         let change = data.transaction().map_err(|cause| self.failed(&cause))?;
-        let made = accounts::create(&change, &self.release, &who.name, &hash)
-            .map_err(|cause| self.failed(&cause))?;
+        let made = accounts::create(&change, &self.release, &who.name, &hash).map_err(|cause| self.failed(&cause))?;
         change.commit().map_err(|cause| self.failed(&cause))?;
         match made {
             Some(_) => Ok(Answer::json(201, &json!({ "name": who.name }))),
@@ -260,34 +230,22 @@ impl Service {
         }
         let who: Person = read_body(request)?;
         who.check()?;
-        let known = accounts::credential(&self.data(), &self.release, &who.name)
-            .map_err(|cause| self.failed(&cause))?;
+        let known =
+            accounts::credential(&self.data(), &self.release, &who.name).map_err(|cause| self.failed(&cause))?;
         // The slow part is done without the data's lock.
-        let account = known
-            .filter(|(_, hash)| password::verify(&who.password, hash))
-            .map(|(id, _)| id);
+        let account = known.filter(|(_, hash)| password::verify(&who.password, hash)).map(|(id, _)| id);
         let account = account.ok_or_else(|| Answer::error(401, "wrong name or password"))?;
-        let token = accounts::open_session(&self.data(), account)
-            .map_err(|cause| self.failed(&cause.reason()))?;
+        let token = accounts::open_session(&self.data(), account).map_err(|cause| self.failed(&cause.reason()))?;
         let cookie = format!("notebook_session={token}; Path=/; HttpOnly; SameSite=Lax");
-        Ok(Answer {
-            set_cookie: Some(cookie),
-            ..Answer::json(200, &json!({ "name": who.name, "token": token }))
-        })
+        Ok(Answer { set_cookie: Some(cookie), ..Answer::json(200, &json!({ "name": who.name, "token": token })) })
     }
 
     fn show_notes(&self, request: &Request) -> Handled {
         let account = self.account_of(request)?;
-        let (total, newest) = accounts::notes(&self.data(), account, NOTES_SHOWN_MAX)
-            .map_err(|cause| self.failed(&cause))?;
-        let newest: Vec<_> = newest
-            .into_iter()
-            .map(|(id, text)| json!({ "id": id, "text": text }))
-            .collect();
-        Ok(Answer::json(
-            200,
-            &json!({ "total": total, "notes": newest }),
-        ))
+        let (total, newest) =
+            accounts::notes(&self.data(), account, NOTES_SHOWN_MAX).map_err(|cause| self.failed(&cause))?;
+        let newest: Vec<_> = newest.into_iter().map(|(id, text)| json!({ "id": id, "text": text })).collect();
+        Ok(Answer::json(200, &json!({ "total": total, "notes": newest })))
     }
 
     fn write_note(&self, request: &Request) -> Handled {
@@ -305,41 +263,25 @@ impl Service {
         }
         let texts: Vec<String> = (0..bulk.count).map(seed::note_text).collect();
         let last = self.write_all(account, texts.iter().map(String::as_str))?;
-        Ok(Answer::json(
-            201,
-            &json!({ "written": bulk.count, "last": last }),
-        ))
+        Ok(Answer::json(201, &json!({ "written": bulk.count, "last": last })))
     }
 
-    fn write_all<'a>(
-        &self,
-        account: i64,
-        texts: impl Iterator<Item = &'a str>,
-    ) -> Result<i64, Answer> {
+    fn write_all<'a>(&self, account: i64, texts: impl Iterator<Item = &'a str>) -> Result<i64, Answer> {
         let mut data = self.data();
         let change = data.transaction().map_err(|cause| self.failed(&cause))?;
-        let last =
-            accounts::write_notes(&change, account, texts).map_err(|cause| self.failed(&cause))?;
+        let last = accounts::write_notes(&change, account, texts).map_err(|cause| self.failed(&cause))?;
         change.commit().map_err(|cause| self.failed(&cause))?;
         Ok(last)
     }
 
     fn account_of(&self, request: &Request) -> Result<i64, Answer> {
-        let bearer = request
-            .authorization
-            .as_deref()
-            .and_then(|value| value.strip_prefix("Bearer "));
+        let bearer = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
         let cookie = || {
             let cookies = request.cookie.as_deref()?;
-            cookies
-                .split(';')
-                .find_map(|cookie| cookie.trim().strip_prefix("notebook_session="))
+            cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix("notebook_session="))
         };
-        let token = bearer
-            .or_else(cookie)
-            .ok_or_else(|| Answer::error(401, "log in first"))?;
-        let account =
-            accounts::account_of(&self.data(), token).map_err(|cause| self.failed(&cause))?;
+        let token = bearer.or_else(cookie).ok_or_else(|| Answer::error(401, "log in first"))?;
+        let account = accounts::account_of(&self.data(), token).map_err(|cause| self.failed(&cause))?;
         account.ok_or_else(|| Answer::error(401, "this session is not known"))
     }
 
@@ -372,10 +314,7 @@ impl Person {
         if name_fits && password_fits {
             Ok(())
         } else {
-            Err(Answer::error(
-                422,
-                "the name or the password has a length that can't be",
-            ))
+            Err(Answer::error(422, "the name or the password has a length that can't be"))
         }
     }
 }

@@ -17,11 +17,7 @@ fn every_note_that_was_acknowledged_survives_a_kill() {
         let notebook = Instance::start(&folder, &data);
         let token = notebook.token_at("/account/login", "probe");
         for _ in 0..10 {
-            let (status, body) = notebook.post_as(
-                &token,
-                "/notes",
-                &json!({ "text": format!("round {round}") }),
-            );
+            let (status, body) = notebook.post_as(&token, "/notes", &json!({ "text": format!("round {round}") }));
             assert_eq!(status, 201);
             acknowledged += 1;
             assert_eq!(body["id"], acknowledged);
@@ -46,10 +42,7 @@ fn a_bulk_that_is_killed_on_its_way_is_there_in_full_or_not_at_all() {
         notebook.kill();
         let notebook = Instance::start(&folder, &data);
         let total = notebook.get("/notes", &token).1["total"].as_i64().unwrap();
-        assert!(
-            total == before || total == before + 20_000,
-            "{total} after {before}"
-        );
+        assert!(total == before || total == before + 20_000, "{total} after {before}");
         before = total;
     }
 }
@@ -62,17 +55,7 @@ fn a_migration_that_is_killed_is_done_again_by_the_next_start() {
     let second = publish(&release("2.0.0"), &releases);
     for round in 0..6_u64 {
         let data = world.path().join(format!("data-{round}"));
-        seed(
-            &data,
-            &Seed {
-                release: &first,
-                names: &["probe"],
-                accounts: 20,
-                notes: 5,
-                password: PASSWORD,
-            },
-        )
-        .unwrap();
+        seed(&data, &Seed { release: &first, names: &["probe"], accounts: 20, notes: 5, password: PASSWORD }).unwrap();
         let half = Instance::spawn(&second, &data);
         // Not a wait for anything: each round kills at another moment of the start.
         std::thread::sleep(std::time::Duration::from_millis(round * 2));
@@ -97,28 +80,15 @@ fn a_stop_lets_the_request_in_flight_finish_and_leaves_one_file() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
-    assert!(
-        answer.ends_with(r#"{"last":20000,"written":20000}"#),
-        "{answer}"
-    );
+    assert!(answer.ends_with(r#"{"last":20000,"written":20000}"#), "{answer}");
     let wal = data.join("notebook.sqlite-wal");
-    assert_eq!(
-        std::fs::metadata(wal).unwrap().len(),
-        0,
-        "all of it is in one file"
-    );
+    assert_eq!(std::fs::metadata(wal).unwrap().len(), 0, "all of it is in one file");
 }
 
 fn first_with_probe(world: &Path) -> (PathBuf, PathBuf) {
     let data = world.join("data");
     let first = release("1.0.0");
-    let probe = Seed {
-        release: &first,
-        names: &["probe"],
-        accounts: 0,
-        notes: 0,
-        password: PASSWORD,
-    };
+    let probe = Seed { release: &first, names: &["probe"], accounts: 0, notes: 0, password: PASSWORD };
     seed(&data, &probe).unwrap();
     (publish(&first, &world.join("releases")), data)
 }

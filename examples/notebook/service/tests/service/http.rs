@@ -9,10 +9,7 @@ fn notebook() -> (Instance, tempfile::TempDir) {
     let world = tempfile::tempdir().unwrap();
     let data = world.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    let instance = Instance::start(
-        &publish(&release("1.0.0"), &world.path().join("releases")),
-        &data,
-    );
+    let instance = Instance::start(&publish(&release("1.0.0"), &world.path().join("releases")), &data);
     (instance, world)
 }
 
@@ -26,20 +23,11 @@ fn one_connection_carries_many_requests_also_ahead_of_their_answers() {
     let three = "GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /busy HTTP/1.1\r\nHost: a\r\n\r\n\
                  GET /version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let answers = notebook.raw(three.as_bytes());
-    let bodies: Vec<&str> = answers
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .collect();
+    let bodies: Vec<&str> = answers.lines().filter(|line| line.starts_with('{')).collect();
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
-    assert!(
-        answers.contains(r#"{"busy":false,"open":0}HTTP/1.1 200 OK"#),
-        "{answers}"
-    );
+    assert!(answers.contains(r#"{"busy":false,"open":0}HTTP/1.1 200 OK"#), "{answers}");
     assert_eq!(bodies.len(), 3);
-    assert!(
-        answers.ends_with(r#"{"migrations":[1],"version":"1.0.0"}"#),
-        "{answers}"
-    );
+    assert!(answers.ends_with(r#"{"migrations":[1],"version":"1.0.0"}"#), "{answers}");
 }
 
 #[test]
@@ -49,8 +37,7 @@ fn a_request_that_comes_byte_by_byte_is_understood() {
     stream.set_nodelay(true).unwrap();
     let body = json!({ "name": "probe", "password": PASSWORD }).to_string();
     let length = body.len();
-    let request =
-        format!("POST /account/bootstrap HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+    let request = format!("POST /account/bootstrap HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
     for byte in request.bytes() {
         stream.write_all(&[byte]).unwrap();
     }
@@ -64,7 +51,9 @@ fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
     let (notebook, _world) = notebook();
     let mut stream = TcpStream::connect(("127.0.0.1", notebook.port)).unwrap();
     stream
-        .write_all(b"POST /session/open HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n")
+        .write_all(
+            b"POST /session/open HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
+        )
         .unwrap();
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).unwrap();
@@ -93,52 +82,21 @@ fn what_makes_no_sense_or_is_too_long_is_refused_and_the_service_lives() {
         ("GET  /health HTTP/1.1\r\n\r\n", "400 Bad Request"),
         ("GET health HTTP/1.1\r\n\r\n", "400 Bad Request"),
         ("GET /a\u{7f}b HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        (
-            "GET /health HTTP/2.0\r\n\r\n",
-            "505 HTTP Version Not Supported",
-        ),
-        (
-            "GET /health HTTP/1.1\r\nno colon\r\n\r\n",
-            "400 Bad Request",
-        ),
-        (
-            "GET /health HTTP/1.1\r\nbad name: x\r\n\r\n",
-            "400 Bad Request",
-        ),
-        (
-            "GET /health HTTP/1.1\r\nX: a\nY: b\r\n\r\n",
-            "400 Bad Request",
-        ),
-        (
-            "POST /notes HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-            "400 Bad Request",
-        ),
-        (
-            "POST /notes HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-            "400 Bad Request",
-        ),
-        (
-            "POST /notes HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "POST /notes HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n",
-            "413 Content Too Large",
-        ),
-        (
-            "POST /notes HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "501 Not Implemented",
-        ),
+        ("GET /health HTTP/2.0\r\n\r\n", "505 HTTP Version Not Supported"),
+        ("GET /health HTTP/1.1\r\nno colon\r\n\r\n", "400 Bad Request"),
+        ("GET /health HTTP/1.1\r\nbad name: x\r\n\r\n", "400 Bad Request"),
+        ("GET /health HTTP/1.1\r\nX: a\nY: b\r\n\r\n", "400 Bad Request"),
+        ("POST /notes HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400 Bad Request"),
+        ("POST /notes HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400 Bad Request"),
+        ("POST /notes HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", "413 Content Too Large"),
+        ("POST /notes HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", "413 Content Too Large"),
+        ("POST /notes HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "501 Not Implemented"),
         (&long_header, "431 Request Header Fields Too Large"),
         (&many_headers, "431 Request Header Fields Too Large"),
     ];
     for (request, status) in requests {
         let answer = notebook.raw(request.as_bytes());
-        assert_eq!(
-            first_line(&answer),
-            format!("HTTP/1.1 {status}"),
-            "{request:?}"
-        );
+        assert_eq!(first_line(&answer), format!("HTTP/1.1 {status}"), "{request:?}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{request:?}");
     }
     assert!(notebook.is_running());
@@ -148,12 +106,7 @@ fn what_makes_no_sense_or_is_too_long_is_refused_and_the_service_lives() {
 #[test]
 fn a_body_that_is_not_what_was_asked_for_is_refused_without_repeating_it() {
     let (notebook, _world) = notebook();
-    for body in [
-        json!(null),
-        json!([]),
-        json!({ "name": "probe" }),
-        json!({ "name": 1, "password": PASSWORD }),
-    ] {
+    for body in [json!(null), json!([]), json!({ "name": "probe" }), json!({ "name": 1, "password": PASSWORD })] {
         let (status, answer) = notebook.post("/account/login", &body);
         assert_eq!(status, 422);
         assert!(!answer.to_string().contains(PASSWORD));
@@ -168,11 +121,7 @@ fn a_body_that_is_not_what_was_asked_for_is_refused_without_repeating_it() {
 #[test]
 fn a_client_that_leaves_in_the_middle_disturbs_nobody() {
     let (notebook, _world) = notebook();
-    for piece in [
-        &b"GET /hea"[..],
-        b"POST /notes HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf",
-        b"",
-    ] {
+    for piece in [&b"GET /hea"[..], b"POST /notes HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf", b""] {
         let mut stream = TcpStream::connect(("127.0.0.1", notebook.port)).unwrap();
         stream.write_all(piece).unwrap();
     }

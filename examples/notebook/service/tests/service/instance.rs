@@ -42,14 +42,8 @@ pub(crate) fn publish(release: &Release, releases: &Path) -> PathBuf {
 
 fn command(folder: &Path, data: &Path) -> Command {
     let mut command = Command::new(folder.join("notebook"));
-    command
-        .env("NOTEBOOK_DATA", data)
-        .env("NOTEBOOK_PORT", "0")
-        .env("NOTEBOOK_BIND", "127.0.0.1");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.env("NOTEBOOK_DATA", data).env("NOTEBOOK_PORT", "0").env("NOTEBOOK_BIND", "127.0.0.1");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
@@ -74,11 +68,7 @@ impl Instance {
                 }
             }
         });
-        Self {
-            child,
-            log,
-            port: 0,
-        }
+        Self { child, log, port: 0 }
     }
 
     /// Waits for a line of the log that contains the text.
@@ -123,12 +113,7 @@ impl Instance {
     }
 
     pub(crate) fn get(&self, path: &str, token: &str) -> (u16, Value) {
-        read(
-            agent()
-                .get(self.url(path))
-                .header("Authorization", format!("Bearer {token}"))
-                .call(),
-        )
+        read(agent().get(self.url(path)).header("Authorization", format!("Bearer {token}")).call())
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -136,9 +121,7 @@ impl Instance {
     }
 
     pub(crate) fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
-        let request = agent()
-            .post(self.url(path))
-            .header("Authorization", format!("Bearer {token}"));
+        let request = agent().post(self.url(path)).header("Authorization", format!("Bearer {token}"));
         read(request.send(body.to_string()))
     }
 
@@ -179,29 +162,18 @@ pub(crate) fn refused_start(folder: &Path, data: &Path) -> Ended {
     let deadline = Instant::now() + PATIENCE;
     let mut log = String::new();
     loop {
-        match instance
-            .log
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        match instance.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => log = log + &line + "\n",
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => panic!("it was not refused: {log}"),
         }
         assert!(!log.contains("listens on"), "it was not refused: {log}");
     }
-    Ended {
-        success: instance.end(),
-        log,
-    }
+    Ended { success: instance.end(), log }
 }
 
 pub(crate) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        .proxy(None)
-        .build()
-        .into()
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).proxy(None).build().into()
 }
 
 fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {

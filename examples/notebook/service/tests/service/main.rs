@@ -1,8 +1,5 @@
 //! The notebook, tried from outside: its releases, its folders, its HTTP, and kills at any moment.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that can't set up its world has failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that can't set up its world has failed")]
 
 mod crashes;
 mod folders;

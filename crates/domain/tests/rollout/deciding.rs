@@ -1,0 +1,408 @@
+//! Single decisions, each with the reason it is as it is in its name.
+
+use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, snapshot_facts, tag};
+use lastgood_domain::{
+    effect::{Answer, Effect, Leg},
+    event::{Aim, Cause, End, Event, Gate, Health, WayBack},
+    facts::{Busyness, Loss, Outcomes},
+    rollout::{Input, back_off},
+    service::Condition,
+    terms::{HoldId, Span},
+};
+
+fn start_of(effect: &Effect, name: &str, release: &str) -> bool {
+    matches!(effect, Effect::Start { instance: who, release: what } if *who == instance(name) && *what == digest(release))
+}
+
+#[test]
+fn a_program_that_dies_again_and_again_is_started_later_and_later_up_to_five_minutes() {
+    let seconds: Vec<u64> = (0..12).map(|deaths| back_off(deaths).0 / 1_000).collect();
+    assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    assert_eq!(back_off(u32::MAX), Span::minutes(5));
+}
+
+fn rehearsed_on(walk: &mut Walk, sizes: &[(&str, u64, u64)]) -> String {
+    let special = |effect: &Effect| match effect {
+        Effect::Snapshot { instance: who, snapshot } => sizes
+            .iter()
+            .find(|(name, ..)| *who == instance(name))
+            .map(|(_, bytes, rows)| Answer::Snapshotted { facts: snapshot_facts(*snapshot, *bytes, *rows) }),
+        _ => None,
+    };
+    walk.end_with(&special);
+    let begun = walk.records.iter().rev().find_map(|record| match &record.event {
+        Event::RehearsalBegun { instance, .. } => Some(instance.to_string()),
+        _ => None,
+    });
+    begun.expect("a rehearsal began")
+}
+
+#[test]
+fn the_most_demanding_data_is_the_largest_then_the_fullest_then_the_first_in_order() {
+    type Case<'a> = (&'a [(&'a str, u64, u64)], &'a str);
+    let cases: [Case<'_>; 3] = [
+        (&[("alice", 10, 90), ("bob", 11, 1), ("carol", 9, 900)], "bob"),
+        (&[("alice", 10, 90), ("bob", 10, 91), ("carol", 9, 900)], "bob"),
+        (&[("alice", 10, 90), ("bob", 10, 90), ("carol", 10, 90)], "alice"),
+    ];
+    for (sizes, wanted) in cases {
+        let mut walk = Walk::promoted(&["alice", "bob", "carol"], &["1.0"]);
+        walk.track("2.0");
+        assert_eq!(rehearsed_on(&mut walk, sizes), wanted);
+    }
+}
+
+#[test]
+fn a_named_instance_is_rehearsed_on_although_it_is_not_the_largest() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.settings.rehearse_on = Some(instance("bob"));
+    walk.track("2.0");
+    assert_eq!(rehearsed_on(&mut walk, &[("alice", 99, 99), ("bob", 1, 1)]), "bob");
+}
+
+/// Bob is busy in the first run and so is left behind.
+fn one_left_behind() -> Walk {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    let busy = |effect: &Effect| match effect {
+        Effect::AskBusy { instance: who } if *who == instance("bob") => {
+            Some(Answer::BusyAsked { busyness: Busyness::Busy("2 sessions".into()) })
+        }
+        _ => None,
+    };
+    assert_eq!(walk.end_with(&busy), End::Promoted);
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("2.0".into(), "1.0".into()));
+    walk
+}
+
+#[test]
+fn who_was_left_behind_is_rehearsed_on_its_own_data_even_if_another_is_named() {
+    let mut walk = one_left_behind();
+    // Alice runs the candidate already: on her data neither its migration nor its way back would be tried.
+    walk.settings.rehearse_on = Some(instance("alice"));
+    walk.track("2.0");
+    assert_eq!(rehearsed_on(&mut walk, &[]), "bob");
+    assert_eq!(walk.runs("bob"), "2.0");
+}
+
+#[test]
+fn an_instance_that_is_no_longer_configured_does_not_keep_a_service_behind() {
+    let mut walk = one_left_behind();
+    walk.settings.instances = vec![instance("alice")];
+    walk.track("2.0");
+    assert_eq!(walk.end(), End::UpToDate);
+}
+
+#[test]
+fn a_dry_run_that_is_refused_does_not_count_as_being_behind() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.newest = "2.0";
+    walk.begin(Aim::DryRun);
+    let special = |effect: &Effect| matches!(effect, Effect::Rehearse { leg: Leg::Candidate, .. }).then(failed);
+    assert!(matches!(walk.end_with(&special), End::RehearsalFailed { .. }));
+    assert_eq!(walk.service.behind, None);
+    assert!(walk.service.rejected.is_empty());
+}
+
+#[test]
+fn a_release_that_runs_everywhere_but_was_not_promoted_keeps_its_proven_way_back() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
+    walk.say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None });
+    assert!(matches!(walk.end(), End::Held { .. }));
+    walk.say(Event::HoldLifted { hold: HoldId(0), reason: reason("go on") });
+    walk.track("2.0");
+    assert_eq!(walk.end(), End::Promoted);
+    let known = walk.service.installed.get(&digest("2.0")).and_then(|known| known.way_back);
+    assert_eq!(known, Some(WayBack::CodeOnly));
+}
+
+#[test]
+fn a_restore_within_the_bound_is_done_and_one_beyond_it_waits_for_a_person() {
+    let cases = [
+        (Some(Loss { rows: 100, files: 10 }), 60, true),
+        (Some(Loss { rows: 101, files: 0 }), 0, false),
+        (Some(Loss { rows: 0, files: 11 }), 0, false),
+        (Some(Loss { rows: 1, files: 0 }), 61, false),
+        // Nothing is lost, so it does not matter how old it is.
+        (Some(Loss::default()), 6_000, true),
+        // It can't be measured: judged by its age alone.
+        (None, 59, true),
+        (None, 61, false),
+    ];
+    for (loss, minutes, restores) in cases {
+        let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+        walk.track("2.0");
+        walk.end_with(&breaking);
+        let moved_at = walk.service.instances[&instance("alice")].history.last().expect("moved").at;
+        walk.begin(walk.back(&[], &[]));
+        let order = walk.until(|effect| matches!(effect, Effect::Measure { .. }));
+        walk.now = moved_at.after(Span::minutes(minutes));
+        let answer = loss.map_or_else(hindered, |loss| Answer::Measured { loss });
+        walk.put(Input::Answer { order, answer }).expect("outstanding");
+        let end = walk.end();
+        let what = format!("{loss:?} after {minutes} min: {end:?}");
+        assert_eq!(matches!(end, End::RolledBack { .. }), restores, "{what}");
+        assert_eq!(matches!(end, End::RollbackHeld { .. }), !restores, "{what}");
+        assert_eq!(walk.runs("alice"), if restores { "1.0" } else { "2.0" }, "{what}");
+    }
+}
+
+#[test]
+fn a_restore_held_for_its_loss_can_be_accepted_after_last_good_has_moved_back() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    assert_eq!(walk.end_with(&breaking), End::Promoted);
+    walk.begin(walk.back(&[], &[]));
+    let much = |effect: &Effect| match effect {
+        Effect::Measure { instance: who, .. } if *who == instance("alice") => {
+            Some(Answer::Measured { loss: Loss { rows: 999, files: 0 } })
+        }
+        _ => None,
+    };
+    assert!(matches!(walk.end_with(&much), End::RollbackHeld { .. }));
+    assert_eq!((walk.runs("alice"), walk.runs("bob"), walk.last_good()), ("2.0".into(), "1.0".into(), "1.0".into()));
+    walk.begin(walk.back(&["alice"], &["alice"]));
+    assert!(matches!(walk.end_with(&much), End::RolledBack { .. }));
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("1.0".into(), "1.0".into()));
+}
+
+#[test]
+fn a_rollback_typed_again_goes_no_further_back_than_the_first() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0"]);
+    walk.track("3.0");
+    assert_eq!(walk.end_with(&breaking), End::Promoted);
+    walk.begin(walk.back(&[], &[]));
+    walk.until(|effect| start_of(effect, "alice", "2.0"));
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert_eq!((walk.runs("alice"), walk.last_good()), ("2.0".into(), "2.0".into()));
+    let rejected: Vec<_> = walk.service.rejected.values().map(|one| one.tag.clone()).collect();
+    assert_eq!(rejected, [tag("3.0")]);
+}
+
+#[test]
+fn a_rollback_in_the_middle_of_a_move_leaves_what_moves_and_not_last_good() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
+    walk.track("3.0");
+    walk.until(|effect| matches!(effect, Effect::SnapshotStopped { .. }));
+    walk.begin(walk.back(&[], &[]));
+    walk.end();
+    assert_eq!((walk.runs("alice"), walk.runs("bob"), walk.last_good()), ("2.0".into(), "2.0".into(), "2.0".into()));
+}
+
+#[test]
+fn a_rollback_called_back_to_what_it_was_leaving_does_not_reject_that() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0"]);
+    walk.begin(walk.back(&[], &[]));
+    walk.until(|effect| matches!(effect, Effect::Stop { .. }));
+    let aim = Aim::Back {
+        to: Some(tag("2.0")),
+        instances: Vec::new(),
+        accept_loss: Vec::new(),
+        reason: "it was the network".into(),
+    };
+    walk.begin(aim);
+    walk.end();
+    assert_eq!((walk.runs("alice"), walk.last_good()), ("2.0".into(), "2.0".into()));
+    assert!(walk.service.rejected.is_empty());
+}
+
+#[test]
+fn a_rollback_before_the_first_stop_ends_the_move_and_touches_nobody() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
+    walk.track("3.0");
+    walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
+    let from = walk.records.len();
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert!(!walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
+    assert_eq!((walk.runs("alice"), walk.last_good()), ("2.0".into(), "2.0".into()));
+    assert!(walk.service.rejected.contains_key(&digest("3.0")));
+}
+
+#[test]
+fn a_rollback_of_one_brings_back_what_the_run_it_takes_over_left_stopped() {
+    let mut walk = Walk::promoted(&["alice", "bob", "carol"], &["1.0"]);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::Stop { instance: who } if *who == instance("bob")));
+    walk.begin(walk.back(&["alice"], &[]));
+    walk.end();
+    for name in ["alice", "bob", "carol"] {
+        assert_eq!(walk.runs(name), "1.0", "{name}");
+        assert_eq!(walk.service.instances[&instance(name)].condition, Condition::Settled, "{name}");
+    }
+}
+
+#[test]
+fn two_releases_back_takes_the_data_although_each_step_alone_would_not() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0", "3.0"]);
+    let from = walk.records.len();
+    let aim =
+        Aim::Back { to: Some(tag("1.0")), instances: Vec::new(), accept_loss: Vec::new(), reason: "asked".into() };
+    walk.begin(aim);
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    // Nobody has tried 1.0 on what 3.0 wrote.
+    assert!(walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Restore { .. })));
+    assert_eq!(walk.runs("alice"), "1.0");
+}
+
+#[test]
+fn a_way_back_by_code_alone_can_still_take_the_data_when_it_does_not_work() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0"]);
+    walk.begin(walk.back(&[], &[]));
+    walk.until(|effect| start_of(effect, "alice", "1.0"));
+    // Taken over in the middle: the snapshot must not be forgotten.
+    walk.begin(walk.back(&[], &[]));
+    let from = walk.records.len();
+    let tries = std::cell::Cell::new(0);
+    let special = |effect: &Effect| {
+        let fails = start_of(effect, "alice", "1.0") && tries.replace(tries.get() + 1) < 2;
+        fails.then(failed)
+    };
+    assert!(matches!(walk.end_with(&special), End::RolledBack { .. }));
+    assert!(walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Restore { .. })));
+    assert_eq!(walk.runs("alice"), "1.0");
+}
+
+#[test]
+fn only_moves_whose_snapshot_is_kept_are_ways_back() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0", "3.0", "4.0", "5.0"]);
+    let history: Vec<String> = walk.service.instances[&instance("alice")]
+        .history
+        .iter()
+        .map(|moved| walk.service.name_of(moved.from.as_ref()))
+        .collect();
+    assert_eq!(history, ["2.0", "3.0", "4.0"]);
+    let aim =
+        Aim::Back { to: Some(tag("1.0")), instances: Vec::new(), accept_loss: Vec::new(), reason: "asked".into() };
+    let settings = walk.settings.clone();
+    assert!(walk.put(Input::Begin { aim, settings, frozen: None }).is_err());
+}
+
+fn broken(walk: &mut Walk) {
+    let outcomes = Outcomes { good: 50, degraded: 0, broken: 50 };
+    let settings = walk.settings.clone();
+    walk.put(Input::Counted { outcomes, settings }).expect("a count always has a place");
+}
+
+#[test]
+fn trouble_that_goes_on_after_a_rollback_does_not_take_the_service_back_further() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0", "3.0"]);
+    broken(&mut walk);
+    assert!(matches!(walk.end(), End::RolledBack { cause: Cause::Broken { .. } }));
+    assert_eq!(walk.last_good(), "2.0");
+    broken(&mut walk);
+    assert_eq!(walk.service.run, None);
+    assert_eq!((walk.runs("alice"), walk.last_good()), ("2.0".into(), "2.0".into()));
+}
+
+#[test]
+fn outcomes_are_judged_at_their_limits() {
+    let cases = [
+        ((8, 0, 1), Health::CannotTell),
+        ((10, 0, 0), Health::Good),
+        ((80, 0, 20), Health::Good),
+        ((79, 0, 21), Health::Broken),
+        ((50, 50, 0), Health::Good),
+        ((49, 51, 0), Health::Degraded),
+        ((0, 79, 21), Health::Broken),
+        ((u64::MAX, u64::MAX, 0), Health::Good),
+    ];
+    for ((good, degraded, broken), wanted) in cases {
+        let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+        let outcomes = Outcomes { good, degraded, broken };
+        let settings = walk.settings.clone();
+        walk.put(Input::Counted { outcomes, settings }).expect("a count always has a place");
+        assert_eq!(walk.service.health.map(|(health, _)| health), Some(wanted), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_service_that_is_behind_for_too_long_raises_one_alarm() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.track("2.0");
+    assert!(matches!(
+        walk.end_with(&|effect| matches!(effect, Effect::Install { .. }).then(failed)),
+        End::Stopped { .. }
+    ));
+    let since = walk.service.behind.clone().expect("behind").0;
+    let mut review = |at| {
+        walk.now = at;
+        let settings = walk.settings.clone();
+        walk.put(Input::Review { settings }).expect("a review always has a place").len()
+    };
+    assert_eq!(review(since.after(Span(600 * 60_000 - 1))), 0);
+    assert_eq!(review(since.after(Span::minutes(600))), 1);
+    assert_eq!(review(since.after(Span::minutes(9_000))), 0, "told once");
+    walk.track("2.0");
+    assert_eq!(walk.end(), End::Promoted);
+    assert!(!walk.service.stale);
+    assert_eq!(walk.service.behind, None);
+}
+
+#[test]
+fn a_hold_that_halts_a_run_does_not_hide_an_instance_that_could_not_be_opened_again() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::SnapshotStopped { .. }));
+    walk.say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None });
+    let end = walk.end_with(&|effect| matches!(effect, Effect::Start { .. }).then(failed));
+    assert_eq!(end, End::RollbackFailed { instances: vec![instance("alice")] });
+}
+
+#[test]
+fn two_holds_set_from_the_same_reading_are_two_holds() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    for why in ["one terminal", "another terminal"] {
+        walk.say(Event::HoldSet { hold: HoldId(0), reason: reason(why), until: None });
+    }
+    assert_eq!(walk.service.holds.len(), 2);
+}
+
+#[test]
+fn a_late_answer_changes_nothing() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.track("2.0");
+    let order = walk.until(|effect| start_of(effect, "alice", "2.0"));
+    walk.begin(walk.back(&[], &[]));
+    let before = walk.service.clone();
+    let late = walk.put(Input::Answer { order, answer: Answer::Started { pid: 1 } });
+    assert_eq!(late.map_err(|error| error.to_string()), Err(format!("order {order} is not outstanding")));
+    assert_eq!(walk.service, before);
+}
+
+#[test]
+fn what_waits_for_a_person_is_not_called_deferred_by_a_later_run() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
+    walk.begin(walk.back(&["bob"], &[]));
+    let stuck =
+        |effect: &Effect| matches!(effect, Effect::Start { instance: who, .. } if *who == instance("bob")).then(failed);
+    assert!(matches!(walk.end_with(&stuck), End::RollbackFailed { .. }));
+    let holds: Vec<_> = walk.service.holds.keys().copied().collect();
+    for hold in holds {
+        walk.say(Event::HoldLifted { hold, reason: reason("go on") });
+    }
+    walk.track("3.0");
+    let down =
+        |effect: &Effect| matches!(effect, Effect::Probe { instance: who, .. } if *who == instance("bob")).then(failed);
+    assert_eq!(walk.end_with(&down), End::Promoted);
+    assert!(matches!(walk.service.instances[&instance("bob")].condition, Condition::Stuck { .. }));
+}
+
+#[test]
+fn a_gate_that_cannot_be_answered_is_never_a_yes() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.track("2.0");
+    let offer = walk.offer("2.0");
+    let special = |effect: &Effect| {
+        matches!(effect, Effect::Check { .. }).then(|| Answer::Offered {
+            offer: offer.clone(),
+            standing: Some(lastgood_domain::facts::Standing::Unordered),
+            foreign: None,
+        })
+    };
+    let end = walk.end_with(&special);
+    assert!(matches!(end, End::Refused { gate: Gate::Newer, .. }), "{end:?}");
+}

@@ -1,0 +1,235 @@
+//! The format of the log: every kind of record of version 1 stays readable and writes the same bytes for ever.
+//!
+//! `tests/golden/records-v1.jsonl` is never edited: a line is only ever added, when an event or field is.
+
+use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
+use lastgood_domain::{
+    effect::{Answer, Effect, Leg},
+    event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Verdict, WayBack},
+    facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, Standing},
+    terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
+};
+
+const RECORDS: &str = include_str!("../golden/records-v1.jsonl");
+
+#[test]
+fn every_record_of_version_1_reads_and_writes_the_same_bytes() {
+    let mut lines = 0;
+    for line in RECORDS.lines() {
+        let record: Record = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(serde_json::to_string(&record).expect("a record is JSON"), line);
+        lines += 1;
+    }
+    assert!(lines >= 90, "records were removed: {lines} are left");
+}
+
+#[test]
+fn every_kind_of_record_written_today_is_kept_as_golden() {
+    let kept: Vec<&str> = RECORDS.lines().collect();
+    let missing: Vec<String> = all()
+        .into_iter()
+        .map(|event| {
+            let by = Actor::new("person:alice").expect("a valid actor");
+            let record = Record { v: Record::VERSION, at: Timestamp(1_767_225_600_000), by, event };
+            serde_json::to_string(&record).expect("a record is JSON")
+        })
+        .filter(|line| !kept.contains(&line.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "add these to tests/golden/records-v1.jsonl:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn a_record_of_an_unknown_kind_is_refused_and_not_skipped() {
+    let line = r#"{"v":1,"at":0,"by":"person:alice","event":{"kind":"exploded"}}"#;
+    assert!(serde_json::from_str::<Record>(line).is_err());
+}
+
+fn all() -> Vec<Event> {
+    let mut events = said();
+    events.extend(run());
+    events.extend(effects().into_iter().map(|effect| Event::Ordered { order: OrderId(7), effect }));
+    events.extend(answers().into_iter().map(|answer| Event::Answered { order: OrderId(7), answer }));
+    events.extend(ends().into_iter().map(|end| Event::RunEnded { run: RunId(3), end }));
+    events.extend(causes().into_iter().map(|cause| Event::ReturnBegun {
+        cause,
+        back: vec![
+            Back {
+                instance: instance("alice"),
+                to: Some(digest("1.0")),
+                snapshot: Some(SnapshotId(4)),
+                with_data: true,
+                since: Some(Timestamp(5)),
+            },
+            Back { instance: instance("bob"), to: None, snapshot: None, with_data: false, since: None },
+        ],
+        left: Some(digest("2.0")),
+    }));
+    events.push(Event::ReturnBegun { cause: Cause::Asked { reason: "slow".into() }, back: Vec::new(), left: None });
+    events
+}
+
+fn said() -> Vec<Event> {
+    let gates = [
+        (Gate::Hold, Verdict::Hold),
+        (Gate::Pin, Verdict::Pass),
+        (Gate::Channel, Verdict::Fail),
+        (Gate::Rejected, Verdict::Fail),
+        (Gate::Newer, Verdict::CannotTell),
+        (Gate::Digest, Verdict::Pass),
+        (Gate::Version, Verdict::Pass),
+        (Gate::WayBack, Verdict::Pass),
+    ];
+    let mut events: Vec<Event> =
+        gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
+    events.extend([
+        Event::HoldSet { hold: HoldId(1), reason: reason("audit"), until: None },
+        Event::HoldSet { hold: HoldId(2), reason: reason("audit"), until: Some(Timestamp(9)) },
+        Event::HoldLifted { hold: HoldId(1), reason: reason("done") },
+        Event::Pinned { tag: tag("1.0"), reason: reason("audit") },
+        Event::Unpinned { reason: reason("done") },
+        Event::Rejected { release: digest("2.0"), tag: tag("2.0"), reason: "slow".into() },
+        Event::Waived { release: digest("2.0"), reason: reason("fixed") },
+        Event::Died { instance: instance("alice"), why: "exit status 1".into(), again_at: Timestamp(8) },
+        Event::Revived { instance: instance("alice") },
+        Event::WentStale { since: Timestamp(1), because: "refused".into() },
+    ]);
+    for health in [Health::Good, Health::Degraded, Health::Broken, Health::CannotTell] {
+        events.push(Event::OutcomesCounted { outcomes: Outcomes { good: 1, degraded: 2, broken: 3 }, health });
+    }
+    events
+}
+
+fn run() -> Vec<Event> {
+    let mut full = settings(&["alice", "bob"]);
+    full.canary = Some(instance("bob"));
+    full.rehearse_on = Some(instance("alice"));
+    let aims = [
+        (Aim::Track, settings(&["alice"])),
+        (Aim::DryRun, full),
+        (
+            Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason: "slow".into() },
+            settings(&["alice"]),
+        ),
+        (
+            Aim::Back {
+                to: Some(tag("1.0")),
+                instances: vec![instance("alice")],
+                accept_loss: vec![instance("alice")],
+                reason: "slow".into(),
+            },
+            settings(&["alice"]),
+        ),
+    ];
+    let mut events: Vec<Event> =
+        aims.into_iter().map(|(aim, settings)| Event::RunStarted { run: RunId(3), aim, settings }).collect();
+    for way_back in [WayBack::CodeOnly, WayBack::Restore, WayBack::Empty] {
+        events.push(Event::WayBackProven { release: digest("2.0"), way_back, because: "seen".into() });
+    }
+    let alice = || instance("alice");
+    events.extend([
+        Event::CandidateChosen { offer: offer() },
+        Event::SnapshotsBegun { instances: vec![alice()] },
+        Event::RehearsalBegun { instance: alice(), snapshot: SnapshotId(4) },
+        Event::MoveBegun { plan: digest("plan"), release: digest("2.0"), instances: vec![alice()] },
+        Event::WaveBegun { number: 1, size: 1 },
+        Event::Deferred { instance: alice(), why: "busy".into() },
+        Event::SoakBegun { until: Timestamp(6) },
+        Event::Moved { instance: alice() },
+        Event::ReturnWithData { instance: alice(), snapshot: SnapshotId(4) },
+        Event::Returned { instance: alice() },
+        Event::ReturnHeld { instance: alice(), loss: Loss { rows: 5, files: 1 }, age: Span(9) },
+        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed") },
+        Event::Promoted { release: digest("2.0"), behind: vec![alice()] },
+        Event::Demoted { release: Some(digest("1.0")) },
+        Event::Demoted { release: None },
+    ]);
+    events
+}
+
+fn offer() -> Offer {
+    Offer { tag: tag("2.0"), origin: "npm:x".into(), mark: Some("m".into()), published: Some(Timestamp(1)) }
+}
+
+fn effects() -> Vec<Effect> {
+    let (alice, snapshot, release) = (|| instance("alice"), SnapshotId(4), digest("2.0"));
+    let legs = [Leg::Control, Leg::Candidate, Leg::Restart, Leg::WayBack];
+    let mut effects: Vec<Effect> =
+        legs.map(|leg| Effect::Rehearse { instance: alice(), snapshot, release, leg }).into();
+    effects.extend([
+        Effect::Check { tag: None },
+        Effect::Check { tag: Some(tag("1.0")) },
+        Effect::Install { offer: offer() },
+        Effect::Install { offer: Offer { mark: None, published: None, ..offer() } },
+        Effect::Verify { release },
+        Effect::Snapshot { instance: alice(), snapshot },
+        Effect::ClearRehearsal,
+        Effect::AskBusy { instance: alice() },
+        Effect::Stop { instance: alice() },
+        Effect::SnapshotStopped { instance: alice(), snapshot },
+        Effect::Start { instance: alice(), release },
+        Effect::Probe { instance: alice(), release },
+        Effect::Measure { instance: alice(), snapshot },
+        Effect::Restore { instance: alice(), snapshot },
+        Effect::Prune { snapshots: vec![snapshot], releases: vec![release] },
+    ]);
+    effects
+}
+
+fn answers() -> Vec<Answer> {
+    let standings = [Standing::Newer, Standing::Same, Standing::Older, Standing::Unordered];
+    let mut answers: Vec<Answer> =
+        standings.map(|standing| Answer::Offered { offer: offer(), standing: Some(standing), foreign: None }).into();
+    let busyness = [Busyness::Idle, Busyness::Busy("2".into()), Busyness::CannotTell("late".into())];
+    answers.extend(busyness.map(|busyness| Answer::BusyAsked { busyness }));
+    let restored = |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2) };
+    let used = [("login".to_owned(), "new".to_owned())].into();
+    answers.extend([
+        Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },
+        Answer::Installed { installation: installation("2.0") },
+        Answer::Verified,
+        Answer::Snapshotted { facts: snapshot_facts(SnapshotId(4), 10, 20) },
+        Answer::RehearsalPassed { facts: rehearsal_facts() },
+        Answer::RehearsalFailed { failure: failure("login-refused") },
+        Answer::Stopped,
+        Answer::Started { pid: 7 },
+        Answer::ProbePassed { facts: ProbeFacts::default() },
+        Answer::ProbePassed { facts: ProbeFacts { used, requests: 3, took: Span(2) } },
+        Answer::Measured { loss: Loss { rows: 5, files: 1 } },
+        Answer::Restored { facts: restored(Some("/aside/1".into())) },
+        Answer::Restored { facts: restored(None) },
+        Answer::Cleared,
+        Answer::Failed { failure: failure("probe-refused") },
+        Answer::Hindered { failure: failure("disk-full") },
+    ]);
+    answers
+}
+
+fn causes() -> Vec<Cause> {
+    vec![
+        Cause::Candidate { instance: instance("alice"), failure: failure("login-refused") },
+        Cause::Machine { instance: instance("alice"), failure: failure("disk-full") },
+        Cause::Broken { outcomes: Outcomes { good: 1, degraded: 2, broken: 3 } },
+        Cause::Asked { reason: "slow".into() },
+        Cause::Pinned { tag: tag("1.0") },
+        Cause::Halted { because: "a hold".into() },
+    ]
+}
+
+fn ends() -> Vec<End> {
+    let mut ends: Vec<End> = causes().into_iter().map(|cause| End::RolledBack { cause }).collect();
+    ends.extend([
+        End::Held { because: "a hold".into() },
+        End::UpToDate,
+        End::Refused { gate: Gate::Newer, because: "older".into() },
+        End::Stopped { failure: failure("disk-full") },
+        End::GateBroken { failure: failure("login-refused") },
+        End::RehearsalFailed { failure: failure("login-refused") },
+        End::Rehearsed { way_back: WayBack::Restore },
+        End::Promoted,
+        End::Waiting { because: "busy".into() },
+        End::RollbackFailed { instances: vec![instance("alice")] },
+        End::RollbackHeld { instances: vec![instance("alice")] },
+        End::Superseded,
+    ]);
+    ends
+}

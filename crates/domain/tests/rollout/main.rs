@@ -1,0 +1,6 @@
+//! Promises of the rollout's state machine, as one program of tests: they share how a service is walked.
+
+mod deciding;
+mod golden;
+mod table;
+mod walk;

@@ -1,0 +1,8 @@
+//! The whole of it: the real program, real instances, real HTTP and real data, in folders of their own.
+//!
+//! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
+//! between any two steps, `cli` is what scripts rely on, `daemon` is `lastgood serve`.
+
+mod crash;
+mod kit;
+mod story;

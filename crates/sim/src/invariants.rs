@@ -1,0 +1,500 @@
+//! The promises of DESIGN, checked on the records alone, independently of the code that decides.
+//!
+//! The machine checks its own promises (data, rows, processes) after every step of an effect; this checks
+//! what was decided and recorded. It keeps only what it needs and shares no code with the fold.
+
+use crate::{act, machine::Machine};
+use lastgood_domain::{
+    effect::{Answer, Effect, Leg},
+    event::{Aim, Back, Cause, End, Event, Record, Settings},
+    facts::Busyness,
+    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the records say so far.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    holds: BTreeMap<HoldId, Option<Timestamp>>,
+    holds_ever: BTreeSet<HoldId>,
+    rejected: BTreeSet<Digest>,
+    last_good: Option<Digest>,
+    orders: BTreeMap<OrderId, (Effect, Timestamp)>,
+    newest_order: Option<OrderId>,
+    run: Option<Seen>,
+    /// Instances that were stopped and of which no record says where they ended.
+    between: BTreeSet<InstanceName>,
+    at: Timestamp,
+}
+
+/// One run as its records show it.
+#[derive(Debug)]
+struct Seen {
+    id: RunId,
+    aim: Aim,
+    settings: Settings,
+    began_held: bool,
+    legs: BTreeSet<(Digest, Leg)>,
+    has_control: bool,
+    proven: Option<Digest>,
+    moving: Option<Digest>,
+    back: Option<BTreeMap<InstanceName, Back>>,
+    reopening: BTreeSet<InstanceName>,
+    over: BTreeMap<InstanceName, &'static str>,
+    soak_until: Option<Timestamp>,
+    steps: BTreeMap<InstanceName, Steps>,
+    left: Option<Digest>,
+}
+
+/// What one instance went through in this run.
+#[derive(Debug, Default)]
+struct Steps {
+    idle: bool,
+    stopped: bool,
+    kept: bool,
+    kept_as: Option<SnapshotId>,
+    started: bool,
+    probe_ordered_at: Option<Timestamp>,
+    probed: bool,
+    measured: Option<Answer>,
+    restored: bool,
+    restored_and_started: bool,
+    moved: bool,
+}
+
+impl Checker {
+    /// Checks the records of one append.
+    pub(crate) fn observe(&mut self, records: &[Record], machine: &mut Machine) {
+        for (at, record) in records.iter().enumerate() {
+            self.at = record.at;
+            let mut wrong = Vec::new();
+            self.record(record, records.get(at + 1..).unwrap_or_default(), machine, &mut wrong);
+            machine.violations.append(&mut wrong);
+        }
+        self.lives(machine);
+    }
+
+    /// A run that is under way waits for an order or for a time, or it would stand still for ever.
+    fn lives(&self, machine: &mut Machine) {
+        let Some(run) = &self.run else { return };
+        let mut works = self.orders.values().map(|(effect, _)| effect);
+        let works = works.any(|effect| !matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. }));
+        if !works && run.soak_until.is_none() {
+            machine.violated(format!("{} is under way and waits for nothing", run.id));
+        }
+    }
+
+    fn held(&self) -> bool {
+        self.holds.values().any(|until| until.is_none_or(|until| self.at < until))
+    }
+
+    fn record(&mut self, record: &Record, rest: &[Record], machine: &Machine, wrong: &mut Vec<String>) {
+        match &record.event {
+            Event::HoldSet { hold, until, .. } => {
+                if !self.holds_ever.insert(*hold) {
+                    wrong.push(format!("{hold} was given twice"));
+                }
+                self.holds.insert(*hold, *until);
+            }
+            Event::HoldLifted { hold, .. } => {
+                self.holds.remove(hold);
+            }
+            Event::Rejected { release, .. } => {
+                self.rejected.insert(*release);
+                self.unchanging("a rejection", wrong);
+            }
+            Event::Waived { release, .. } => {
+                self.rejected.remove(release);
+            }
+            Event::RunStarted { run, aim, settings } => self.run_started(*run, aim, settings, wrong),
+            Event::RunEnded { run, end } => self.run_ended(*run, end, machine, wrong),
+            Event::Ordered { order, effect } => self.ordered(*order, effect, machine, wrong),
+            Event::Answered { order, answer } => self.answered(*order, answer, wrong),
+            Event::Promoted { release, behind } => self.promoted(release, behind, wrong),
+            Event::Demoted { release } => self.last_good = *release,
+            Event::ReturnBegun { cause, back, .. } => self.return_begun(cause, back, rest, wrong),
+            event => {
+                if let Some(run) = &mut self.run {
+                    run.note(event, &mut self.between, wrong);
+                }
+            }
+        }
+    }
+
+    /// A dry run changes nothing.
+    fn unchanging(&self, what: &str, wrong: &mut Vec<String>) {
+        let _ = what;
+        if let Some(run) = &self.run
+            && run.aim == Aim::DryRun
+            && run.moving.is_some()
+        {
+            wrong.push(format!("dry {} went as far as {what}", run.id));
+        }
+    }
+
+    fn run_started(&mut self, id: RunId, aim: &Aim, settings: &Settings, wrong: &mut Vec<String>) {
+        if let Some(run) = &self.run {
+            wrong.push(format!("{id} began while {} was under way", run.id));
+        }
+        self.orders.clear();
+        self.run = Some(Seen {
+            id,
+            aim: aim.clone(),
+            settings: settings.clone(),
+            began_held: self.held() && *aim == Aim::Track,
+            legs: BTreeSet::new(),
+            has_control: false,
+            proven: None,
+            moving: None,
+            back: None,
+            reopening: BTreeSet::new(),
+            over: BTreeMap::new(),
+            soak_until: None,
+            steps: BTreeMap::new(),
+            left: None,
+        });
+    }
+
+    fn ordered(&mut self, order: OrderId, effect: &Effect, machine: &Machine, wrong: &mut Vec<String>) {
+        if self.newest_order.is_some_and(|newest| newest >= order) {
+            wrong.push(format!("{order} is not newer than the orders before it"));
+        }
+        self.newest_order = Some(order);
+        self.orders.insert(order, (effect.clone(), self.at));
+        let held = self.held();
+        let rejected = matches!(effect, Effect::Start { release, .. } if self.rejected.contains(release));
+        let Some(run) = &mut self.run else {
+            return wrong.push(format!("{order} was given outside a run"));
+        };
+        let moves = matches!(
+            effect,
+            Effect::Stop { .. } | Effect::Start { .. } | Effect::Restore { .. } | Effect::SnapshotStopped { .. }
+        );
+        if let Effect::Prune { snapshots, releases } = effect {
+            let gone = |step: &&Steps| step.moved && step.kept_as.is_some_and(|id| !snapshots.contains(&id));
+            if run.back.is_none() && run.steps.values().any(|step| gone(&step)) {
+                wrong.push(format!("{} prunes a snapshot that its own way back needs", run.id));
+            }
+            if self.last_good.is_some_and(|release| !releases.contains(&release)) {
+                wrong.push(format!("{} prunes last-good", run.id));
+            }
+        }
+        if run.began_held && run.back.is_none() {
+            wrong.push(format!("{} began under a hold and ordered {effect:?}", run.id));
+        }
+        if moves && run.aim == Aim::DryRun {
+            wrong.push(format!("dry {} ordered {effect:?}", run.id));
+        }
+        if run.back.is_some() {
+            run.ordered_back(effect, self.at, machine, wrong);
+        } else if moves || matches!(effect, Effect::Probe { .. } | Effect::AskBusy { .. }) {
+            let changes = matches!(effect, Effect::Stop { .. } | Effect::Start { .. });
+            if held && changes {
+                wrong.push(format!("a hold stands and {effect:?} was ordered"));
+            }
+            if rejected {
+                wrong.push(format!("rejected, but {effect:?} was ordered"));
+            }
+            run.ordered_forward(effect, self.at, wrong);
+            if let Effect::Stop { instance } = effect {
+                self.between.insert(instance.clone());
+            }
+        }
+    }
+
+    fn answered(&mut self, order: OrderId, answer: &Answer, wrong: &mut Vec<String>) {
+        let Some((effect, _)) = self.orders.remove(&order) else {
+            return wrong.push(format!("{order} was answered, but it is not outstanding"));
+        };
+        let Some(run) = &mut self.run else { return };
+        if let (Effect::Rehearse { release, leg, .. }, Answer::RehearsalPassed { .. }) = (&effect, answer) {
+            run.legs.insert((*release, *leg));
+        }
+        if let Effect::Rehearse { leg: Leg::Control, .. } = effect {
+            run.has_control = true;
+        }
+        let Some(name) = effect.instance() else { return };
+        let step = run.steps.entry(name.clone()).or_default();
+        match (&effect, answer) {
+            (Effect::AskBusy { .. }, Answer::BusyAsked { busyness }) => {
+                step.idle = *busyness == Busyness::Idle;
+            }
+            (Effect::Stop { .. }, Answer::Stopped) => step.stopped = true,
+            (Effect::SnapshotStopped { snapshot, .. }, Answer::Snapshotted { .. }) => {
+                step.kept = step.stopped;
+                step.kept_as = Some(*snapshot);
+            }
+            (Effect::Start { .. }, Answer::Started { .. }) => step.started = true,
+            (Effect::Probe { .. }, Answer::ProbePassed { .. }) => step.probed = step.started,
+            (Effect::Probe { .. }, _) => step.probed = false,
+            (Effect::Measure { .. }, answer) => step.measured = Some(answer.clone()),
+            (Effect::Restore { .. }, Answer::Restored { .. }) => step.restored = true,
+            _ => {}
+        }
+    }
+
+    fn promoted(&mut self, release: &Digest, behind: &[InstanceName], wrong: &mut Vec<String>) {
+        self.last_good = Some(*release);
+        let (held, rejected) = (self.held(), self.rejected.contains(release));
+        let Some(run) = &self.run else { return wrong.push("promoted outside a run".into()) };
+        if held {
+            wrong.push("promoted while a hold stands".into());
+        }
+        if rejected {
+            wrong.push("a rejected release was promoted".into());
+        }
+        if run.back.is_some() || run.moving != Some(*release) || run.aim != Aim::Track {
+            wrong.push("promoted without a plan for it".into());
+        }
+        for (name, step) in &run.steps {
+            if step.started && !step.moved && !behind.contains(name) {
+                wrong.push(format!("promoted, but {name} has not passed"));
+            }
+        }
+    }
+
+    fn return_begun(&mut self, cause: &Cause, back: &[Back], rest: &[Record], wrong: &mut Vec<String>) {
+        for one in back {
+            let stops = rest.iter().any(|record| match &record.event {
+                Event::Ordered { effect: Effect::Stop { instance }, .. } => *instance == one.instance,
+                _ => false,
+            });
+            if !stops {
+                wrong.push(format!("{}: its way back did not begin at once", one.instance));
+            }
+            self.between.insert(one.instance.clone());
+        }
+        self.orders.clear();
+        let last_good = self.last_good;
+        let Some(run) = &mut self.run else { return wrong.push("a return outside a run".into()) };
+        let all = !matches!(cause, Cause::Halted { .. });
+        for (name, step) in &run.steps {
+            let touched = step.stopped && run.moving.is_some() && (all || !step.moved);
+            if touched && !back.iter().any(|one| one.instance == *name) {
+                wrong.push(format!("{name} was stopped by this run and does not go back"));
+            }
+        }
+        run.left = run.moving.or(last_good);
+        run.back = Some(back.iter().map(|one| (one.instance.clone(), one.clone())).collect());
+        run.soak_until = None;
+        run.steps.clear();
+    }
+
+    fn run_ended(&mut self, id: RunId, end: &End, machine: &Machine, wrong: &mut Vec<String>) {
+        self.orders.clear();
+        let Some(run) = self.run.take() else { return wrong.push(format!("{id} ended without beginning")) };
+        if run.id != id {
+            wrong.push(format!("{id} ended instead of {}", run.id));
+        }
+        if *end == End::Superseded {
+            return;
+        }
+        for name in &self.between {
+            wrong.push(format!("{id} ended and left {name} between two releases"));
+        }
+        let failed = run.over.values().any(|how| *how == "failed");
+        let held = run.over.values().any(|how| *how == "held");
+        match end {
+            End::RollbackFailed { .. } if failed => {}
+            End::RollbackHeld { .. } if held && !failed => {}
+            End::RollbackFailed { .. } | End::RollbackHeld { .. } => {
+                wrong.push(format!("{id} tells of a return that did not fail"));
+            }
+            _ if failed || held => wrong.push(format!("{id} hides a return that did not succeed")),
+            _ => {}
+        }
+        if let End::RolledBack { cause } = end {
+            self.rolled_back(&run, cause, machine, wrong);
+        }
+    }
+
+    fn rolled_back(&self, run: &Seen, cause: &Cause, machine: &Machine, wrong: &mut Vec<String>) {
+        if let (Cause::Candidate { .. } | Cause::Broken { .. }, Some(left)) = (cause, run.left) {
+            if !self.rejected.contains(&left) {
+                wrong.push("a release that failed was not rejected".into());
+            }
+            if !self.held() {
+                wrong.push("the service did not stop itself after a failure".into());
+            }
+            if self.last_good == Some(left) {
+                wrong.push("a release that failed is still last-good".into());
+            }
+        }
+        for (name, one) in run.back.iter().flatten() {
+            if run.over.get(name) != Some(&"returned") {
+                wrong.push(format!("{name} is said to be back and is not"));
+            }
+            let up = machine.places.get(name).and_then(|place| place.up);
+            let wanted = one.to.and_then(|to| machine.recipe(&to));
+            if up.is_some() && up != wanted {
+                wrong.push(format!("{name} is said to be back and runs something else"));
+            }
+        }
+    }
+
+    /// Checks what must hold when nothing is under way any more.
+    pub(crate) fn calm(&self, machine: &mut Machine) {
+        if let Some(run) = &self.run {
+            machine.violated(format!("{} does not end without a person", run.id));
+        }
+        for name in &self.between {
+            machine.violated(format!("{name} was left between two releases"));
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, event: &Event, between: &mut BTreeSet<InstanceName>, wrong: &mut Vec<String>) {
+        match event {
+            Event::WayBackProven { release, .. } => {
+                let passed = |leg| self.legs.contains(&(*release, leg));
+                if !passed(Leg::Candidate) || !passed(Leg::Restart) {
+                    wrong.push("a way back is called proven without its rehearsal".into());
+                }
+                self.proven = Some(*release);
+            }
+            Event::MoveBegun { release, .. } => {
+                if self.proven != Some(*release) {
+                    wrong.push("a move began without a proven way back".into());
+                }
+                self.moving = Some(*release);
+            }
+            Event::SoakBegun { until } => self.soak_until = Some(*until),
+            Event::WaveBegun { .. } => self.soak_until = None,
+            Event::Deferred { instance, .. } => {
+                if self.steps.get(instance).is_some_and(|step| step.stopped) {
+                    wrong.push(format!("{instance} was stopped and then left alone"));
+                }
+            }
+            Event::Moved { instance } => self.moved(instance, between, wrong),
+            Event::Returned { instance } => {
+                let step = self.steps.entry(instance.clone()).or_default();
+                let to = self.back.as_ref().and_then(|back| back.get(instance)).map(|one| one.to);
+                match to {
+                    None => wrong.push(format!("{instance} returned, but was not on its way")),
+                    Some(Some(_)) if !step.probed => {
+                        wrong.push(format!("{instance} is called back without a probe"));
+                    }
+                    Some(None) if !step.stopped => wrong.push(format!("{instance} was not stopped")),
+                    Some(_) => {}
+                }
+                self.finish(instance, "returned", between);
+            }
+            Event::ReturnHeld { instance, .. } => {
+                self.reopening.insert(instance.clone());
+                self.finish(instance, "held", between);
+            }
+            Event::ReturnFailed { instance, .. } => self.finish(instance, "failed", between),
+            Event::ReturnWithData { instance, .. } => {
+                self.steps.insert(instance.clone(), Steps::default());
+                if let Some(one) = self.back.as_mut().and_then(|back| back.get_mut(instance)) {
+                    one.with_data = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, instance: &InstanceName, how: &'static str, between: &mut BTreeSet<InstanceName>) {
+        between.remove(instance);
+        self.over.insert(instance.clone(), how);
+    }
+
+    fn moved(&mut self, instance: &InstanceName, between: &mut BTreeSet<InstanceName>, wrong: &mut Vec<String>) {
+        between.remove(instance);
+        let step = self.steps.entry(instance.clone()).or_default();
+        if !step.probed {
+            wrong.push(format!("{instance} moved without a probe"));
+        }
+        if self.settings.soak.0 > 0 {
+            match (self.soak_until, step.probe_ordered_at) {
+                (Some(until), Some(at)) if at >= until => {}
+                _ => wrong.push(format!("{instance} moved without a probe after its soak")),
+            }
+        }
+        step.moved = true;
+    }
+
+    fn ordered_forward(&mut self, effect: &Effect, at: Timestamp, wrong: &mut Vec<String>) {
+        let Some(name) = effect.instance() else { return };
+        let Some(moving) = self.moving else {
+            return wrong.push(format!("{effect:?} was ordered without a sealed plan"));
+        };
+        let step = self.steps.entry(name.clone()).or_default();
+        match effect {
+            Effect::Stop { .. } => {
+                if !step.idle {
+                    wrong.push(format!("{name} was stopped without a busy check that says idle"));
+                }
+                step.idle = false;
+            }
+            Effect::SnapshotStopped { .. } if !step.stopped => {
+                wrong.push(format!("{name} was copied as stopped while it runs"));
+            }
+            Effect::Start { release, .. } => {
+                if !step.kept {
+                    wrong.push(format!("{name} was started without a snapshot at its stop"));
+                }
+                let leg = |leg| self.legs.contains(&(*release, leg));
+                if *release != moving || !leg(Leg::Candidate) || !leg(Leg::Restart) {
+                    wrong.push(format!("{name} was started on what was not rehearsed"));
+                }
+                if !self.settings.instances.contains(name) {
+                    wrong.push(format!("{name} is not an instance of this run"));
+                }
+            }
+            Effect::Probe { .. } => step.probe_ordered_at = Some(at),
+            Effect::Restore { .. } | Effect::Measure { .. } => {
+                wrong.push(format!("{effect:?} was ordered on the way forward"));
+            }
+            _ => {}
+        }
+    }
+
+    fn ordered_back(&mut self, effect: &Effect, at: Timestamp, machine: &Machine, wrong: &mut Vec<String>) {
+        let Some(name) = effect.instance() else { return };
+        let Some(one) = self.back.as_ref().and_then(|back| back.get(name)) else {
+            return wrong.push(format!("{name} does not go back, but {effect:?} was ordered"));
+        };
+        let step = self.steps.entry(name.clone()).or_default();
+        match effect {
+            Effect::Stop { .. } => (step.stopped, step.started) = (false, false),
+            Effect::Restore { snapshot, .. } => {
+                if !step.stopped {
+                    wrong.push(format!("{name} was restored while it runs"));
+                }
+                if step.restored_and_started {
+                    wrong.push(format!("{name} was restored again after it was started on its own data"));
+                }
+                if one.snapshot != Some(*snapshot) {
+                    wrong.push(format!("{name} gets another snapshot than its own"));
+                }
+                let bound = self.settings.loss_rows_max;
+                let accepted = matches!(&self.aim, Aim::Back { accept_loss, .. } if accept_loss.contains(name));
+                let lost = act::loss(machine, name, *snapshot).map_or(0, |loss| loss.rows);
+                let age = one.since.map_or(0, |since| at.since(since).0);
+                let exceeds = match &step.measured {
+                    Some(Answer::Measured { .. }) => lost > bound || (lost > 0 && age > self.settings.loss_age_max.0),
+                    Some(_) => age > self.settings.loss_age_max.0,
+                    None => true,
+                };
+                if exceeds && !accepted {
+                    wrong.push(format!("{name}: a restore drops {lost} rows, {age} ms old, unasked"));
+                }
+            }
+            Effect::Start { release, .. } => {
+                if self.reopening.contains(name) {
+                    return;
+                }
+                if one.to != Some(*release) {
+                    wrong.push(format!("{name} goes back to something else than planned"));
+                }
+                if one.with_data && one.snapshot.is_some() && !step.restored {
+                    wrong.push(format!("{name} was started on its way back without its data"));
+                }
+                step.restored_and_started = step.restored;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! One world with its drivers: gives inputs, turns the loop, kills it, opens it again, checks everything.
+
+use crate::{
+    machine::Machine,
+    release::Recipe,
+    world::{Chain, Hands, Pen, agrees},
+};
+use lastgood_domain::{
+    effect::Effect,
+    event::{Aim, Event, Record, Settings},
+    rollout::{self, Input},
+    service::{Condition, Service},
+    terms::{Actor, HoldId, InstanceName, Reason, Span, Timestamp},
+};
+use lastgood_engine::drive::{DriveError, Driver, LogError};
+use std::{cell::RefCell, rc::Rc};
+
+/// Turns after which a run that has not ended never will: each turn answers an order or waits 10 s.
+const CALM_TURNS_MAX: u32 = 600;
+
+/// Crashes in one go after which recovery itself is broken.
+const REOPEN_MAX: u32 = 50;
+
+/// Whether an input was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It is in the log.
+    Taken,
+    /// It has no place now.
+    Refused,
+    /// The driver died before it was written.
+    Lost,
+}
+
+/// One world under play.
+pub(crate) struct Play {
+    pub(crate) machine: Rc<RefCell<Machine>>,
+    pub(crate) chain: Rc<RefCell<Chain>>,
+    pub(crate) driver: Driver<Pen, Hands>,
+    pub(crate) settings: Settings,
+    pub(crate) person: Actor,
+    daemon: Actor,
+}
+
+/// Gives settings that suit most scenarios.
+pub(crate) fn settings(instances: &[InstanceName]) -> Settings {
+    Settings {
+        instances: instances.to_vec(),
+        canary: None,
+        rehearse_on: None,
+        wave_size: 2,
+        soak: Span::seconds(30),
+        loss_rows_max: 200,
+        loss_files_max: 10,
+        loss_age_max: Span::minutes(60),
+        watch: Span::minutes(120),
+        stale_after: Span::minutes(60 * 24 * 7),
+        back_when_broken: true,
+        broken_percent: 20,
+        degraded_percent: 50,
+        outcomes_min: 10,
+    }
+}
+
+impl Play {
+    /// Opens a driver on a new machine and an empty log.
+    ///
+    /// `None` if a fixed name of the simulator is not a valid term, which its tests show not to happen.
+    pub(crate) fn new(seed: u64, recipes: Vec<Recipe>, settings: Settings) -> Option<Self> {
+        let machine = Rc::new(RefCell::new(Machine::new(seed, recipes, &settings.instances)));
+        let chain = Rc::new(RefCell::new(Chain::default()));
+        let daemon = Actor::new("lastgood:daemon").ok()?;
+        let person = Actor::new("person:operator").ok()?;
+        let pen = Pen::new(Rc::clone(&chain), Rc::clone(&machine));
+        let hands = Hands::new(Rc::clone(&machine));
+        let driver = Driver::open(pen, hands, settings.clone(), daemon.clone()).ok()?;
+        Some(Self { machine, chain, driver, settings, person, daemon })
+    }
+
+    /// Gives a second driver on the same log, which performs nothing.
+    pub(crate) fn second(&self) -> Option<Driver<Pen, Hands>> {
+        let pen = Pen::new(Rc::clone(&self.chain), Rc::clone(&self.machine));
+        let mut hands = Hands::new(Rc::clone(&self.machine));
+        hands.tied = true;
+        Driver::open(pen, hands, self.settings.clone(), self.person.clone()).ok()
+    }
+
+    /// Gives one input; opens the driver again if it dies on it.
+    pub(crate) fn put(&mut self, input: Input) -> Put {
+        let length = self.chain.borrow().records.len();
+        let by = self.person.clone();
+        let given = self.driver.put(input, &by);
+        let written = self.chain.borrow().records.len() > length;
+        self.recover();
+        self.check();
+        match given {
+            Ok(()) => Put::Taken,
+            Err(DriveError::Illegal(_)) => Put::Refused,
+            Err(DriveError::Log(LogError::Moved)) => {
+                self.machine.borrow_mut().violated("an input was refused as stale".into());
+                Put::Lost
+            }
+            Err(DriveError::Log(LogError::Failed(_))) => {
+                if written {
+                    Put::Taken
+                } else {
+                    Put::Lost
+                }
+            }
+        }
+    }
+
+    /// Begins a run.
+    pub(crate) fn begin(&mut self, aim: Aim, frozen: Option<String>) -> Put {
+        let settings = self.settings.clone();
+        self.put(Input::Begin { aim, settings, frozen })
+    }
+
+    /// Sets a hold.
+    pub(crate) fn hold(&mut self, until: Option<Timestamp>) -> Put {
+        let Ok(reason) = Reason::new("looking at something") else { return Put::Refused };
+        let hold = HoldId(self.driver.service().next.hold);
+        self.put(Input::Say(Event::HoldSet { hold, reason, until }))
+    }
+
+    /// Waits for what happens next, at most 10 s.
+    pub(crate) fn turn(&mut self) {
+        let until = self.machine.borrow().now().after(Span::seconds(10));
+        let turned = self.driver.turn(Some(until));
+        if let Err(error) = turned
+            && self.machine.borrow().dead.is_none()
+        {
+            self.machine.borrow_mut().violated(format!("a turn failed: {error}"));
+        }
+        self.recover();
+        self.check();
+    }
+
+    fn recover(&mut self) {
+        for _ in 0..REOPEN_MAX {
+            if self.machine.borrow().dead.is_none() {
+                return;
+            }
+            self.machine.borrow_mut().recover();
+            let pen = Pen::new(Rc::clone(&self.chain), Rc::clone(&self.machine));
+            let hands = Hands::new(Rc::clone(&self.machine));
+            let opened = Driver::open(pen, hands, self.settings.clone(), self.daemon.clone());
+            match opened {
+                Ok(driver) => self.driver = driver,
+                Err(_) if self.machine.borrow().dead.is_some() => {}
+                Err(error) => {
+                    self.machine.borrow_mut().violated(format!("the log could not be opened: {error}"));
+                }
+            }
+        }
+        self.machine.borrow_mut().crash_permille = 0;
+        self.machine.borrow_mut().recover();
+    }
+
+    /// Checks the folded state against the machine.
+    fn check(&mut self) {
+        let service = self.driver.service();
+        if let Some(run) = &service.run {
+            let works = |effect: &Effect| !matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. });
+            if !run.orders.values().any(works) && rollout::wakes_at(service).is_none() {
+                self.machine.borrow_mut().violated(format!("{} stands still", run.id));
+            }
+        }
+    }
+
+    /// Turns until no run is under way and no effect is, without a person.
+    pub(crate) fn calm(&mut self) {
+        for _ in 0..CALM_TURNS_MAX {
+            if self.driver.service().run.is_none() && !self.is_busy() {
+                break;
+            }
+            self.turn();
+        }
+        self.chain.borrow().checker.calm(&mut self.machine.borrow_mut());
+    }
+
+    fn is_busy(&self) -> bool {
+        use lastgood_engine::drive::World as _;
+        self.driver.world.is_busy()
+    }
+
+    /// Checks the end of a world: the fold, and every instance against its machine.
+    pub(crate) fn finish(&mut self) {
+        self.machine.borrow_mut().crash_permille = 0;
+        self.calm();
+        let folded = Service::fold(&self.chain.borrow().records);
+        let service = self.driver.service();
+        let mut machine = self.machine.borrow_mut();
+        if folded != *service {
+            machine.violated("folding the log gives another state than the one kept".into());
+        }
+        let mut wrong = Vec::new();
+        for (name, place) in &machine.places {
+            match service.instances.get(name).map(|known| &known.condition) {
+                Some(Condition::Settled | Condition::Deferred { .. }) if !agrees(&machine, name, place, service) => {
+                    wrong.push(format!("{name} does not run what its log says"));
+                }
+                Some(Condition::Between) => wrong.push(format!("{name} is still between two releases")),
+                _ => {}
+            }
+        }
+        machine.violations.append(&mut wrong);
+    }
+
+    /// Gives the records so far.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.chain.borrow().records.clone()
+    }
+
+    /// Gives what was found wrong.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.machine.borrow().violations.clone()
+    }
+}

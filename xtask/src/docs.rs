@@ -1,0 +1,148 @@
+//! `cargo xtask docs`: the reference that is made from the program itself.
+
+use crate::{Done, root};
+use std::{fs, process::Command};
+
+/// Commands whose help makes docs/reference/cli.md; subcommands after a space.
+const COMMANDS: [&str; 34] = [
+    "",
+    "init",
+    "doctor",
+    "plan",
+    "run",
+    "serve",
+    "status",
+    "watch",
+    "why",
+    "explain",
+    "log",
+    "hold",
+    "hold set",
+    "hold lift",
+    "hold list",
+    "pin",
+    "unpin",
+    "reject",
+    "waive",
+    "rollback",
+    "evidence",
+    "evidence verify",
+    "evidence export",
+    "evidence checkpoint",
+    "evidence acknowledge",
+    "notices",
+    "notices list",
+    "notices show",
+    "notices replay",
+    "notices skip",
+    "config",
+    "config check",
+    "config schema",
+    "demo",
+];
+
+/// Writes the generated pages, or with `check` says which are stale.
+pub(crate) fn docs(check: bool) -> Done {
+    let schema = lastgood(&["config", "schema"])?;
+    let mut cli = String::from("# Command line\n\nMade by `cargo xtask docs` from the program's own help.\n");
+    for (index, command) in COMMANDS.iter().enumerate() {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
+        let title = if index == 0 { "lastgood".to_owned() } else { format!("lastgood {command}") };
+        cli += &format!("\n## {title}\n\n```text\n{}\n```\n", lastgood(&arguments)?.trim_end());
+    }
+    let pages = [
+        ("docs/reference/lastgood.schema.json", schema.clone()),
+        ("docs/reference/config.md", config_page(&schema)?),
+        ("docs/reference/cli.md", cli),
+        ("docs/errors/README.md", errors_page()?),
+    ];
+    let mut stale = Vec::new();
+    for (path, text) in pages {
+        let place = root().join(path);
+        if fs::read_to_string(&place).unwrap_or_default() == text {
+            continue;
+        }
+        stale.push(path);
+        if !check {
+            fs::write(&place, text).map_err(|error| format!("{path} can't be written: {error}"))?;
+            println!("{path} is new");
+        }
+    }
+    if check && !stale.is_empty() {
+        return Err(format!("stale: {}; type: cargo xtask docs", stale.join(", ")));
+    }
+    Ok(())
+}
+
+fn lastgood(arguments: &[&str]) -> Result<String, String> {
+    let mut all = vec!["run", "--quiet", "--package", "lastgood", "--"];
+    all.extend(arguments);
+    let output = Command::new("cargo")
+        .args(&all)
+        .current_dir(root())
+        // Help is wrapped to the terminal: one width for everybody.
+        .env("COLUMNS", "100")
+        .output()
+        .map_err(|error| format!("lastgood can't be run: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("lastgood {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n")
+}
+
+/// Makes one table for each type of the schema.
+fn config_page(schema: &str) -> Result<String, String> {
+    let schema: serde_json::Value =
+        serde_json::from_str(schema).map_err(|error| format!("the schema is no JSON: {error}"))?;
+    let mut page = String::from(
+        "# lastgood.toml\n\nMade by `cargo xtask docs` from the types that read the file; editors use \
+         [lastgood.schema.json](lastgood.schema.json).\n",
+    );
+    section(&mut page, "The file", &schema);
+    if let Some(types) = schema["$defs"].as_object() {
+        for (name, one) in types {
+            section(&mut page, name, one);
+        }
+    }
+    Ok(page)
+}
+
+fn section(page: &mut String, name: &str, one: &serde_json::Value) {
+    *page += &format!("\n## {name}\n");
+    if let Some(text) = one["description"].as_str() {
+        *page += &format!("\n{}\n", text.trim());
+    }
+    let Some(keys) = one["properties"].as_object() else { return };
+    let required: Vec<&str> = one["required"].as_array().into_iter().flatten().filter_map(|key| key.as_str()).collect();
+    *page += "\n| key | needed | meaning |\n|---|---|---|\n";
+    for (key, value) in keys {
+        let needed = if required.contains(&key.as_str()) { "yes" } else { "" };
+        let text = value["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        let target = value["$ref"].as_str().or_else(|| value["items"]["$ref"].as_str()).unwrap_or_default();
+        let target = target.rsplit('/').next().filter(|name| !name.is_empty() && *name != "Length");
+        let link = target.map_or_else(String::new, |name| format!(" See [{name}](#{}).", name.to_lowercase()));
+        *page += &format!("| `{key}` | {needed} | {text}{link} |\n");
+    }
+}
+
+fn errors_page() -> Result<String, String> {
+    let folder = root().join("docs/errors");
+    let mut rows = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(|error| format!("docs/errors can't be read: {error}"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(code) = name.strip_suffix(".md").filter(|code| *code != "README") else { continue };
+        let text = fs::read_to_string(entry.path()).map_err(|error| format!("{name}: {error}"))?;
+        let first =
+            text.lines().skip(1).find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
+        let sentence = first.split_inclusive(". ").next().unwrap_or(first).trim();
+        rows.push(format!("| [{code}]({name}) | {} |\n", sentence.replace('|', "\\|")));
+    }
+    rows.sort();
+    Ok(format!(
+        "# Error codes\n\nEvery error ends with its code in brackets; each code has a page. Made by `cargo xtask docs`.\n\n\
+         | code | what happened |\n|---|---|\n{}",
+        rows.concat()
+    ))
+}
