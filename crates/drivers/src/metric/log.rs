@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// A longer line is judged by its beginning.
@@ -53,10 +53,13 @@ pub(super) fn count(
 ) -> Result<Option<Cursor>, MetricError> {
     let at = |source| MetricError::LogUnreadable { path: path.into(), source };
     let present = open(path)?;
+    let goes_on = |cursor: &Cursor| match &present {
+        Some(file) => Ok(is_it(file, cursor) && holds(file, cursor)?),
+        None => Ok(false),
+    };
     if let Some(cursor) = from
-        && !present.as_ref().is_some_and(|file| is_it(file, cursor))
+        && !goes_on(cursor).map_err(at)?
         && let Some(mut rotated) = rotated(path, cursor).map_err(at)?
-        && holds(&rotated, cursor).map_err(at)?
     {
         let reached = read(&mut rotated, cursor.offset, patterns, into).map_err(at)?;
         let meta = rotated.metadata().map_err(at)?;
@@ -94,7 +97,8 @@ fn is_it(file: &File, cursor: &Cursor) -> bool {
     file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (cursor.device, cursor.inode))
 }
 
-/// Finds the file that the log was, under its new name beside it. A compressed or removed one is gone.
+/// Finds what the log was, beside it: the file under its new name, or a copy made before it was cut (logrotate's
+/// `copytruncate`). A compressed or removed one is gone.
 fn rotated(path: &Path, cursor: &Cursor) -> io::Result<Option<File>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -104,15 +108,25 @@ fn rotated(path: &Path, cursor: &Cursor) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     };
     let stem = Path::new(name).file_stem().unwrap_or(name).as_encoded_bytes();
-    let mut candidates: Vec<PathBuf> = Vec::new();
+    let mut copy = None;
     for item in items.take(SIBLINGS_MAX) {
         let item = item?;
-        let like = item.file_name().as_encoded_bytes().starts_with(stem);
-        if like && item.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (cursor.device, cursor.inode)) {
-            candidates.push(item.path());
+        if item.file_name() == name || !item.file_name().as_encoded_bytes().starts_with(stem) {
+            continue;
+        }
+        let Some(file) = open(&item.path()).ok().flatten() else { continue };
+        if !holds(&file, cursor)? {
+            continue;
+        }
+        if is_it(&file, cursor) {
+            return Ok(Some(file));
+        }
+        // Before the first byte every file holds what was read; only the file itself will do then.
+        if cursor.offset > 0 {
+            copy = Some(file);
         }
     }
-    Ok(candidates.iter().find_map(|path| open(path).ok().flatten()).filter(|file| is_it(file, cursor)))
+    Ok(copy)
 }
 
 /// Tells whether the bytes before the cursor are still the ones that were read.

@@ -47,6 +47,11 @@ fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Opti
         let why = value["error"].as_str().map_or_else(|| one_line(&body), |error| one_line(error.as_bytes()));
         return Err(failed(format!("answered {status}: {why}")));
     }
+    // A part of the data could not be read: what is left is no count.
+    if let Some(warning) = value["warnings"].get(0) {
+        let why = warning.as_str().map_or_else(|| one_line(&body), |warning| one_line(warning.as_bytes()));
+        return Err(failed(format!("answered with a warning: {why}")));
+    }
     let number = number(&value["data"]).map_err(|why| MetricError::NotACount { key, why })?;
     number.map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
 }

@@ -130,9 +130,14 @@ fn ended(status: ExitStatus, complaint: &[u8]) -> Delivery {
             class: "exit-75".into(),
             why: format!("asked to be tried later{said}"),
         },
-        Some(other) => {
-            Delivery::Dead { code, class: format!("exit-{other}"), why: format!("ended with status {other}{said}") }
-        }
+        // Most programs have one status for everything, no network included: what they refuse is not known to be
+        // refused for good. The outbox gives up after its last try.
+        Some(other) => Delivery::Retry {
+            code,
+            after: None,
+            class: format!("exit-{other}"),
+            why: format!("ended with status {other}{said}"),
+        },
         // Killed by somebody: nothing was refused.
         None => {
             let signal = status.signal().unwrap_or_default();

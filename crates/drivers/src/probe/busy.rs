@@ -34,28 +34,39 @@ pub struct BusyConfig {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Http(Way),
+    /// An answer as expected means busy.
+    HttpBusy(Way),
+    /// An answer as expected means idle.
+    HttpIdle(Way),
     Command(Way),
-    Log { file: String, matching: Option<Pattern>, quiet: Length },
+    Log {
+        file: String,
+        matching: Option<Pattern>,
+        quiet: Length,
+    },
 }
 
 /// Whether an instance is in use. Exactly one of `http`, `command` and `log` is given. No usable answer counts as busy.
 ///
 /// ```toml
 /// busy = { http = { path = "/busy" }, expect = { json = { "$.busy" = true } } }
+/// busy = { http = { path = "/sessions" }, idle = { body = "^0$" } }
 /// busy = { command = ["./is-busy", "{instance}"] }
 /// busy = { log = "{data}/access.log", matching = "POST", quiet = "10m" }
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BusyKeys {
-    /// A question to the instance. It is busy when the answer is as expected, and idle when it is another answer
-    /// with a status 2xx.
+    /// A question to the instance. It is busy when the answer is as `expect` says and idle when it is another answer
+    /// with a status 2xx; or it is idle when the answer is as `idle` says, and busy when it is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpKeys>,
-    /// For `http`: the answer that means busy. At least one of `json`, `body` and `headers` is given.
+    /// For `http`: the JSON answer that means busy. Either this or `idle` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<ExpectKeys>,
+    /// For `http`: the only answer that means idle, by at least one of `json`, `body` and `headers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<ExpectKeys>,
     /// A program with arguments: exit status 0 means idle, 75 busy (the first line it writes says why), anything else
     /// that it can't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,17 +120,12 @@ impl BusyKeys {
         let way = |act, expect| Way { name: String::new(), act, expect, capture: BTreeMap::new() };
         match (&self.http, &self.command, &self.log) {
             (Some(http), None, None) => {
-                let expect = self.expect.clone().unwrap_or_default();
-                if expect.json.is_empty() && expect.body.is_none() && expect.headers.is_empty() {
-                    // With a status alone every healthy answer would mean the same.
-                    return Err("busy needs to know which answer means busy: \
-                                expect = { json = { \"$.busy\" = true } }"
-                        .into());
-                }
+                let (expect, is_idle) = self.awaited()?;
                 if expect.exit.is_some() || expect.stdout.is_some() {
                     return Err("exit and stdout mean nothing for http".into());
                 }
-                Ok(Kind::Http(way(Act::Http(http.checked()?), expect)))
+                let way = way(Act::Http(http.checked()?), expect.clone());
+                Ok(if is_idle { Kind::HttpIdle(way) } else { Kind::HttpBusy(way) })
             }
             (None, Some(argv), None) => {
                 let act = Act::Command { argv: command(argv)?, env: self.env.clone() };
@@ -136,14 +142,37 @@ impl BusyKeys {
         }
     }
 
+    /// Gives the answer that is asked for, and whether it means idle.
+    fn awaited(&self) -> Result<(&ExpectKeys, bool), &'static str> {
+        let (expect, is_idle) = match (&self.expect, &self.idle) {
+            (Some(expect), None) => (expect, false),
+            (None, Some(idle)) => (idle, true),
+            (Some(_), Some(_)) => return Err("busy takes either expect, the answer that means busy, or idle"),
+            (None, None) => {
+                return Err("busy needs to know which answer means busy: expect = { json = { \"$.busy\" = true } }");
+            }
+        };
+        let has_text = expect.body.is_some() || !expect.headers.is_empty();
+        match (expect.json.is_empty(), has_text, is_idle) {
+            // With a status alone every healthy answer would mean the same.
+            (true, false, _) => Err("busy needs to know which answer means busy: \
+                                     expect = { json = { \"$.busy\" = true } }"),
+            // JSON without the place asked for is no answer; a page without the word looks like a clear no.
+            (_, true, false) => Err("any error page would mean idle; say instead which answer does: \
+                                     idle = { body = \"^idle$\" }"),
+            _ => Ok((expect, is_idle)),
+        }
+    }
+
     fn refuse_strangers(&self, kind: &Kind) -> Result<(), String> {
         let (name, allowed): (_, &[&str]) = match kind {
-            Kind::Http(_) => ("http", &["expect", "timeout"]),
+            Kind::HttpBusy(_) | Kind::HttpIdle(_) => ("http", &["expect", "idle", "timeout"]),
             Kind::Command(_) => ("command", &["env", "timeout"]),
             Kind::Log { .. } => ("log", &["matching", "quiet"]),
         };
         let given = [
             ("expect", self.expect.is_some()),
+            ("idle", self.idle.is_some()),
             ("env", !self.env.is_empty()),
             ("matching", self.matching.is_some()),
             ("quiet", self.quiet.is_some()),
@@ -169,7 +198,14 @@ impl BusyConfig {
             Err(trouble) => return Busyness::CannotTell(target.secrets.scrub(&trouble.got)),
         };
         match &self.kind {
-            Kind::Http(way) => match session.way(way, self.timeout.duration()) {
+            Kind::HttpIdle(way) => match session.way(way, self.timeout.duration()) {
+                Ok(()) => Busyness::Idle,
+                Err(miss) => {
+                    let why = session.presentable(&format!("idle is {}, got {}", miss.expected, miss.got));
+                    if miss.is_no { Busyness::Busy(why) } else { Busyness::CannotTell(why) }
+                }
+            },
+            Kind::HttpBusy(way) => match session.way(way, self.timeout.duration()) {
                 Ok(()) => Busyness::Busy("it says that it is in use".into()),
                 Err(miss) if miss.is_no => Busyness::Idle,
                 Err(miss) => {
@@ -190,7 +226,7 @@ impl BusyConfig {
     /// Gives what has variables: an act, or the path of a log.
     pub(crate) fn parts(&self) -> (Option<&Way>, Option<&str>) {
         match &self.kind {
-            Kind::Http(way) | Kind::Command(way) => (Some(way), None),
+            Kind::HttpBusy(way) | Kind::HttpIdle(way) | Kind::Command(way) => (Some(way), None),
             Kind::Log { file, .. } => (None, Some(file)),
         }
     }

@@ -6,12 +6,13 @@ use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::LazyLock,
     time::SystemTime,
 };
 
-/// Most bytes looked through: a start that logs more than this says it in the first part.
+/// Most bytes looked through. A start that logs more than this has lost its way, and nobody knows what its end says.
 const SCAN_BYTES_MAX: u64 = 64 << 20;
 /// Longest line looked at as one; the rest of a longer one is looked at as the next.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -19,8 +20,8 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 const TAIL_BYTES_MAX: u64 = 256 << 10;
 /// What databases and migration tools write when a migration fails. Case does not matter. Each names a failure, not
 /// a migration: "0 migrations failed" and "migrating" must not fit.
-const BUILT_IN: [&str; 14] = [
-    r"\bmigrations? (has |have |was |were )?(failed|aborted|interrupted)\b",
+const BUILT_IN: [&str; 16] = [
+    r"\bmigrations? ([\w.:/-]{1,80} )?(has |have |was |were )?(failed|aborted|interrupted)\b",
     r#"\b(failed|unable|cannot|could not|couldn't) (to )?(run|apply|execute|perform|complete) [\w\s.'"-]{0,40}migrat"#,
     r"\b(failed|unable|cannot|could not|couldn't) (to )?migrate\b",
     r#"\berror (while |when |during |in |running |applying |executing )+[\w\s.'"-]{0,40}migrat"#,
@@ -29,14 +30,16 @@ const BUILT_IN: [&str; 14] = [
     r"\bSQLITE_(ERROR|CORRUPT|CONSTRAINT|MISMATCH|SCHEMA|READONLY|NOTADB)\b",
     r"\bno such (table|column|index)\b",
     r"\bduplicate column name\b",
-    r"\bdatabase disk image is malformed\b",
+    r"\bdatabase disk image is malformed\b|\bfile is not a database\b",
+    r"\b(NOT NULL|UNIQUE|FOREIGN KEY|CHECK) constraint failed\b",
+    r"\bviolates (not-null|unique|foreign key|check) constraint\b",
     r#"\b(relation|column|table|type) ["'`][\w.]+["'`] (does not exist|already exists)\b"#,
     r"\bunknown column '[^']+' in\b",
     r"\b(alembic\.util\.exc|django\.db\.utils|sqlalchemy\.exc)\.\w*Error\b",
     r"\b(schema|database) version\b.{0,60}\b(too new|newer than|not supported|unsupported|unknown)\b",
 ];
-/// What undoes a built-in pattern: a line that counts no failures.
-const HARMLESS: &str = r"\b(0|no|zero) (failed )?migrations? (has |have |was |were )?(failed|errors?)\b|\bmigrations? failed[:=] ?(0|no|false)\b";
+/// What is taken out before a built-in pattern is tried: words that count no failures. The rest of the line counts.
+const HARMLESS: &str = r"\b(0|no|zero) failed\b|\b(0|no|zero) (failed )?migrations? (has |have |was |were )?(failed|errors?)\b|\bmigrations? failed[:=] ?(0|no|false)\b";
 
 /// Patterns of failed migrations.
 #[derive(Debug, Clone)]
@@ -65,8 +68,8 @@ impl LogPatterns {
 
     /// Gives the first fitting line of a log after its first `from` bytes, cut to 300 characters.
     ///
-    /// A log that is not there says nothing; one that can't be read is told as if it were such a line, because
-    /// nobody can say that it shows no failure.
+    /// A log that is not there says nothing; one that can't be read or is too long is told as if it were such a
+    /// line, because nobody can say that it shows no failure.
     pub fn scan(&self, path: &Path, from: u64) -> Option<String> {
         match self.first_line(path, from) {
             Ok(found) => found.map(|line| text::shown(&line)),
@@ -76,14 +79,22 @@ impl LogPatterns {
     }
 
     fn first_line(&self, path: &Path, from: u64) -> io::Result<Option<String>> {
-        let mut file = File::open(path)?;
+        // Without waiting: a FIFO in its place must not hold up everything.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+        let facts = file.metadata()?;
+        if !facts.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let is_too_long = facts.len().saturating_sub(from) > SCAN_BYTES_MAX;
         file.seek(SeekFrom::Start(from))?;
         let mut lines = BufReader::new(file.take(SCAN_BYTES_MAX));
         let mut line = Vec::new();
         loop {
             line.clear();
             if lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-                return Ok(None);
+                let said = || format!("the log {} is too long: more than {} MiB", path.display(), SCAN_BYTES_MAX >> 20);
+                return Ok(is_too_long.then(said));
             }
             let text = String::from_utf8_lossy(&line);
             if self.tells(&text) {
@@ -93,7 +104,8 @@ impl LogPatterns {
     }
 
     fn tells(&self, line: &str) -> bool {
-        self.extra.is_match(line) || self.built_in.is_match(line) && !self.harmless.is_match(line)
+        self.extra.is_match(line)
+            || self.built_in.is_match(line) && self.built_in.is_match(&self.harmless.replace_all(line, " "))
     }
 }
 

@@ -271,7 +271,12 @@ impl Scrubber {
             out.push_str(label);
             rest = &rest[at + form.len()..];
         }
-        out.push_str(rest);
+        // A text that ends within a secret (cut by its sender, or by us, which "…" shows) still says its beginning.
+        let (rest, mark) = rest.strip_suffix('…').map_or((rest, ""), |rest| (rest, "…"));
+        match self.forms.iter().filter_map(|(form, label)| Some((cut_at(rest, form)?, label))).min() {
+            Some((at, label)) => out.extend([&rest[..at], label, mark]),
+            None => out.extend([rest, mark]),
+        }
         out
     }
 
@@ -284,8 +289,16 @@ impl Scrubber {
     }
 }
 
+/// Finds where a text ends in a beginning of a form.
+fn cut_at(text: &str, form: &str) -> Option<usize> {
+    let beginnings = (FORM_CHARS_MIN..form.len()).rev().filter_map(|length| form.get(..length));
+    beginnings.filter_map(|beginning| text.strip_suffix(beginning)).map(str::len).next()
+}
+
 fn encoded_forms(value: &str) -> Vec<String> {
     let mut forms = Vec::new();
+    forms.push(value.bytes().map(|byte| format!("{byte:02x}")).collect());
+    forms.push(value.bytes().map(|byte| format!("{byte:02X}")).collect());
     // Within longer base64 (`user:password`) a value starts at any of three offsets; the characters at its edges
     // depend on the neighbours, the ones between don't.
     for engine in [&base64_forms::STANDARD_NO_PAD, &base64_forms::URL_SAFE_NO_PAD] {

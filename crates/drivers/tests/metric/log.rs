@@ -123,3 +123,20 @@ fn what_is_no_readable_file_is_an_error_and_loses_no_place() {
     assert_eq!(world.watch.count(&mut count).unwrap_err().code(), "metric-log-unreadable");
     assert_eq!(count, before);
 }
+
+#[test]
+fn a_log_that_was_copied_and_then_cut_loses_nothing() {
+    let world = World::new();
+    world.write("/old 200\n");
+    let mut count = world.watch.begin().unwrap();
+    world.write("/a 200\n");
+    // What logrotate's copytruncate does.
+    fs::copy(world.log(), world.dir.path().join("access.log.1")).unwrap();
+    File::options().write(true).open(world.log()).unwrap().set_len(0).unwrap();
+    world.write("/b 500\n");
+    assert_eq!(world.watch.count(&mut count).unwrap(), outcomes(1, 0, 1));
+    // Grown beyond the place: its length alone tells nothing.
+    fs::copy(world.log(), world.dir.path().join("access.log.1")).unwrap();
+    fs::write(world.log(), "/c 500\n".repeat(50)).unwrap();
+    assert_eq!(world.watch.count(&mut count).unwrap(), outcomes(1, 0, 51));
+}

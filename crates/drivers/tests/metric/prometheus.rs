@@ -104,3 +104,16 @@ fn an_answer_that_is_not_prometheus_is_an_error_and_never_a_count() {
         "{error}"
     );
 }
+
+#[test]
+fn a_count_with_a_warning_misses_a_part_and_is_no_count() {
+    // Without a length: it ends with the connection.
+    let answer = concat!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+        r#"{"status":"success","warnings":["remote read failed"],"#,
+        r#""data":{"resultType":"vector","result":[{"metric":{},"value":[1,"7"]}]}}"#
+    );
+    let error = ask(&pretend(answer), "1", "1").unwrap_err();
+    assert_eq!(error.code(), "metric-query-failed");
+    assert!(error.to_string().contains("remote read failed"), "{error}");
+}

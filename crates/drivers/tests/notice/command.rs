@@ -26,11 +26,11 @@ fn a_program_gets_the_body_and_the_names_and_nothing_else_of_ours() {
 }
 
 #[test]
-fn exit_75_is_later_another_is_refused_and_a_kill_is_later() {
+fn a_program_that_fails_is_asked_again_for_it_may_have_had_no_network() {
     let dir = tempfile::tempdir().unwrap();
     let end = |script| deliver(&program(dir.path(), script, "10s"));
     assert!(matches!(end("exit 75"), Delivery::Retry { code: Some(75), .. }));
-    let Delivery::Dead { code: Some(3), class, why } = end("echo no such list >&2; exit 3") else { panic!() };
+    let Delivery::Retry { code: Some(3), class, why, .. } = end("echo no such list >&2; exit 3") else { panic!() };
     assert_eq!((class.as_str(), why.as_str()), ("exit-3", "ended with status 3: no such list"));
     assert!(matches!(end("kill -9 $$"), Delivery::Retry { code: None, .. }));
     let missing = endpoint("command = [\"/nonexistent/tell\"]", &[]);
@@ -57,7 +57,7 @@ fn a_time_out_ends_the_program_and_all_it_started() {
 fn a_program_that_reads_nothing_or_complains_without_end_holds_nobody() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(deliver(&program(dir.path(), "exit 0", "10s")), Delivery::Delivered { code: Some(0) });
-    let Delivery::Dead { why, .. } = deliver(&program(dir.path(), "head -c 3000000 /dev/zero >&2; exit 1", "10s"))
+    let Delivery::Retry { why, .. } = deliver(&program(dir.path(), "head -c 3000000 /dev/zero >&2; exit 1", "10s"))
     else {
         panic!()
     };

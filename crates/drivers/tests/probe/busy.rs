@@ -80,7 +80,7 @@ fn a_log_that_was_written_lately_is_busy_and_a_missing_one_tells_nothing() {
 #[test]
 fn keys_that_nobody_would_heed_are_refused() {
     for (text, says) in [
-        (r#"busy = { http = { path = "/b" }, expect = { body = "x" }, quiet = "10m" }"#, "one instant"),
+        (r#"busy = { http = { path = "/b" }, expect = { json = { "$.a" = 1 } }, quiet = "10m" }"#, "one instant"),
         (r#"busy = { command = ["x"], quiet = "10m" }"#, "one instant"),
         (r#"busy = { http = { path = "/b" }, expect = { status = 200 } }"#, "which answer means busy"),
         (r#"busy = { log = "x" }"#, "log needs quiet"),
@@ -91,4 +91,35 @@ fn keys_that_nobody_would_heed_are_refused() {
         let error = try_busy(text).unwrap_err();
         assert!(error.contains(says), "{text}: {error}");
     }
+}
+
+#[test]
+fn where_idle_is_told_every_other_answer_is_not_idle() {
+    let config = r#"busy = { http = { path = "/busy" }, idle = { body = "^idle$" }, timeout = "300ms" }"#;
+    let says = |status: &'static str, body: &'static str| {
+        let server = Server::answering(move |_| answer(status, "", body));
+        busy(config).ask(&target(server.port))
+    };
+    assert_eq!(says("200 OK", "idle"), Busyness::Idle);
+    assert!(matches!(says("200 OK", "two editors"), Busyness::Busy(_)));
+    assert!(matches!(says("200 OK", "<html>down for maintenance"), Busyness::Busy(_)));
+    assert!(matches!(says("503 Down", "idle"), Busyness::CannotTell(_)));
+    let json = r#"busy = { http = { path = "/busy" }, idle = { json = { "$.open" = 0 } }, timeout = "300ms" }"#;
+    let server = Server::answering(|_| answer("200 OK", "", r#"{"sessions":0}"#));
+    assert!(matches!(busy(json).ask(&target(server.port)), Busyness::CannotTell(_)));
+    assert!(
+        busy(json).ask(&target(Server::answering(|_| answer("200 OK", "", r#"{"open":0.0}"#)).port)) == Busyness::Idle
+    );
+}
+
+#[test]
+fn a_text_that_means_busy_leaves_open_what_an_error_page_means_and_is_refused() {
+    for expect in [r#"body = "busy""#, r#"headers = { x-busy = "yes" }"#] {
+        let error = try_busy(&format!("busy = {{ http = {{ path = \"/\" }}, expect = {{ {expect} }} }}")).unwrap_err();
+        assert!(error.contains("idle = { body ="), "{error}");
+    }
+    let both =
+        r#"busy = { http = { path = "/" }, expect = { json = { "$.a" = 1 } }, idle = { json = { "$.a" = 0 } } }"#;
+    assert!(try_busy(both).is_err());
+    assert!(try_busy(r#"busy = { http = { path = "/" }, idle = { status = 200 } }"#).is_err());
 }

@@ -63,3 +63,53 @@ fn own_patterns_count_and_a_wrong_one_is_refused() {
     assert!(line.starts_with("E42 é") && line.chars().count() == 301, "{line}");
     assert!(LogPatterns::new(&["(".into()]).is_err());
 }
+
+#[test]
+fn a_log_too_long_to_be_judged_is_no_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    fs::File::create(&path).unwrap().set_len(65 << 20).unwrap();
+    let said = LogPatterns::new(&[]).unwrap().scan(&path, 0).expect("nobody looked at its end");
+    assert!(said.contains("too long"), "{said}");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_log_holds_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("log");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    assert!(LogPatterns::new(&[]).unwrap().scan(&pipe, 0).unwrap().contains("can't be read"));
+}
+
+#[test]
+fn the_words_of_more_programs_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let patterns = LogPatterns::new(&[]).unwrap();
+    for line in [
+        "[ERROR] error while migrating database",
+        "Unable to run migrations: syntax error",
+        "could not migrate schema to version 12",
+        "goose: MIGRATION ABORTED",
+        "sqlite3.IntegrityError: NOT NULL constraint failed: notes.owner",
+        "sqlite3.DatabaseError: file is not a database",
+        "Migration 0007_pinned failed",
+        "Migration failed with 0 errors",
+        "migration: 0 migrations failed before, migration failed now",
+    ] {
+        fs::write(&path, line).unwrap();
+        assert_eq!(patterns.scan(&path, 0).as_deref(), Some(line));
+    }
+    for line in [
+        "Running 3 migrations",
+        "migrations done: 0 failed, 3 applied",
+        "migrations 0 failed 3 applied",
+        "Migration finished with no errors",
+        "GET /errors/migrations 200",
+        "failed login for user alice",
+        "immigration form error",
+    ] {
+        fs::write(&path, line).unwrap();
+        assert_eq!(patterns.scan(&path, 0), None, "{line}");
+    }
+}

@@ -86,3 +86,20 @@ fn every_form_of_a_secret_is_taken_out() {
     // The word put in its place is not looked at again.
     assert_eq!(target_with_secret(1, "secret").secrets.scrub("my secret"), "my [secret login]");
 }
+
+#[test]
+fn a_secret_cut_in_the_middle_by_the_end_of_a_text_is_taken_out() {
+    let secrets = target_with_secret(1, "correct/horse \"battery").secrets;
+    for (text, clean) in [
+        ("you said correct/hor", "you said [secret login]"),
+        ("you said correct/hor…", "you said [secret login]…"),
+        ("you said correct%2Fho", "you said [secret login]"),
+        ("you said correct\\/horse \\", "you said [secret login]"),
+        ("you said co", "you said co"),
+        ("correct/horse \"battery and correct/horse \"b", "[secret login] and [secret login]"),
+    ] {
+        assert_eq!(secrets.scrub(text), clean, "{text}");
+    }
+    let hex: String = "correct/horse \"battery".bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(secrets.scrub(&format!("0x{hex}!")), "0x[secret login]!");
+}
