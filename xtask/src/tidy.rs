@@ -146,7 +146,9 @@ fn codes(files: &[String], wrong: &mut Vec<String>) -> Done {
         .map(ToOwned::to_owned)
         .collect();
     let mut sources = String::new();
-    for file in files.iter().filter(|file| file.ends_with(".rs") && file.contains("/src/") && !file.starts_with("crates/sim/")) {
+    for file in
+        files.iter().filter(|file| file.ends_with(".rs") && file.contains("/src/") && !file.starts_with("crates/sim/"))
+    {
         sources += &read(file)?;
     }
     for page in &pages {
