@@ -1,0 +1,211 @@
+//! Services of other people, from their registries, with real data and a real login, there and back.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+/// A folder with a lastgood.toml made of an example's, with one instance on a free port.
+struct Farm {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Farm {
+    fn of(example: &str, service: &str, more: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("lastgood-real-").tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
+        let text = fs::read_to_string(root.join("lastgood.toml")).unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        // The example as it is shipped, with one instance of our own in place of its instances.
+        let first = text.find("[[service.").unwrap();
+        let probes = text.find("[[service.").map(|_| text.find(".probe]]").unwrap()).unwrap();
+        let probes = text[..probes].rfind("[[").unwrap();
+        let (head, probes) = (&text[..first], &text[probes..]);
+        let head = head.replace("runtime = { process = {} }", &format!("runtime = {{ process = {{}} }}\n{more}"));
+        let instance = format!("[[service.{service}.instance]]\nname = \"alice\"\nport = {port}\ndata = \"run/data/alice\"\n\n");
+        let farm = Self { folder, port };
+        fs::write(farm.path("lastgood.toml"), format!("{head}{instance}{probes}")).unwrap();
+        fs::create_dir_all(farm.path("run/data/alice")).unwrap();
+        for file in ["start"] {
+            if root.join(file).exists() {
+                fs::copy(root.join(file), farm.path(file)).unwrap();
+            }
+        }
+        farm
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn lastgood(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_lastgood")).args(arguments).current_dir(self.folder.path()).output().unwrap()
+    }
+
+    /// Runs a command that must end with exit code 0.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.lastgood(arguments);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "lastgood {}: {}\n{said}", arguments.join(" "), output.status);
+        said
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n", self.port);
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &format!("Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = &answer[end + 4..];
+        (status, if head.contains("transfer-encoding: chunked") { dechunked(body) } else { body.to_vec() })
+    }
+
+    fn ask_json(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Value {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend(headers);
+        let (status, answer) = self.ask("POST", path, &all, body.to_string().as_bytes());
+        assert!(status < 300, "{path}: {status} {}", String::from_utf8_lossy(&answer));
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    fn release(&self) -> String {
+        let status: Value = serde_json::from_slice(&self.lastgood(&["--json", "status"]).stdout).unwrap();
+        status["data"]["services"][0]["instances"][0]["release"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Farm {
+    /// Ends the instance that outlives lastgood, found by its data folder in its environment.
+    fn drop(&mut self) {
+        let mark = self.folder.path().display().to_string();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if pid.parse::<u32>().is_ok() && String::from_utf8_lossy(&environ).contains(&mark) {
+                let _ = Command::new("kill").args(["-9", &pid]).status();
+            }
+        }
+    }
+}
+
+fn dechunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = usize::from_str_radix(String::from_utf8_lossy(&body[..end]).trim(), 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..end + 2 + size]);
+        body = &body[end + 4 + size..];
+    }
+}
+
+/// Everything in a folder: files by their content, databases by their rows.
+fn content(folder: &Path) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut todo = vec![folder.to_path_buf()];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        let name = path.strip_prefix(folder).unwrap().display().to_string();
+        let said = if bytes.starts_with(b"SQLite format 3\0") { rows(&path) } else { format!("{bytes:?}") };
+        all.insert(name, said);
+    }
+    all
+}
+
+fn rows(database: &Path) -> String {
+    let connection = Connection::open(database).unwrap();
+    let mut tables = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+    let tables: Vec<(String, Option<String>)> =
+        tables.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let mut said = String::new();
+    for (table, sql) in &tables {
+        said += &format!("{table} {sql:?}\n");
+        if sql.as_deref().is_some_and(|sql| sql.to_uppercase().starts_with("CREATE TABLE")) {
+            let mut all = connection.prepare(&format!("SELECT * FROM \"{table}\"")).unwrap();
+            let columns = all.column_count();
+            let mut found = all.query([]).unwrap();
+            while let Some(row) = found.next().unwrap() {
+                for column in 0..columns {
+                    said += &format!("{:?}|", row.get_ref(column).unwrap());
+                }
+                said.push('\n');
+            }
+        }
+    }
+    said
+}
+
+#[test]
+fn actual_server_moves_from_25_6_0_to_26_9_0_and_back_with_its_data() {
+    let farm = Farm::of("actual-server", "actual", "rollout = { soak = \"300ms\" }");
+    let password = "a password of this test";
+    fs::write(farm.path("run/server-password"), password).unwrap();
+    fs::set_permissions(farm.path("run/server-password"), fs::Permissions::from_mode(0o600)).unwrap();
+    farm.done(&["pin", "actual", "25.6.0", "--reason", "begin with the old one"]);
+    farm.done(&["run"]);
+    assert_eq!(farm.release(), "25.6.0");
+
+    // Real data: a budget, uploaded as the clients do.
+    let login = || farm.ask_json("/account/login", &[], &json!({ "loginMethod": "password", "password": password }));
+    let token = login()["data"]["token"].as_str().unwrap().to_owned();
+    let file = "7d6a6c1e-2f6b-4b55-9f2b-0d8a1a2b3c4d";
+    let budget: Vec<u8> = (0..40_000_u32).map(|n| (n * 31 % 251) as u8).collect();
+    let headers = [
+        ("x-actual-token", token.as_str()),
+        ("x-actual-file-id", file),
+        ("x-actual-name", "household"),
+        ("x-actual-format", "2"),
+        ("Content-Type", "application/encrypted-file"),
+    ];
+    let (status, answer) = farm.ask("POST", "/sync/upload-user-file", &headers, &budget);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    let before = content(&farm.path("run/data/alice"));
+    assert_eq!(serde_json::from_str::<Value>(&fs::read_to_string(farm.path("run/data/alice/.migrate")).unwrap()).unwrap()["migrations"].as_array().unwrap().len(), 6);
+
+    farm.done(&["pin", "actual", "26.9.0", "--reason", "the next one"]);
+    let said = farm.done(&["run"]);
+    assert_eq!(farm.release(), "26.9.0");
+    assert!(said.contains("way back from 26.9.0: restore"), "{said}");
+    assert!(said.contains("Missing migration file"), "{said}");
+    let migrations = fs::read_to_string(farm.path("run/data/alice/.migrate")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&migrations).unwrap()["migrations"].as_array().unwrap().len(), 8);
+    login();
+
+    farm.done(&["--yes", "rollback", "actual", "--reason", "the test goes back"]);
+    assert_eq!(farm.release(), "25.6.0");
+    let (status, downloaded) = farm.ask("GET", "/sync/download-user-file", &headers[..2], b"");
+    assert_eq!(status, 200);
+    assert!(downloaded == budget, "the budget came back as other bytes");
+    assert_eq!(login()["data"]["token"].as_str().unwrap(), token);
+    let after = content(&farm.path("run/data/alice"));
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert_eq!(after[".migrate"], before[".migrate"]);
+    assert_eq!(after[&format!("user-files/file-{file}.blob")], before[&format!("user-files/file-{file}.blob")]);
+    assert!(!after["server-files/account.sqlite"].contains("server_prefs"));
+    farm.done(&["evidence", "verify"]);
+}
