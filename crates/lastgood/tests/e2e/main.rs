@@ -3,6 +3,9 @@
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `daemon` is `lastgood serve`.
 
+mod cli;
 mod crash;
+mod daemon;
 mod kit;
+mod sink;
 mod story;

@@ -1,0 +1,201 @@
+//! What scripts rely on: exit codes, one JSON document, errors that name the place, and no secret anywhere.
+
+use crate::{
+    kit::{Farm, PASSWORD, Plan, Said, secret_file},
+    sink::Sink,
+};
+use serde_json::Value;
+use std::{fs, path::Path};
+
+/// Commands whose output is a stream of JSON lines.
+const STREAMS: [&str; 2] = ["log", "watch"];
+
+#[test]
+fn every_command_with_json_prints_json_and_nothing_else() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("1.1.0");
+    let export = farm.path("export.jsonl").display().to_string();
+    let commands: [(i32, &[&str]); 36] = [
+        (0, &["config", "check"]),
+        (0, &["config", "schema"]),
+        (0, &["plan"]),
+        (0, &["run", "--dry-run"]),
+        (0, &["run"]),
+        (0, &["run"]),
+        (0, &["plan"]),
+        (0, &["status"]),
+        (0, &["status", "notebook"]),
+        (0, &["watch", "--until", "healthy"]),
+        (7, &["watch", "--until", "paused", "--timeout", "1s"]),
+        (0, &["why"]),
+        (0, &["explain", "0"]),
+        (0, &["log"]),
+        (0, &["log", "--all", "-n", "3"]),
+        (0, &["hold", "set", "--reason", "a fair"]),
+        (0, &["hold", "list"]),
+        (9, &["run"]),
+        (9, &["plan"]),
+        (0, &["hold", "lift", "notebook", "h0", "--reason", "it is over"]),
+        (0, &["pin", "notebook", "1.1.0", "--reason", "we stay"]),
+        (0, &["unpin", "--reason", "we go"]),
+        (0, &["rollback", "--dry-run"]),
+        (3, &["rollback"]),
+        (0, &["rollback", "--yes"]),
+        (9, &["run"]),
+        (0, &["waive", "notebook", "1.1.0", "--reason", "it was good"]),
+        (0, &["reject", "notebook", "1.1.0", "--reason", "it was not"]),
+        (1, &["waive", "notebook", "9.9.9", "--reason", "it never was"]),
+        (0, &["evidence", "verify"]),
+        (0, &["evidence", "checkpoint"]),
+        (0, &["evidence", "export", "--to", &export]),
+        (0, &["notices", "list"]),
+        (0, &["notices", "replay"]),
+        (2, &["status", "nothing"]),
+        (9, &["rollback", "--yes"]),
+    ];
+    for (code, arguments) in commands {
+        let all: Vec<&str> = ["--json"].iter().chain(arguments).copied().collect();
+        let said = farm.lastgood(&all);
+        assert_eq!(said.code, code, "{arguments:?}: {said:?}");
+        is_json(arguments, &said);
+    }
+}
+
+/// Checks that each line of both sides is JSON, and that what is no stream is one document.
+fn is_json(arguments: &[&str], said: &Said) {
+    let lines = |text: &str| -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {line}"));
+        text.lines().map(parse).collect()
+    };
+    let (out, err) = (lines(&said.out), lines(&said.err));
+    if !STREAMS.contains(&arguments[0]) {
+        assert_eq!(out.len() + err.len(), 1, "{arguments:?}: {said:?}");
+        for document in &out {
+            assert_eq!(document["schema"], "lastgood/1", "{arguments:?}");
+            assert!(document["kind"].is_string() && document.get("data").is_some(), "{arguments:?}");
+        }
+    }
+    for problem in &err {
+        assert!(problem["code"].is_string() && problem["title"].is_string(), "{arguments:?}: {problem}");
+        assert_eq!(problem["exit"], said.code, "{arguments:?}: {problem}");
+    }
+}
+
+#[test]
+fn doctor_and_init_speak_json_too() {
+    let farm = Farm::new(Plan::default());
+    let said = farm.lastgood(&["--json", "doctor"]);
+    assert!([0, 1, 20].contains(&said.code), "{said:?}");
+    is_json(&["doctor"], &said);
+    let other = farm.path("other.toml").display().to_string();
+    let said = farm.lastgood(&["--json", "--config", &other, "init", "dir:releases"]);
+    // The option may be given once: the kit gives it already.
+    assert_eq!(said.code, 2, "{said:?}");
+    let mut command = std::process::Command::new(crate::kit::program());
+    let said = crate::kit::said(command.args(["--json", "--config", &other, "init", "dir:releases"])).ended(0);
+    is_json(&["init"], &said);
+    let again = std::process::Command::new(crate::kit::program())
+        .args(["--json", "--config", &other, "init", "dir:releases"])
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(1), "a file that is there is not written over");
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_is_said_with_file_line_and_nearest_key() {
+    let farm = Farm::new(Plan::default());
+    let good = farm.config();
+    let cases = [
+        ("unknown key", good.replace("ready_timeout", "redy_timeout")),
+        ("unknown key of a step", good.replacen("expect", "expct", 1)),
+        ("bad length of time", good.replace("\"20s\"", "\"twenty\"")),
+        ("bad value", good.replace("wave_size = 2", "wave_size = \"all\"")),
+        ("unknown secret", good.replace("{secret:login}", "{secret:logn}")),
+        ("two on one port", good.replace(&farm.port("bob").to_string(), &farm.port("alice").to_string())),
+        ("two on one folder", good.replace("data/bob", "data/alice")),
+        ("no TOML", good.replacen("state_dir =", "state_dir", 1)),
+    ];
+    let mut all = String::new();
+    for (what, text) in cases {
+        assert_ne!(text, good, "{what} changes nothing");
+        farm.configure(&text);
+        let said = farm.lastgood(&["status"]);
+        let plain = said.err.replace(&farm.path("").display().to_string(), "DIR/");
+        let plain = farm.names().fold(plain, |text, name| text.replace(&farm.port(name).to_string(), "PORT"));
+        all += &format!("## {what}\nexit {}\n{plain}\n", said.code);
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn usage_ends_with_2_and_what_is_awaited_or_missing_is_never_0() {
+    let farm = Farm::new(Plan::default());
+    farm.lastgood(&["stauts"]).ended(2).says("status");
+    farm.lastgood(&["hold", "set"]).ended(2).says("--reason");
+    farm.lastgood(&["hold", "set", "--reason", ""]).ended(2);
+    farm.lastgood(&["--config", "nowhere.toml"]).ended(2);
+    farm.lastgood(&["evidence", "verify"]).ended(12);
+    farm.lastgood(&["rollback", "--yes"]).ended(9);
+    farm.lastgood(&["run", "nothing"]).ended(2).says("notebook");
+    fs::remove_dir_all(farm.path("releases")).unwrap();
+    let said = farm.lastgood(&["run"]);
+    assert!([1, 12].contains(&said.code), "{said:?}");
+}
+
+/// In a secret file, given to the program by its environment.
+const KEY: &str = "sk-7d1f-planted-in-the-environment";
+
+#[test]
+fn no_secret_is_written_or_shown_even_if_the_service_says_it_aloud() {
+    let plan = Plan {
+        tail: "\n[secret.key]\nfile = \"api-key\"\n\
+               [notice.page]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> pages\"]\n"
+            .into(),
+        ..Plan::default()
+    };
+    let farm = Farm::new(plan);
+    secret_file(&farm.path("api-key"), KEY);
+    let config = farm.config().replace("env = { ", "env = { API_KEY = \"{secret:key}\", ");
+    farm.configure(&config);
+    let mut said = vec![farm.lastgood(&["run"]).ended(0)];
+
+    // A release that tells its key and dies: its last words are quoted as the reason.
+    farm.publish("1.1.0");
+    let launcher = farm.path("releases/1.1.0/notebook");
+    fs::write(&launcher, "#!/bin/sh\necho \"migration failed: key $API_KEY is wrong\" >&2\nexit 1\n").unwrap();
+    said.push(farm.lastgood(&["run"]).ended(9).says("is wrong"));
+
+    // A front door that answers with what it was asked, the password among it.
+    let echo = Sink::new(|request| ("500 Oops", String::from_utf8_lossy(&request.body).into_owned()));
+    let shut = farm.names().fold(config, |text, name| {
+        let data = format!("data = \"data/{name}\"");
+        text.replace(&data, &format!("{data}\nfront_door = \"http://127.0.0.1:{}\"", echo.port))
+    });
+    farm.configure(&shut);
+    farm.publish("2.0.0");
+    said.push(farm.lastgood(&["run"]).ended(12));
+    assert!(echo.taken().iter().any(|one| String::from_utf8_lossy(&one.body).contains(PASSWORD)), "nothing echoed");
+
+    for arguments in [&["status"][..], &["why"], &["log", "--all"], &["--json", "log", "--all"], &["notices", "list"]] {
+        said.push(farm.lastgood(arguments));
+    }
+    for secret in [KEY, PASSWORD] {
+        for one in &said {
+            assert!(!one.out.contains(secret) && !one.err.contains(secret), "{secret:?} is shown: {one:?}");
+        }
+        for path in [farm.path("state"), farm.path("pages")] {
+            let found = holding(&path, secret.as_bytes());
+            assert!(found.is_empty(), "{secret:?} is written in {found:?}");
+        }
+    }
+}
+
+/// Finds the files below `path` that hold `secret`; what a program itself writes is its own.
+fn holding(path: &Path, secret: &[u8]) -> Vec<String> {
+    if path.is_dir() {
+        return fs::read_dir(path).unwrap().flat_map(|entry| holding(&entry.unwrap().path(), secret)).collect();
+    }
+    let is_own = path.ends_with("output.log") || !path.is_file();
+    let found = !is_own && fs::read(path).unwrap().windows(secret.len()).any(|window| window == secret);
+    if found { vec![path.display().to_string()] } else { Vec::new() }
+}
