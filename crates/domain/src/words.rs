@@ -330,7 +330,7 @@ fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Conditi
     Some(match condition {
         Condition::Settled | Condition::Between => return None,
         // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
-        Condition::Deferred { why, since } if !why.starts_with("busy") => Why {
+        Condition::Deferred { why, since } if !why.contains("busy") => Why {
             rule: "an instance that can't move safely now is left for a later run",
             because: format!("{instance} for {}: {why}", now.since(*since)),
             who: "whoever runs lastgood",
