@@ -329,6 +329,13 @@ pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
 fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Condition, now: Timestamp) -> Option<Why> {
     Some(match condition {
         Condition::Settled | Condition::Between => return None,
+        // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
+        Condition::Deferred { why, since } if !why.contains("busy") => Why {
+            rule: "an instance that can't move safely now is left for a later run",
+            because: format!("{instance} for {}: {why}", now.since(*since)),
+            who: "whoever runs lastgood",
+            how: format!("lastgood run {name}"),
+        },
         Condition::Deferred { why, since } => Why {
             rule: "a busy instance is never stopped",
             because: format!("{instance} for {}: {why}", now.since(*since)),

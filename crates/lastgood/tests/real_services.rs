@@ -32,7 +32,8 @@ impl Farm {
         let probes = text[..probes].rfind("[[").unwrap();
         let (head, probes) = (&text[..first], &text[probes..]);
         let head = head.replace("runtime = { process = {} }", &format!("runtime = {{ process = {{}} }}\n{more}"));
-        let instance = format!("[[service.{service}.instance]]\nname = \"alice\"\nport = {port}\ndata = \"run/data/alice\"\n\n");
+        let instance =
+            format!("[[service.{service}.instance]]\nname = \"alice\"\nport = {port}\ndata = \"run/data/alice\"\n\n");
         let farm = Self { folder, port };
         fs::write(farm.path("lastgood.toml"), format!("{head}{instance}{probes}")).unwrap();
         fs::create_dir_all(farm.path("run/data/alice")).unwrap();

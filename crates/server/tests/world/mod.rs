@@ -1,5 +1,5 @@
 //! A store with a service's history in it, and plain HTTP to ask with.
-#![expect(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
+#![expect(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use lastgood_domain::{
     event::{Aim, Event, Record, Settings},
