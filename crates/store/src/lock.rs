@@ -21,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// A look at the lock ([`DriverLock::holder`]) takes it shared for microseconds; a taker tries again over that.
+/// A look at the lock ([`DriverLock::holder`]) takes it shared for microseconds, and a taker writes its name some
+/// microseconds after it took the lock: whoever comes in between tries again.
 const TRIES: u32 = 5;
 const TRY_PAUSE: Duration = Duration::from_millis(10);
 /// The holder's note is one short line; more is not ours.
@@ -140,10 +141,13 @@ fn path_of(dir: &Path, service: &ServiceName) -> PathBuf {
 }
 
 fn held(file: &mut File, service: &ServiceName, path: PathBuf) -> LockError {
-    match read_note(file) {
-        Some(by) => LockError::Held { service: service.clone(), by },
-        None => LockError::HeldByUnknown { service: service.clone(), path },
+    for _ in 0..TRIES {
+        if let Some(by) = read_note(file) {
+            return LockError::Held { service: service.clone(), by };
+        }
+        std::thread::sleep(TRY_PAUSE);
     }
+    LockError::HeldByUnknown { service: service.clone(), path }
 }
 
 fn write_note(file: &mut File, by: &HeldBy) -> io::Result<()> {

@@ -148,3 +148,22 @@ fn a_lock_is_released_by_kill_9_and_names_its_holder_before() {
     drop(taken);
     DriverLock::take(dir.path(), &service, "me", Timestamp(9)).unwrap();
 }
+
+#[test]
+fn who_looks_between_a_lock_and_its_holders_name_waits_for_the_name() {
+    use rustix::fs::{FlockOperation, flock};
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let service = ServiceName::new("actual").unwrap();
+    let path = dir.path().join("driver-actual.lock");
+    let mut file = std::fs::File::create(&path).unwrap();
+    flock(&file, FlockOperation::LockExclusive).unwrap();
+    // Nobody ever says who it is: that is said, not waited for without end.
+    assert!(matches!(DriverLock::holder(dir.path(), &service), Err(LockError::HeldByUnknown { .. })));
+    let looking = std::thread::spawn({
+        let (dir, service) = (dir.path().to_path_buf(), service.clone());
+        move || DriverLock::holder(&dir, &service)
+    });
+    file.write_all(br#"{"pid":7,"started":1,"what":"daemon"}"#).unwrap();
+    assert_eq!(looking.join().unwrap().unwrap().unwrap().pid, 7);
+}
