@@ -4,7 +4,7 @@ use super::Ended;
 use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
-    event::{Aim, End},
+    event::{Aim, Back, End},
     facts::Busyness,
     service::Service,
     terms::{InstanceName, ReleaseTag, RunId, ServiceName},
@@ -60,14 +60,16 @@ impl Rollback {
             accept_loss: lost,
             reason: self.reason.clone(),
         };
-        let text = preview(app, &service, &folded, &aim)?;
+        let back = preview(app, &service, &folded, &aim)?;
+        let text: Vec<String> = back.iter().map(|one| says(app, &folded, one)).collect();
         if self.dry_run {
             app.screen.show("rollback-plan", &json!({ "service": service, "says": text }), &text.join("\n"));
             return Ok(Exit::Done);
         }
         // Naming an instance is saying so by name; only those taken along unnamed are asked.
         if self.instances.is_empty() {
-            refuse_busy(app, &service, &folded, &busy)?;
+            refuse_nothing_before(&service, &back)?;
+            refuse_busy(app, &service, &back, &busy)?;
         }
         for line in &text {
             app.screen.tell(line);
@@ -122,41 +124,53 @@ impl Rollback {
     }
 }
 
-/// Says what would go back, by deciding without writing.
-fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Vec<String>, Trouble> {
+/// Tells what would go back, by deciding without writing.
+fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Vec<Back>, Trouble> {
     use lastgood_domain::{event::Event, rollout};
     let settings = app.config.service[service].settings();
     let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None };
     let records =
         rollout::step(folded, input, &app.actor, app.now()).map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
-    let mut text = Vec::new();
-    for record in &records {
-        let Event::ReturnBegun { back, .. } = &record.event else { continue };
-        for one in back {
-            let runs = folded.instances.get(&one.instance).and_then(|state| state.release);
-            let how = match (one.with_data, one.snapshot) {
-                (true, Some(snapshot)) => {
-                    let age = one.since.map_or_else(String::new, |since| format!(", {} old", app.now().since(since)));
-                    format!("with its data of {snapshot}{age}; newer data is kept aside")
-                }
-                _ => "its data stays as it is".into(),
-            };
-            text.push(format!(
-                "{}: {} -> {}, {how}",
-                one.instance,
-                folded.name_of(runs.as_ref()),
-                folded.name_of(one.to.as_ref())
-            ));
+    let begun = records.into_iter().find_map(|record| match record.event {
+        Event::ReturnBegun { back, .. } => Some(back),
+        _ => None,
+    });
+    Ok(begun.unwrap_or_default())
+}
+
+fn says(app: &App, folded: &Service, one: &Back) -> String {
+    let runs = folded.instances.get(&one.instance).and_then(|state| state.release);
+    let how = match (one.with_data, one.snapshot) {
+        (true, Some(snapshot)) => {
+            let age = one.since.map_or_else(String::new, |since| format!(", {} old", app.now().since(since)));
+            format!("with its data of {snapshot}{age}; newer data is kept aside")
         }
+        _ => "its data stays as it is".into(),
+    };
+    format!("{}: {} -> {}, {how}", one.instance, folded.name_of(runs.as_ref()), folded.name_of(one.to.as_ref()))
+}
+
+/// Refuses to go back to nothing unless it is said by name: before the first release there is only a stopped service.
+fn refuse_nothing_before(service: &ServiceName, back: &[Back]) -> Result<(), Trouble> {
+    let nothing: Vec<InstanceName> =
+        back.iter().filter(|one| one.to.is_none()).map(|one| one.instance.clone()).collect();
+    if nothing.is_empty() {
+        return Ok(());
     }
-    Ok(text)
+    let flags: Vec<String> = nothing.iter().map(|name| format!("--instance {name}")).collect();
+    Err(Trouble::say(
+        Exit::Refused,
+        "no-way-back",
+        format!("no earlier release ran as {}: going back would leave it stopped", words::names(&nothing)),
+        &format!("if that is wanted, say so by name: lastgood rollback {service} {}", flags.join(" ")),
+    ))
 }
 
 /// Refuses if an instance that nobody named is in use; one that can't tell does not block a way back.
 fn refuse_busy(
     app: &App,
     service: &ServiceName,
-    folded: &Service,
+    back: &[Back],
     accepted: &BTreeSet<InstanceName>,
 ) -> Result<(), Trouble> {
     if app.config.service[service].busy.is_none() {
@@ -165,7 +179,7 @@ fn refuse_busy(
     let site = Site::open(&app.config, service, app.home.service(service), drive::program()?)
         .map_err(|error| Trouble::new(Exit::Failed, &error))?;
     let mut risks = Vec::new();
-    for name in folded.instances.keys().filter(|name| !accepted.contains(*name)) {
+    for name in back.iter().map(|one| &one.instance).filter(|name| !accepted.contains(*name)) {
         if let Some(Busyness::Busy(why)) = site.busyness(name) {
             risks.push((name.clone(), why));
         }
@@ -179,7 +193,7 @@ fn refuse_busy(
         Exit::Refused,
         "instance-busy",
         format!("in use: {}", list.join(", ")),
-        &format!("lastgood rollback {service} {}", flags.join(" ")),
+        &format!("add to the command: {}", flags.join(" ")),
     ))
 }
 
