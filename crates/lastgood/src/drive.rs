@@ -98,12 +98,16 @@ pub(crate) fn program() -> Result<PathBuf, Trouble> {
 
 /// Drives to the end of the run, showing what happens.
 pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
+    let mut silent_until = world::now().after(HEARTBEAT);
     while driver.service().run.is_some() || driver.world.is_busy() {
         let before = driver.service().records;
-        let until = world::now().after(HEARTBEAT);
-        driver.turn(Some(until)).map_err(|error| drive_trouble(&error))?;
-        if driver.service().records == before && world::now() >= until {
+        driver.turn(Some(silent_until)).map_err(|error| drive_trouble(&error))?;
+        let now = world::now();
+        if driver.service().records != before {
+            silent_until = now.after(HEARTBEAT);
+        } else if now >= silent_until {
             progress.heartbeat();
+            silent_until = now.after(HEARTBEAT);
         }
     }
     Ok(driver.service().last_end.as_ref().map(|(_, _, end)| end.clone()))
