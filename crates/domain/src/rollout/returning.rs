@@ -106,7 +106,11 @@ pub(super) fn asked(
     }
     // A move that was taken over before it touched anything is over with that: what it was about is left.
     let is_abort = target.is_none() && taken_over.is_some() && left == taken_over;
-    if back.is_empty() && !is_abort {
+    // Undoing only first starts is no way back, but the end of the service: whoever types the command once more
+    // than needed must not stop everybody.
+    let is_settled = |one: &Back| deciding.service.instances.get(&one.instance).is_some_and(Instance::is_settled);
+    let leads_nowhere = taken_over.is_none() && back.iter().all(|one| one.to.is_none() && is_settled(one));
+    if leads_nowhere && !is_abort {
         let wanted = to.map_or_else(|| "an earlier release".into(), |tag| format!("{tag}"));
         return Err(IllegalStep::NoWayBack(format!(
             "no instance has a way back to {wanted}: none has moved since it was set up"

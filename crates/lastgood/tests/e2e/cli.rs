@@ -9,6 +9,8 @@ use std::{fs, path::Path};
 
 /// Commands whose output is a stream of JSON lines.
 const STREAMS: [&str; 2] = ["log", "watch"];
+/// Commands that tell what happens in JSON lines, and then how it ended in one document.
+const STORIES: [&str; 2] = ["run", "rollback"];
 
 #[test]
 fn every_command_with_json_prints_json_and_nothing_else() {
@@ -68,7 +70,13 @@ fn is_json(arguments: &[&str], said: &Said) {
         text.lines().map(parse).collect()
     };
     let (out, err) = (lines(&said.out), lines(&said.err));
-    if !STREAMS.contains(&arguments[0]) {
+    if STORIES.contains(&arguments[0]) {
+        let is_document = |line: &&Value| line["schema"] == "lastgood/1";
+        assert_eq!(out.iter().filter(is_document).count() + err.len(), 1, "{arguments:?}: {said:?}");
+        assert!(out.last().is_none_or(|last| is_document(&last)), "{arguments:?}: {said:?}");
+        let is_entry = |line: &Value| line["seq"].is_u64() && line["time"].is_string() && line["kind"].is_string();
+        assert!(out.iter().rev().skip(1).all(is_entry), "{arguments:?}: {said:?}");
+    } else if !STREAMS.contains(&arguments[0]) {
         assert_eq!(out.len() + err.len(), 1, "{arguments:?}: {said:?}");
         for document in &out {
             assert_eq!(document["schema"], "lastgood/1", "{arguments:?}");

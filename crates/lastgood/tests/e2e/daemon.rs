@@ -71,12 +71,17 @@ fn others_ask_the_daemon_to_run_and_to_go_back() {
 
 #[test]
 fn a_rollback_interrupts_a_run_of_the_daemon() {
-    let farm = Farm::running(Plan { rollout: r#"{ soak = "1h", wave_size = 2 }"#, ..Plan::default() });
+    let farm = Farm::running(Plan::default());
+    farm.configure(&farm.config().replace("soak = \"200ms\"", "soak = \"1h\""));
     let _daemon = farm.serve();
     farm.publish("2.0.0");
     let mut run = farm.command(&["run", "--now"]).spawn().unwrap();
     // The canary has moved, and is watched for an hour.
-    until("the canary", || farm.names().any(|name| answers(&farm, name) && farm.version(name) == "2.0.0"));
+    let is_new = |name| {
+        let answer = request(farm.port(name), "GET", "/version", "", "");
+        answer.is_ok_and(|(_, answer)| answer["version"] == "2.0.0")
+    };
+    until("the canary", || farm.names().any(is_new));
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.0.0");
@@ -110,7 +115,10 @@ fn the_daemon_runs_by_its_schedule_and_moves_who_was_busy_later() {
     farm.post("bob", "/session/open", "", &Value::Null);
     farm.publish("1.1.0");
     let daemon = farm.serve();
-    let is_at = |name| answers(&farm, name) && farm.version(name) == "1.1.0";
+    let is_at = |name| {
+        let answer = request(farm.port(name), "GET", "/version", "", "");
+        answer.is_ok_and(|(_, answer)| answer["version"] == "1.1.0")
+    };
     until_within(SCHEDULE_MAX, "the schedule", || is_at("alice"));
     until("the promotion", || farm.status()["last_good"] == "1.1.0");
     assert_eq!(farm.version("bob"), "1.0.0");

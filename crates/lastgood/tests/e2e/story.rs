@@ -218,6 +218,23 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn a_second_rollback_finds_nothing_to_go_back_to_and_stops_nobody() {
+    let farm = Farm::running(Plan::default());
+    let pids = farm.pids();
+    farm.lastgood(&["rollback", "--yes"]).ended(9);
+    assert_eq!(farm.pids(), pids);
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    let pids = farm.pids();
+    farm.lastgood(&["rollback", "--yes"]).ended(9);
+    assert_eq!(farm.pids(), pids);
+    for name in farm.names() {
+        assert_eq!(farm.version(name), "1.0.0");
+    }
+}
+
+#[test]
 fn a_rollback_of_one_instance_leaves_the_others() {
     let farm = Farm::running(Plan::default());
     farm.publish("2.0.0");
