@@ -12,7 +12,6 @@ use tungstenite::{
 };
 
 #[test]
-#[expect(clippy::result_large_err, reason = "the library's own type of a refused handshake")]
 fn a_script_is_spoken_and_the_connection_closed_properly() {
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
