@@ -14,6 +14,9 @@ use std::{
     time::Duration,
 };
 
+/// Every configuration that the examples have.
+const EXAMPLES: [&str; 3] = ["actual-server/lastgood.toml", "isso/lastgood.toml", "notebook/lastgood.toml"];
+
 /// A folder with a lastgood.toml made of an example's, with one instance on a free port.
 struct Farm {
     folder: tempfile::TempDir,
@@ -208,4 +211,72 @@ fn actual_server_moves_from_25_6_0_to_26_9_0_and_back_with_its_data() {
     assert_eq!(after[&format!("user-files/file-{file}.blob")], before[&format!("user-files/file-{file}.blob")]);
     assert!(!after["server-files/account.sqlite"].contains("server_prefs"));
     farm.done(&["evidence", "verify"]);
+}
+
+#[test]
+fn isso_moves_between_releases_from_pypi_and_keeps_comments() {
+    let farm = Farm::of("isso", "isso", "rollout = { soak = \"300ms\" }");
+    farm.done(&["pin", "isso", "0.13.2", "--reason", "begin with the old one"]);
+    farm.done(&["run"]);
+    assert_eq!(farm.release(), "0.13.2");
+    comment(&farm, "written before the move");
+    assert_eq!(user_version(&farm), 3);
+
+    farm.done(&["pin", "isso", "0.14.0", "--reason", "the next one"]);
+    let said = farm.done(&["run"]);
+    assert_eq!(farm.release(), "0.14.0");
+    assert_eq!(said.matches("rehearsal passed").count(), 4, "{said}");
+    assert!(said.contains("way back from 0.14.0: code-only"), "{said}");
+    assert_eq!(user_version(&farm), 5);
+    comment(&farm, "written after the move");
+
+    let said = farm.done(&["--yes", "rollback", "isso", "--reason", "the test goes back"]);
+    assert!(said.contains("alice: 0.14.0 -> 0.13.2, its data stays as it is"), "{said}");
+    assert_eq!(farm.release(), "0.13.2");
+    comment(&farm, "written after the way back");
+    assert_eq!(
+        comments(&farm),
+        ["<p>written before the move</p>", "<p>written after the move</p>", "<p>written after the way back</p>"]
+    );
+    farm.done(&["evidence", "verify"]);
+}
+
+fn comment(farm: &Farm, text: &str) {
+    farm.ask_json("/new?uri=/a-page/", &[], &json!({ "text": text, "author": "bob", "title": "a page" }));
+}
+
+fn comments(farm: &Farm) -> Vec<String> {
+    let (status, answer) = farm.ask("GET", "/?uri=/a-page/", &[], b"");
+    assert_eq!(status, 200);
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    answer["replies"].as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap().to_owned()).collect()
+}
+
+fn user_version(farm: &Farm) -> u32 {
+    let database = Connection::open(farm.path("run/data/alice/comments.db")).unwrap();
+    database.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn every_example_is_a_configuration_as_it_stands() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut checked = Vec::new();
+    for example in fs::read_dir(&examples).unwrap() {
+        let example = example.unwrap();
+        for file in fs::read_dir(example.path()).unwrap() {
+            let file = file.unwrap().path();
+            if file.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let name = file.strip_prefix(&examples).unwrap().display().to_string();
+            let output = Command::new(env!("CARGO_BIN_EXE_lastgood"))
+                .args(["--config", file.to_str().unwrap(), "config", "check"])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            checked.push(name);
+        }
+    }
+    checked.sort();
+    assert_eq!(checked, EXAMPLES);
 }
