@@ -9,6 +9,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -37,7 +38,9 @@ impl Notebooks {
             folder,
         };
         said(fs::create_dir_all(made.folder.join("releases")))?;
-        said(fs::write(made.folder.join("password"), PASSWORD))?;
+        let secret = made.folder.join("password");
+        said(fs::write(&secret, PASSWORD))?;
+        said(fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)))?;
         made.publish("1.0.0", "1.0.0")?;
         let first = made.folder.join("data/0");
         let release = Release::of_catalogue("1.0.0").ok_or("no release 1.0.0")?;
