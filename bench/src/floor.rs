@@ -69,7 +69,8 @@ fn copy(from: &Path, to: &PathBuf) -> std::io::Result<()> {
     File::open(to)?.sync_all()
 }
 
-fn start(service: &Notebooks, number: usize, version: &str) -> Result<Child, String> {
+/// Starts one instance of a release.
+pub(crate) fn start(service: &Notebooks, number: usize, version: &str) -> Result<Child, String> {
     let data = service.data(number);
     let mut command = Command::new(service.release(version).join("notebook"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("NOTEBOOK_BIND", "127.0.0.1").env("NOTEBOOK_DATA", &data);
@@ -100,4 +101,16 @@ pub(crate) fn answer(port: u16) -> Result<(), String> {
         thread::sleep(PAUSE);
     }
     Err(format!("nothing answers on port {port}"))
+}
+
+/// Waits until nothing listens on a port any more.
+pub(crate) fn silence(port: u16) -> Result<(), String> {
+    let until = Instant::now() + ANSWER_WAIT;
+    while Instant::now() < until {
+        if TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(format!("something still listens on port {port}"))
 }

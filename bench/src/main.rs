@@ -5,6 +5,7 @@
 mod floor;
 mod notebook;
 mod numbers;
+mod peers;
 mod resting;
 mod returning;
 
@@ -15,7 +16,9 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: lastgood-bench [all | return | canary | rest | status] [ROUNDS]";
+const USAGE: &str = "usage: lastgood-bench [all | return | canary | rest | status | peers] [ROUNDS] [--peers]";
+/// Measures the peers that pip can install as well.
+const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
 const MANY: usize = 20;
 /// Instances of the daemon at rest.
@@ -29,11 +32,14 @@ struct Bench {
     notebook: PathBuf,
     scratch: PathBuf,
     rounds: usize,
+    /// Whether peers are measured too.
+    with_peers: bool,
 }
 
 impl Bench {
     fn from_arguments() -> Result<(Self, String), String> {
-        let mut arguments = env::args().skip(1);
+        let (flags, words): (Vec<String>, Vec<String>) = env::args().skip(1).partition(|word| word == PEERS);
+        let mut arguments = words.into_iter();
         let row = arguments.next().unwrap_or_else(|| "all".into());
         let rounds = arguments.next().map_or(Ok(ROUNDS), |text| text.parse()).map_err(|_| USAGE)?;
         let own = env::current_exe().map_err(|error| error.to_string())?;
@@ -45,7 +51,16 @@ impl Bench {
         // Beside the programs, because the temporary folder may be in memory, where a sync costs nothing.
         let scratch = folder.join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&scratch).map_err(|error| error.to_string())?;
-        Ok((Self { lastgood: program("lastgood")?, notebook: program("notebook")?, scratch, rounds }, row))
+        Ok((
+            Self {
+                lastgood: program("lastgood")?,
+                notebook: program("notebook")?,
+                scratch,
+                rounds,
+                with_peers: !flags.is_empty(),
+            },
+            row,
+        ))
     }
 
     fn measure(&self, row: &str) -> Result<(), String> {
@@ -53,6 +68,7 @@ impl Bench {
             "all" => ["return", "canary", "rest"].iter().try_for_each(|row| self.measure(row)),
             "return" => returning::measure(self, MANY),
             "canary" => returning::measure(self, 1),
+            "peers" => peers::measure(self, MANY),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
         }
@@ -67,7 +83,8 @@ fn say(line: &str) {
 
 fn main() -> ExitCode {
     let done = Bench::from_arguments().and_then(|(bench, row)| {
-        let done = bench.measure(&row);
+        let peers = || if bench.with_peers { bench.measure("peers") } else { Ok(()) };
+        let done = bench.measure(&row).and_then(|()| peers());
         if env::var_os("LASTGOOD_BENCH_KEEP").is_none() {
             let _ = fs::remove_dir_all(&bench.scratch);
         }

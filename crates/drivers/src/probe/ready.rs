@@ -16,6 +16,8 @@ use std::{
 
 /// The first pause: small programs listen within a few milliseconds.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
+/// A pause is this part of the time waited so far: an answer is noticed at most that much too late.
+const PAUSE_SHARE: u32 = 8;
 /// The longest pause: 40 questions a second load nothing, and 25 ms are not noticed after a start that took long.
 const PAUSE_MAX: Duration = Duration::from_millis(25);
 /// Longest wait that is meant by "no limit": an `Instant` must not overflow.
@@ -65,7 +67,7 @@ pub fn wait_ready(
             return Err(ReadyFailure::TimedOut { limit: span(deadline), last: failure });
         }
         thread::sleep(pause);
-        pause = (pause * 3 / 2).min(PAUSE_MAX);
+        pause = (started.elapsed() / PAUSE_SHARE).clamp(PAUSE_FIRST, PAUSE_MAX);
     }
 }
 

@@ -13,25 +13,38 @@ pub(crate) fn marker(state_dir: &Path, service: &ServiceName, instance: &Instanc
     state_dir.join("closed").join(service.as_str()).join(instance.as_str())
 }
 
-/// Closes: when it returns, the marker is on the disk.
-pub(crate) fn close(marker: &Path) -> Result<(), RuntimeError> {
+/// How long a marker must last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// Over a loss of power: something else than lastgood starts instances at boot.
+    OverReboot,
+    /// Until the machine stops: then nothing but lastgood starts the instance again, and it reads its log first.
+    UntilReboot,
+}
+
+/// Closes: when it returns, the marker is there, and on the disk if it must last over a reboot.
+pub(crate) fn close(marker: &Path, lasting: Lasting) -> Result<(), RuntimeError> {
     let failed = |source| RuntimeError::io("close the instance with", marker, source);
     let Some(folder) = marker.parent() else { return Ok(()) };
     fs::create_dir_all(folder).map_err(failed)?;
     let file = File::options().create(true).append(true).open(marker).map_err(failed)?;
-    file.sync_all().and_then(|()| sync_chain(folder)).map_err(failed)
+    match lasting {
+        Lasting::OverReboot => file.sync_all().and_then(|()| sync_chain(folder)).map_err(failed),
+        Lasting::UntilReboot => Ok(()),
+    }
 }
 
-/// Opens: when it returns, the marker is gone from the disk.
-pub(crate) fn open(marker: &Path) -> Result<(), RuntimeError> {
+/// Opens: when it returns, the marker is gone, and from the disk if it had to last over a reboot.
+pub(crate) fn open(marker: &Path, lasting: Lasting) -> Result<(), RuntimeError> {
     let failed = |source| RuntimeError::io("open the instance by removing", marker, source);
-    match fs::remove_file(marker) {
-        Ok(()) => match marker.parent() {
+    match (fs::remove_file(marker), lasting) {
+        (Ok(()), Lasting::OverReboot) => match marker.parent() {
             Some(folder) => sync_folder(folder).map_err(failed),
             None => Ok(()),
         },
-        Err(gone) if gone.kind() == ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(failed(source)),
+        (Ok(()), Lasting::UntilReboot) => Ok(()),
+        (Err(gone), _) if gone.kind() == ErrorKind::NotFound => Ok(()),
+        (Err(source), _) => Err(failed(source)),
     }
 }
 

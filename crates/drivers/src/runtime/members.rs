@@ -4,12 +4,15 @@
 //! environment ([`MARK`]); one whose environment was overwritten in place (some programs write their title
 //! there) is still known by its session.
 
-use super::identity::{Identity, Stat, boot, is_gone, open_pid};
+use super::{
+    identity::{Identity, Stat, boot, is_gone, open_pid},
+    shared_look::SharedLook,
+};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     process::{Signal, pidfd_send_signal},
 };
-use std::{collections::BTreeSet, fs, io, io::Read as _, path::Path};
+use std::{collections::BTreeSet, fs, io, io::Read as _, path::Path, sync::Arc, time::Instant};
 
 /// The variable that marks every process of an instance.
 pub(crate) const MARK: &str = "LASTGOOD_INSTANCE";
@@ -33,7 +36,7 @@ pub(crate) struct Kind<'a> {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pid: u32,
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
 }
 
 impl AsFd for Member {
@@ -52,29 +55,103 @@ impl Member {
     }
 }
 
+/// What one look at all processes found; shared by all who asked for one at the same moment.
+#[derive(Debug)]
+pub(crate) struct Census(SharedLook<Result<Vec<Process>, rustix::io::Errno>>);
+
+impl Default for Census {
+    /// Its processes hold open handles, so it is forgotten as soon as nobody waits for it.
+    fn default() -> Self {
+        Self(SharedLook::fleeting())
+    }
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    environment: Environment,
+    stat: Stat,
+}
+
+#[derive(Debug)]
+enum Environment {
+    /// It holds a mark. The handle was taken between two looks at one and the same process, so that no stranger who
+    /// gets the id later is signalled. Only the marked have one: a machine may run more processes than we may open.
+    Marked(Vec<u8>, Arc<OwnedFd>),
+    /// It holds none, or may not be read: the session can still be seen.
+    Unmarked,
+    /// It is empty: a thread of the kernel, or a program in the middle of an exec.
+    Empty,
+}
+
+impl Census {
+    /// Looks at all processes, or shares a look that began after this call.
+    fn take(&self) -> io::Result<Arc<Result<Vec<Process>, rustix::io::Errno>>> {
+        let shared = self.0.since(Instant::now(), || {
+            count().map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+        });
+        match &*shared {
+            Ok(_) => Ok(shared),
+            Err(error) => Err((*error).into()),
+        }
+    }
+}
+
+fn count() -> io::Result<Vec<Process>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        all.extend(look_at(pid)?);
+    }
+    Ok(all)
+}
+
+/// Looks at one process; none if it has ended.
+fn look_at(pid: u32) -> io::Result<Option<Process>> {
+    let stat = match Stat::of(pid) {
+        Ok(stat) => stat,
+        Err(gone) if is_gone(&gone) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let environment = match environment_of(pid) {
+        Ok(environment) if environment.is_empty() => Environment::Empty,
+        Ok(environment) => match mark_in(&environment) {
+            None => Environment::Unmarked,
+            Some(mark) => match open_same(pid, stat)? {
+                None => return Ok(None),
+                Some(handle) => Environment::Marked(mark.to_vec(), Arc::new(handle)),
+            },
+        },
+        Err(gone) if is_gone(&gone) => return Ok(None),
+        // Another user's process.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Environment::Unmarked,
+        Err(error) => return Err(error),
+    };
+    Ok(Some(Process { pid, environment, stat }))
+}
+
+/// Opens the process that `stat` was read of; none if it has ended.
+fn open_same(pid: u32, stat: Stat) -> io::Result<Option<OwnedFd>> {
+    let Some(handle) = open_pid(pid)? else { return Ok(None) };
+    let same = Stat::of(pid).is_ok_and(|now| now.start_ticks == stat.start_ticks);
+    Ok(same.then_some(handle))
+}
+
 impl Kind<'_> {
     /// Finds the members among the processes not yet in `seen`, and adds those it could judge to `seen`.
-    ///
-    /// A second look is cheap, for it reads only what was started since.
-    pub(crate) fn find(&self, seen: &mut BTreeSet<u32>) -> io::Result<Vec<Member>> {
+    pub(crate) fn find(&self, census: &Census, seen: &mut BTreeSet<u32>) -> io::Result<Vec<Member>> {
         let session = self.session()?;
+        let census = census.take()?;
         let mut found = Vec::new();
-        for entry in fs::read_dir("/proc")? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            if seen.contains(&pid) {
-                continue;
-            }
-            // The handle is taken before the check: if the process ends in between and its id is reused,
-            // the handle stays with the dead one and no stranger is signalled.
-            let Some(handle) = open_pid(pid)? else { continue };
-            match self.judge(pid, session.as_ref())? {
-                Judged::Member => {
-                    seen.insert(pid);
-                    found.push(Member { pid, handle });
+        for process in census.iter().flatten().filter(|process| !seen.contains(&process.pid)).collect::<Vec<_>>() {
+            match self.judge(process, session.as_ref())? {
+                Judged::Member(handle) => {
+                    seen.insert(process.pid);
+                    found.push(Member { pid: process.pid, handle });
                 }
                 Judged::Other => {
-                    seen.insert(pid);
+                    seen.insert(process.pid);
                 }
                 Judged::Unclear => {}
             }
@@ -82,34 +159,25 @@ impl Kind<'_> {
         Ok(found)
     }
 
-    fn judge(&self, pid: u32, session: Option<&Session<'_>>) -> io::Result<Judged> {
-        let mut judged = Judged::Other;
-        match environment_of(pid) {
-            Ok(environment) if environment.is_empty() => {
-                if Stat::of(pid).is_ok_and(Stat::is_of_kernel) {
-                    return Ok(Judged::Other);
-                }
-                // In the middle of an exec a program has none for a moment.
-                judged = Judged::Unclear;
+    fn judge(&self, process: &Process, session: Option<&Session<'_>>) -> io::Result<Judged> {
+        let stat = process.stat;
+        let judged = match &process.environment {
+            Environment::Marked(mark, handle) if mark == self.mark.as_bytes() => {
+                return Ok(Judged::Member(Arc::clone(handle)));
             }
-            Ok(environment) if mark_in(&environment) == Some(self.mark.as_bytes()) => return Ok(Judged::Member),
-            Ok(_) => {}
-            Err(gone) if is_gone(&gone) => return Ok(Judged::Other),
-            // Another user's process; its session can still be seen.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
-        }
-        let Some(session) = session else { return Ok(judged) };
-        let stat = match Stat::of(pid) {
-            Ok(stat) => stat,
-            Err(gone) if is_gone(&gone) => return Ok(Judged::Other),
-            Err(error) => return Err(error),
+            Environment::Empty if stat.is_of_kernel() => return Ok(Judged::Other),
+            Environment::Empty => Judged::Unclear,
+            Environment::Marked(..) | Environment::Unmarked => Judged::Other,
         };
+        let Some(session) = session else { return Ok(judged) };
         let same = stat.session == session.leader.pid || stat.group == session.leader.pid;
         if !same || stat.is_dead() || stat.start_ticks < session.leader.start_ticks {
             return Ok(judged);
         }
-        Ok(if session.is_ours || has_open(pid, self.lock) { Judged::Member } else { judged })
+        if !session.is_ours && !has_open(process.pid, self.lock) {
+            return Ok(judged);
+        }
+        Ok(open_same(process.pid, stat)?.map_or(Judged::Other, |handle| Judged::Member(Arc::new(handle))))
     }
 
     /// Tells whether the leader's id can by now be the session of strangers.
@@ -133,7 +201,7 @@ struct Session<'a> {
 }
 
 enum Judged {
-    Member,
+    Member(Arc<OwnedFd>),
     Other,
     /// To be looked at again.
     Unclear,

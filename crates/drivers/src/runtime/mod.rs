@@ -14,6 +14,7 @@ pub mod identity;
 pub mod launcher;
 pub mod process;
 pub mod session;
+pub mod shared_look;
 pub mod systemd;
 
 mod bus;

@@ -7,10 +7,11 @@
 //! A daemon that is itself a systemd unit needs `KillMode=process`, or systemd ends the instances with it.
 
 use super::{
-    Launch, Runtime, RuntimeError, Started, Stopped, Watched, closed,
+    Launch, Runtime, RuntimeError, Started, Stopped, Watched,
+    closed::{self, Lasting},
     identity::Identity,
     launcher::{EXECUTING, Fault, Order, Record, write_whole},
-    members::{self, Kind, Member},
+    members::{self, Census, Kind, Member},
     post_mortem::{last_lines, reason},
     user, wait,
 };
@@ -28,7 +29,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::{fs::OpenOptionsExt as _, net::UnixStream},
     },
     path::{Path, PathBuf},
@@ -45,6 +46,8 @@ const LAUNCH_WAIT: Span = Span::seconds(10);
 const KILL_WAIT: Span = Span::seconds(5);
 /// Longest wait for our reaper after a child has ended: it only has to be scheduled.
 const REAP_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait for the main process alone before those outside its group are asked as well.
+const LEADER_WAIT: Duration = Duration::from_millis(100);
 /// Rounds of looking for processes started while we killed: each round kills all that were there before it.
 const KILL_ROUNDS_MAX: usize = 100;
 /// Largest record or end file read; ours have a few hundred bytes.
@@ -58,6 +61,7 @@ pub struct ProcessRuntime {
     state_dir: PathBuf,
     launcher: PathBuf,
     children: Arc<Children>,
+    census: Census,
 }
 
 /// The children of this process that are not reaped yet.
@@ -93,7 +97,7 @@ impl ProcessRuntime {
         // The path marks our processes and is compared with what /proc says, so it must have one spelling.
         let state_dir = fs::canonicalize(state_dir)
             .map_err(|source| RuntimeError::io("find the state folder", state_dir, source))?;
-        Ok(Self { state_dir, launcher: launcher.into(), children: Arc::default() })
+        Ok(Self { state_dir, launcher: launcher.into(), children: Arc::default(), census: Census::default() })
     }
 
     fn seat<'a>(&self, service: &'a ServiceName, instance: &'a InstanceName) -> Seat<'a> {
@@ -164,11 +168,11 @@ impl Runtime for ProcessRuntime {
                         asked: launch.release.digest,
                     });
                 }
-                closed::open(&seat.marker)?;
+                closed::open(&seat.marker, Lasting::UntilReboot)?;
                 return Ok(Started { pid: record.identity.pid, already: true });
             }
             // It ended without a stop, so others of it may be left. A stop removes the record.
-            let left = seat.find(Some(&record), &mut BTreeSet::new())?;
+            let left = seat.find(&self.census, Some(&record), &mut BTreeSet::new())?;
             if !left.is_empty() {
                 let pids = left.iter().map(|member| member.pid).collect();
                 return Err(RuntimeError::LeftOver { instance: seat.to_string(), pids });
@@ -179,7 +183,7 @@ impl Runtime for ProcessRuntime {
                 .ok_or_else(|| RuntimeError::UserUnknown { instance: seat.to_string(), user: name.into() })
         });
         let order = seat.order(launch, account.transpose()?);
-        closed::open(&seat.marker)?;
+        closed::open(&seat.marker, Lasting::UntilReboot)?;
         let pid = self.launch(&seat, &order, &order_lock)?;
         Ok(Started { pid, already: false })
     }
@@ -189,12 +193,12 @@ impl Runtime for ProcessRuntime {
         if members::own_mark().is_some_and(|mark| mark == seat.mark.as_bytes()) {
             return Err(RuntimeError::NotDetached { why: format!("this process is a part of {seat}") });
         }
-        closed::close(&seat.marker)?;
+        closed::close(&seat.marker, Lasting::UntilReboot)?;
         // Also waits for a launcher whose driver was killed: then its process is in the record, or there is none.
         let _order_lock = seat.take_order()?;
         // A damaged record must not keep us from stopping: the mark finds the processes as well.
         let leader = seat.record().ok().flatten();
-        let stopped = seat.end_all(leader.as_ref(), grace)?;
+        let stopped = seat.end_all(&self.census, leader.as_ref(), grace)?;
         match fs::remove_file(seat.record_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(RuntimeError::io("remove the record", seat.record_path(), error))
@@ -347,37 +351,45 @@ impl Seat<'_> {
         identity.open().map_err(|source| RuntimeError::io("look at the process in", "/proc", source))
     }
 
-    fn find(&self, leader: Option<&Record>, seen: &mut BTreeSet<u32>) -> Result<Vec<Member>, RuntimeError> {
+    fn find(
+        &self,
+        census: &Census,
+        leader: Option<&Record>,
+        seen: &mut BTreeSet<u32>,
+    ) -> Result<Vec<Member>, RuntimeError> {
         let leader = leader.map(|record| (&record.identity, record.forks));
         Kind { mark: &self.mark, leader, lock: &self.lock_path() }
-            .find(seen)
+            .find(census, seen)
             .map_err(|source| RuntimeError::io("look for the instance's processes in", "/proc", source))
     }
 
     /// Ends every process of the instance: asked first, killed after the grace.
-    fn end_all(&self, leader: Option<&Record>, grace: Span) -> Result<Stopped, RuntimeError> {
+    fn end_all(&self, census: &Census, leader: Option<&Record>, grace: Span) -> Result<Stopped, RuntimeError> {
         let failed = |source| RuntimeError::io("end the instance's processes in", "/proc", source);
         let until = Instant::now() + grace.duration();
         let mut seen = BTreeSet::new();
         // The whole group at once, so that none is missed that is just being forked; only while its leader is
         // known to live, for afterwards the group's number may be another's.
-        let led = match leader {
-            Some(leader) if self.handle_of(&leader.identity)?.is_some() => {
-                signal_group(leader.identity.pid, Signal::TERM).map_err(failed)?;
-                true
-            }
-            _ => false,
-        };
-        let mut left = self.find(leader, &mut seen)?;
-        if left.is_empty() && !led {
-            return Ok(Stopped::NotRunning);
+        let mut led = false;
+        if let Some(leader) = leader
+            && let Some(handle) = self.handle_of(&leader.identity)?
+        {
+            let group = leader.identity.pid;
+            signal_group(group, Signal::TERM).and_then(|()| signal_group(group, Signal::CONT)).map_err(failed)?;
+            // Most are gone with their leader in some milliseconds, and then one look at all processes is enough.
+            wait::wait_any(&[handle.as_fd()], until.min(Instant::now() + LEADER_WAIT)).map_err(failed)?;
+            led = true;
+        }
+        let mut left = self.find(census, leader, &mut seen)?;
+        if left.is_empty() {
+            return Ok(if led { Stopped::Asked } else { Stopped::NotRunning });
         }
         for _ in 0..KILL_ROUNDS_MAX {
             for member in &left {
                 member.signal(Signal::TERM).and_then(|()| member.signal(Signal::CONT)).map_err(failed)?;
             }
             left = wait::wait_all(left, until).map_err(failed)?;
-            let new = self.find(leader, &mut seen)?;
+            let new = self.find(census, leader, &mut seen)?;
             if left.is_empty() && new.is_empty() {
                 return Ok(Stopped::Asked);
             }
@@ -386,11 +398,12 @@ impl Seat<'_> {
                 break;
             }
         }
-        self.kill_all(leader, left, &mut seen).map(|()| Stopped::Killed)
+        self.kill_all(census, leader, left, &mut seen).map(|()| Stopped::Killed)
     }
 
     fn kill_all(
         &self,
+        census: &Census,
         leader: Option<&Record>,
         mut left: Vec<Member>,
         seen: &mut BTreeSet<u32>,
@@ -407,7 +420,7 @@ impl Seat<'_> {
                 member.signal(Signal::KILL).map_err(failed)?;
             }
             left = wait::wait_all(left, until).map_err(failed)?;
-            left.extend(self.find(leader, seen)?);
+            left.extend(self.find(census, leader, seen)?);
             if left.is_empty() {
                 return Ok(());
             }

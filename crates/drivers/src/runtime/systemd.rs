@@ -9,7 +9,7 @@
 use super::{
     Launch, Runtime, RuntimeError, Started, Stopped, Watched,
     bus::{Bus, SERVICE, UNIT, Unit},
-    closed,
+    closed::{self, Lasting},
     identity::open_pid,
     launcher::write_whole,
     members::MARK,
@@ -322,7 +322,7 @@ impl Runtime for SystemdRuntime {
             let same = now.as_ref().is_some_and(|release| release.digest == launch.release.digest);
             return match self.main_pid(&bus, &unit)? {
                 Some(pid) if same => {
-                    closed::open(&seat.marker)?;
+                    closed::open(&seat.marker, Lasting::OverReboot)?;
                     Ok(Started { pid, already: true })
                 }
                 _ => Err(RuntimeError::OtherReleaseRuns {
@@ -333,11 +333,11 @@ impl Runtime for SystemdRuntime {
             };
         }
         // Closed until everything is in place: a boot or a person must not start half of it.
-        closed::close(&seat.marker)?;
+        closed::close(&seat.marker, Lasting::OverReboot)?;
         let written = self.write_closed(&seat)? | self.write_service(&seat, launch)?;
         self.reload_if(&bus, &unit, written)?;
         seat.flip(launch)?;
-        closed::open(&seat.marker)?;
+        closed::open(&seat.marker, Lasting::OverReboot)?;
         let pid = self.start_unit(&bus, &seat, &unit)?;
         Ok(Started { pid, already: false })
     }
@@ -351,7 +351,7 @@ impl Runtime for SystemdRuntime {
         }
         let bus = self.bus()?;
         let unit = self.load(&bus, &seat)?;
-        closed::close(&seat.marker)?;
+        closed::close(&seat.marker, Lasting::OverReboot)?;
         let written = self.write_closed(&seat)?;
         self.reload_if(&bus, &unit, written)?;
         let state = self.state_of(&bus, &unit)?;

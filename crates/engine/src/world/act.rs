@@ -18,6 +18,7 @@ use lastgood_drivers::{
 use std::{
     net::TcpStream,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Room that must remain beside a snapshot for rehearsals and a restore: both copies of it, once each.
@@ -158,6 +159,9 @@ fn is_down(site: &Site, config: &InstanceConfig) -> bool {
 fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
     deaths.forget(instance);
     site.runtime.stop(&site.name, instance, site.config.stop_timeout.0).map_err(|error| hindered(&error))?;
+    if let Some(config) = site.config.instance(instance) {
+        site.sole_holder.has_stopped(&config.data);
+    }
     Ok(Answer::Stopped)
 }
 
@@ -220,7 +224,15 @@ pub(super) fn folder_of(site: &Site, snapshot: SnapshotId) -> PathBuf {
 fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let place = site.place(config, &config.data)?;
-    let loss = state::loss(&place, &folder_of(site, snapshot)).map_err(|error| hindered(&error))?;
+    let loss = thread::scope(|scope| {
+        // What follows is a restore, and it has to know who else has the data open.
+        let looking = thread::Builder::new().spawn_scoped(scope, || site.sole_holder.look_ahead(&config.data));
+        let loss = state::loss(&place, &folder_of(site, snapshot));
+        // Without a thread the restore looks itself.
+        drop(looking);
+        loss
+    });
+    let loss = loss.map_err(|error| hindered(&error))?;
     Ok(Answer::Measured { loss })
 }
 

@@ -1,6 +1,7 @@
 //! The real world: performs effects through the drivers, each in a thread of its own.
 
 mod act;
+mod crew;
 mod deaths;
 mod rehearse;
 mod site;
@@ -13,6 +14,7 @@ use crate::{
     boundary,
     drive::{Happening, World},
 };
+use crew::Crew;
 use deaths::Deaths;
 use lastgood_domain::{
     effect::{Answer, Effect},
@@ -40,11 +42,14 @@ const HEAVY_MAX: usize = 2;
 pub struct Host {
     site: Arc<Site>,
     deaths: Deaths,
+    crew: Crew,
     sender: Sender<Happening>,
     receiver: Receiver<Happening>,
     /// Effects under way or waiting for their lane.
     under_way: usize,
     lanes: BTreeMap<Lane, Waiting>,
+    /// The state that the newest effects were ordered in; orders of one decision share it.
+    state: Option<Arc<Service>>,
 }
 
 /// Effects of one lane run one after the other.
@@ -55,6 +60,7 @@ enum Lane {
     Shared,
 }
 
+#[derive(Clone)]
 struct Job {
     service: Arc<Service>,
     order: OrderId,
@@ -70,7 +76,8 @@ impl Host {
         let (sender, receiver) = channel();
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
-        Self { site, deaths, sender, receiver, under_way: 0, lanes: BTreeMap::new() }
+        let (crew, lanes) = (Crew::default(), BTreeMap::new());
+        Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None }
     }
 
     /// Gives a handle through which anyone may report what happened.
@@ -134,8 +141,7 @@ impl Host {
             // The receiver is gone only when the driver itself ends; the order is then performed again.
             let _ = sender.send(Happening::Answered { order: job.order, answer });
         };
-        let named = thread::Builder::new().name(format!("order {order}"));
-        if let Err(error) = named.spawn(work) {
+        if let Err(error) = self.crew.give(Box::new(work)) {
             let failure = Failure::new("thread-refused", format!("no thread for order {order}: {error}"), None);
             let _ = self.sender.send(Happening::Answered { order, answer: Answer::Hindered { failure } });
         }
@@ -152,7 +158,7 @@ impl Host {
         match jobs.front() {
             None => drop(self.lanes.remove(&lane)),
             Some(next) => {
-                let job = Job { service: Arc::clone(&next.service), order: next.order, effect: next.effect.clone() };
+                let job = next.clone();
                 self.spawn(job);
             }
         }
@@ -162,11 +168,14 @@ impl Host {
 impl World for Host {
     fn perform(&mut self, service: &Service, order: OrderId, effect: &Effect) {
         self.under_way += 1;
-        let job = || Job { service: Arc::new(service.clone()), order, effect: effect.clone() };
+        let same = self.state.take().filter(|state| state.records == service.records);
+        let state = same.unwrap_or_else(|| Arc::new(service.clone()));
+        self.state = Some(Arc::clone(&state));
+        let job = Job { service: state, order, effect: effect.clone() };
         let waiting = self.lanes.entry(Self::lane_of(effect, order)).or_default();
-        waiting.push_back(job());
+        waiting.push_back(job.clone());
         if waiting.len() == 1 {
-            self.spawn(job());
+            self.spawn(job);
         }
     }
 
