@@ -97,6 +97,13 @@ pub enum Effect {
         /// What to put back.
         snapshot: SnapshotId,
     },
+    /// Copy `snapshot` beside the instance's data, so that a restore moves it into place instead of copying it.
+    LayReady {
+        /// Whose way back.
+        instance: InstanceName,
+        /// What a restore would put back.
+        snapshot: SnapshotId,
+    },
     /// Remove snapshots and installations that no way back needs any more.
     Prune {
         /// Snapshots to keep.
@@ -107,9 +114,9 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Tells whether it only clears up: its answer decides nothing, and it may outlive its run.
+    /// Tells whether it only clears up or prepares: its answer decides nothing, and it may outlive its run.
     pub fn is_housekeeping(&self) -> bool {
-        matches!(self, Self::ClearRehearsal | Self::Prune { .. })
+        matches!(self, Self::ClearRehearsal | Self::Prune { .. } | Self::LayReady { .. })
     }
 
     /// Gives the instance it acts on; two effects on one instance never run at once.
@@ -123,7 +130,8 @@ impl Effect {
             | Self::Start { instance, .. }
             | Self::Probe { instance, .. }
             | Self::Measure { instance, .. }
-            | Self::Restore { instance, .. } => Some(instance),
+            | Self::Restore { instance, .. }
+            | Self::LayReady { instance, .. } => Some(instance),
             Self::Check { .. }
             | Self::Install { .. }
             | Self::Verify { .. }
@@ -225,6 +233,11 @@ pub enum Answer {
     },
     /// Scratch copies or unneeded ones are gone.
     Cleared,
+    /// The way back lies ready beside the data.
+    LaidReady {
+        /// Bytes written; 0 if it lay there already.
+        bytes: u64,
+    },
     /// What the order was about failed: the release did not start, the probe did not pass.
     Failed {
         /// Why.

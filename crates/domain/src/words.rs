@@ -152,6 +152,8 @@ fn answered(answer: &Answer) -> Option<String> {
                 false => format!("probe passed in {} ({})", facts.took, used.join(", ")),
             }
         }
+        Answer::LaidReady { bytes: 0 } => return None,
+        Answer::LaidReady { bytes } => format!("the way back lies ready ({})", size(*bytes)),
         Answer::Measured { loss } => {
             format!("a restore drops {} rows and {} files", loss.rows, loss.files)
         }
@@ -181,6 +183,7 @@ pub fn doing(effect: &Effect) -> String {
         Effect::Probe { instance, .. } => format!("probing {instance}"),
         Effect::Measure { instance, .. } => format!("counting what {instance} would lose"),
         Effect::Restore { instance, .. } => format!("putting {instance}'s data back"),
+        Effect::LayReady { instance, .. } => format!("laying the way back of {instance} ready"),
         Effect::Prune { .. } => "removing copies that no way back needs".into(),
     }
 }

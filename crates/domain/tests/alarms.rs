@@ -110,6 +110,7 @@ impl World {
                     fence: "paths".into(),
                 },
             },
+            Effect::LayReady { .. } => Answer::LaidReady { bytes: 0 },
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,

@@ -82,7 +82,7 @@ impl Checker {
     fn lives(&self, machine: &mut Machine) {
         let Some(run) = &self.run else { return };
         let mut works = self.orders.values().map(|(effect, _)| effect);
-        let works = works.any(|effect| !matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. }));
+        let works = works.any(|effect| !effect.is_housekeeping());
         if !works && run.soak_until.is_none() {
             machine.violated(format!("{} is under way and waits for nothing", run.id));
         }

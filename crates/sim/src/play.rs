@@ -161,7 +161,7 @@ impl Play {
     fn check(&mut self) {
         let service = self.driver.service();
         if let Some(run) = &service.run {
-            let works = |effect: &Effect| !matches!(effect, Effect::ClearRehearsal | Effect::Prune { .. });
+            let works = |effect: &Effect| !effect.is_housekeeping();
             if !run.orders.values().any(works) && rollout::wakes_at(service).is_none() {
                 self.machine.borrow_mut().violated(format!("{} stands still", run.id));
             }

@@ -147,6 +147,7 @@ fn effect(effect: &Effect, service: &Service) -> String {
         Effect::Probe { instance, release } => format!("probe {instance} on {}", name(service, release)),
         Effect::Measure { instance, snapshot } => format!("measure {instance} against {snapshot}"),
         Effect::Restore { instance, snapshot } => format!("restore {snapshot} of {instance}"),
+        Effect::LayReady { instance, snapshot } => format!("lay {snapshot} of {instance} ready"),
         Effect::Prune { snapshots, releases } => {
             let snapshots: Vec<String> = snapshots.iter().map(ToString::to_string).collect();
             let releases: Vec<String> = releases.iter().map(|one| name(service, one)).collect();

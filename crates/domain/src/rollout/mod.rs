@@ -13,7 +13,7 @@ mod watch;
 
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, End, Event, Record, Settings},
+    event::{Aim, End, Event, Record, Settings, WayBack},
     facts::Outcomes,
     failure::Failure,
     service::{MoveStep, Phase, Service},
@@ -162,7 +162,23 @@ impl Deciding {
         if took_copies && !unfinished {
             self.prune();
         }
+        if end == End::Promoted {
+            self.lay_ready();
+        }
         self.say(Event::RunEnded { run, end });
+    }
+
+    /// Orders that the way back of each instance that needs its data lies beside it.
+    ///
+    /// Not before the release has passed: until then each move is young, and the disk is busy with the next one.
+    fn lay_ready(&mut self) {
+        let newest = self.service.instances.iter().filter_map(|(name, instance)| {
+            let moved = instance.history.last()?;
+            (moved.way_back == WayBack::Restore).then(|| (name.clone(), moved.snapshot))
+        });
+        for (instance, snapshot) in newest.collect::<Vec<_>>() {
+            self.order(Effect::LayReady { instance, snapshot });
+        }
     }
 
     /// Orders that only what some way back needs is kept.

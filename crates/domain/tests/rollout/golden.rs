@@ -172,6 +172,7 @@ fn effects() -> Vec<Effect> {
         Effect::Probe { instance: alice(), release },
         Effect::Measure { instance: alice(), snapshot },
         Effect::Restore { instance: alice(), snapshot },
+        Effect::LayReady { instance: alice(), snapshot },
         Effect::Prune { snapshots: vec![snapshot], releases: vec![release] },
     ]);
     effects
@@ -200,6 +201,7 @@ fn answers() -> Vec<Answer> {
         Answer::Restored { facts: restored(Some("/aside/1".into())) },
         Answer::Restored { facts: restored(None) },
         Answer::Cleared,
+        Answer::LaidReady { bytes: 5 },
         Answer::Failed { failure: failure("probe-refused") },
         Answer::Hindered { failure: failure("disk-full") },
     ]);

@@ -212,6 +212,7 @@ impl Walk {
                 Answer::Snapshotted { facts: snapshot_facts(*snapshot, 10, 10) }
             }
             Effect::Rehearse { .. } => Answer::RehearsalPassed { facts: rehearsal_facts() },
+            Effect::LayReady { .. } => Answer::LaidReady { bytes: 0 },
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,

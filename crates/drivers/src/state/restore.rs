@@ -13,6 +13,7 @@ use super::{
     intent::{self, Intent, Progress},
     manifest::{Below, Dress, Entry, Manifest, What},
     place::{Data, OURS, Root, Scope, StatePlace},
+    ready::{Ready, discard_ready},
     scan::{self, Headers},
     snapshot::{token, verify_sizes},
     space, sqlite,
@@ -85,13 +86,14 @@ pub fn restore(
     if roots.len() != manifest.roots {
         return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
     }
+    let ready = Ready::find(aside, &manifest, digest, &roots);
     let intent = match intent {
         Some(intent) if intent.manifest == digest => intent,
         Some(_) => return Err(StateError::JournalOther { journal: journal.into() }),
         None => {
             verify_sizes(snapshot, &manifest)?;
             may_own(&manifest)?;
-            let wore = look_ahead(&manifest, &roots, aside)?;
+            let wore = look_ahead(&manifest, &roots, aside, ready.as_ref())?;
             let id = manifest.id;
             let token = token()?;
             let aside = aside.join(format!("{id}-{token}"));
@@ -102,7 +104,7 @@ pub fn restore(
             intent
         }
     };
-    let run = Run { intent: &intent, manifest: &manifest, roots: &roots, steps: context.steps };
+    let run = Run { intent: &intent, manifest: &manifest, roots: &roots, ready: ready.as_ref(), steps: context.steps };
     let bytes = match run.stage() {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -151,7 +153,12 @@ fn may_own(manifest: &Manifest) -> Result<(), StateError> {
 }
 
 /// Refuses before anything is written what could only fail half-way; gives what the roots' folders wear.
-fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<Vec<Option<Dress>>, StateError> {
+fn look_ahead(
+    manifest: &Manifest,
+    roots: &[Root],
+    aside: &Path,
+    ready: Option<&Ready>,
+) -> Result<Vec<Option<Dress>>, StateError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -184,6 +191,10 @@ fn look_ahead(manifest: &Manifest, roots: &[Root], aside: &Path) -> Result<Vec<O
                 return Err(StateError::NestedMount { path: root.base.join(path) });
             }
         }
+        if ready.is_some() {
+            // It is moved, so it needs no room.
+            continue;
+        }
         let contents = manifest.of_root(number).filter_map(|entry| entry.what.content());
         let bytes = contents.filter(|content| !content.sparse).map(|content| content.bytes).sum();
         space::demand_room(&base, &root.base, bytes)?;
@@ -203,6 +214,8 @@ struct Run<'a> {
     intent: &'a Intent,
     manifest: &'a Manifest,
     roots: &'a [Root],
+    /// What lies ready to be moved instead of copied.
+    ready: Option<&'a Ready>,
     steps: &'a dyn Steps,
 }
 
@@ -234,6 +247,12 @@ impl Run<'_> {
             let failed = |error| StateError::io("write beside", &root.base, error);
             if self.is_ours(&base, &new).map_err(failed)? {
                 continue;
+            }
+            if let Some(ready) = self.ready {
+                self.steps.before("take what lies ready");
+                if ready.take(number, &base, &new).map_err(failed)? {
+                    continue;
+                }
             }
             self.steps.before("remove half a copy");
             base.remove_tree(&half).map_err(failed)?;
@@ -334,6 +353,10 @@ impl Run<'_> {
             let _ = fs::remove_dir(self.intent.aside.join(number.to_string()));
         }
         let _ = fs::remove_dir(&self.intent.aside);
+        if let Some(aside) = self.intent.aside.parent() {
+            // Of what lay ready only the seal is left.
+            let _ = discard_ready(aside, &[]);
+        }
     }
 }
 

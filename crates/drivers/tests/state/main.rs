@@ -7,6 +7,7 @@ mod hostile;
 mod live;
 mod loss;
 mod property;
+mod ready;
 mod restore;
 mod room;
 mod snapshot;

@@ -248,7 +248,7 @@ fn what_goes_aside_must_stay_on_its_file_system() {
 }
 
 /// The data of a kill test: a folder with every kind of change a restore has to undo.
-fn worn(stage: &Stage, name: &str) -> (PathBuf, StatePlace) {
+pub(crate) fn worn(stage: &Stage, name: &str) -> (PathBuf, StatePlace) {
     let data = stage.folder(name);
     drop(bank(&data.join("db.sqlite"), "wal", 20));
     for path in ["sub/file", "sub/cache/x", "gone", "link-target"] {
@@ -260,7 +260,7 @@ fn worn(stage: &Stage, name: &str) -> (PathBuf, StatePlace) {
     (data, place)
 }
 
-fn wear_on(data: &Path) {
+pub(crate) fn wear_on(data: &Path) {
     let newer = Connection::open(data.join("db.sqlite")).unwrap();
     newer.execute_batch("ALTER TABLE accounts RENAME TO people").unwrap();
     drop(newer);
@@ -274,7 +274,7 @@ fn wear_on(data: &Path) {
 }
 
 /// Restores in a process of its own that dies at step `die_at`; gives the steps if it lived.
-fn restore_in_process(stage: &Stage, place: &StatePlace, journal: &Path, die_at: u64) -> Option<u64> {
+pub(crate) fn restore_in_process(stage: &Stage, place: &StatePlace, journal: &Path, die_at: u64) -> Option<u64> {
     let output = Command::new(peer())
         .args(["restore", text(&stage.snapshot(1)), &serde_json::to_string(place).unwrap()])
         .args([text(&stage.path("aside")), text(journal), &die_at.to_string()])

@@ -13,18 +13,22 @@ use std::{
 };
 
 /// A file system of its own in memory; unmounted at the end.
-struct Tiny(PathBuf);
+pub(crate) struct Tiny(PathBuf);
 
 impl Tiny {
-    fn new(path: PathBuf, kib: u32) -> Self {
+    pub(crate) fn new(path: PathBuf, kib: u32) -> Self {
         fs::create_dir_all(&path).unwrap();
         let size = CString::new(format!("size={kib}k,mode=755")).unwrap();
         mount("lastgood-test", &path, "tmpfs", MountFlags::empty(), Some(size.as_c_str())).unwrap();
         Self(path)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Leaves `kib` free.
-    fn fill_but(&self, kib: u64) {
+    pub(crate) fn fill_but(&self, kib: u64) {
         let stat = rustix::fs::statvfs(&self.0).unwrap();
         let bytes = stat.f_bavail * stat.f_frsize - kib * 1024;
         fs::File::create(self.0.join("ballast")).unwrap().write_all(&vec![1; bytes as usize]).unwrap();

@@ -42,6 +42,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::Probe { instance, .. } => probe(site, instance),
         Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
         Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
+        Effect::LayReady { instance, snapshot } => lay_ready(site, instance, *snapshot),
         Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
@@ -253,7 +254,17 @@ fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: Or
     Ok(Answer::Restored { facts })
 }
 
+fn lay_ready(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let place = site.place(config, &config.data)?;
+    let bytes = state::lay_ready(&folder_of(site, snapshot), &place, &site.aside(config));
+    bytes.map(|bytes| Answer::LaidReady { bytes }).map_err(|error| hindered(&error))
+}
+
 fn prune(site: &Site, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
+    for instance in &site.config.instance {
+        state::discard_ready(&site.aside(instance), snapshots).map_err(|error| hindered(&error))?;
+    }
     state::prune(&site.home.shelf(), snapshots).map_err(|error| hindered(&error))?;
     let installed = channel::ChannelConfig::installed(&site.home.installations()).map_err(|error| hindered(&error))?;
     for installation in installed.iter().filter(|one| !releases.contains(&one.release.digest)) {

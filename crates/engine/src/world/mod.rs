@@ -117,7 +117,7 @@ impl Host {
 
     fn lane_of(effect: &Effect, order: OrderId) -> Lane {
         match effect {
-            Effect::Snapshot { .. } => Lane::Heavy(order.0 as usize % HEAVY_MAX),
+            Effect::Snapshot { .. } | Effect::LayReady { .. } => Lane::Heavy(order.0 as usize % HEAVY_MAX),
             Effect::Rehearse { .. } | Effect::ClearRehearsal => Lane::Heavy(0),
             _ => effect.instance().map_or(Lane::Shared, |instance| Lane::Instance(instance.clone())),
         }
