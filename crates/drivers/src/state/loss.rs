@@ -11,10 +11,12 @@ use super::{
     copy,
     error::StateError,
     manifest::{Content, Entry, Manifest, What, root_folder},
+    pages::Pages,
     place::{Root, StatePlace},
+    rows,
     scan::{self, Headers, Kind, Seen},
     snapshot::token,
-    sqlite::{self, counted_tables, quoted},
+    sqlite::{self, stored_tables},
 };
 use lastgood_domain::facts::Loss;
 use rusqlite::Connection;
@@ -22,7 +24,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -90,7 +92,7 @@ impl Sides<'_> {
             let was = entries.get(path.as_path()).map(|entry| &entry.what);
             match (now.kind, was) {
                 (Kind::Folder | Kind::Special(_), _) => {}
-                (Kind::Database { .. }, Some(What::Database(content, _))) => self.database(path, content, report)?,
+                (Kind::Database { .. }, Some(What::Database(..))) => self.database(path, report)?,
                 (Kind::File, Some(What::File(content))) => {
                     let entry = entries.get(path.as_path()).map(|entry| &entry.dress);
                     let untouched = entry.is_some_and(|dress| {
@@ -125,12 +127,9 @@ impl Sides<'_> {
         Ok(copy::copy_digested(&file, None, content.sparse).map_err(read)?.digest == content.digest)
     }
 
-    fn database(&self, path: &Path, content: &Content, report: &mut LossReport) -> Result<(), StateError> {
+    fn database(&self, path: &Path, report: &mut LossReport) -> Result<(), StateError> {
         let (now, then) = (self.root.base.join(path), root_folder(self.snapshot, self.number).join(path));
         let logged = sqlite::has_unmerged_log(&now)?;
-        if !logged && same_pages(&now, &then, content)? {
-            return Ok(());
-        }
         let scratch;
         let merged;
         let now = if logged {
@@ -141,41 +140,16 @@ impl Sides<'_> {
         } else {
             &now
         };
+        let pages = Pages::compare(now, &then)?;
+        if pages.are_equal() {
+            return Ok(());
+        }
         let failed = |error: rusqlite::Error| StateError::sqlite("compare", now, &error);
         let connection = sqlite::open_still(now).map_err(failed)?;
         let uri = sqlite::still_uri(&then);
         connection.execute("ATTACH ?1 AS kept", [uri.to_string_lossy()]).map_err(failed)?;
-        compare_tables(&connection, &path.to_string_lossy(), report).map_err(failed)
+        compare_tables(&connection, &pages, &path.to_string_lossy(), report).map_err(failed)
     }
-}
-
-/// Compares two databases byte by byte, but for the counters in their headers, which a copy sets anew.
-fn same_pages(now: &Path, then: &Path, content: &Content) -> Result<bool, StateError> {
-    let open = |path: &Path| File::open(path).map_err(|error| StateError::io("open", path, error));
-    let (now_file, then_file) = (open(now)?, open(then)?);
-    let read = |error: io::Error| StateError::io("read", now, error);
-    if now_file.metadata().map_err(read)?.len() != content.bytes {
-        return Ok(false);
-    }
-    let (mut a, mut b) = (vec![0; 256 << 10], vec![0; 256 << 10]);
-    let mut at = 0;
-    while at < content.bytes {
-        let count = usize::try_from(content.bytes - at).unwrap_or(usize::MAX).min(a.len());
-        now_file.read_exact_at(&mut a[..count], at).map_err(read)?;
-        then_file.read_exact_at(&mut b[..count], at).map_err(read)?;
-        if at == 0 && count >= 100 {
-            // Change counter, schema cookie, version-valid-for and SQLite's version.
-            for counters in [24..28, 40..44, 92..100] {
-                a[counters.clone()].fill(0);
-                b[counters].fill(0);
-            }
-        }
-        if a[..count] != b[..count] {
-            return Ok(false);
-        }
-        at += count as u64;
-    }
-    Ok(true)
 }
 
 /// A folder beside the snapshot for a merged copy; removed at its end.
@@ -214,101 +188,24 @@ impl Drop for Scratch {
     }
 }
 
-fn compare_tables(connection: &Connection, database: &str, report: &mut LossReport) -> rusqlite::Result<()> {
-    let kept = counted_tables(connection, "kept")?;
-    for table in counted_tables(connection, "main")? {
+fn compare_tables(
+    connection: &Connection,
+    pages: &Pages,
+    database: &str,
+    report: &mut LossReport,
+) -> rusqlite::Result<()> {
+    let kept = stored_tables(connection, "kept")?;
+    for (table, now) in stored_tables(connection, "main")? {
         let name = format!("{database}: {table}");
-        if kept.contains(&table) {
-            let rows = changed_rows(connection, &table)?;
-            if rows > 0 {
-                report.loss.rows += rows;
-                report.tables.insert(name, rows);
-            }
-        } else {
-            let count = format!("SELECT count(*) FROM main.{}", quoted(&table));
-            report.unseen.insert(name, counted(connection, &count)?);
+        let Some(then) = kept.get(&table) else {
+            report.unseen.insert(name, rows::count(connection, &table)?);
+            continue;
+        };
+        let rows = rows::changed(connection, pages, &table, &now, then)?;
+        if rows > 0 {
+            report.loss.rows += rows;
+            report.tables.insert(name, rows);
         }
     }
     Ok(())
-}
-
-fn counted(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
-    let rows: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-    Ok(u64::try_from(rows).unwrap_or(0))
-}
-
-/// The columns of a table that can be selected, in order, and which of them make its key.
-fn columns(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Vec<(String, i64)>> {
-    // Hidden 1 is a hidden column of a virtual table; 2 and 3 are computed from others.
-    let mut statement = connection.prepare("SELECT name, pk FROM pragma_table_xinfo(?1, ?2) WHERE hidden = 0")?;
-    statement.query_map([table, schema], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-}
-
-fn changed_rows(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
-    let (now, then) = (columns(connection, "main", table)?, columns(connection, "kept", table)?);
-    let common: Vec<&str> = now
-        .iter()
-        .filter(|(name, _)| then.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let quoted_table = quoted(table);
-    let Some(keys) = keys(connection, table, &now, &then)? else {
-        return set_difference(connection, &quoted_table, &common);
-    };
-    let on: Vec<String> = keys.iter().map(|key| format!("a.{key} IS b.{key}")).collect();
-    // Compared also by collation BINARY: a change of case is a change.
-    let differ: Vec<String> =
-        common.iter().map(|name| quoted(name)).map(|name| format!("a.{name} IS NOT b.{name} COLLATE BINARY")).collect();
-    let (on, first) = (on.join(" AND "), &keys[0]);
-    let differ = if differ.is_empty() { "0".into() } else { differ.join(" OR ") };
-    let changed =
-        format!("SELECT count(*) FROM main.{quoted_table} a JOIN kept.{quoted_table} b ON {on} WHERE {differ}");
-    let gone = |of: &str, not_in: &str| {
-        format!(
-            "SELECT count(*) FROM {of}.{quoted_table} a WHERE NOT EXISTS \
-             (SELECT {first} FROM {not_in}.{quoted_table} b WHERE {on})"
-        )
-    };
-    Ok(counted(connection, &changed)?
-        + counted(connection, &gone("main", "kept"))?
-        + counted(connection, &gone("kept", "main"))?)
-}
-
-/// Gives what tells a row from the others on both sides: its rowid, or the key of a table without one.
-fn keys(
-    connection: &Connection,
-    table: &str,
-    now: &[(String, i64)],
-    then: &[(String, i64)],
-) -> rusqlite::Result<Option<Vec<String>>> {
-    let without = |schema: &str| {
-        let sql = "SELECT wr FROM pragma_table_list WHERE schema = ?1 AND name = ?2";
-        connection.query_row(sql, [schema, table], |row| row.get::<_, bool>(0))
-    };
-    let key_of = |columns: &[(String, i64)]| {
-        let mut key: Vec<(i64, String)> =
-            columns.iter().filter(|(_, at)| *at > 0).map(|(name, at)| (*at, name.clone())).collect();
-        key.sort();
-        key.into_iter().map(|(_, name)| quoted(&name)).collect::<Vec<_>>()
-    };
-    match (without("main")?, without("kept")?) {
-        (false, false) => {
-            let taken = |alias: &str| now.iter().chain(then).any(|(name, _)| name.eq_ignore_ascii_case(alias));
-            Ok(["rowid", "_rowid_", "oid"].iter().find(|alias| !taken(alias)).map(|alias| vec![(*alias).to_owned()]))
-        }
-        (true, true) if key_of(now) == key_of(then) => Ok(Some(key_of(now))),
-        _ => Ok(None),
-    }
-}
-
-fn set_difference(connection: &Connection, table: &str, common: &[&str]) -> rusqlite::Result<u64> {
-    if common.is_empty() {
-        return counted(connection, &format!("SELECT count(*) FROM main.{table}"));
-    }
-    let list = common.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    let one_way = |a: &str, b: &str| {
-        format!("SELECT count(*) FROM (SELECT {list} FROM {a}.{table} EXCEPT SELECT {list} FROM {b}.{table})")
-    };
-    // A changed row counts on both sides.
-    Ok(counted(connection, &one_way("main", "kept"))?.max(counted(connection, &one_way("kept", "main"))?))
 }

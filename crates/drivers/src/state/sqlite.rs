@@ -285,7 +285,7 @@ fn gather(connection: &Connection, wal: bool) -> rusqlite::Result<DatabaseFacts>
     let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
     let (page_bytes, pages) = sizes(connection)?;
     let mut tables = BTreeMap::new();
-    for name in counted_tables(connection, "main")? {
+    for name in stored_tables(connection, "main")?.into_keys() {
         let count = format!("SELECT count(*) FROM main.{}", quoted(&name));
         let rows: i64 = connection.query_row(&count, [], |row| row.get(0))?;
         tables.insert(name, u64::try_from(rows).unwrap_or(0));
@@ -301,13 +301,27 @@ fn gather(connection: &Connection, wal: bool) -> rusqlite::Result<DatabaseFacts>
     })
 }
 
-/// Names the tables of a schema that hold rows themselves: no views, no virtual tables, none of SQLite's own.
-pub(super) fn counted_tables(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<String>> {
+/// Where a table is and how it was made.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// The number of its first page.
+    pub(super) root: u32,
+    /// As it is stored: nobody promises that it is text.
+    pub(super) sql: Vec<u8>,
+}
+
+/// Finds the tables of a schema that hold rows themselves: no views, no virtual tables, none of SQLite's own.
+pub(super) fn stored_tables(connection: &Connection, schema: &str) -> rusqlite::Result<BTreeMap<String, Stored>> {
     let text = format!(
-        "SELECT name FROM {schema}.sqlite_schema WHERE type = 'table' AND rootpage > 0 \
-         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+        "SELECT name, rootpage, CAST(sql AS BLOB) FROM {schema}.sqlite_schema WHERE type = 'table' AND rootpage > 0 \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     );
-    connection.prepare(&text)?.query_map([], |row| row.get(0))?.collect()
+    let mut statement = connection.prepare(&text)?;
+    let rows = statement.query_map([], |row| {
+        let root = u32::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+        Ok((row.get(0)?, Stored { root, sql: row.get(2)? }))
+    })?;
+    rows.collect()
 }
 
 /// Quotes an SQL name.
