@@ -7,6 +7,8 @@ mod notebook;
 mod numbers;
 mod resting;
 mod returning;
+mod snapshotting;
+mod writer;
 
 use std::{
     env, fs,
@@ -15,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: lastgood-bench [all | return | canary | rest | status] [ROUNDS]";
+const USAGE: &str = "usage: lastgood-bench [all | return | canary | snapshot | rest | status] [ROUNDS]";
 /// Instances of the row about a whole service.
 const MANY: usize = 20;
 /// Instances of the daemon at rest.
@@ -50,9 +52,10 @@ impl Bench {
 
     fn measure(&self, row: &str) -> Result<(), String> {
         match row {
-            "all" => ["return", "canary", "rest"].iter().try_for_each(|row| self.measure(row)),
+            "all" => ["return", "canary", "snapshot", "rest"].iter().try_for_each(|row| self.measure(row)),
             "return" => returning::measure(self, MANY),
             "canary" => returning::measure(self, 1),
+            "snapshot" => snapshotting::measure(self),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
         }
@@ -66,6 +69,10 @@ fn say(line: &str) {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((writer::ARGUMENT, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return ended(writer::main(rest));
+    }
     let done = Bench::from_arguments().and_then(|(bench, row)| {
         let done = bench.measure(&row);
         if env::var_os("LASTGOOD_BENCH_KEEP").is_none() {
@@ -73,6 +80,10 @@ fn main() -> ExitCode {
         }
         done
     });
+    ended(done)
+}
+
+fn ended(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
