@@ -1,8 +1,8 @@
 //! SQLite files: what they are, what is in them, and how a live one is copied.
 //!
 //! POSIX drops all locks a process has on a file when it closes any handle of that file. So whoever opens a live
-//! database here with SQLite must not open it, its -wal or its -shm in another way until all its connections are
-//! closed; copying is therefore done in a process of its own (`worker.rs`), which reads headers before it connects.
+//! database here with SQLite must not open it or its -shm in another way until all its connections are closed (SQLite
+//! locks no -wal); copying is therefore done in a process of its own (`worker.rs`), which reads headers before it connects.
 
 use super::{
     error::{Cause, StateError},
