@@ -8,6 +8,8 @@ mod numbers;
 mod peers;
 mod resting;
 mod returning;
+mod snapshotting;
+mod writer;
 
 use std::{
     env, fs,
@@ -16,7 +18,8 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: lastgood-bench [all | return | canary | rest | status | peers] [ROUNDS] [--peers]";
+const USAGE: &str =
+    "usage: lastgood-bench [all | return | canary | snapshot | rest | status | peers] [ROUNDS] [--peers]";
 /// Measures the peers that pip can install as well.
 const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
@@ -65,9 +68,10 @@ impl Bench {
 
     fn measure(&self, row: &str) -> Result<(), String> {
         match row {
-            "all" => ["return", "canary", "rest"].iter().try_for_each(|row| self.measure(row)),
+            "all" => ["return", "canary", "snapshot", "rest"].iter().try_for_each(|row| self.measure(row)),
             "return" => returning::measure(self, MANY),
             "canary" => returning::measure(self, 1),
+            "snapshot" => snapshotting::measure(self),
             "peers" => peers::measure(self, MANY),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
@@ -82,6 +86,10 @@ fn say(line: &str) {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((writer::ARGUMENT, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return ended(writer::main(rest));
+    }
     let done = Bench::from_arguments().and_then(|(bench, row)| {
         let peers = || if bench.with_peers { bench.measure("peers") } else { Ok(()) };
         let done = bench.measure(&row).and_then(|()| peers());
@@ -90,6 +98,10 @@ fn main() -> ExitCode {
         }
         done
     });
+    ended(done)
+}
+
+fn ended(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -150,7 +150,7 @@ impl StateError {
             Some(Code::NotADatabase) => Self::NotSqlite { path },
             Some(Code::DatabaseCorrupt) => Self::Corrupt { path, finding: source.to_string() },
             Some(Code::DatabaseBusy | Code::DatabaseLocked) => {
-                Self::Busy { path, waited_seconds: super::sqlite::BUSY_WAIT.as_secs() }
+                Self::Busy { path, waited_seconds: super::live::BUSY_WAIT.as_secs() }
             }
             Some(Code::DiskFull) => Self::NoSpace { path, needed_bytes: 0, available_bytes: 0 },
             _ => Self::Sqlite { act: act.into(), path, source: Cause::of(source) },

@@ -173,6 +173,11 @@ pub struct DatabaseFacts {
 }
 
 impl DatabaseFacts {
+    /// Gives the bytes of all pages.
+    pub(super) fn bytes(&self) -> u64 {
+        self.pages.saturating_mul(self.page_bytes)
+    }
+
     /// Gives the rows of all tables.
     pub fn rows(&self) -> u64 {
         self.tables.values().sum()

@@ -10,6 +10,7 @@ mod copy;
 mod error;
 mod facts;
 mod intent;
+mod live;
 mod loss;
 mod manifest;
 mod pages;

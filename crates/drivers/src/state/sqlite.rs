@@ -1,46 +1,28 @@
 //! SQLite files: what they are, what is in them, and how a live one is copied.
 //!
 //! POSIX drops all locks a process has on a file when it closes any handle of that file. So whoever opens a live
-//! database here with SQLite must not open it, its -wal or its -shm in another way until all its connections are
-//! closed; copying is therefore done in a process of its own (`worker.rs`), which reads headers before it connects.
+//! database here with SQLite must not open it or its -shm in another way until all its connections are closed (SQLite
+//! locks no -wal); copying is therefore done in a process of its own (`worker.rs`), which reads headers before it connects.
 
 use super::{
     error::{Cause, StateError},
+    live::Live,
     manifest::DatabaseFacts,
 };
 use lastgood_domain::terms::Digest;
-use rusqlite::{
-    Connection, OpenFlags,
-    backup::{Backup, StepResult},
-    config::DbConfig,
-};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fmt::Write as _,
     os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
-/// 10 s: twice the five seconds that most services give their own writers to wait.
-pub(super) const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// What SQLite adds to a database's name for the files beside it.
 pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// The smallest database is one page of 512 bytes.
 pub(super) const DATABASE_BYTES_MIN: u64 = 512;
-/// 2 MiB: the measured step between two pauses that kept a writer's longest wait at 10 ms.
-const STEP_BYTES: i64 = 2 << 20;
-/// 2 ms: lets the service's writes pass between two steps; 1 s per GiB in all.
-const STEP_PAUSE: Duration = Duration::from_millis(2);
-/// 4 MiB are copied in a few milliseconds: no pause is needed.
-const AT_ONCE_BYTES_MAX: i64 = 4 << 20;
-/// 4 MiB at most wait for the disk while a copy grows: the service's own flush then waits 30 ms behind ours on a disk
-/// that writes 131 MB/s.
-const UNSYNCED_BYTES_MAX: i64 = 4 << 20;
-/// 100 pauses of 2 ms; a new file that nobody else knows is never locked for long.
-const COPY_WAITS_MAX: u32 = 100;
 /// 64 MiB of cache make the integrity check of a 1 GiB database read each page about once.
 const CHECK_CACHE_KIB: i64 = 64 << 10;
 /// The first findings tell enough; a wrecked database has thousands.
@@ -78,110 +60,7 @@ pub(super) fn side(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A live database inside one read transaction.
-#[derive(Debug)]
-pub(super) struct Live {
-    connection: Connection,
-    path: PathBuf,
-    began: Instant,
-    wal: bool,
-}
-
-impl Live {
-    /// Connects without writing, checkpointing or following a link, and begins the read transaction.
-    pub(super) fn begin(path: &Path) -> Result<Self, StateError> {
-        match Self::begin_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
-            // A journal or log left by a killed service: only a connection that may write can do what the service
-            // itself would do at its start.
-            Err(error) if needs_recovery(&error) => Self::begin_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE),
-            other => other,
-        }
-        .map_err(|error| StateError::sqlite("read", path, &error))
-    }
-
-    fn begin_with(path: &Path, access: OpenFlags) -> rusqlite::Result<Self> {
-        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_WAIT)?;
-        // When the service stops while we read, our connection is the last one: it must leave the log alone.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        connection.execute_batch("PRAGMA query_only = 1; BEGIN")?;
-        let began = Instant::now();
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        Ok(Self { connection, path: path.into(), began, wal: mode == "wal" })
-    }
-
-    /// Says whether writers go on while the transaction is open.
-    pub(super) fn lets_writers_pass(&self) -> bool {
-        self.wal
-    }
-
-    /// Gives how long the transaction has been open.
-    pub(super) fn held(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Gives the facts as they are inside the transaction.
-    pub(super) fn facts(&self) -> Result<DatabaseFacts, StateError> {
-        facts_of(&self.connection, &self.path, self.wal)
-    }
-
-    /// Copies the database page by page, as it was when the transaction began, to a new file.
-    ///
-    /// The transaction is what makes it end: without it, each write of the service starts the copy anew.
-    pub(super) fn copy_to(&self, copy: &Path) -> Result<(), StateError> {
-        let ours = |error: rusqlite::Error| StateError::sqlite("write", copy, &error);
-        let mut to = Connection::open(copy).map_err(ours)?;
-        // The copy has no name yet and is synced by us before it gets one: a journal would only cost.
-        to.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE")
-            .map_err(ours)?;
-        // Opened once for syncing, and closed after the connection: nobody else locks this file.
-        let file = std::fs::File::open(copy).map_err(|error| StateError::io("open", copy, error))?;
-        let theirs = |error: rusqlite::Error| StateError::sqlite("copy", &self.path, &error);
-        let (page_bytes, pages) = sizes(&self.connection).map_err(theirs)?;
-        let backup = Backup::new(&self.connection, &mut to).map_err(theirs)?;
-        let at_once = !self.lets_writers_pass() || pages * page_bytes <= AT_ONCE_BYTES_MAX;
-        let step = if at_once { -1 } else { i32::try_from((STEP_BYTES / page_bytes).max(1)).unwrap_or(i32::MAX) };
-        thread::scope(|scope| {
-            let (mut unsynced, mut waits, mut flush) = (0, 0, None);
-            let flushed = |flush: thread::ScopedJoinHandle<'_, std::io::Result<()>>| {
-                let done = flush.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
-                done.map_err(|error| StateError::io("sync", copy, error))
-            };
-            loop {
-                match backup.step(step).map_err(theirs)? {
-                    StepResult::Done => break,
-                    // Only a lock on the copy itself could do this, and nobody else has its name.
-                    StepResult::Busy | StepResult::Locked if waits > COPY_WAITS_MAX => {
-                        return Err(StateError::Busy { path: self.path.clone(), waited_seconds: 1 });
-                    }
-                    StepResult::Busy | StepResult::Locked => waits += 1,
-                    _ => unsynced += STEP_BYTES,
-                }
-                if unsynced >= UNSYNCED_BYTES_MAX {
-                    // The disk writes one part while the next is read.
-                    if let Some(before) = flush.replace(scope.spawn(|| file.sync_data())) {
-                        flushed(before)?;
-                    }
-                    unsynced = 0;
-                }
-                thread::sleep(STEP_PAUSE);
-            }
-            flush.map_or(Ok(()), flushed)
-        })?;
-        drop(backup);
-        to.close().map_err(|(_, error)| ours(error))
-    }
-}
-
-fn needs_recovery(error: &rusqlite::Error) -> bool {
-    // SQLITE_READONLY and its kinds (recovery, rollback, cannot init), and CANTOPEN for a missing -shm.
-    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen))
-}
-
-fn sizes(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+pub(super) fn sizes(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let pages = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
     Ok((page_bytes, pages))
@@ -268,7 +147,7 @@ fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String
 }
 
 /// Gives the facts of the database that `connection` has open.
-fn facts_of(connection: &Connection, path: &Path, wal: bool) -> Result<DatabaseFacts, StateError> {
+pub(super) fn facts_of(connection: &Connection, path: &Path, wal: bool) -> Result<DatabaseFacts, StateError> {
     gather(connection, wal).map_err(|error| StateError::sqlite("read", path, &error))
 }
 

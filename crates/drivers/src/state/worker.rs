@@ -8,12 +8,12 @@ use super::{
     beneath::Folder,
     copy,
     error::StateError,
+    live::Live,
     manifest::{Below, Content, DatabaseFacts, Dress, Entry, FILES, Manifest, RawBytes, Skipped, What},
     place::{Owner, Root, StatePlace},
     scan::{self, Headers, Kind, Mark, Scan, Seen},
     snapshot::{Mode, Novelty},
-    space,
-    sqlite::{self, Live},
+    space, sqlite,
 };
 use lastgood_domain::terms::{SnapshotId, Span, Timestamp};
 use rustix::process::{Signal, geteuid};
@@ -42,6 +42,8 @@ const OPEN_TOGETHER_MAX: usize = 200;
 const WARM_UP_BYTES: usize = 1 << 20;
 /// From 64 files on, one flush of the file system is cheaper than one per file.
 const SYNC_EACH_MAX: usize = 64;
+/// 250 ms: the service's next write merges its log, and needs the disk for that.
+const MERGE_PAUSE: Duration = Duration::from_millis(250);
 /// 16 MiB of orders: paths, patterns and notes, never data.
 const ORDER_BYTES_MAX: u64 = 16 << 20;
 /// Lower priority than the service by 10: the copy is not urgent, the service is.
@@ -124,6 +126,8 @@ struct Part {
     scan: Scan,
     /// What is copied so far, with the mark it had.
     done: BTreeMap<PathBuf, (Mark, What, Dress)>,
+    /// Copies of live databases, with the byte from which on they may not be on the disk yet.
+    unwritten: BTreeMap<PathBuf, u64>,
 }
 
 fn take(order: &Order) -> Result<Manifest, StateError> {
@@ -194,7 +198,7 @@ fn look(order: &Order) -> Result<(Vec<Part>, usize), StateError> {
         }
         let target = order.staging.join(FILES).join(number.to_string());
         std::fs::create_dir(&target).map_err(|error| StateError::io("make", &target, error))?;
-        parts.push(Part { number, root, folder, scan, done: BTreeMap::new() });
+        parts.push(Part { number, root, folder, scan, done: BTreeMap::new(), unwritten: BTreeMap::new() });
     }
     Ok((parts, count))
 }
@@ -305,15 +309,16 @@ fn copy_live(order: &Order, parts: &mut [Part], batch: &[(usize, PathBuf)]) -> R
         };
         let (index, path) = item;
         let target = staged(order, parts[*index].number, path);
-        live.copy_to(&target)?;
+        let unwritten = live.copy_to(&target, space::unwritten_bytes_max())?;
         // Counting reads every page again, so a large database without WAL, whose writers wait for us, is let go first.
         let facts = (together || live.lets_writers_pass()).then(|| live.facts()).transpose()?;
         if !live.lets_writers_pass() {
             held = held.max(live.held());
         }
-        copied.push((*index, path, facts));
+        copied.push((*index, path, facts, unwritten));
     }
-    for (index, path, facts) in copied {
+    for (index, path, facts, unwritten) in copied {
+        parts[index].unwritten.insert(path.clone(), unwritten);
         let facts = match facts {
             Some(facts) => facts,
             None => sqlite::still_facts(&staged(order, parts[index].number, path))?,
@@ -526,12 +531,16 @@ fn check_databases(order: &Order, parts: &mut [Part]) -> Result<(), StateError> 
         for (path, (_, what, dress)) in &mut part.done {
             let What::Database(content, at_source) = what else { continue };
             let (copy, named) = (staged(order, part.number, path), part.folder.path.join(path));
-            // Both read the whole copy, from memory mostly: together they take as long as the slower one.
-            let (facts, digested) = thread::scope(|scope| {
+            let unwritten = part.unwritten.get(path).copied().filter(|_| at_source.bytes() > copy::FLUSH_BYTES as u64);
+            // All read the whole copy, from memory mostly: together they take as long as the slowest.
+            let (facts, digested, flushed) = thread::scope(|scope| {
                 let digested =
                     scope.spawn(|| File::open(&copy).and_then(|file| copy::copy_digested(&file, None, false)));
-                (sqlite::check_copy(&copy, &named), digested.join())
+                let flushed = scope.spawn(|| unwritten.map_or(Ok(()), |from| flush(&copy, from)));
+                (sqlite::check_copy(&copy, &named), digested.join(), flushed.join())
             });
+            let flushed = flushed.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+            flushed.map_err(|error| StateError::io("sync", &copy, error))?;
             let facts = facts?;
             demand_equal(&named, at_source, &facts)?;
             if facts.pages == 0 && order.novelty == Novelty::Existing {
@@ -549,6 +558,12 @@ fn check_databases(order: &Order, parts: &mut [Part]) -> Result<(), StateError> 
         }
     }
     Ok(())
+}
+
+/// Writes the copy of a live database to the disk while it is checked.
+fn flush(copy: &Path, from: u64) -> io::Result<()> {
+    thread::sleep(MERGE_PAUSE);
+    copy::flush_in_parts(&File::options().read(true).write(true).open(copy)?, from)
 }
 
 fn demand_equal(named: &Path, source: &DatabaseFacts, copy: &DatabaseFacts) -> Result<(), StateError> {
