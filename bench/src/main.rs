@@ -2,11 +2,14 @@
 //!
 //! Nothing is asserted: rounds of the floor and of lastgood alternate on one machine, and ratios are printed.
 
+mod appending;
+mod delivering;
 mod floor;
 mod notebook;
 mod numbers;
 mod resting;
 mod returning;
+mod verifying;
 
 use std::{
     env, fs,
@@ -15,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: lastgood-bench [all | return | canary | rest | status] [ROUNDS]";
+const USAGE: &str = "usage: lastgood-bench [all | return | canary | append | verify | outbox | rest | status] [ROUNDS]";
 /// Instances of the row about a whole service.
 const MANY: usize = 20;
 /// Instances of the daemon at rest.
@@ -50,9 +53,14 @@ impl Bench {
 
     fn measure(&self, row: &str) -> Result<(), String> {
         match row {
-            "all" => ["return", "canary", "rest"].iter().try_for_each(|row| self.measure(row)),
+            "all" => {
+                ["return", "canary", "append", "verify", "outbox", "rest"].iter().try_for_each(|row| self.measure(row))
+            }
             "return" => returning::measure(self, MANY),
             "canary" => returning::measure(self, 1),
+            "append" => appending::measure(self),
+            "verify" => verifying::measure(self),
+            "outbox" => delivering::measure(self),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
         }
@@ -66,6 +74,10 @@ fn say(line: &str) {
 }
 
 fn main() -> ExitCode {
+    // Not a row: the process that the row `outbox` kills.
+    if env::args().nth(1).as_deref() == Some("sender") {
+        return ended(delivering::send());
+    }
     let done = Bench::from_arguments().and_then(|(bench, row)| {
         let done = bench.measure(&row);
         if env::var_os("LASTGOOD_BENCH_KEEP").is_none() {
@@ -73,6 +85,10 @@ fn main() -> ExitCode {
         }
         done
     });
+    ended(done)
+}
+
+fn ended(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
