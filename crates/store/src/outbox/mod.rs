@@ -92,7 +92,7 @@ fn advance_line(connection: &Connection, endpoint: &str, subject: &str, now: Tim
     connection
         .prepare_cached(
             // The plus signs: SQLite compiles a statement anew for each value that could change its plan, and would look
-            // at these because of the order. They take half the time off an append of many notices.
+            // at these because of the order: a fifth of the time of appending with notices went there.
             "UPDATE notice SET due = ?3 WHERE state = 'pending' AND due IS NULL AND n =
                 (SELECT n FROM notice WHERE endpoint = +?1 AND subject = +?2 AND settled_at IS NULL
                  ORDER BY turn LIMIT 1)",
