@@ -2,6 +2,8 @@
 //!
 //! Nothing is asserted: rounds of the floor and of lastgood alternate on one machine, and ratios are printed.
 
+mod appending;
+mod delivering;
 mod floor;
 mod notebook;
 mod numbers;
@@ -9,6 +11,7 @@ mod peers;
 mod resting;
 mod returning;
 mod snapshotting;
+mod verifying;
 mod writer;
 
 use std::{
@@ -18,8 +21,8 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str =
-    "usage: lastgood-bench [all | return | canary | snapshot | rest | status | peers] [ROUNDS] [--peers]";
+const USAGE: &str = "usage: lastgood-bench \
+    [all | return | canary | snapshot | append | verify | outbox | rest | status | peers] [ROUNDS] [--peers]";
 /// Measures the peers that pip can install as well.
 const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
@@ -68,10 +71,15 @@ impl Bench {
 
     fn measure(&self, row: &str) -> Result<(), String> {
         match row {
-            "all" => ["return", "canary", "snapshot", "rest"].iter().try_for_each(|row| self.measure(row)),
+            "all" => ["return", "canary", "snapshot", "append", "verify", "outbox", "rest"]
+                .iter()
+                .try_for_each(|row| self.measure(row)),
             "return" => returning::measure(self, MANY),
             "canary" => returning::measure(self, 1),
             "snapshot" => snapshotting::measure(self),
+            "append" => appending::measure(self),
+            "verify" => verifying::measure(self),
+            "outbox" => delivering::measure(self),
             "peers" => peers::measure(self, MANY),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
@@ -87,8 +95,11 @@ fn say(line: &str) {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let Some((writer::ARGUMENT, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return ended(writer::main(rest));
+    // Not rows: the processes that write beside a snapshot, and that the row `outbox` kills.
+    match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some((writer::ARGUMENT, rest)) => return ended(writer::main(rest)),
+        Some(("sender", _)) => return ended(delivering::send()),
+        _ => {}
     }
     let done = Bench::from_arguments().and_then(|(bench, row)| {
         let peers = || if bench.with_peers { bench.measure("peers") } else { Ok(()) };

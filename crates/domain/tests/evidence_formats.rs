@@ -8,7 +8,7 @@ use lastgood_domain::{
     evidence::{
         ChainCheck, ChainId, ChainName, Checkpoint, Frontier, Head, Note, NoteError, NoteKey, RecordView,
         RewindAcknowledged, SignedCheckpoint, VerifierKey, check_consistency, check_inclusion, consistency_proof,
-        empty_root, inclusion_proof, leaf, origin_of, root_at,
+        empty_root, fold_subtree, inclusion_proof, leaf, origin_of, root_at,
     },
     terms::{Actor, Digest, Reason, Timestamp},
 };
@@ -200,6 +200,68 @@ fn a_payload_a_leaf_and_a_link_that_were_edited_are_told_apart() {
     assert!(said(RecordView { seq: 1, ..view }).unwrap_err().starts_with("record 0 is missing"));
     let other = ChainName::new("service/other").unwrap();
     assert!(ChainCheck::new(&other).next(&view).is_err(), "a record moved to another chain");
+}
+
+#[test]
+fn records_checked_two_at_a_time_are_judged_as_one_by_one() {
+    let name = actual();
+    let id = ChainId::of(&name);
+    let payloads: Vec<Vec<u8>> = (0..9usize).map(|number| vec![number as u8; number * 23]).collect();
+    let mut head = Head::EMPTY;
+    let stored: Vec<_> = (0i64..)
+        .zip(&payloads)
+        .map(|(at, bytes)| {
+            let leaf = leaf(bytes);
+            head = head.then(&id, Timestamp(at), &leaf);
+            RecordView { seq: head.size - 1, at: Timestamp(at), bytes, leaf: Some(leaf), link: head.link }
+        })
+        .collect();
+    let judge = |records: &[RecordView<'_>]| {
+        let (mut one_by_one, mut in_pairs) = (ChainCheck::new(&name), ChainCheck::new(&name));
+        let (mut wanted, mut leaves) = (Vec::new(), Vec::new());
+        let verdict = records.iter().try_for_each(|record| one_by_one.next(record).map(|leaf| wanted.push(leaf)));
+        assert_eq!(in_pairs.next_all(records.iter().copied(), &mut leaves), verdict);
+        assert_eq!((&leaves, in_pairs.head()), (&wanted, one_by_one.head()));
+        verdict.map_err(|broken| broken.seq())
+    };
+    assert_eq!(judge(&stored), Ok(()));
+    assert_eq!(judge(&stored[..8]), Ok(()));
+    for bad in 0..stored.len() {
+        let edits: [fn(&mut RecordView<'_>); 5] = [
+            |record| record.at.0 += 1,
+            |record| record.bytes = b"forged",
+            |record| record.leaf = Some(leaf(b"forged")),
+            |record| record.link = leaf(b"forged"),
+            |record| record.seq += 1,
+        ];
+        for edit in edits {
+            let mut records = stored.clone();
+            edit(&mut records[bad]);
+            assert_eq!(judge(&records), Err(bad as u64));
+        }
+    }
+}
+
+#[test]
+fn a_frontier_that_takes_whole_subtrees_is_that_of_the_leaves() {
+    let leaves: Vec<Digest> = (0..700u32).map(|number| leaf(&number.to_be_bytes())).collect();
+    let (mut plain, mut told_plain) = (Frontier::default(), Vec::new());
+    for leaf in &leaves {
+        plain.append_telling(*leaf, |level, number, root| told_plain.push((level, number, root)));
+    }
+    let (mut whole, mut told_whole) = (Frontier::default(), Vec::new());
+    let (groups, rest) = leaves.as_chunks::<64>();
+    for group in groups {
+        let root = fold_subtree(group.to_vec()).unwrap();
+        assert!(whole.append_subtree(6, root, |level, number, root| told_whole.push((level, number, root))));
+    }
+    for leaf in rest {
+        whole.append(*leaf);
+    }
+    assert!(!whole.append_subtree(6, leaves[0], |_, _, _| panic!("it does not fit")));
+    assert_eq!(whole, plain);
+    told_plain.retain(|(level, ..)| *level >= 6);
+    assert_eq!(told_whole, told_plain);
 }
 
 #[test]

@@ -248,7 +248,7 @@ impl Pass<'_> {
                 self.report.unfinished = closing && self.store.next_due()?.is_some_and(|due| due <= now);
                 return Ok(());
             }
-            let sent = if handed_back.is_empty() { gather(results) } else { handed_back };
+            let sent = if handed_back.is_empty() { gather(results, in_hand) } else { handed_back };
             in_hand = in_hand.saturating_sub(sent.len());
             self.settle(&sent)?;
         }
@@ -276,13 +276,13 @@ impl Pass<'_> {
     }
 }
 
-/// Waits for the first result, then for those that come right after it.
-fn gather(results: &mpsc::Receiver<Sent>) -> Vec<Sent> {
+/// Waits for the first result, then for those that come right after it: `in_hand` at most, since no more will come.
+fn gather(results: &mpsc::Receiver<Sent>, in_hand: usize) -> Vec<Sent> {
     let mut sent = Vec::new();
     let Ok(first) = results.recv_timeout(LOOK) else { return sent };
     sent.push(first);
     let until = Instant::now() + GATHER;
-    while sent.len() < SETTLE_MAX {
+    while sent.len() < SETTLE_MAX.min(in_hand) {
         match results.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(next) => sent.push(next),
             Err(_) => break,

@@ -424,3 +424,33 @@ fn an_untyped_digest_column_is_no_way_around() {
         first_finding(&copy, "service/actual@-: the row can't be read");
     }
 }
+
+#[test]
+fn edits_where_batches_and_subtrees_meet_are_found_at_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    // Several batches of 1,024, so that both threads check some; signed within a subtree of 256.
+    let store = build(dir.path(), 6_000, None);
+    let key = signer().verifier();
+    let anchor = Anchor::at(&dir.path().join("anchor"));
+    let found = store.verify(Some(&key), Some(&anchor)).unwrap();
+    assert!(found.is_ok(), "{:?}", found.findings);
+    assert_eq!(found.records, 6_001);
+    let connection = Connection::open(dir.path().join(EVIDENCE_FILE)).unwrap();
+    let one = "chain = (SELECT id FROM chain WHERE name = 'service/actual') AND seq = ?1";
+    let flip = |column: &str, seq: u64| {
+        let select = format!("SELECT {column} FROM record WHERE {one}");
+        let mut blob: Vec<u8> = connection.query_row(&select, [seq as i64], |row| row.get(0)).unwrap();
+        blob[0] ^= 1;
+        connection.execute(&format!("UPDATE record SET {column} = ?2 WHERE {one}"), params![seq as i64, blob]).unwrap();
+    };
+    for seq in [0, 1, 255, 256, 1_022, 1_023, 1_024, 1_025, 2_047, 2_048, 5_119, 5_120, 5_999] {
+        for column in ["bytes", "leaf", "link"] {
+            flip(column, seq);
+            let found = store.verify(Some(&key), Some(&anchor)).unwrap();
+            let first = found.findings.first().map(|finding| (finding.chain.as_deref(), finding.seq));
+            assert_eq!(first, Some((Some("service/actual"), Some(seq))), "{column}: {:?}", found.findings);
+            flip(column, seq);
+        }
+    }
+    assert!(store.verify(Some(&key), Some(&anchor)).unwrap().is_ok());
+}

@@ -2,6 +2,7 @@
 
 use super::hash::{digest_prefixed, digest_short};
 use crate::terms::{ChainName, Digest, Timestamp};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -15,7 +16,8 @@ const LINK_BYTES: usize = 119;
 
 /// Digests one record's bytes as an RFC 6962 leaf: SHA-256(0x00 ‖ bytes).
 pub fn leaf(bytes: &[u8]) -> Digest {
-    digest_prefixed(0, bytes)
+    let [leaf] = digest_prefixed(0, [bytes]);
+    leaf
 }
 
 /// Stands for a chain's name in its links: fixed in size, hashed once per chain.
@@ -31,6 +33,11 @@ impl ChainId {
 
 /// Links one record to all before it: SHA-256(tag ‖ chain ‖ seq ‖ time ‖ previous link ‖ leaf), numbers big-endian.
 pub fn link(chain: &ChainId, seq: u64, at: Timestamp, previous: &Digest, leaf: &Digest) -> Digest {
+    let [link] = digest_short([&link_message(chain, seq, at, previous, leaf)]);
+    link
+}
+
+fn link_message(chain: &ChainId, seq: u64, at: Timestamp, previous: &Digest, leaf: &Digest) -> [u8; LINK_BYTES] {
     let mut message = [0u8; LINK_BYTES];
     let (tag, rest) = message.split_at_mut(7);
     tag.copy_from_slice(LINK_TAG);
@@ -39,7 +46,7 @@ pub fn link(chain: &ChainId, seq: u64, at: Timestamp, previous: &Digest, leaf: &
     rest[40..48].copy_from_slice(&at.0.to_be_bytes());
     rest[48..80].copy_from_slice(&previous.0);
     rest[80..].copy_from_slice(&leaf.0);
-    digest_short(&message)
+    message
 }
 
 /// The end of a chain: how many records it has and the last link. An append names the head it saw.
@@ -154,14 +161,53 @@ impl ChainCheck {
         &self.head
     }
 
-    /// Checks the next record by hashing its bytes again; gives its leaf.
-    pub fn next(&mut self, record: &RecordView<'_>) -> Result<Digest, ChainBreak> {
-        self.next_hashed(record, leaf(record.bytes))
+    /// Checks the next records as [`ChainCheck::next`] does one after another, in less time: two are hashed side by
+    /// side. Appends their leaves to `leaves`; at the first that does not follow, those before it are there.
+    pub fn next_all<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = RecordView<'a>>,
+        leaves: &mut Vec<Digest>,
+    ) -> Result<(), ChainBreak> {
+        let mut records = records.into_iter();
+        while let Some(first) = records.next() {
+            let Some(second) = records.next() else {
+                leaves.push(self.next(&first)?);
+                break;
+            };
+            if let Some(both) = self.next_two(&first, &second) {
+                leaves.extend(both);
+            } else {
+                // One of them is bad: which, and how, the plain way tells.
+                leaves.push(self.next(&first)?);
+                leaves.push(self.next(&second)?);
+            }
+        }
+        Ok(())
     }
 
-    /// Checks the next record whose bytes the caller has just hashed, perhaps on another core: `computed` is
-    /// [`leaf`] of them, never a leaf that was stored.
-    pub fn next_hashed(&mut self, record: &RecordView<'_>, computed: Digest) -> Result<Digest, ChainBreak> {
+    /// Checks two records; `None`, and nothing changed, unless both follow.
+    fn next_two(&mut self, first: &RecordView<'_>, second: &RecordView<'_>) -> Option<[Digest; 2]> {
+        let leaves = digest_prefixed(0, [first.bytes, second.bytes]);
+        // The second is checked against the first's stored link, which holds if the first does.
+        let links = digest_short([
+            &link_message(&self.chain, self.head.size, first.at, &self.head.link, &leaves[0]),
+            &link_message(&self.chain, self.head.size + 1, second.at, &first.link, &leaves[1]),
+        ]);
+        let holds = |record: &RecordView<'_>, place: usize| {
+            record.seq == self.head.size + place as u64
+                && record.leaf.is_none_or(|stored| stored == leaves[place])
+                && record.link == links[place]
+        };
+        if !holds(first, 0) || !holds(second, 1) {
+            return None;
+        }
+        self.head = Head { size: self.head.size + 2, link: second.link };
+        Some(leaves)
+    }
+
+    /// Checks the next record by hashing its bytes again; gives its leaf.
+    pub fn next(&mut self, record: &RecordView<'_>) -> Result<Digest, ChainBreak> {
+        let computed = leaf(record.bytes);
         let expected = self.head.size;
         if record.seq > expected {
             return Err(ChainBreak::Missing { expected, found: record.seq });

@@ -10,10 +10,15 @@ const PROOF_HASHES_MAX: usize = 64;
 
 /// Digests two subtrees: SHA-256(0x01 ‖ left ‖ right).
 pub fn node(left: &Digest, right: &Digest) -> Digest {
+    let [node] = digest_short([&node_message(left, right)]);
+    node
+}
+
+fn node_message(left: &Digest, right: &Digest) -> [u8; 65] {
     let mut message = [1u8; 65];
     message[1..33].copy_from_slice(&left.0);
     message[33..].copy_from_slice(&right.0);
-    digest_short(&message)
+    message
 }
 
 /// Gives the root of a tree without leaves: SHA-256 of nothing.
@@ -26,10 +31,19 @@ pub fn fold_subtree(mut hashes: Vec<Digest>) -> Option<Digest> {
     if !hashes.len().is_power_of_two() {
         return None;
     }
-    while hashes.len() > 1 {
-        hashes = hashes.chunks_exact(2).map(|pair| node(&pair[0], &pair[1])).collect();
+    // In place, two nodes at a time: each level's results come before what it still reads.
+    let mut count = hashes.len();
+    while count > 2 {
+        for to in (0..count / 2).step_by(2) {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|offset| hashes[2 * to + offset]);
+            [hashes[to], hashes[to + 1]] = digest_short([&node_message(&a, &b), &node_message(&c, &d)]);
+        }
+        count /= 2;
     }
-    hashes.pop()
+    match hashes[..count] {
+        [left, right] => Some(node(&left, &right)),
+        _ => hashes.first().copied(),
+    }
 }
 
 /// Stored peaks that can't be those of a tree of that size.
@@ -91,17 +105,33 @@ impl Frontier {
     }
 
     /// Appends a leaf and tells each subtree that this completes: its level, its index in that level, its root.
-    pub fn append_telling(&mut self, leaf: Digest, mut completed: impl FnMut(u32, u64, Digest)) {
-        let mut hash = leaf;
-        // Each trailing one bit of the size is a full subtree as large as the one that just became full.
-        for level in 1..=self.size.trailing_ones() {
+    pub fn append_telling(&mut self, leaf: Digest, completed: impl FnMut(u32, u64, Digest)) {
+        self.push(0, leaf, completed);
+    }
+
+    /// Appends a full subtree of 2^`level` leaves by its root, and tells it and each larger one that this completes.
+    /// Gives `false`, and does nothing, where the size is no multiple of 2^`level`.
+    #[must_use]
+    pub fn append_subtree(&mut self, level: u32, root: Digest, mut completed: impl FnMut(u32, u64, Digest)) -> bool {
+        let fits = level < u64::BITS && self.size.trailing_zeros() >= level;
+        if fits {
+            completed(level, self.size >> level, root);
+            self.push(level, root, completed);
+        }
+        fits
+    }
+
+    fn push(&mut self, level: u32, root: Digest, mut completed: impl FnMut(u32, u64, Digest)) {
+        let (mut hash, index) = (root, self.size >> level);
+        // Each trailing one bit of the index is a full subtree as large as the one that just became full.
+        for up in 1..=index.trailing_ones() {
             if let Some(left) = self.peaks.pop() {
                 hash = node(&left, &hash);
-                completed(level, self.size >> level, hash);
+                completed(level + up, index >> up, hash);
             }
         }
         self.peaks.push(hash);
-        self.size += 1;
+        self.size += 1 << level;
     }
 
     /// Gives the root of the whole tree.

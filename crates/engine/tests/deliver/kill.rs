@@ -17,13 +17,16 @@ use std::{
 
 const STATE_DIR: &str = "LASTGOOD_TEST_STATE_DIR";
 const URL: &str = "LASTGOOD_TEST_URL";
+const NOW: &str = "LASTGOOD_TEST_NOW";
+/// From one kill to the next sender, by their clocks: far below the half minute of a lease.
+const RESTART_MS: usize = 2_000;
 
 /// The child: the same test binary, told by its environment what to do. Without that it has nothing to do.
 #[test]
 fn the_process_that_is_killed() {
     let (Ok(dir), Ok(url)) = (env::var(STATE_DIR), env::var(URL)) else { return };
     let mut deliverer = deliverer(dir.as_ref(), &hook("ops", &url), Box::new(|_| Some(SECRET.into())));
-    deliverer.deliver_due(Timestamp(1)).unwrap();
+    deliverer.deliver_due(Timestamp(env::var(NOW).unwrap().parse().unwrap())).unwrap();
 }
 
 #[test]
@@ -38,40 +41,35 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_in_flight_in_order() {
         }
         "204 No Content"
     });
-    let mut kills = 0;
-    for after in [30, 120, 250] {
+    let (mut kills, mut leased) = (0, BTreeSet::new());
+    // The first kills come while the sender has hardly begun, the last when little is left.
+    for after in [1, 3, 30, 75, 120, 190, 250, 310, 370] {
+        let before = sink.taken();
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "kill::the_process_that_is_killed"])
             .envs([(STATE_DIR, world.state_dir().as_os_str()), (URL, sink.url.as_ref())])
+            .env(NOW, (kills * RESTART_MS).to_string())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        sink.wait_for(after);
+        // Each sender goes on at once: by its clock no lease has ended.
+        sink.wait_for(after.max(before.len() + 1));
         child.kill().unwrap();
         assert!(!child.wait().unwrap().success(), "it had ended before the kill");
         kills += 1;
+        only_leased_ones_came_again(&before, &sink.taken(), &leased);
+        leased = leased_in(&world);
     }
-    let in_flight_max = 8 + 512;
-    let unsettled: BTreeSet<_> = Reader::open(&world.state_dir())
-        .unwrap()
-        .notices(NoticeState::InFlight, 1_000)
-        .unwrap()
-        .into_iter()
-        .map(|row| row.id.to_string())
-        .collect();
-    assert!(unsettled.len() <= in_flight_max);
     let before_last = sink.taken();
     SLOW.store(false, Ordering::Relaxed);
-    let report = world.deliverer(&hook("ops", &sink.url)).deliver_due(Timestamp(2)).unwrap();
+    // A sender that waited for the leases to end would end empty-handed.
+    let now = Timestamp(i64::try_from(kills * RESTART_MS).unwrap());
+    let report = world.deliverer(&hook("ops", &sink.url)).deliver_due(now).unwrap();
     assert_eq!((report.dead.len(), report.retried, world.count(NoticeState::Delivered)), (0, 0, 400));
     let taken = sink.taken();
     let ids: BTreeSet<_> = taken.iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), 400, "something was lost");
-    let seen: BTreeSet<_> = before_last.iter().map(|(id, _)| id.clone()).collect();
-    let repeated = taken[before_last.len()..].iter().map(|(id, _)| id).filter(|id| seen.contains(*id));
-    for id in repeated {
-        assert!(unsettled.contains(id), "{id} was settled and sent again");
-    }
+    only_leased_ones_came_again(&before_last, &taken, &leased);
     let repeats = taken.len() - 400;
     // One message of each line is in flight at most.
     assert!(repeats <= kills * 40, "{repeats} repeats");
@@ -81,5 +79,19 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_in_flight_in_order() {
         line.dedup();
         assert_eq!(line.len(), 10, "line {subject}: {line:?}");
         assert!(line.is_sorted(), "line {subject} was out of order: {line:?}");
+    }
+}
+
+/// Gives the messages that the killed sender had in flight.
+fn leased_in(world: &World) -> BTreeSet<String> {
+    let rows = Reader::open(&world.state_dir()).unwrap().notices(NoticeState::InFlight, 1_000).unwrap();
+    rows.into_iter().map(|row| row.id.to_string()).collect()
+}
+
+#[track_caller]
+fn only_leased_ones_came_again(before: &[(String, String)], after: &[(String, String)], leased: &BTreeSet<String>) {
+    let seen: BTreeSet<_> = before.iter().map(|(id, _)| id).collect();
+    for (id, _) in after[before.len()..].iter().filter(|(id, _)| seen.contains(id)) {
+        assert!(leased.contains(id), "{id} was settled and sent again");
     }
 }

@@ -166,7 +166,7 @@ fn claim_due(
     let mut select = transaction.prepare_cached(
         "SELECT n, message_id, attempts + 1, endpoint, subject, kind, body, at FROM notice
          WHERE state = 'pending' AND due IS NOT NULL AND due <= ?1 AND endpoint NOT IN (SELECT endpoint FROM paused)
-         ORDER BY due, turn LIMIT ?2",
+         ORDER BY due, turn LIMIT +?2",
     )?;
     let rows = select.query_map((now.0, limit as i64), |row| {
         let claimed = Claimed {

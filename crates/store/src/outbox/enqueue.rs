@@ -4,6 +4,7 @@ use super::{MessageId, advance_line, next_turn};
 use crate::{append::NewNotice, read::signed};
 use lastgood_domain::{evidence::Head, terms::Digest};
 use rusqlite::Transaction;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 /// Starts the message whose digest is a message's id.
 const ID_TAG: &[u8] = b"lastgood notice 1\n";
@@ -23,13 +24,18 @@ pub(crate) fn enqueue(
         "INSERT INTO notice (message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'pending')",
     )?;
+    // When the first of each line among them was caused.
+    let mut lines = BTreeMap::new();
     for (ordinal, notice) in (0u32..).zip(notices) {
         let turn = first_turn + i64::from(ordinal);
         let NewNotice { endpoint, subject, kind, body, at } = notice;
         let id = message_id(&head.link, ordinal, endpoint, subject, kind, body);
         let seq = signed(head.size - 1);
         insert.execute((id.as_str(), chain, seq, ordinal, endpoint, subject, kind, body, at.0, turn))?;
-        advance_line(transaction, endpoint, subject, *at)?;
+        lines.entry((endpoint, subject)).or_insert(*at);
+    }
+    for ((endpoint, subject), at) in lines {
+        advance_line(transaction, endpoint, subject, at)?;
     }
     Ok(())
 }
@@ -51,6 +57,10 @@ pub(crate) fn message_id(
         message.extend_from_slice(&Digest::of(part).0);
     }
     let digest = Digest::of(&message);
-    let hex: String = digest.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    MessageId(format!("msg_{hex}"))
+    let mut id = String::from("msg_");
+    for byte in &digest.0[..16] {
+        // A String takes all that is written to it.
+        let _ = write!(id, "{byte:02x}");
+    }
+    MessageId(id)
 }

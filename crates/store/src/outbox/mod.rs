@@ -91,8 +91,11 @@ impl NoticeState {
 fn advance_line(connection: &Connection, endpoint: &str, subject: &str, now: Timestamp) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
+            // The plus signs: SQLite compiles a statement anew for each value that could change its plan, and would look
+            // at these because of the order: a fifth of the time of appending with notices went there.
             "UPDATE notice SET due = ?3 WHERE state = 'pending' AND due IS NULL AND n =
-                (SELECT n FROM notice WHERE endpoint = ?1 AND subject = ?2 AND settled_at IS NULL ORDER BY turn LIMIT 1)",
+                (SELECT n FROM notice WHERE endpoint = +?1 AND subject = +?2 AND settled_at IS NULL
+                 ORDER BY turn LIMIT 1)",
         )?
         .execute((endpoint, subject, now.0))?;
     Ok(())
