@@ -7,7 +7,7 @@ use crate::{
     event::{Aim, Cause, End, Event, Gate, Record, Verdict},
     facts::Busyness,
     service::{Condition, Phase, Service},
-    terms::{InstanceName, ServiceName, Timestamp},
+    terms::{InstanceName, ReleaseTag, ServiceName, Timestamp},
 };
 use alloc::{
     format,
@@ -127,6 +127,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
 fn answered(answer: &Answer) -> Option<String> {
     Some(match answer {
         Answer::Offered { offer, .. } => format!("the channel offers {}", offer.tag),
+        Answer::NothingElse => "the channel offers nothing else".into(),
         Answer::Installed { installation } => {
             format!("installed {} ({})", installation.release.tag, size(installation.bytes))
         }
@@ -168,7 +169,8 @@ fn answered(answer: &Answer) -> Option<String> {
 /// Says what an effect is about to do.
 pub fn doing(effect: &Effect) -> String {
     match effect {
-        Effect::Check { .. } => "asking the channel".into(),
+        Effect::Check { except, .. } if except.is_empty() => "asking the channel".into(),
+        Effect::Check { except, .. } => format!("asking the channel for the newest but {}", tags(except)),
         Effect::Install { offer } => format!("installing {}", offer.tag),
         Effect::Verify { .. } => "verifying last-good's installation".into(),
         Effect::Snapshot { instance, .. } => format!("copying {instance}'s data while it runs"),
@@ -231,6 +233,10 @@ const fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Hold => "hold",
         Verdict::CannotTell => "cannot tell",
     }
+}
+
+fn tags(list: &[ReleaseTag]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Joins names for a sentence.
@@ -305,9 +311,10 @@ pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
         });
     }
     for rejection in service.rejected.values() {
+        let passed = if service.passed_over.contains(&rejection.tag) { passed_over(service) } else { String::new() };
         reasons.push(Why {
             rule: "a rejected release is never tried again",
-            because: format!("{} by {}: {}", rejection.tag, rejection.by, rejection.reason),
+            because: format!("{} by {}: {}{passed}", rejection.tag, rejection.by, rejection.reason),
             who: "anyone, with a reason",
             how: format!("lastgood waive {name} {} --reason …", rejection.tag),
         });
@@ -324,6 +331,14 @@ pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
         });
     }
     reasons
+}
+
+fn passed_over(service: &Service) -> String {
+    let last_good = service.name_of(service.last_good.as_ref());
+    match &service.taken_instead {
+        Some(instead) => format!("; passed over at the last check, {instead} was taken in its place"),
+        None => format!("; passed over at the last check, and nothing else is newer than last-good {last_good}"),
+    }
 }
 
 fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Condition, now: Timestamp) -> Option<Why> {

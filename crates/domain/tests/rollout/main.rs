@@ -2,5 +2,6 @@
 
 mod deciding;
 mod golden;
+mod passing;
 mod table;
 mod walk;
