@@ -44,7 +44,8 @@ fn a_record_of_an_unknown_kind_is_refused_and_not_skipped() {
     assert!(serde_json::from_str::<Record>(line).is_err());
 }
 
-fn all() -> Vec<Event> {
+/// Every kind of event with every form it takes today.
+pub(crate) fn all() -> Vec<Event> {
     let mut events = said();
     events.extend(run());
     events.extend(effects().into_iter().map(|effect| Event::Ordered { order: OrderId(7), effect }));

@@ -5,3 +5,4 @@ mod golden;
 mod passing;
 mod table;
 mod walk;
+mod words;

@@ -40,7 +40,7 @@ fn the_next_newest_is_tried_in_the_place_of_a_rejected_one() {
     );
     assert_eq!(passed_over(&walk), ["1.2.0 was rejected by person:test: slow"]);
     let name = ServiceName::new("notes").expect("a valid name");
-    let why = words::why(&name, &walk.service, walk.now);
+    let why = words::why(&name, &walk.service, None, walk.now);
     assert!(
         why.iter().any(|one| one.because
             == "1.2.0 by person:test: slow; passed over at the last check, 1.1.9 was taken in its place")
