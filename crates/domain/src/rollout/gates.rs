@@ -21,7 +21,7 @@ pub(super) fn begin(
     settings: Settings,
     frozen: Option<String>,
 ) -> Result<(), IllegalStep> {
-    let taken_over = returning::left_by(deciding);
+    let taken_over = returning::taken_over(deciding);
     if let Some(run) = &deciding.service.run {
         let id = run.id;
         // Only a way back may take over: it is open from every state.
