@@ -183,7 +183,7 @@ fn start(
         Err(error) => return Err(hindered(&error)),
     };
     let died = || match site.runtime.post_mortem(&site.name, instance) {
-        Ok(Some(reason)) => Some(reason.to_string()),
+        Ok(Some(reason)) => Some(reason.end()),
         Ok(None) | Err(_) => None,
     };
     let target = site.target(config, &config.data, Some(config.port));
