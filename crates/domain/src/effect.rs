@@ -21,6 +21,9 @@ pub enum Effect {
         /// The exact release wanted, when pinned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tag: Option<ReleaseTag>,
+        /// Releases left out of the question: the newest but these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        except: Vec<ReleaseTag>,
     },
     /// Install the offer beside the others.
     Install {
@@ -182,6 +185,8 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         foreign: Option<String>,
     },
+    /// The channel offers nothing but what was left out of the question.
+    NothingElse,
     /// Installed beside the others.
     Installed {
         /// Where and what.

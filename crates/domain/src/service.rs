@@ -50,6 +50,10 @@ pub struct Service {
     pub health: Option<(Health, Outcomes)>,
     /// When that verdict was first given.
     pub health_at: Option<Timestamp>,
+    /// Rejected releases that the last check passed over for an older one, newest first.
+    pub passed_over: Vec<ReleaseTag>,
+    /// What was taken in their place, if anything was.
+    pub taken_instead: Option<ReleaseTag>,
     /// The last rollback that nobody asked for.
     pub rolled_back: Option<RolledBack>,
     /// The ids that the next records take.
@@ -546,6 +550,9 @@ impl Service {
         if let Effect::Start { instance, release } = effect {
             self.start_ordered(instance, release, at);
         }
+        if let Effect::Check { except, .. } = effect {
+            (self.passed_over, self.taken_instead) = (except.clone(), None);
+        }
         if let Effect::Prune { releases, .. } = effect {
             self.installed.retain(|digest, _| releases.contains(digest));
         }
@@ -652,7 +659,10 @@ impl Service {
     fn forward(&mut self, event: &Event, at: Timestamp) {
         let Some(run) = &mut self.run else { return };
         match event {
-            Event::CandidateChosen { offer } => run.phase = Phase::Installing { offer: offer.clone() },
+            Event::CandidateChosen { offer } => {
+                self.taken_instead = (!self.passed_over.is_empty()).then(|| offer.tag.clone());
+                run.phase = Phase::Installing { offer: offer.clone() };
+            }
             Event::SnapshotsBegun { instances } => {
                 if let Phase::Installing { offer } = &run.phase
                     && let Some(release) = self.tags.get(&offer.tag)
@@ -866,34 +876,5 @@ impl Run {
             Effect::Rehearse { leg, .. } => Some(*leg),
             _ => None,
         })
-    }
-}
-
-impl End {
-    /// Says why the channel's offer was not taken, in one line.
-    pub fn because(&self) -> String {
-        use alloc::format;
-        match self {
-            Self::Held { because } | Self::Waiting { because } => because.clone(),
-            Self::Refused { because, .. } => because.clone(),
-            Self::Stopped { failure } => format!("{failure}"),
-            Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
-            Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
-            Self::RolledBack { cause } => match cause {
-                Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
-                Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
-                Cause::Broken { outcomes } => format!(
-                    "{} of {} outcomes were broken",
-                    outcomes.broken,
-                    outcomes.good + outcomes.degraded + outcomes.broken
-                ),
-                Cause::Asked { reason } => reason.clone(),
-                Cause::Pinned { tag } => format!("pinned to {tag}"),
-                Cause::Halted { because } => because.clone(),
-            },
-            Self::RollbackFailed { .. } => "a rollback failed".into(),
-            Self::RollbackHeld { .. } => "a restore waits for a person".into(),
-            Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded => String::new(),
-        }
     }
 }

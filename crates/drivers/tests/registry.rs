@@ -55,6 +55,16 @@ fn npm_ranges_and_patterns_give_the_newest_that_fits() {
     let newest = |keys: &str| channel(keys).newest(&world.context).map(|offer| offer.tag.to_string());
     assert_eq!(newest(r#"npm = "is-number", range = "^2""#).unwrap(), "2.1.0");
     assert_eq!(newest(r#"npm = "is-number", matching = "1.*""#).unwrap(), "1.1.2");
+    let but = |keys: &str, tags: &[&str]| {
+        let except: Vec<_> = tags.iter().map(|one| tag(one)).collect();
+        channel(keys).newest_but(&except, &world.context).unwrap().map(|offer| offer.tag.to_string())
+    };
+    assert_eq!(but(r#"npm = "is-number", range = "^2""#, &["2.1.0"]).as_deref(), Some("2.0.2"));
+    assert_eq!(but(r#"npm = "is-number", matching = "1.*""#, &["1.1.2", "1.1.1"]).as_deref(), Some("1.1.0"));
+    assert_eq!(but(r#"npm = "is-number", range = "2.1.0""#, &["2.1.0"]), None);
+    // A dist-tag names one release and no other.
+    let latest = channel(r#"npm = "is-number""#).newest(&world.context).unwrap().tag;
+    assert_eq!(but(r#"npm = "is-number""#, &[latest.as_str()]), None);
     assert_eq!(code(newest(r#"npm = "is-number", range = "^99""#)), "channel-nothing-offered");
     assert_eq!(code(newest(r#"npm = "is-number", tag = "no-such-tag""#)), "channel-nothing-offered");
     assert_eq!(code(newest(r#"npm = "@lastgood-none/no-such-package""#)), "channel-nothing-offered");
@@ -124,6 +134,15 @@ fn pip_offers_the_newest_in_range_with_its_hash() {
     assert_eq!(newest(r#"pypi = "six", range = "==1.16.0""#).unwrap(), ("1.16.0".into(), Some(SIX_1_16.into())));
     assert_eq!(newest(r#"pypi = "six", matching = "1.1[0-6].*""#).unwrap().0, "1.16.0");
     assert_eq!(newest(r#"pypi = "six", range = ">=1.10,<1.12""#).unwrap().0, "1.11.0");
+    let but = |keys: &str, tags: &[&str]| {
+        let except: Vec<_> = tags.iter().map(|one| tag(one)).collect();
+        channel(keys).newest_but(&except, &world.context).unwrap().map(|offer| offer.tag.to_string())
+    };
+    assert_eq!(but(r#"pypi = "six", range = ">=1.10,<1.12""#, &["1.11.0"]).as_deref(), Some("1.10.0"));
+    assert_eq!(but(r#"pypi = "six", matching = "1.1[0-6].*""#, &["1.16.0"]).as_deref(), Some("1.15.0"));
+    assert_eq!(but(r#"pypi = "six", range = "==1.16.0""#, &["1.16.0"]), None);
+    let newest_of_all = channel(r#"pypi = "six""#).newest(&world.context).unwrap().tag;
+    assert!(but(r#"pypi = "six""#, &[newest_of_all.as_str()]).is_some_and(|tag| tag != newest_of_all.as_str()));
     assert_eq!(code(newest(r#"pypi = "six", range = ">=99""#)), "channel-nothing-offered");
     assert_eq!(code(newest(r#"pypi = "six", matching = "99.*""#)), "channel-nothing-offered");
     let six = channel(r#"pypi = "six""#);

@@ -162,6 +162,8 @@ fn a_crash_is_told_with_its_status_and_the_lines_of_this_start_only() {
         reason.to_string(),
         "notes/alice: ended by itself: killed by signal 11; last log lines:\ncannot open ledger"
     );
+    // Who knows which instance died and that it did is not told again.
+    assert_eq!(reason.end(), "killed by signal 11; last log lines:\ncannot open ledger");
     // A driver that came later reads what the first one wrote down.
     let later = world.another_driver().post_mortem(&service(), &alice()).unwrap().unwrap();
     assert_eq!(later.to_string(), reason.to_string());

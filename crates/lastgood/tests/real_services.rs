@@ -15,9 +15,12 @@ use std::{
 };
 
 /// Every configuration that the examples have.
-const EXAMPLES: [&str; 3] = ["actual-server/lastgood.toml", "isso/lastgood.toml", "notebook/lastgood.toml"];
+const EXAMPLES: [&str; 4] =
+    ["actual-server/first-run.toml", "actual-server/lastgood.toml", "isso/lastgood.toml", "notebook/lastgood.toml"];
+/// The configurations of one example: the daily one, and one for its first run if it has one.
+const CONFIGURATIONS: [&str; 2] = ["lastgood.toml", "first-run.toml"];
 
-/// A folder with a lastgood.toml made of an example's, with one instance on a free port.
+/// A folder with the configurations of an example, with one instance on a free port.
 struct Farm {
     folder: tempfile::TempDir,
     port: u16,
@@ -27,18 +30,20 @@ impl Farm {
     fn of(example: &str, service: &str, more: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("lastgood-real-").tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
-        let text = fs::read_to_string(root.join("lastgood.toml")).unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        // The example as it is shipped, with one instance of our own in place of its instances.
-        let first = text.find("[[service.").unwrap();
-        let probes = text.find("[[service.").map(|_| text.find(".probe]]").unwrap()).unwrap();
-        let probes = text[..probes].rfind("[[").unwrap();
-        let (head, probes) = (&text[..first], &text[probes..]);
-        let head = head.replace("runtime = { process = {} }", &format!("runtime = {{ process = {{}} }}\n{more}"));
-        let instance =
-            format!("[[service.{service}.instance]]\nname = \"alice\"\nport = {port}\ndata = \"run/data/alice\"\n\n");
         let farm = Self { folder, port };
-        fs::write(farm.path("lastgood.toml"), format!("{head}{instance}{probes}")).unwrap();
+        for file in CONFIGURATIONS {
+            let Ok(text) = fs::read_to_string(root.join(file)) else { continue };
+            // The example as it is shipped, with one instance of our own in place of its instances.
+            let first = text.find("[[service.").unwrap();
+            let probes = text[..text.find(".probe]]").unwrap()].rfind("[[").unwrap();
+            let (head, probes) = (&text[..first], &text[probes..]);
+            let head = head.replace("runtime = { process = {} }", &format!("runtime = {{ process = {{}} }}\n{more}"));
+            let instance = format!(
+                "[[service.{service}.instance]]\nname = \"alice\"\nport = {port}\ndata = \"run/data/alice\"\n\n"
+            );
+            fs::write(farm.path(file), format!("{head}{instance}{probes}")).unwrap();
+        }
         fs::create_dir_all(farm.path("run/data/alice")).unwrap();
         for file in ["start"] {
             if root.join(file).exists() {
@@ -171,8 +176,15 @@ fn actual_server_moves_from_25_6_0_to_26_9_0_and_back_with_its_data() {
     fs::write(farm.path("run/server-password"), password).unwrap();
     fs::set_permissions(farm.path("run/server-password"), fs::Permissions::from_mode(0o600)).unwrap();
     farm.done(&["pin", "actual", "25.6.0", "--reason", "begin with the old one"]);
-    farm.done(&["run"]);
+    // The daily probe sets no password: without its first run a new server is not accepted.
+    let refused = farm.lastgood(&["run"]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("rehearsal failed") && said.contains("log in"), "{said}");
+    farm.done(&["waive", "actual", "25.6.0", "--reason", "it was not set up"]);
+    farm.done(&["--config", "first-run.toml", "run"]);
     assert_eq!(farm.release(), "25.6.0");
+    farm.done(&["run"]);
 
     // Real data: a budget, uploaded as the clients do.
     let login = || farm.ask_json("/account/login", &[], &json!({ "loginMethod": "password", "password": password }));
@@ -189,14 +201,16 @@ fn actual_server_moves_from_25_6_0_to_26_9_0_and_back_with_its_data() {
     let (status, answer) = farm.ask("POST", "/sync/upload-user-file", &headers, &budget);
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
     let before = content(&farm.path("run/data/alice"));
-    assert_eq!(serde_json::from_str::<Value>(&fs::read_to_string(farm.path("run/data/alice/.migrate")).unwrap()).unwrap()["migrations"].as_array().unwrap().len(), 6);
+    assert_eq!(migrations_done(&farm), 6);
 
     farm.done(&["pin", "actual", "26.9.0", "--reason", "the next one"]);
     let said = farm.done(&["run"]);
     assert_eq!(farm.release(), "26.9.0");
-    assert!(said.contains("way back from 26.9.0: restore"), "{said}");
-    let migrations = fs::read_to_string(farm.path("run/data/alice/.migrate")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&migrations).unwrap()["migrations"].as_array().unwrap().len(), 8);
+    // Node prints its error before the stack; the reason is what matters.
+    let reason = "Error: Missing migration file: 1763873568237-server-global-prefs.js";
+    let way_back = said.lines().find(|line| line.contains("way back from 26.9.0: restore"));
+    assert!(way_back.is_some_and(|line| line.contains(reason)), "{said}");
+    assert_eq!(migrations_done(&farm), 8);
     login();
 
     farm.done(&["--yes", "rollback", "actual", "--reason", "the test goes back"]);
@@ -206,11 +220,27 @@ fn actual_server_moves_from_25_6_0_to_26_9_0_and_back_with_its_data() {
     assert!(downloaded == budget, "the budget came back as other bytes");
     assert_eq!(login()["data"]["token"].as_str().unwrap(), token);
     let after = content(&farm.path("run/data/alice"));
-    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-    assert_eq!(after[".migrate"], before[".migrate"]);
-    assert_eq!(after[&format!("user-files/file-{file}.blob")], before[&format!("user-files/file-{file}.blob")]);
     assert!(!after["server-files/account.sqlite"].contains("server_prefs"));
+    // Every file with its bytes, every row of the database: accounts, sessions, the list of budgets.
+    for (name, was) in &before {
+        assert!(after.get(name) == Some(was), "{name} is not as it was:\n{was}\n{:?}", after.get(name));
+    }
+    assert_eq!(after.len(), before.len());
     farm.done(&["evidence", "verify"]);
+
+    // What has lost every account does not pass, although the server answers and would take a first password.
+    let accounts = Connection::open(farm.path("run/data/alice/server-files/account.sqlite")).unwrap();
+    accounts.execute_batch("DELETE FROM auth; DELETE FROM sessions;").unwrap();
+    farm.done(&["waive", "actual", "26.9.0", "--reason", "try it on lost accounts"]);
+    let lost = farm.lastgood(&["run", "--dry-run"]);
+    assert!(!lost.status.success());
+    let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert!(said.contains("the gate is broken") && said.contains("log in"), "{said}");
+}
+
+fn migrations_done(farm: &Farm) -> usize {
+    let state = fs::read(farm.path("run/data/alice/.migrate")).unwrap();
+    serde_json::from_slice::<Value>(&state).unwrap()["migrations"].as_array().unwrap().len()
 }
 
 #[test]
@@ -255,6 +285,22 @@ fn comments(farm: &Farm) -> Vec<String> {
 fn user_version(farm: &Farm) -> u32 {
     let database = Connection::open(farm.path("run/data/alice/comments.db")).unwrap();
     database.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_first_run_is_the_daily_one_but_for_its_schedule_and_its_log_in() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/actual-server");
+    let read = |file: &str| -> toml::Table { fs::read_to_string(example.join(file)).unwrap().parse().unwrap() };
+    let [mut daily, mut first] = CONFIGURATIONS.map(read);
+    assert!(!daily.to_string().contains("/account/bootstrap"), "the daily probe heals what it should find");
+    let service = |all: &mut toml::Table| all["service"]["actual"].as_table_mut().unwrap().clone();
+    let (mut daily_service, mut first_service) = (service(&mut daily), service(&mut first));
+    assert!(daily_service.remove("schedule").is_some());
+    let probe = |all: &mut toml::Table| all.remove("probe").unwrap().as_array().unwrap().clone();
+    let (daily_probe, first_probe) = (probe(&mut daily_service), probe(&mut first_service));
+    assert_eq!(daily_probe[1..], first_probe[1..]);
+    assert_eq!(daily_service, first_service);
+    assert_eq!((&daily["state_dir"], &daily["secret"]), (&first["state_dir"], &first["secret"]));
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
         return hindered("machine-hiccup", "the machine could not do it just now");
     }
     match job.effect.clone() {
-        Effect::Check { tag } => check(machine, stage, tag.as_ref(), job.last_good),
+        Effect::Check { tag, except } => check(machine, stage, tag.as_ref(), &except, job.last_good),
         Effect::Install { offer } => install(machine, stage, &offer),
         Effect::Verify { release } => verify(machine, release),
         Effect::Snapshot { instance, snapshot } => copy(machine, stage, &instance, snapshot),
@@ -79,7 +79,13 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
     }
 }
 
-fn check(machine: &Machine, stage: u32, tag: Option<&ReleaseTag>, last_good: Option<Digest>) -> Option<Answer> {
+fn check(
+    machine: &Machine,
+    stage: u32,
+    tag: Option<&ReleaseTag>,
+    except: &[ReleaseTag],
+    last_good: Option<Digest>,
+) -> Option<Answer> {
     if stage == 0 {
         return None;
     }
@@ -95,7 +101,14 @@ fn check(machine: &Machine, stage: u32, tag: Option<&ReleaseTag>, last_good: Opt
             Some(which) => which,
             None => return failed("channel-no-such-release", "the channel has no such release"),
         },
-        None => machine.newest,
+        // Older ones are offered too, newest first, as by a channel with a range.
+        None => {
+            let left = |which: &usize| machine.recipes.get(*which).is_some_and(|r| !except.contains(&r.release.tag));
+            match (0..=machine.newest).rev().find(left) {
+                Some(which) => which,
+                None => return Some(Answer::NothingElse),
+            }
+        }
     };
     let recipe = machine.recipes.get(which)?;
     let standing = last_good.and_then(|digest| machine.recipe(&digest)).map(|good| {

@@ -133,8 +133,12 @@ fn aim(aim: &Aim) -> String {
 
 fn effect(effect: &Effect, service: &Service) -> String {
     match effect {
-        Effect::Check { tag: None } => "check the channel".into(),
-        Effect::Check { tag: Some(tag) } => format!("check the channel for {tag}"),
+        Effect::Check { tag: Some(tag), .. } => format!("check the channel for {tag}"),
+        Effect::Check { tag: None, except } if except.is_empty() => "check the channel".into(),
+        Effect::Check { tag: None, except } => {
+            let except: Vec<&str> = except.iter().map(|tag| tag.as_str()).collect();
+            format!("check the channel for the newest but {}", except.join(", "))
+        }
         Effect::Install { offer } => format!("install {}", offer.tag),
         Effect::Verify { release } => format!("verify {}", name(service, release)),
         Effect::Snapshot { instance, snapshot } => format!("snapshot {snapshot} of {instance}"),
@@ -160,6 +164,7 @@ fn answer(answer: &Answer) -> String {
     match answer {
         Answer::Offered { offer, foreign: None, .. } => format!("{} offered", offer.tag),
         Answer::Offered { foreign: Some(why), .. } => format!("something foreign: {why}"),
+        Answer::NothingElse => "nothing else offered".into(),
         Answer::Installed { installation } => format!("{} installed", installation.release.tag),
         Answer::Verified => "verified".into(),
         Answer::Snapshotted { facts } => format!("{} with {} rows", facts.id, facts.rows),

@@ -287,6 +287,11 @@ fn forward() -> Vec<Scenario> {
             &[GOOD, ("2.0", 2, 2, &[])],
             vec![track(), (When::Seen(starts), Act::Hold), quiet(Act::Lift), track()],
         ),
+        after_first(
+            "older-in-the-place-of-a-rejected-newest",
+            &[GOOD, ("1.1", 1, 1, &[]), ("1.2", 2, 2, &[Fault::Login])],
+            vec![quiet(Act::Nature(publish_next)), track(), track(), track()],
+        ),
         after_first("dry-run", &[GOOD, ("2.0", 2, 2, &[])], vec![quiet(Act::Begin(Aim::DryRun)), track()]),
     ]
 }

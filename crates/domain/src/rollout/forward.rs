@@ -296,7 +296,8 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     let in_trial = steps(deciding).and_then(|steps| steps.get(&instance)).is_some_and(|step| {
         matches!(step, MoveStep::Probing | MoveStep::Soaking | MoveStep::Reprobing | MoveStep::Moved)
     });
-    let failure = Failure::new("instance-died", format!("{instance} died: {why}"), None);
+    // Whose it is stands in the cause.
+    let failure = Failure::new("instance-died", format!("it died: {why}"), None);
     if in_trial {
         return returning::begin(deciding, Cause::Candidate { instance, failure });
     }

@@ -1,6 +1,6 @@
 //! From the beginning of a run to a candidate that is installed and allowed.
 
-use super::{Deciding, IllegalStep, rehearsal, returning};
+use super::{Deciding, IllegalStep, passing, rehearsal, returning};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, Settings, Verdict},
@@ -12,6 +12,7 @@ use crate::{
 use alloc::{
     format,
     string::{String, ToString},
+    vec::Vec,
 };
 
 pub(super) fn begin(
@@ -20,7 +21,7 @@ pub(super) fn begin(
     settings: Settings,
     frozen: Option<String>,
 ) -> Result<(), IllegalStep> {
-    let taken_over = returning::left_by(deciding);
+    let taken_over = returning::taken_over(deciding);
     if let Some(run) = &deciding.service.run {
         let id = run.id;
         // Only a way back may take over: it is open from every state.
@@ -73,7 +74,7 @@ fn drain(deciding: &mut Deciding) {
 
 fn check(deciding: &mut Deciding) {
     let tag = deciding.service.pin.as_ref().map(|pin| pin.tag.clone());
-    deciding.order(Effect::Check { tag });
+    deciding.order(Effect::Check { tag, except: Vec::new() });
 }
 
 /// Says what stands against every forward move now, if anything does.
@@ -85,18 +86,22 @@ pub(super) fn holding(deciding: &Deciding, frozen: Option<String>) -> Option<Str
     holds.next().map(|(id, hold)| format!("hold {id} by {}: {}", hold.owner, hold.reason))
 }
 
-fn gate(deciding: &mut Deciding, gate: Gate, verdict: Verdict, because: String) {
+pub(super) fn gate(deciding: &mut Deciding, gate: Gate, verdict: Verdict, because: String) {
     deciding.say(Event::Gated { gate, verdict, because });
 }
 
-fn refuse(deciding: &mut Deciding, which: Gate, verdict: Verdict, because: String) {
+pub(super) fn refuse(deciding: &mut Deciding, which: Gate, verdict: Verdict, because: String) {
     gate(deciding, which, verdict, because.clone());
     deciding.end(End::Refused { gate: which, because });
 }
 
-pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
+pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
+    let Effect::Check { except, .. } = effect else { return };
     let (offer, standing, foreign) = match answer {
         Answer::Offered { offer, standing, foreign } => (offer, standing, foreign),
+        Answer::NothingElse if !except.is_empty() => {
+            return passing::nothing_newer(deciding, &except, "the channel offers nothing else");
+        }
         Answer::Failed { failure } | Answer::Hindered { failure } => return deciding.stop(failure),
         _ => return deciding.stop(unexpected("check")),
     };
@@ -104,8 +109,8 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
     if let Some(because) = foreign {
         return refuse(deciding, Gate::Channel, Verdict::Fail, because);
     }
-    if let Some(because) = rejected(deciding, &offer) {
-        return refuse(deciding, Gate::Rejected, Verdict::Fail, because);
+    if passing::pass_over(deciding, except, &offer, standing) {
+        return;
     }
     if let Some(because) = changed_mark(deciding, &offer) {
         return refuse(deciding, Gate::Digest, Verdict::Fail, because);
@@ -130,14 +135,7 @@ pub(super) fn checked(deciding: &mut Deciding, answer: Answer) {
 
 /// Tells whether a configured instance runs something else; one that is no longer configured keeps nobody behind.
 fn is_behind(deciding: &Deciding, release: Digest) -> bool {
-    let runs = |name| deciding.service.instances.get(name).and_then(|one| one.release);
-    deciding.settings().is_some_and(|settings| settings.instances.iter().any(|name| runs(name) != Some(release)))
-}
-
-fn rejected(deciding: &Deciding, offer: &Offer) -> Option<String> {
-    // A moved tag is no way around a rejection: the digest is checked again after the installation.
-    let (_, rejection) = deciding.service.rejected.iter().find(|(_, rejection)| rejection.tag == offer.tag)?;
-    Some(format!("{} was rejected by {}: {}", offer.tag, rejection.by, rejection.reason))
+    deciding.settings().is_some_and(|settings| passing::is_behind(&deciding.service, &settings.instances, release))
 }
 
 fn changed_mark(deciding: &Deciding, offer: &Offer) -> Option<String> {

@@ -7,9 +7,12 @@
 
 mod forward;
 mod gates;
+mod passing;
 mod rehearsal;
 mod returning;
 mod watch;
+
+pub use passing::{Weighed, weigh};
 
 use crate::{
     effect::{Answer, Effect},
@@ -227,7 +230,7 @@ fn answered(deciding: &mut Deciding, order: OrderId, answer: Answer) -> Result<(
         return Ok(());
     }
     match deciding.phase() {
-        Some(Phase::Checking) => gates::checked(deciding, answer),
+        Some(Phase::Checking) => gates::checked(deciding, effect, answer),
         Some(Phase::Installing { .. }) => gates::installed(deciding, effect, answer),
         Some(Phase::Snapshotting { .. }) => rehearsal::snapshotted(deciding, answer),
         Some(Phase::Rehearsing { .. }) => rehearsal::rehearsed(deciding, effect, answer),

@@ -72,17 +72,43 @@ pub(super) fn left_by(deciding: &Deciding) -> Option<Digest> {
     }
 }
 
+/// What a rollback finds under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakenOver {
+    /// No run.
+    Nothing,
+    /// A run that checks, installs, copies or rehearses: it has touched no instance.
+    Untouched,
+    /// A run that moves to this release or leaves it; none where it leaves nothing in particular.
+    Of(Option<Digest>),
+}
+
+/// Tells what a rollback takes over.
+pub(super) fn taken_over(deciding: &Deciding) -> TakenOver {
+    match deciding.phase() {
+        None => TakenOver::Nothing,
+        Some(Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. }) => {
+            TakenOver::Untouched
+        }
+        Some(Phase::Moving { .. } | Phase::Returning { .. }) => TakenOver::Of(left_by(deciding)),
+    }
+}
+
 /// Answers a person's order to go back; open from every state.
 ///
-/// `taken_over` is what the run that this one takes over moved to or left. Whatever that run left between
-/// two releases goes back as well, named or not: nobody else would bring it to an end.
+/// Whatever the run that is taken over left between two releases goes back as well, named or not: nobody else
+/// would bring it to an end.
 pub(super) fn asked(
     deciding: &mut Deciding,
     to: Option<ReleaseTag>,
     only: &[InstanceName],
     reason: String,
-    taken_over: Option<Digest>,
+    found: TakenOver,
 ) -> Result<(), IllegalStep> {
+    let taken_over = match found {
+        TakenOver::Of(left) => left,
+        TakenOver::Nothing | TakenOver::Untouched => None,
+    };
     let target =
         match &to {
             None => None,
@@ -104,12 +130,19 @@ pub(super) fn asked(
         };
         back.extend(one.or_else(|| (!instance.is_settled()).then(|| stay(instance, name))));
     }
+    // What ran no other release stays as it is, named or not: stopping it is no way back. A run that is taken over
+    // did start it, and takes that back.
+    if taken_over.is_none() {
+        back.retain(|one| one.to.is_some() || !is_settled(deciding, one));
+    }
     // A move that was taken over before it touched anything is over with that: what it was about is left.
     let is_abort = target.is_none() && taken_over.is_some() && left == taken_over;
-    // Undoing only first starts is no way back, but the end of the service: whoever types the command once more
-    // than needed must not stop everybody.
-    let is_settled = |one: &Back| deciding.service.instances.get(&one.instance).is_some_and(Instance::is_settled);
-    let leads_nowhere = taken_over.is_none() && back.iter().all(|one| one.to.is_none() && is_settled(one));
+    let leads_nowhere = taken_over.is_none() && back.is_empty();
+    // With nowhere to go back to, a run that has touched nobody still ends: nothing is left and nothing rejected.
+    if leads_nowhere && found == TakenOver::Untouched && target.is_none() && only.is_empty() {
+        go(deciding, Cause::Asked { reason }, back, None);
+        return Ok(());
+    }
     if leads_nowhere && !is_abort {
         let wanted = to.map_or_else(|| "an earlier release".into(), |tag| format!("{tag}"));
         return Err(IllegalStep::NoWayBack(format!(
@@ -123,6 +156,10 @@ pub(super) fn asked(
     };
     go(deciding, Cause::Asked { reason }, back, left);
     Ok(())
+}
+
+fn is_settled(deciding: &Deciding, one: &Back) -> bool {
+    deciding.service.instances.get(&one.instance).is_some_and(Instance::is_settled)
 }
 
 fn leaves(deciding: &Deciding, back: &[Back]) -> Option<Digest> {

@@ -450,3 +450,15 @@ fn a_gate_that_cannot_be_answered_is_never_a_yes() {
     let end = walk.end_with(&special);
     assert!(matches!(end, End::Refused { gate: Gate::Newer, .. }), "{end:?}");
 }
+
+#[test]
+fn a_death_in_the_soak_names_its_instance_once() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.settings.soak = Span::seconds(60);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
+    walk.answer_one(&|_| None);
+    let (why, settings) = ("exit status 1".to_owned(), walk.settings.clone());
+    walk.put(Input::Died { instance: instance("alice"), why, settings }).expect("a death has a place");
+    assert_eq!(walk.end().because(), "alice failed: it died: exit status 1 [instance-died]");
+}

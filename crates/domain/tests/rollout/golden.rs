@@ -44,7 +44,8 @@ fn a_record_of_an_unknown_kind_is_refused_and_not_skipped() {
     assert!(serde_json::from_str::<Record>(line).is_err());
 }
 
-fn all() -> Vec<Event> {
+/// Every kind of event with every form it takes today.
+pub(crate) fn all() -> Vec<Event> {
     let mut events = said();
     events.extend(run());
     events.extend(effects().into_iter().map(|effect| Event::Ordered { order: OrderId(7), effect }));
@@ -158,8 +159,9 @@ fn effects() -> Vec<Effect> {
     let mut effects: Vec<Effect> =
         legs.map(|leg| Effect::Rehearse { instance: alice(), snapshot, release, leg }).into();
     effects.extend([
-        Effect::Check { tag: None },
-        Effect::Check { tag: Some(tag("1.0")) },
+        Effect::Check { tag: None, except: Vec::new() },
+        Effect::Check { tag: Some(tag("1.0")), except: Vec::new() },
+        Effect::Check { tag: None, except: vec![tag("1.2"), tag("1.1")] },
         Effect::Install { offer: offer() },
         Effect::Install { offer: Offer { mark: None, published: None, ..offer() } },
         Effect::Verify { release },
@@ -188,6 +190,7 @@ fn answers() -> Vec<Answer> {
     let used = [("login".to_owned(), "new".to_owned())].into();
     answers.extend([
         Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },
+        Answer::NothingElse,
         Answer::Installed { installation: installation("2.0") },
         Answer::Verified,
         Answer::Snapshotted { facts: snapshot_facts(SnapshotId(4), 10, 20) },

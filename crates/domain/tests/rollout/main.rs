@@ -2,5 +2,8 @@
 
 mod deciding;
 mod golden;
+mod passing;
+mod returning;
 mod table;
 mod walk;
+mod words;

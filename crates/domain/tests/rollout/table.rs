@@ -31,10 +31,16 @@ fn situations() -> Vec<Situation> {
     soaking.1.answer_one(&|_| None);
     let mut again = soaking.1.clone();
     again.until(on_two);
+    let mut passing = base();
+    passing.say(Event::Rejected { release: digest("2.0"), tag: tag("2.0"), reason: "slow".into() });
+    passing.older = vec!["1.5"];
+    passing.track("2.0");
+    passing.until(|effect| matches!(effect, Effect::Check { except, .. } if !except.is_empty()));
     let mut all = vec![
         ("nothing was ever run", Walk::new(&["alice", "bob"])),
         ("quiet", base()),
         at("checking", |effect| matches!(effect, Effect::Check { .. })),
+        ("checking: in the place of a rejected one", passing),
         at("installing", |effect| matches!(effect, Effect::Install { .. })),
         at("installing: verifying last-good", |effect| matches!(effect, Effect::Verify { .. })),
         at("snapshotting", |effect| matches!(effect, Effect::Snapshot { .. })),
@@ -92,6 +98,7 @@ fn inputs(walk: &Walk) -> Vec<(&'static str, Input)> {
             answer(Answer::RehearsalFailed { failure: crate::walk::failure("login-refused") }),
         ),
         ("answer: busy", answer(Answer::BusyAsked { busyness: Busyness::Busy("2 sessions".into()) })),
+        ("answer: nothing else", answer(Answer::NothingElse)),
         ("answer: another kind", answer(Answer::Cleared)),
         ("answer: late", Input::Answer { order: OrderId(9_999), answer: Answer::Cleared }),
         ("tick", Input::Tick),

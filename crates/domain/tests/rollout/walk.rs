@@ -68,6 +68,8 @@ pub(crate) struct Walk {
     pub(crate) now: Timestamp,
     pub(crate) records: Vec<Record>,
     pub(crate) newest: &'static str,
+    /// What the channel offers besides, newest first.
+    pub(crate) older: Vec<&'static str>,
 }
 
 impl Walk {
@@ -78,6 +80,7 @@ impl Walk {
             now: Timestamp(1_000_000),
             records: Vec::new(),
             newest: "1.0",
+            older: Vec::new(),
         }
     }
 
@@ -196,8 +199,13 @@ impl Walk {
 
     fn well(&self, effect: &Effect) -> Answer {
         match effect {
-            Effect::Check { tag } => {
-                let release = tag.as_ref().map_or(self.newest, |tag| tag.as_str());
+            Effect::Check { tag, except } => {
+                let mut offered = [self.newest].into_iter().chain(self.older.iter().copied());
+                let asked = match tag {
+                    Some(tag) => Some(tag.as_str()),
+                    None => offered.find(|offered| !except.iter().any(|one| one.as_str() == *offered)),
+                };
+                let Some(release) = asked else { return Answer::NothingElse };
                 let good = self.service.last_good.map(|good| self.service.name_of(Some(&good)));
                 let standing = good.map(|good| match release.cmp(good.as_str()) {
                     std::cmp::Ordering::Less => Standing::Older,

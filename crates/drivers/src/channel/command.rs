@@ -55,7 +55,7 @@ impl Command {
         format!("command:{}", scrub(&self.check[0]))
     }
 
-    pub(crate) fn newest(&self, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
+    pub(crate) fn newest(&self, except: &[ReleaseTag], deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
         let folder = folder_of(deadline);
         let what = self.check[0].clone();
         let answer =
@@ -82,6 +82,9 @@ impl Command {
             .map(|text| text.parse::<jiff::Timestamp>().map_err(|error| unreadable(format!("published: {error}"))))
             .transpose()?
             .map(|at| Timestamp(at.as_millisecond()));
+        if except.contains(&read.tag) {
+            return Err(ChannelError::NothingOffered { channel: self.name(), wanted: "another release".into() });
+        }
         Ok(Offer { tag: read.tag, origin: self.name(), mark: read.mark, published })
     }
 

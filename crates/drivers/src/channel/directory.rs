@@ -4,6 +4,7 @@ use super::{
     ChannelError, Fetched,
     deadline::Deadline,
     inside::{FOLDER_MODE, file_mode},
+    is_in,
     order::{Order, Pattern},
     staging::Staging,
     tree::{Kind, Manifest, digest_file, read_tree, refuse_leaving_links},
@@ -59,12 +60,22 @@ impl Directory {
         }
     }
 
-    pub(crate) fn newest(&self, limits: Limits, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
+    pub(crate) fn newest(
+        &self,
+        except: &[ReleaseTag],
+        limits: Limits,
+        deadline: &Deadline<'_>,
+    ) -> Result<Offer, ChannelError> {
+        let nothing = || ChannelError::NothingOffered { channel: self.name(), wanted: "matching".into() };
         if let Some(tag) = self.latest(deadline)? {
+            if except.contains(&tag) {
+                return Err(nothing());
+            }
             return self.offer_of(&tag, limits, deadline);
         }
         let places = self.places(deadline)?;
-        let tags: Vec<&str> = places.keys().map(ReleaseTag::as_str).filter(|tag| self.belongs(tag).is_ok()).collect();
+        let fits = |tag: &&str| !is_in(except, tag) && self.belongs(tag).is_ok();
+        let tags: Vec<&str> = places.keys().map(ReleaseTag::as_str).filter(fits).collect();
         let newest = Order::Natural.newest(&tags).map_err(|(first, second)| ChannelError::Unordered {
             channel: self.name(),
             first: first.into(),
@@ -72,7 +83,7 @@ impl Directory {
         })?;
         match newest.and_then(|tag| places.iter().find(|(known, _)| known.as_str() == tag)) {
             Some((tag, place)) => self.offer(tag, place, limits, deadline),
-            None => Err(ChannelError::NothingOffered { channel: self.name(), wanted: "matching".into() }),
+            None => Err(nothing()),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     ChannelError, Fetched,
     client::{Call, scrub},
     deadline::Deadline,
+    is_in,
     order::{Order, Pattern},
     staging::Staging,
     unpack::{Limits, unpack},
@@ -56,9 +57,10 @@ impl Git {
         }
     }
 
-    pub(crate) fn newest(&self, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
+    pub(crate) fn newest(&self, except: &[ReleaseTag], deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
         let mut commits = self.commits(deadline)?;
-        let tags: Vec<&str> = commits.keys().map(String::as_str).filter(|tag| self.belongs(tag).is_ok()).collect();
+        let fits = |tag: &&str| !is_in(except, tag) && self.belongs(tag).is_ok();
+        let tags: Vec<&str> = commits.keys().map(String::as_str).filter(fits).collect();
         let newest = Order::Natural
             .newest(&tags)
             .map_err(|(first, second)| ChannelError::Unordered {

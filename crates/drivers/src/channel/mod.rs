@@ -96,13 +96,27 @@ impl PartialEq for ChannelConfig {
 impl ChannelConfig {
     /// Asks for the newest release that fits.
     pub fn newest(&self, context: &Context) -> Result<Offer, ChannelError> {
+        self.ask(&[], context)
+    }
+
+    /// Asks for the newest release that fits and is none of `except`; `None` if there is no other.
+    ///
+    /// A dist-tag, a `LATEST` file and a command name one release and no other.
+    pub fn newest_but(&self, except: &[ReleaseTag], context: &Context) -> Result<Option<Offer>, ChannelError> {
+        match self.ask(except, context) {
+            Err(ChannelError::NothingOffered { .. }) if !except.is_empty() => Ok(None),
+            asked => asked.map(Some),
+        }
+    }
+
+    fn ask(&self, except: &[ReleaseTag], context: &Context) -> Result<Offer, ChannelError> {
         let deadline = Deadline::start(format!("asking {}", self.name()), self.timeout, context);
         match &self.source {
-            Source::Npm(npm) => npm.newest(&deadline),
-            Source::Pypi(pypi) => pypi.newest(&deadline),
-            Source::Directory(directory) => directory.newest(self.limits, &deadline),
-            Source::Git(git) => git.newest(&deadline),
-            Source::Command(command) => command.newest(&deadline),
+            Source::Npm(npm) => npm.newest(except, &deadline),
+            Source::Pypi(pypi) => pypi.newest(except, &deadline),
+            Source::Directory(directory) => directory.newest(except, self.limits, &deadline),
+            Source::Git(git) => git.newest(except, &deadline),
+            Source::Command(command) => command.newest(except, &deadline),
         }
     }
 
@@ -228,6 +242,11 @@ impl ChannelConfig {
         let same = stated == tag.as_str() || bare(&stated) == bare(tag.as_str());
         if same { Ok(stated) } else { Err(ChannelError::VersionMismatch { tag: tag.clone(), found: stated }) }
     }
+}
+
+/// Tells whether `tag` is one of those that were left out of the question.
+fn is_in(except: &[ReleaseTag], tag: &str) -> bool {
+    except.iter().any(|one| one.as_str() == tag)
 }
 
 fn read_version(tag: &ReleaseTag, tree: &Path, file: &str) -> Result<String, ChannelError> {

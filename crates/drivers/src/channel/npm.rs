@@ -4,6 +4,7 @@ use super::{
     ChannelError, Fetched,
     client::{Call, said},
     deadline::Deadline,
+    is_in,
     order::{Order, Pattern},
     settle::{Readers, settle},
     staging::Staging,
@@ -158,7 +159,7 @@ impl Npm {
         if fits { Ok(()) } else { Err(format!("{tag} is not in {}", self.wanted())) }
     }
 
-    pub(crate) fn newest(&self, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
+    pub(crate) fn newest(&self, except: &[ReleaseTag], deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
         let nothing = || ChannelError::NothingOffered { channel: self.name(), wanted: self.wanted() };
         let answer = self
             .npm("view", &deadline.context().folder, deadline)
@@ -167,13 +168,15 @@ impl Npm {
             .map_err(|error| if is_missing(&error) { nothing() } else { error })?;
         let package: Package = self.read(&answer)?;
         let version = match &self.choice {
-            Choice::Tag { tag, .. } => package.tags.get(tag).cloned(),
+            Choice::Tag { tag, .. } => package.tags.get(tag).filter(|version| !is_in(except, version)).cloned(),
             Choice::Range { .. } | Choice::Matching { .. } => {
                 let versions = match package.versions {
                     OneOrMore::More(versions) => versions,
                     OneOrMore::One(version) => vec![version],
                 };
-                newest_of(versions.into_iter().filter(|version| self.belongs(version).is_ok()))
+                newest_of(
+                    versions.into_iter().filter(|version| !is_in(except, version) && self.belongs(version).is_ok()),
+                )
             }
         };
         let tag = version.and_then(|version| ReleaseTag::new(&version).ok()).ok_or_else(nothing)?;

@@ -8,6 +8,7 @@ use super::{
     ChannelError, Fetched,
     client::{Call, program, said},
     deadline::Deadline,
+    is_in,
     launcher::{forget_download, write_launchers},
     npm::the_only_file,
     order::{Order, Pattern},
@@ -134,12 +135,12 @@ impl Pypi {
         if fits { Ok(()) } else { Err(format!("{tag} is not in {}", self.wanted())) }
     }
 
-    pub(crate) fn newest(&self, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
+    pub(crate) fn newest(&self, except: &[ReleaseTag], deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
         let nothing = || ChannelError::NothingOffered { channel: self.name(), wanted: self.wanted() };
         let requirement = match &self.choice {
-            Choice::All => self.project.clone(),
-            Choice::Range { text, .. } => format!("{}{text}", self.project),
-            Choice::Matching { .. } => return self.newest_matching(deadline),
+            Choice::All => without(&self.project, "", except),
+            Choice::Range { text, .. } => without(&self.project, text, except),
+            Choice::Matching { .. } => return self.newest_matching(except, deadline),
         };
         let planned = self
             .plan(&requirement, deadline)
@@ -150,7 +151,7 @@ impl Pypi {
         self.offer(&planned)
     }
 
-    fn newest_matching(&self, deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
+    fn newest_matching(&self, except: &[ReleaseTag], deadline: &Deadline<'_>) -> Result<Offer, ChannelError> {
         let nothing = || ChannelError::NothingOffered { channel: self.name(), wanted: self.wanted() };
         let answer = self
             .pip("index", &deadline.context().folder, deadline)
@@ -164,7 +165,7 @@ impl Pypi {
         let mut fitting: Vec<(Version, &str)> = listed
             .split(',')
             .map(str::trim)
-            .filter(|version| self.belongs(version).is_ok())
+            .filter(|version| !is_in(except, version) && self.belongs(version).is_ok())
             .filter_map(|version| Some((Version::from_str(version).ok()?, version)))
             .collect();
         fitting.sort();
@@ -339,6 +340,15 @@ impl Pypi {
             // A folder of the project must not stand in for pip's own modules.
             .env("PYTHONSAFEPATH", "1")
     }
+}
+
+/// Writes a requirement that leaves versions out; pip itself then finds the newest of the others.
+fn without(project: &str, range: &str, except: &[ReleaseTag]) -> String {
+    let versions = except.iter().filter_map(|tag| Version::from_str(tag.as_str()).ok());
+    let clauses: Vec<String> = versions.map(|version| format!("!={version}")).collect();
+    let range = (!range.is_empty()).then(|| range.to_owned());
+    let all: Vec<String> = range.into_iter().chain(clauses).collect();
+    format!("{project}{}", all.join(","))
 }
 
 fn is_missing(error: &ChannelError) -> bool {

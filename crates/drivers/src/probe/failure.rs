@@ -150,7 +150,7 @@ impl Coded for ReadyFailure {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Died { .. } => "the last lines of its log say why".into(),
+            Self::Died { .. } => "read its whole log, or start the release by hand on a copy of the data".into(),
             Self::TimedOut { .. } => {
                 "look at its log; if migrations take this long, raise ready_timeout of the service".into()
             }

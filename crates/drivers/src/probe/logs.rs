@@ -79,14 +79,8 @@ impl LogPatterns {
     }
 
     fn first_line(&self, path: &Path, from: u64) -> io::Result<Option<String>> {
-        // Without waiting: a FIFO in its place must not hold up everything.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let mut file = File::options().read(true).custom_flags(nonblocking).open(path)?;
-        let facts = file.metadata()?;
-        if !facts.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        let is_too_long = facts.len().saturating_sub(from) > SCAN_BYTES_MAX;
+        let mut file = open(path)?;
+        let is_too_long = file.metadata()?.len().saturating_sub(from) > SCAN_BYTES_MAX;
         file.seek(SeekFrom::Start(from))?;
         let mut lines = BufReader::new(file.take(SCAN_BYTES_MAX));
         let mut line = Vec::new();
@@ -103,10 +97,21 @@ impl LogPatterns {
         }
     }
 
-    fn tells(&self, line: &str) -> bool {
+    /// Tells whether a line tells of a failed migration.
+    pub(super) fn tells(&self, line: &str) -> bool {
         self.extra.is_match(line)
             || self.built_in.is_match(line) && self.built_in.is_match(&self.harmless.replace_all(line, " "))
     }
+}
+
+/// Opens a log that is a plain file, without waiting: a FIFO in its place must not hold up everything.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    Ok(file)
 }
 
 /// Tells whether a line near a log's end counts as use since `since`: it fits, and the time in it, if it has one that

@@ -16,6 +16,7 @@ mod logs;
 mod pattern;
 mod program;
 mod ready;
+mod reason;
 mod run;
 mod secrets;
 mod tcp;

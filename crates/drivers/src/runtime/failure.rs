@@ -253,6 +253,19 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    /// Says how an instance ended to who knows which one and that it did: the status and its last words.
+    ///
+    /// Any other failure is said whole.
+    pub fn end(&self) -> String {
+        match self {
+            Self::Exited { why, last_lines, .. } => with_last_lines(why, last_lines),
+            Self::PortInUse { why, last_lines, .. } => {
+                with_last_lines(&format!("{why}, its port is in use"), last_lines)
+            }
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn io(act: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self::Io { act, path: path.into(), source: source.into() }
     }
@@ -337,6 +350,10 @@ impl Coded for RuntimeError {
             Self::NotDetached { .. } => "run the same command from another login, as root".into(),
         })
     }
+}
+
+fn with_last_lines(why: &str, last_lines: &str) -> String {
+    if last_lines.is_empty() { why.into() } else { format!("{why}; last log lines:\n{last_lines}") }
 }
 
 fn folder_of(path: &std::path::Path) -> String {

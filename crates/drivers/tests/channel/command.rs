@@ -30,6 +30,9 @@ fn a_bare_tag_or_an_object_is_understood() {
     let offer = commands(&world, "echo v1.2.3", "").newest(&world.context).unwrap();
     assert_eq!((offer.tag.as_str(), offer.mark, offer.published), ("v1.2.3", None, None));
     assert_eq!(offer.origin, "command:./newest.sh");
+    // A command names one release and no other.
+    let none = commands(&world, "echo v1.2.3", "").newest_but(&[offer.tag], &world.context).unwrap();
+    assert_eq!(none, None);
     let json = r#"echo '{"tag": "v2", "mark": "abc", "published": "1970-01-01T00:00:05Z"}'"#;
     let offer = commands(&world, json, "").newest(&world.context).unwrap();
     assert_eq!(

@@ -95,6 +95,21 @@ fn a_version_file_that_is_a_link_out_of_the_release_is_refused() {
 }
 
 #[test]
+fn the_newest_but_some_is_offered_until_there_is_no_other() {
+    let (world, channel) = two_releases();
+    let but = |tags: &[&str]| {
+        let except: Vec<_> = tags.iter().map(|one| tag(one)).collect();
+        channel.newest_but(&except, &world.context).unwrap().map(|offer| offer.tag.to_string())
+    };
+    assert_eq!(but(&[]).as_deref(), Some("v1.10.0"));
+    assert_eq!(but(&["v1.10.0"]).as_deref(), Some("v1.9.0"));
+    assert_eq!(but(&["v1.10.0", "v1.9.0"]), None);
+    // LATEST names one release and no other.
+    world.put("releases/LATEST", "v1.9.0\n");
+    assert_eq!(but(&["v1.9.0"]), None);
+}
+
+#[test]
 fn the_file_latest_names_the_current_release_even_an_older_one() {
     let (world, channel) = two_releases();
     world.put("releases/LATEST", "v1.9.0\n");

@@ -42,6 +42,12 @@ fn the_newest_tag_is_offered_with_its_commit() {
     let commit = git(&world.path("repo"), &["rev-parse", "v1.10^{commit}"]);
     let offer = channel(r#"git = "repo", tags = "v*""#).newest(&world.context).unwrap();
     assert_eq!((offer.tag.as_str(), offer.mark), ("v1.10", Some(commit)));
+    let but = |tags: &[&str]| {
+        let except: Vec<_> = tags.iter().map(|one| tag(one)).collect();
+        channel(r#"git = "repo", tags = "v*""#).newest_but(&except, &world.context).unwrap().map(|offer| offer.tag)
+    };
+    assert_eq!(but(&["v1.10"]), Some(tag("v1.9")));
+    assert_eq!(but(&["v1.10", "v1.9"]), None);
     let candidates = channel(r#"git = "repo", tags = "v*-rc*""#);
     assert_eq!(candidates.newest(&world.context).unwrap().tag.as_str(), "v2.0-rc1");
     assert!(candidates.belongs(&tag("v1.10")).is_err());

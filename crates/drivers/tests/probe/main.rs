@@ -7,6 +7,7 @@ mod busy;
 mod commands;
 mod config;
 mod logs;
+mod reason;
 mod secrets;
 mod sockets;
 mod waiting;

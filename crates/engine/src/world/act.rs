@@ -27,7 +27,7 @@ const SPACE_FACTOR: u64 = 3;
 /// Makes `effect` so and tells what came of it.
 pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderId, effect: &Effect) -> Answer {
     let done = match effect {
-        Effect::Check { tag } => check(site, service, tag.as_ref()),
+        Effect::Check { tag, except } => check(site, service, tag.as_ref(), except),
         Effect::Install { offer } => install(site, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
         Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
@@ -58,13 +58,13 @@ fn hindered(error: &dyn Coded) -> Failure {
     Failure::of(error)
 }
 
-fn check(site: &Site, service: &Service, tag: Option<&ReleaseTag>) -> Result<Answer, Failure> {
+fn check(site: &Site, service: &Service, tag: Option<&ReleaseTag>, except: &[ReleaseTag]) -> Result<Answer, Failure> {
     let channel = &site.config.channel;
     let offer = match tag {
-        None => channel.newest(&site.channel),
-        Some(tag) => channel.offer_of(tag, &site.channel),
+        None => channel.newest_but(except, &site.channel),
+        Some(tag) => channel.offer_of(tag, &site.channel).map(Some),
     };
-    let offer = offer.map_err(|error| hindered(&error))?;
+    let Some(offer) = offer.map_err(|error| hindered(&error))? else { return Ok(Answer::NothingElse) };
     let last_good = service.last_good.as_ref().and_then(|digest| service.tag(digest));
     let standing = last_good.map(|last_good| channel.standing(&offer.tag, last_good));
     let foreign = channel.belongs(&offer.tag).err();
@@ -188,7 +188,7 @@ fn start(
         Err(error) => return Err(hindered(&error)),
     };
     let died = || match site.runtime.post_mortem(&site.name, instance) {
-        Ok(Some(reason)) => Some(reason.to_string()),
+        Ok(Some(reason)) => Some(reason.end()),
         Ok(None) | Err(_) => None,
     };
     let target = site.target(config, &config.data, Some(config.port));

@@ -93,9 +93,9 @@ fn run(shared: &Weak<Shared>, mut woken: UnixStream, sender: &Sender<Happening>)
 
 fn report(shared: &Shared, died: &Watched, sender: &Sender<Happening>) {
     let why = match shared.site.runtime.post_mortem(&died.service, &died.instance) {
-        Ok(Some(reason)) => shared.site.secrets.scrub(&reason.to_string()),
-        Ok(None) => "it ended by itself".into(),
-        Err(error) => format!("how it ended is unknown: {error}"),
+        Ok(Some(reason)) => shared.site.secrets.scrub(&reason.end()),
+        Ok(None) => "no reason is known".into(),
+        Err(error) => format!("no reason is known: {error}"),
     };
     // The receiver is gone only when the service's world is.
     let _ = sender.send(Happening::Died { instance: died.instance.clone(), why });

@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{Read as _, Write as _},
     net::TcpListener,
     os::unix::process::CommandExt as _,
@@ -35,8 +35,6 @@ use std::{
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 /// How often the end of the worker is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Last lines of the program's output that a failure repeats.
-const TAIL_BYTES: u64 = 600;
 
 /// What the worker is to do; it holds secrets, so it goes through a pipe and is never written down.
 #[derive(Serialize, Deserialize)]
@@ -269,12 +267,12 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
     };
     let ready = wait_ready(plan.ready.as_ref(), &target, plan.ready_limit.duration(), &|| program.gone());
     let report = match ready {
-        Err(error) => Report::Failed(with_tail(Failure::of(&error), &plan.log)),
+        Err(error) => Report::Failed(with_reason(Failure::of(&error), &patterns, &plan.log, seen_before)),
         Ok(ready_after) => {
             let probe = ProbeConfig { steps: plan.probe.clone() };
             match probe.run(&target, plan.limit.duration()) {
                 Ok(probe) => Report::Passed { probe, ready_after },
-                Err(error) => Report::Failed(with_tail(Failure::of(&error), &plan.log)),
+                Err(error) => Report::Failed(with_reason(Failure::of(&error), &patterns, &plan.log, seen_before)),
             }
         }
     };
@@ -287,30 +285,20 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
             format!("its output says: {line}"),
             Some("if this line is harmless, it must not be written by the release"),
         )),
-        (Report::Passed { .. }, None, Some(why)) => Report::Failed(with_tail(
+        (Report::Passed { .. }, None, Some(why)) => Report::Failed(with_reason(
             Failure::new("start-died", format!("it ended after its probe: {why}"), None),
+            &patterns,
             &plan.log,
+            seen_before,
         )),
         (report, _, _) => report,
     })
 }
 
-fn with_tail(mut failure: Failure, log: &Path) -> Failure {
-    use std::io::{Seek as _, SeekFrom};
-    let tail = || -> std::io::Result<String> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    if let Ok(tail) = tail() {
-        let words: Vec<&str> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let last = words.len().saturating_sub(4);
-        if !words.is_empty() {
-            failure.message = format!("{}; its output ends: {}", failure.message, words[last..].join(" / "));
-        }
+/// Adds what the program itself said of its failure.
+fn with_reason(mut failure: Failure, patterns: &LogPatterns, log: &Path, from: u64) -> Failure {
+    if let Some(reason) = patterns.reason(log, from) {
+        failure.message = format!("{}; its output says: {reason}", failure.message);
     }
     failure
 }

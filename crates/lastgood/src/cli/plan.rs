@@ -6,12 +6,13 @@ use clap::Args;
 use lastgood_domain::{
     facts::{Offer, Standing},
     failure::Failure,
+    rollout::{self, Weighed},
     service::Service,
-    terms::ServiceName,
+    terms::{InstanceName, ReleaseTag, ServiceName},
     words,
 };
-use lastgood_drivers::channel;
-use lastgood_engine::letter::rfc3339;
+use lastgood_drivers::channel::{self, ChannelError};
+use lastgood_engine::{config::ServiceConfig, letter::rfc3339};
 use serde_json::{Value, json};
 
 /// Show what would happen now, and why; change nothing.
@@ -26,6 +27,14 @@ struct Line {
     gate: &'static str,
     verdict: &'static str,
     because: String,
+}
+
+/// What a run would look at: the newest offer, or the next where that was rejected.
+struct Looked {
+    offer: Offer,
+    standing: Option<Standing>,
+    /// Rejected releases passed over, newest first, and why each was rejected.
+    passed: Vec<(ReleaseTag, String)>,
 }
 
 impl Plan {
@@ -50,16 +59,9 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let (_, folded) = app.look(service)?;
     let config = &app.config.service[service];
     let context = channel::Context { folder: app.config.folder.clone(), ..channel::Context::default() };
-    let offer = match &folded.pin {
-        Some(pin) => config.channel.offer_of(&pin.tag, &context),
-        None => config.channel.newest(&context),
-    };
-    let offer = offer.map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
-    let standing = folded
-        .last_good
-        .as_ref()
-        .and_then(|last_good| folded.tag(last_good))
-        .map(|last_good| config.channel.standing(&offer.tag, last_good));
+    let looked = look(config, &folded, &context)
+        .map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
+    let Looked { offer, standing, passed } = looked;
     let foreign = config.channel.belongs(&offer.tag).err();
     let lines = gates(app, &folded, &offer, standing, foreign);
     let blocked = lines.iter().find(|line| line.verdict != "pass");
@@ -77,6 +79,9 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         .collect();
     let up_to_date = known.is_some() && known == folded.last_good.as_ref() && behind.is_empty();
     let mut text = format!("{service}  last-good {last_good}, the channel offers {}\n", offer.tag);
+    for (_, because) in &passed {
+        text += &format!("  passed over    {because}\n");
+    }
     for line in &lines {
         text += &format!("  gate {:<9} {:<11} {}\n", line.gate, line.verdict, line.because);
     }
@@ -102,12 +107,41 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     };
     let data = json!({
         "service": service, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
+        "passed_over": passed.iter().map(|(tag, because)| json!({ "tag": tag, "because": because })).collect::<Vec<_>>(),
         "moves": behind, "up_to_date": up_to_date,
         "gates": lines.iter().map(|line| json!({
             "gate": line.gate, "verdict": line.verdict, "because": line.because,
         })).collect::<Vec<_>>(),
     });
     Ok((data, text, exit))
+}
+
+/// Asks the channel as a run would, passing over what was rejected.
+fn look(config: &ServiceConfig, service: &Service, context: &channel::Context) -> Result<Looked, ChannelError> {
+    let last_good = service.last_good.as_ref().and_then(|last_good| service.tag(last_good));
+    let standing = |offer: &Offer| last_good.map(|last_good| config.channel.standing(&offer.tag, last_good));
+    let instances: Vec<InstanceName> = config.instance.iter().map(|instance| instance.name.clone()).collect();
+    let newest = match &service.pin {
+        Some(pin) => config.channel.offer_of(&pin.tag, context)?,
+        None => config.channel.newest(context)?,
+    };
+    let (mut passed, mut next) = (Vec::new(), Some(newest.clone()));
+    while let Some(offer) = next {
+        let except: Vec<ReleaseTag> = passed.iter().map(|(tag, _): &(ReleaseTag, String)| tag.clone()).collect();
+        let standing = standing(&offer);
+        match rollout::weigh(service, &instances, &except, &offer, standing) {
+            Weighed::Taken => return Ok(Looked { offer, standing, passed }),
+            Weighed::Refused { .. } => break,
+            Weighed::PassedOver { because } => {
+                passed.push((offer.tag.clone(), because));
+                let except: Vec<ReleaseTag> = passed.iter().map(|(tag, _)| tag.clone()).collect();
+                next = config.channel.newest_but(&except, context)?;
+            }
+        }
+    }
+    // Nothing stands in its place: the newest is what the gates refuse.
+    let standing = standing(&newest);
+    Ok(Looked { offer: newest, standing, passed: Vec::new() })
 }
 
 fn gates(

@@ -61,7 +61,11 @@ impl Rollback {
             reason: self.reason.clone(),
         };
         let back = preview(app, &service, &folded, &aim)?;
-        let text: Vec<String> = back.iter().map(|one| says(app, &folded, one)).collect();
+        let mut text: Vec<String> = back.iter().map(|one| says(app, &folded, one)).collect();
+        text.extend(self.stays(&folded, &back));
+        if let Some(run) = folded.run.as_ref().filter(|_| back.is_empty()) {
+            text.push(format!("{} ends; no instance is touched", run.id));
+        }
         if self.dry_run {
             app.screen.show("rollback-plan", &json!({ "service": service, "says": text }), &text.join("\n"));
             return Ok(Exit::Done);
@@ -95,6 +99,24 @@ impl Rollback {
             &format!("{service}: {says}\n{next}"),
         );
         Ok(Exit::of_rollback(&end))
+    }
+
+    /// Tells which instances that were asked for stay, because they ran nothing else.
+    fn stays(&self, folded: &Service, back: &[Back]) -> Option<String> {
+        let ran_nothing_else = |name: &InstanceName| {
+            folded
+                .instances
+                .get(name)
+                .is_some_and(|one| one.release.is_some() && one.history.iter().all(|moved| moved.from.is_none()))
+        };
+        let stay: Vec<InstanceName> = folded
+            .instances
+            .keys()
+            .filter(|name| self.instances.is_empty() || self.instances.contains(name))
+            .filter(|name| ran_nothing_else(name) && !back.iter().any(|one| one.instance == **name))
+            .cloned()
+            .collect();
+        (!stay.is_empty()).then(|| format!("{}: ran no other release, stays as it is", words::names(&stay)))
     }
 
     fn accepted(&self, folded: &Service) -> Result<(Vec<InstanceName>, BTreeSet<InstanceName>), Trouble> {

@@ -29,18 +29,9 @@ impl Why {
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         let (_, folded) = app.look(&service)?;
-        let mut reasons = words::why(&service, &folded, app.now());
-        if let Some(frozen) = app.frozen() {
-            reasons.insert(
-                0,
-                words::Why {
-                    rule: "a freeze file holds every service",
-                    because: frozen,
-                    who: "whoever may remove the file",
-                    how: format!("rm {}", app.config.freeze_file().display()),
-                },
-            );
-        }
+        let file = app.config.freeze_file();
+        let freeze_file = file.exists().then(|| file.display().to_string());
+        let reasons = words::why(&service, &folded, freeze_file.as_deref(), app.now());
         let mut text = String::new();
         for why in &reasons {
             text +=
@@ -48,10 +39,7 @@ impl Why {
         }
         if reasons.is_empty() {
             let last_good = folded.name_of(folded.last_good.as_ref());
-            text = match folded.last_good {
-                Some(_) => format!("nothing keeps {service} from moving: it runs {last_good}\n"),
-                None => format!("{service} has not run yet\nbegin: lastgood run {service}\n"),
-            };
+            text = format!("nothing keeps {service} from moving: it runs {last_good}\n");
         }
         app.screen.show("why", &reasons, &text);
         Ok(Exit::Done)
@@ -77,17 +65,19 @@ impl Explain {
         let seq: usize = number.parse().map_err(|_| unknown())?;
         let (records, _) = app.look(&service)?;
         let record = records.get(seq).ok_or_else(unknown)?;
-        let before = Service::fold(&records[..=seq]);
-        let sentence = words::sentence(&before, record).unwrap_or_else(|| "an order to a driver".into());
+        let after = Service::fold(&records[..=seq]);
+        let words::Explained { sentence, rule, who, how } = words::explain(&service, &after, record);
         let details = serde_json::to_value(&record.event).unwrap_or_default();
-        let rule = words::rule(&record.event);
         let text = format!(
-            "{sentence}\n  when     {}\n  by       {}\n  rule     {rule}\n  details  {}\n",
+            "{sentence}\n  when     {}\n  by       {}\n  rule     {rule}\n  who      {who}\n  how      {how}\n  details  {}\n",
             rfc3339(record.at),
             record.by,
             serde_json::to_string_pretty(&details).unwrap_or_default().replace('\n', "\n           "),
         );
-        let data = json!({ "service": service, "seq": seq, "sentence": sentence, "rule": rule, "record": record });
+        let data = json!({
+            "service": service, "seq": seq, "sentence": sentence, "rule": rule, "who": who, "how": how,
+            "record": record,
+        });
         app.screen.show("explain", &data, &text);
         Ok(Exit::Done)
     }

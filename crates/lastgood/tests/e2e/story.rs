@@ -84,6 +84,25 @@ fn a_release_that_fails_its_rehearsal_touches_nobody_and_is_not_tried_again_unti
 }
 
 #[test]
+fn an_older_good_release_is_tried_in_the_place_of_a_rejected_newest() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("2.1.0");
+    farm.lastgood(&["run"]).ended(9).says("2.1.0");
+    // Nothing else is newer than 1.0.0 yet.
+    farm.lastgood(&["plan"]).ended(9).says("gate rejected  fail");
+    farm.lastgood(&["run"]).ended(9).says("the next, 1.0.0, is not newer than last-good 1.0.0");
+    farm.lastgood(&["why"]).says("passed over at the last check, and nothing else is newer than last-good 1.0.0");
+    farm.publish("2.0.0");
+    farm.lastgood(&["plan"]).ended(0).says("passed over    2.1.0 was rejected by").says("would move to 2.0.0");
+    assert_eq!(farm.json(&["plan"])[0]["passed_over"][0]["tag"], "2.1.0");
+    farm.lastgood(&["run"]).ended(0).says("gate rejected: fail: 2.1.0 was rejected").says("2.0.0");
+    for name in farm.names() {
+        assert_eq!(farm.version(name), "2.0.0");
+    }
+    farm.lastgood(&["why"]).says("passed over at the last check, 2.0.0 was taken in its place");
+}
+
+#[test]
 fn a_release_that_breaks_one_instance_is_taken_back_from_all_and_the_untouched_stay_untouched() {
     let plan = Plan { instances: FIVE.into(), service: "rehearsal = { on = \"alice\" }".into(), ..Plan::default() };
     let farm = Farm::new(plan);

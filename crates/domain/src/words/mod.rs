@@ -2,12 +2,18 @@
 //!
 //! Screens only place these; the rule behind an event and who can change it stand beside the sentence.
 
+mod explain;
+mod why;
+
+pub use explain::{Explained, explain};
+pub use why::{Why, why};
+
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, Cause, End, Event, Gate, Record, Verdict},
+    event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::Busyness,
-    service::{Condition, Phase, Service},
-    terms::{InstanceName, ServiceName, Timestamp},
+    service::Service,
+    terms::{InstanceName, ReleaseTag},
 };
 use alloc::{
     format,
@@ -35,7 +41,8 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
     let name = |digest| service.name_of(Some(digest));
     Some(match &record.event {
         Event::HoldSet { hold, reason, until } => {
-            let until = until.map_or("until it is lifted", |_| "for a time");
+            let until =
+                until.map_or_else(|| "until it is lifted".into(), |until| format!("for {}", until.since(record.at)));
             format!("hold {hold} set by {} {until}: {reason}", record.by)
         }
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted by {}: {reason}", record.by),
@@ -111,10 +118,12 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         }
         Event::Revived { instance } => format!("{instance} runs again"),
         Event::OutcomesCounted { outcomes, health } => format!(
-            "users' outcomes: {} good, {} by a fallback, {} broken: {health:?}",
-            outcomes.good, outcomes.degraded, outcomes.broken
-        )
-        .to_lowercase(),
+            "users' outcomes: {} good, {} by a fallback, {} broken: {}",
+            outcomes.good,
+            outcomes.degraded,
+            outcomes.broken,
+            health_name(*health)
+        ),
         Event::RewindAcknowledged { reason } => {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
@@ -127,6 +136,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
 fn answered(answer: &Answer) -> Option<String> {
     Some(match answer {
         Answer::Offered { offer, .. } => format!("the channel offers {}", offer.tag),
+        Answer::NothingElse => "the channel offers nothing else".into(),
         Answer::Installed { installation } => {
             format!("installed {} ({})", installation.release.tag, size(installation.bytes))
         }
@@ -170,7 +180,8 @@ fn answered(answer: &Answer) -> Option<String> {
 /// Says what an effect is about to do.
 pub fn doing(effect: &Effect) -> String {
     match effect {
-        Effect::Check { .. } => "asking the channel".into(),
+        Effect::Check { except, .. } if except.is_empty() => "asking the channel".into(),
+        Effect::Check { except, .. } => format!("asking the channel for the newest but {}", tags(except)),
         Effect::Install { offer } => format!("installing {}", offer.tag),
         Effect::Verify { .. } => "verifying last-good's installation".into(),
         Effect::Snapshot { instance, .. } => format!("copying {instance}'s data while it runs"),
@@ -227,6 +238,15 @@ pub const fn gate_name(gate: Gate) -> &'static str {
     }
 }
 
+const fn health_name(health: Health) -> &'static str {
+    match health {
+        Health::Good => "good",
+        Health::Degraded => "degraded",
+        Health::Broken => "broken",
+        Health::CannotTell => "cannot tell",
+    }
+}
+
 const fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
@@ -234,6 +254,10 @@ const fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Hold => "hold",
         Verdict::CannotTell => "cannot tell",
     }
+}
+
+fn tags(list: &[ReleaseTag]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Joins names for a sentence.
@@ -257,172 +281,6 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
-/// One reason for the state a service is in.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Why {
-    /// The rule.
-    pub rule: &'static str,
-    /// The names and numbers behind it.
-    pub because: String,
-    /// Who can change it.
-    pub who: &'static str,
-    /// What they would type.
-    pub how: String,
-}
-
-/// Says why a service is as it is: every reason that keeps it from something.
-pub fn why(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
-    let mut reasons = Vec::new();
-    if let Some(run) = &service.run {
-        let waits: Vec<String> = run.orders.values().map(doing).collect();
-        let because = match (&run.phase, waits.is_empty()) {
-            (Phase::Moving { soak_until: Some(until), .. }, true) => {
-                format!("watching the wave for another {}", until.since(now))
-            }
-            _ => waits.join("; "),
-        };
-        reasons.push(Why {
-            rule: "a run is under way",
-            because: format!("run {} by {}: {because}", run.id, run.by),
-            who: "anyone who may roll back",
-            how: format!("lastgood rollback {name}"),
-        });
-    }
-    for (id, hold) in service.standing_holds(now) {
-        let until = hold.until.map_or_else(|| "until lifted".into(), |until| format!("for {} more", until.since(now)));
-        reasons.push(Why {
-            rule: "a hold stops every forward move",
-            because: format!("hold {id} by {}, {until}: {}", hold.owner, hold.reason),
-            who: "anyone, with a reason",
-            how: format!("lastgood hold lift {name} {id} --reason …"),
-        });
-    }
-    if let Some(pin) = &service.pin {
-        reasons.push(Why {
-            rule: "a pinned service stays at one release",
-            because: format!("pinned to {} by {}: {}", pin.tag, pin.by, pin.reason),
-            who: "anyone, with a reason",
-            how: format!("lastgood unpin {name} --reason …"),
-        });
-    }
-    for rejection in service.rejected.values() {
-        reasons.push(Why {
-            rule: "a rejected release is never tried again",
-            because: format!("{} by {}: {}", rejection.tag, rejection.by, rejection.reason),
-            who: "anyone, with a reason",
-            how: format!("lastgood waive {name} {} --reason …", rejection.tag),
-        });
-    }
-    for (instance, state) in &service.instances {
-        reasons.extend(instance_why(name, instance, &state.condition, now));
-    }
-    if let Some((since, because)) = &service.behind {
-        reasons.push(Why {
-            rule: "the channel's offer was not taken",
-            because: format!("for {}; last time: {because}", now.since(*since)),
-            who: "whoever releases it, or whoever owns the gate named here",
-            how: format!("lastgood run {name}"),
-        });
-    }
-    reasons
-}
-
-fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Condition, now: Timestamp) -> Option<Why> {
-    Some(match condition {
-        Condition::Settled | Condition::Between => return None,
-        // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
-        Condition::Deferred { why, since } if !why.contains("busy") => Why {
-            rule: "an instance that can't move safely now is left for a later run",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
-            who: "whoever runs lastgood",
-            how: format!("lastgood run {name}"),
-        },
-        Condition::Deferred { why, since } => Why {
-            rule: "a busy instance is never stopped",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
-            who: "its users, by leaving it idle",
-            how: format!("lastgood run {name}"),
-        },
-        Condition::Stuck { failure } => Why {
-            rule: "a rollback that failed is shown until it is done",
-            because: format!("{instance}: {failure}"),
-            who: "whoever can mend the cause",
-            how: format!("lastgood rollback {name} --instance {instance}"),
-        },
-        Condition::LossHeld { loss } => Why {
-            rule: "a restore above the bound waits for a person",
-            because: format!("{instance} would lose {} rows and {} files", loss.rows, loss.files),
-            who: "whoever owns the data",
-            how: format!("lastgood rollback {name} --accept-risk lost-writes:{instance}"),
-        },
-    })
-}
-
-/// Says the rule behind an event and who can change what it led to.
-pub fn rule(event: &Event) -> &'static str {
-    match event {
-        Event::HoldSet { .. } | Event::HoldLifted { .. } => {
-            "Holds stop forward moves only; lifting one never lifts another's. `lastgood hold` sets and lifts."
-        }
-        Event::Pinned { .. } | Event::Unpinned { .. } => {
-            "A pin is enforced even if it is older than what runs. `lastgood pin` and `lastgood unpin` change it."
-        }
-        Event::Rejected { .. } | Event::Waived { .. } => {
-            "A rejected or rolled-back digest is never started again until someone waives it: `lastgood waive`."
-        }
-        Event::RunStarted { .. } | Event::RunEnded { .. } => {
-            "A run keeps the settings it began with; only a rollback may take it over."
-        }
-        Event::Gated { .. } => {
-            "Only pass moves forward; cannot-tell is never yes. The gate's owner can change its cause."
-        }
-        Event::Ordered { .. } | Event::Answered { .. } => {
-            "What is intended is written before it is done; an answer to an order that is void is refused."
-        }
-        Event::CandidateChosen { .. } => {
-            "A candidate is of the channel, strictly newer, never rejected, under a tag that has not moved."
-        }
-        Event::SnapshotsBegun { .. } => {
-            "Every state of every instance is copied and verified first; if one fails, nothing has changed."
-        }
-        Event::RehearsalBegun { .. } => {
-            "The most demanding data is used: the named instance, else the largest that runs last-good."
-        }
-        Event::WayBackProven { .. } => {
-            "If last-good works on the data the candidate migrated, going back keeps every write; else the snapshot goes back."
-        }
-        Event::MoveBegun { .. } => {
-            "Forward effects belong to this plan: candidate, last-good, instances, way back and settings."
-        }
-        Event::WaveBegun { .. } | Event::SoakBegun { .. } | Event::Moved { .. } => {
-            "One instance goes first; a wave is watched and probed again before the next one."
-        }
-        Event::Deferred { .. } => {
-            "A busy instance is never stopped; cannot-tell counts as busy. The next run asks again."
-        }
-        Event::ReturnBegun { .. } | Event::ReturnWithData { .. } | Event::Returned { .. } => {
-            "On the first failure every instance that moved goes back, with its data where the way back needs it."
-        }
-        Event::ReturnHeld { .. } => {
-            "A restore that would drop more than the bound waits for a person: restore.rows_max, files_max, age_max."
-        }
-        Event::ReturnFailed { .. } => {
-            "Each step of a way back is tried three times; then it is shown as failed and pages."
-        }
-        Event::Promoted { .. } | Event::Demoted { .. } => {
-            "Last-good moves only after every instance that could move has passed its probes."
-        }
-        Event::Died { .. } | Event::Revived { .. } => {
-            "A program that dies is started again after 1 s, doubled each time up to 5 min; three deaths on watch go back."
-        }
-        Event::OutcomesCounted { .. } => "Users' outcomes decide while a release is on watch; too few are cannot-tell.",
-        Event::RewindAcknowledged { .. } => {
-            "A log that is not the one that was signed goes on only after a person says so by name."
-        }
-        Event::WentStale { .. } => "A gate that has refused everything for rollout.stale_after is an alarm itself.",
-    }
 }
 
 #[cfg(test)]

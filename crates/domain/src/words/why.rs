@@ -1,0 +1,270 @@
+//! Why a service is as it is: each reason with its rule, its numbers, who can change it and how.
+
+use super::{doing, names};
+use crate::{
+    event::{End, Gate, Health},
+    service::{Condition, Instance, MoveStep, Phase, Run, Service},
+    terms::{InstanceName, ServiceName, Timestamp},
+};
+use alloc::{format, string::String, vec::Vec};
+
+/// One reason for the state a service is in.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Why {
+    /// The rule.
+    pub rule: &'static str,
+    /// The names and numbers behind it.
+    pub because: String,
+    /// Who can change it.
+    pub who: &'static str,
+    /// What they would type.
+    pub how: String,
+}
+
+/// Says why a service is as it is: every reason that keeps it from something, the most pressing first.
+///
+/// `freeze_file` is the path of the freeze file if it exists.
+pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now: Timestamp) -> Vec<Why> {
+    let mut reasons = Vec::new();
+    if let Some(path) = freeze_file {
+        reasons.push(Why {
+            rule: "a freeze file holds every service",
+            because: format!("the freeze file {path} exists"),
+            who: "whoever may remove the file",
+            how: format!("rm {path}"),
+        });
+    }
+    reasons.extend(service.run.as_ref().map(|run| under_way(name, run, now)));
+    reasons.extend(holds(name, service, now));
+    reasons.extend(service.pin.as_ref().map(|pin| Why {
+        rule: "a pinned service stays at one release",
+        because: format!("pinned to {} by {}: {}", pin.tag, pin.by, pin.reason),
+        who: "anyone, with a reason",
+        how: format!("lastgood unpin {name} --reason …"),
+    }));
+    reasons.extend(rejections(name, service));
+    for (instance, state) in &service.instances {
+        reasons.extend(condition(name, service, instance, state, now));
+        reasons.extend(died(name, instance, state, now));
+    }
+    reasons.extend(outcomes(name, service));
+    reasons.extend(behind(name, service, now));
+    reasons.extend(nothing_before(name, service));
+    reasons
+}
+
+fn under_way(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
+    let waits: Vec<String> = run.orders.values().filter(|order| !order.is_housekeeping()).map(doing).collect();
+    let soaks = |steps: &alloc::collections::BTreeMap<InstanceName, MoveStep>| {
+        steps.values().any(|step| *step == MoveStep::Soaking)
+    };
+    let because = match (&run.phase, waits.is_empty()) {
+        (Phase::Moving { soak_until: Some(until), steps, .. }, true) if soaks(steps) => {
+            format!("watching the wave for another {}", until.since(now))
+        }
+        (_, true) => "deciding what is next".into(),
+        (_, false) => waits.join("; "),
+    };
+    Why {
+        rule: "a run is under way",
+        because: format!("run {} by {} for {}: {because}", run.id, run.by, now.since(run.started)),
+        who: "anyone who may roll back",
+        how: format!("lastgood rollback {name}"),
+    }
+}
+
+fn holds(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
+    let holds = service.standing_holds(now);
+    let why = holds.map(|(id, hold)| {
+        let until = hold.until.map_or_else(|| "until lifted".into(), |until| format!("for {} more", until.since(now)));
+        Why {
+            rule: "a hold stops every forward move",
+            because: format!("hold {id} by {}, {until}: {}", hold.owner, hold.reason),
+            who: "anyone, with a reason",
+            how: format!("lastgood hold lift {name} {id} --reason …"),
+        }
+    });
+    why.collect()
+}
+
+fn rejections(name: &ServiceName, service: &Service) -> Vec<Why> {
+    let last_good = service.name_of(service.last_good.as_ref());
+    let why = service.rejected.values().map(|rejection| {
+        let passed = match (service.passed_over.contains(&rejection.tag), &service.taken_instead) {
+            (false, _) => String::new(),
+            (true, Some(instead)) => format!("; passed over at the last check, {instead} was taken in its place"),
+            (true, None) => {
+                format!("; passed over at the last check, and nothing else is newer than last-good {last_good}")
+            }
+        };
+        Why {
+            rule: "a rejected release is never tried again",
+            because: format!("{} by {}: {}{passed}", rejection.tag, rejection.by, rejection.reason),
+            who: "anyone, with a reason",
+            how: format!("lastgood waive {name} {} --reason …", rejection.tag),
+        }
+    });
+    why.collect()
+}
+
+fn condition(
+    name: &ServiceName,
+    service: &Service,
+    instance: &InstanceName,
+    state: &Instance,
+    now: Timestamp,
+) -> Option<Why> {
+    Some(match &state.condition {
+        Condition::Settled => return None,
+        // The run under way says it; without one, something was left half-way.
+        Condition::Between if service.run.is_some() => return None,
+        Condition::Between => Why {
+            rule: "what a run left half-way goes back first",
+            because: format!("{instance} is between two releases"),
+            who: "anyone who may roll back",
+            how: format!("lastgood rollback {name} --instance {instance}"),
+        },
+        // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
+        Condition::Deferred { why, since } if why.contains("rehearses it") => Why {
+            rule: "nobody moves to what was not rehearsed on data like theirs",
+            because: format!("{instance} for {}: {why}", now.since(*since)),
+            who: "whoever runs lastgood: the next run rehearses it",
+            how: format!("lastgood run {name}"),
+        },
+        Condition::Deferred { why, since } if why.contains("busy") => Why {
+            rule: "a busy instance is never stopped",
+            because: format!("{instance} for {}: {why}", now.since(*since)),
+            who: "its users, by leaving it idle",
+            how: format!("lastgood run {name}"),
+        },
+        Condition::Deferred { why, since } => Why {
+            rule: "an instance that can't move safely now is left for a later run",
+            because: format!("{instance} for {}: {why}", now.since(*since)),
+            who: "whoever runs lastgood",
+            how: format!("lastgood run {name}"),
+        },
+        Condition::Stuck { failure } => Why {
+            rule: "a rollback that failed is shown until it is done",
+            because: format!("{instance}: {failure}"),
+            who: "whoever can mend the cause",
+            how: format!("lastgood rollback {name} --instance {instance}"),
+        },
+        Condition::LossHeld { loss } => Why {
+            rule: "a restore above the bound waits for a person",
+            because: format!("{instance} would lose {} rows and {} files", loss.rows, loss.files),
+            who: "whoever owns the data",
+            how: format!("lastgood rollback {name} --accept-risk lost-writes:{instance}"),
+        },
+    })
+}
+
+fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Timestamp) -> Option<Why> {
+    let again = state.again_at?;
+    Some(Why {
+        rule: "a program that dies is started again later and later",
+        because: format!("{instance} died {} times; it is started again in {}", state.deaths, again.since(now)),
+        who: "whoever can mend the program; the daemon starts it again",
+        how: format!("lastgood rollback {name} --instance {instance}"),
+    })
+}
+
+fn outcomes(name: &ServiceName, service: &Service) -> Option<Why> {
+    let (health, outcomes) = service.health?;
+    let rule = match health {
+        Health::Broken => "users' outcomes are broken",
+        Health::Degraded => "users' outcomes are degraded",
+        Health::Good | Health::CannotTell => return None,
+    };
+    Some(Why {
+        rule,
+        because: format!("{} good, {} by a fallback, {} broken", outcomes.good, outcomes.degraded, outcomes.broken),
+        who: "whoever releases it, or anyone who may roll back",
+        how: format!("lastgood rollback {name}"),
+    })
+}
+
+/// Says why the channel's offer was not taken, by the rule that the last run ended with.
+fn behind(name: &ServiceName, service: &Service, now: Timestamp) -> Option<Why> {
+    let (since, because) = service.behind.as_ref()?;
+    // A dry run that came after says nothing of why the service is behind.
+    let end = service.last_end.as_ref().map(|(_, _, end)| end).filter(|end| end.because() == *because);
+    let (rule, who, how) = end.map_or((GENERAL, OWNERS, format!("lastgood run {name}")), |end| refusal(name, end));
+    let stale = if service.stale { "; so long that it is an alarm (rollout.stale_after)" } else { "" };
+    Some(Why { rule, because: format!("for {}{stale}; last time: {because}", now.since(*since)), who, how })
+}
+
+const GENERAL: &str = "the channel's offer was not taken";
+const OWNERS: &str = "whoever releases it, or whoever owns the gate named here";
+
+/// Gives the rule behind an end that is no success, who can change it, and how.
+fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String) {
+    let (run, dry) = (format!("lastgood run {name}"), format!("lastgood run {name} --dry-run"));
+    match end {
+        End::Held { .. } => ("a held service does not move", "whoever holds it", run),
+        End::Refused { gate, .. } => refused(name, *gate),
+        End::Stopped { .. } => ("what fails before anything moved changes nothing", "whoever can mend the cause", run),
+        End::GateBroken { .. } => {
+            ("a probe that last-good fails too rejects nothing", "whoever owns the probe, or this machine", dry)
+        }
+        End::RehearsalFailed { .. } => {
+            ("what fails its rehearsal moves nobody", "whoever releases it", format!("lastgood plan {name}"))
+        }
+        End::Waiting { .. } => ("a run that can move nobody waits", "whoever keeps the instances busy", run),
+        End::RolledBack { .. } => {
+            ("what was left by a rollback is not tried again", "anyone, with a reason", format!("lastgood log {name}"))
+        }
+        End::RollbackFailed { .. } | End::RollbackHeld { .. } => {
+            ("a way back that is not done comes first", "anyone who may roll back", format!("lastgood rollback {name}"))
+        }
+        End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded => (GENERAL, OWNERS, run),
+    }
+}
+
+fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, String) {
+    let plan = format!("lastgood plan {name}");
+    match gate {
+        Gate::Hold => ("a held service does not move", "whoever holds it", format!("lastgood run {name}")),
+        Gate::Pin => (
+            "a pinned service stays at one release",
+            "anyone, with a reason",
+            format!("lastgood unpin {name} --reason …"),
+        ),
+        Gate::Channel => ("only what is of the channel is taken", "whoever releases it, or sets up the channel", plan),
+        Gate::Rejected => ("a rejected release is never tried again", "anyone, with a reason", plan),
+        Gate::Newer => ("a candidate must be newer than last-good", "whoever releases it", plan),
+        Gate::Digest => ("a tag that comes with other bytes is refused", "whoever releases it, under a new tag", plan),
+        Gate::Version => ("a program must say the version it was asked for", "whoever releases it", plan),
+        Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
+    }
+}
+
+/// Says that there is nothing to go back to: for the service as a whole, or for single instances beside others.
+fn nothing_before(name: &ServiceName, service: &Service) -> Option<Why> {
+    if service.run.is_some() {
+        return None;
+    }
+    if service.instances.values().all(|instance| instance.release.is_none()) {
+        return Some(Why {
+            rule: "nothing runs yet",
+            because: "no release was started on any instance".into(),
+            who: "anyone who may run lastgood",
+            how: format!("lastgood run {name}"),
+        });
+    }
+    // One left behind needs none: it runs what the others would go back to.
+    let is_on_last_good = |one: &Instance| one.release.is_some() && one.release == service.last_good;
+    let first = |instance: &Instance| instance.history.iter().all(|moved| moved.from.is_none());
+    let on_last_good = service.instances.iter().filter(|(_, instance)| is_on_last_good(instance));
+    let (only, others): (Vec<_>, Vec<_>) = on_last_good.partition(|(_, instance)| first(instance));
+    // Before the first bump nobody has a way back, and nobody misses one.
+    if only.is_empty() || others.is_empty() {
+        return None;
+    }
+    let only: Vec<InstanceName> = only.into_iter().map(|(name, _)| name.clone()).collect();
+    Some(Why {
+        rule: "what ran no other release has nothing to go back to",
+        because: format!("{} came later: a rollback leaves it as it is", names(&only)),
+        who: "nobody: it has a way back after its first move",
+        how: format!("lastgood run {name}"),
+    })
+}

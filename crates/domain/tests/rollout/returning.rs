@@ -1,0 +1,95 @@
+//! Rollbacks with nowhere to go back to, for the service as a whole or for one instance beside others.
+
+use crate::walk::{Walk, digest, instance, settings};
+use lastgood_domain::{
+    effect::Effect,
+    event::{Aim, End},
+    rollout::Input,
+};
+
+/// What a run is doing when the rollback comes.
+const BEFORE_ANYTHING_MOVES: [fn(&Effect) -> bool; 5] = [
+    |effect| matches!(effect, Effect::Check { .. }),
+    |effect| matches!(effect, Effect::Install { .. }),
+    |effect| matches!(effect, Effect::Verify { .. }),
+    |effect| matches!(effect, Effect::Snapshot { .. }),
+    |effect| matches!(effect, Effect::Rehearse { .. }),
+];
+
+fn touches(effect: &Effect) -> bool {
+    matches!(effect, Effect::Stop { .. } | Effect::Start { .. } | Effect::Restore { .. })
+}
+
+#[test]
+fn a_rollback_with_nowhere_to_go_ends_a_run_that_has_touched_nobody() {
+    for wanted in BEFORE_ANYTHING_MOVES {
+        let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+        walk.track("2.0");
+        walk.until(wanted);
+        let from = walk.records.len();
+        walk.begin(walk.back(&[], &[]));
+        assert!(matches!(walk.end(), End::RolledBack { .. }));
+        assert!(!walk.ordered_since(from).iter().any(touches));
+        assert_eq!(
+            (walk.runs("alice"), walk.runs("bob"), walk.last_good()),
+            ("1.0".into(), "1.0".into(), "1.0".into())
+        );
+        assert!(walk.service.rejected.is_empty() && walk.service.holds.is_empty());
+        // The next run is free to try it.
+        walk.track("2.0");
+        assert_eq!(walk.end(), End::Promoted);
+    }
+}
+
+#[test]
+fn a_first_run_is_ended_too_and_one_asked_for_by_name_or_release_is_not() {
+    let mut first = Walk::new(&["alice"]);
+    first.begin(Aim::Track);
+    first.until(|effect| matches!(effect, Effect::Install { .. }));
+    first.begin(first.back(&[], &[]));
+    assert!(matches!(first.end(), End::RolledBack { .. }));
+    assert_eq!(first.runs("alice"), "none");
+
+    let mut named = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    named.track("2.0");
+    named.until(|effect| matches!(effect, Effect::Install { .. }));
+    let (aim, settings) = (named.back(&["bob"], &[]), named.settings.clone());
+    assert!(named.put(Input::Begin { aim, settings, frozen: None }).is_err());
+    assert_eq!(named.end(), End::Promoted);
+}
+
+#[test]
+fn what_came_later_than_the_others_stays_as_it_is_named_or_not() {
+    for only in [&[][..], &["alice", "bob", "carol"]] {
+        let mut walk = Walk::promoted(&["alice", "bob"], &["1.0", "2.0"]);
+        walk.settings = settings(&["alice", "bob", "carol"]);
+        walk.track("2.0");
+        assert_eq!(walk.end(), End::Promoted);
+        assert_eq!(walk.runs("carol"), "2.0");
+        let from = walk.records.len();
+        walk.begin(walk.back(only, &[]));
+        assert!(matches!(walk.end(), End::RolledBack { .. }));
+        assert_eq!(
+            (walk.runs("alice"), walk.runs("bob"), walk.runs("carol")),
+            ("1.0".into(), "1.0".into(), "2.0".into())
+        );
+        let carols =
+            walk.ordered_since(from).into_iter().filter(|effect| effect.instance() == Some(&instance("carol")));
+        assert!(!carols.into_iter().any(|effect| touches(&effect)));
+        // Nothing more is to be gone back to, and nobody is stopped by asking once more.
+        let (aim, settings) = (walk.back(&["carol"], &[]), walk.settings.clone());
+        assert!(walk.put(Input::Begin { aim, settings, frozen: None }).is_err());
+        assert!(walk.service.instances[&instance("carol")].release == Some(digest("2.0")));
+    }
+}
+
+#[test]
+fn a_move_that_is_taken_over_takes_back_the_first_starts_it_made() {
+    let mut walk = Walk::new(&["alice", "bob"]);
+    walk.begin(Aim::Track);
+    walk.until(|effect| matches!(effect, Effect::Probe { instance: who, .. } if *who == instance("bob")));
+    assert_eq!(walk.runs("alice"), "1.0");
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("none".into(), "none".into()));
+}
