@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// One entry of a service's chain as it is written.
@@ -525,4 +525,32 @@ pub enum Health {
     Broken,
     /// Too few outcomes to say.
     CannotTell,
+}
+
+impl End {
+    /// Says why the channel's offer was not taken, in one line.
+    pub fn because(&self) -> String {
+        match self {
+            Self::Held { because } | Self::Waiting { because } => because.clone(),
+            Self::Refused { because, .. } => because.clone(),
+            Self::Stopped { failure } => format!("{failure}"),
+            Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
+            Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
+            Self::RolledBack { cause } => match cause {
+                Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
+                Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
+                Cause::Broken { outcomes } => format!(
+                    "{} of {} outcomes were broken",
+                    outcomes.broken,
+                    outcomes.good + outcomes.degraded + outcomes.broken
+                ),
+                Cause::Asked { reason } => reason.clone(),
+                Cause::Pinned { tag } => format!("pinned to {tag}"),
+                Cause::Halted { because } => because.clone(),
+            },
+            Self::RollbackFailed { .. } => "a rollback failed".into(),
+            Self::RollbackHeld { .. } => "a restore waits for a person".into(),
+            Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded => String::new(),
+        }
+    }
 }

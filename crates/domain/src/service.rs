@@ -1,4 +1,7 @@
 //! The state of one service: a fold of its events and nothing else.
+//!
+//! It can be serialised so that it may be kept beside its chain. That form is no format: it is read only by the very
+//! program that wrote it, and is never evidence.
 
 use crate::{
     effect::{Answer, Effect, Leg},
@@ -6,15 +9,17 @@ use crate::{
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
+    totals::Totals,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
+use serde::{Deserialize, Serialize};
 
 /// What is known of a service after reading its chain.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Service {
     /// Holds that were set and not lifted; some may have expired.
     pub holds: BTreeMap<HoldId, Hold>,
@@ -56,12 +61,16 @@ pub struct Service {
     pub next: NextIds,
     /// Whom the newest answer was about; for sentences.
     pub answered: Option<InstanceName>,
+    /// The instances that the last run was configured with; others were removed since. Empty before the first run.
+    pub configured: Vec<InstanceName>,
+    /// What happened how often.
+    pub totals: Totals,
     /// Number of records folded.
     pub records: u64,
 }
 
 /// A rollback that nobody asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack {
     /// When it ended.
     pub at: Timestamp,
@@ -72,7 +81,7 @@ pub struct RolledBack {
 }
 
 /// The ids that the next records take.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NextIds {
     /// Orders so far.
     pub order: u64,
@@ -85,7 +94,7 @@ pub struct NextIds {
 }
 
 /// A named, owned, reasoned stop of forward moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Who set it.
     pub owner: Actor,
@@ -98,7 +107,7 @@ pub struct Hold {
 }
 
 /// The release a service must stay at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// Which.
     pub tag: ReleaseTag,
@@ -109,7 +118,7 @@ pub struct Pin {
 }
 
 /// Why a release is never tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Its tag.
     pub tag: ReleaseTag,
@@ -122,7 +131,7 @@ pub struct Rejection {
 }
 
 /// A release that was installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     /// Where and what.
     pub installation: Installation,
@@ -133,7 +142,7 @@ pub struct Known {
 }
 
 /// One running copy and the ways back it has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Instance {
     /// What it runs.
     pub release: Option<Digest>,
@@ -154,7 +163,7 @@ pub struct Instance {
 }
 
 /// Deaths of one instance, each within [`Streak::GAP_MAX`] of the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streak {
     /// When the first of them was.
     pub since: Timestamp,
@@ -180,7 +189,7 @@ impl Streak {
 }
 
 /// Where an instance stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Condition {
     /// Runs what it should.
     #[default]
@@ -207,7 +216,7 @@ pub enum Condition {
 }
 
 /// One move that can be undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// What it ran before.
     pub from: Option<Digest>,
@@ -224,7 +233,7 @@ pub struct Moved {
 }
 
 /// A run under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Its id.
     pub id: RunId,
@@ -243,7 +252,7 @@ pub struct Run {
 }
 
 /// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Waits for the channel's answer.
     Checking,
@@ -307,7 +316,7 @@ pub enum Phase {
 }
 
 /// Where one instance stands on its way forward.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MoveStep {
     /// Not asked yet.
     Waiting,
@@ -337,7 +346,7 @@ pub enum MoveStep {
 }
 
 /// Where one instance stands on its way back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReturnStep {
     /// Not begun.
     Waiting,
@@ -415,6 +424,7 @@ impl Service {
     /// Folds one more record in.
     pub fn apply(&mut self, record: &Record) {
         self.records += 1;
+        self.totals.count(&record.event);
         let at = record.at;
         match &record.event {
             Event::HoldSet { hold, reason, until } => {
@@ -501,6 +511,7 @@ impl Service {
     fn start_run(&mut self, record: &Record, id: RunId, aim: &Aim, settings: &Settings) {
         self.next.run = self.next.run.max(id.0 + 1);
         self.last_run_at = Some(record.at);
+        self.configured.clone_from(&settings.instances);
         for name in &settings.instances {
             self.instances.entry(name.clone()).or_default();
         }
@@ -866,34 +877,5 @@ impl Run {
             Effect::Rehearse { leg, .. } => Some(*leg),
             _ => None,
         })
-    }
-}
-
-impl End {
-    /// Says why the channel's offer was not taken, in one line.
-    pub fn because(&self) -> String {
-        use alloc::format;
-        match self {
-            Self::Held { because } | Self::Waiting { because } => because.clone(),
-            Self::Refused { because, .. } => because.clone(),
-            Self::Stopped { failure } => format!("{failure}"),
-            Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
-            Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
-            Self::RolledBack { cause } => match cause {
-                Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
-                Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
-                Cause::Broken { outcomes } => format!(
-                    "{} of {} outcomes were broken",
-                    outcomes.broken,
-                    outcomes.good + outcomes.degraded + outcomes.broken
-                ),
-                Cause::Asked { reason } => reason.clone(),
-                Cause::Pinned { tag } => format!("pinned to {tag}"),
-                Cause::Halted { because } => because.clone(),
-            },
-            Self::RollbackFailed { .. } => "a rollback failed".into(),
-            Self::RollbackHeld { .. } => "a restore waits for a person".into(),
-            Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded => String::new(),
-        }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn describe(app: &App, service: Option<&str>) -> Result<(Value, Strin
     let mut services = Vec::new();
     let mut text = String::new();
     for service in app.services(service)? {
-        let (_, folded) = app.look(&service)?;
+        let folded = app.look(&service)?.service;
         let driver =
             DriverLock::holder(app.home.root(), &service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         text += &service_text(&service, &folded, now);

@@ -64,7 +64,7 @@ impl Watch {
 
     fn reached(&self, app: &App, until: Until) -> Result<bool, crate::screen::Trouble> {
         for service in app.services(self.service.as_deref())? {
-            let (_, folded) = app.look(&service)?;
+            let folded = app.look(&service)?.service;
             if !is(&folded, until) {
                 return Ok(false);
             }
