@@ -198,10 +198,12 @@ pub enum Condition {
     Between,
     /// Left alone because it is busy or held: why and since when.
     Deferred {
-        /// Why.
+        /// Why, as it was when it was last looked at.
         why: String,
         /// Since when.
         since: Timestamp,
+        /// When it was last looked at: nobody knows whether `why` still holds.
+        asked: Timestamp,
     },
     /// Could not be brought back.
     Stuck {
@@ -726,7 +728,7 @@ impl Service {
                     Condition::Deferred { since, .. } => *since,
                     Condition::Settled | Condition::Between => at,
                 };
-                known.condition = Condition::Deferred { why: why.clone(), since };
+                known.condition = Condition::Deferred { why: why.clone(), since, asked: at };
             }
             Event::Moved { instance } => {
                 if let Phase::Moving { steps, .. } = &mut run.phase {

@@ -256,6 +256,21 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Says where an instance stands. A reason to wait is as old as the run that asked for it, so its age is said.
+pub fn condition_words(condition: &Condition, now: Timestamp) -> String {
+    match condition {
+        Condition::Settled => "settled".into(),
+        Condition::Between => "between releases".into(),
+        Condition::Deferred { why, since, asked } => {
+            format!("waits {}: {why} (when last asked, {} ago)", now.since(*since), now.since(*asked))
+        }
+        Condition::Stuck { failure } => format!("STUCK: {failure}"),
+        Condition::LossHeld { loss } => {
+            format!("HELD: going back would drop {} rows, {} files", loss.rows, loss.files)
+        }
+    }
+}
+
 /// One reason for the state a service is in.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Why {
@@ -330,15 +345,15 @@ fn instance_why(name: &ServiceName, instance: &InstanceName, condition: &Conditi
     Some(match condition {
         Condition::Settled | Condition::Between => return None,
         // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
-        Condition::Deferred { why, since } if !why.contains("busy") => Why {
+        Condition::Deferred { why, .. } if !why.contains("busy") => Why {
             rule: "an instance that can't move safely now is left for a later run",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
+            because: format!("{instance} {}", condition_words(condition, now)),
             who: "whoever runs lastgood",
             how: format!("lastgood run {name}"),
         },
-        Condition::Deferred { why, since } => Why {
+        Condition::Deferred { .. } => Why {
             rule: "a busy instance is never stopped",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
+            because: format!("{instance} {}", condition_words(condition, now)),
             who: "its users, by leaving it idle",
             how: format!("lastgood run {name}"),
         },

@@ -65,7 +65,7 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     text.push('\n');
     for (instance, state) in &service.instances {
         let release = service.name_of(state.release.as_ref());
-        text += &format!("  {instance:<12} {release:<14} {}\n", condition(&state.condition, now));
+        text += &format!("  {instance:<12} {release:<14} {}\n", words::condition_words(&state.condition, now));
     }
     if let Some(run) = &service.run {
         let doing: Vec<String> = run.orders.values().map(words::doing).collect();
@@ -85,18 +85,6 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     text
 }
 
-fn condition(condition: &Condition, now: Timestamp) -> String {
-    match condition {
-        Condition::Settled => "settled".into(),
-        Condition::Between => "between releases".into(),
-        Condition::Deferred { why, since } => format!("waits {}: {why}", now.since(*since)),
-        Condition::Stuck { failure } => format!("STUCK: {failure}"),
-        Condition::LossHeld { loss } => {
-            format!("HELD: going back would drop {} rows, {} files", loss.rows, loss.files)
-        }
-    }
-}
-
 fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value {
     let instances: Vec<Value> = service
         .instances
@@ -113,7 +101,11 @@ fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value 
                     Condition::Stuck { .. } => "stuck",
                     Condition::LossHeld { .. } => "loss-held",
                 },
-                "says": condition(&state.condition, now),
+                "says": words::condition_words(&state.condition, now),
+                "asked": match &state.condition {
+                    Condition::Deferred { asked, .. } => Some(asked),
+                    _ => None,
+                },
                 "deaths": state.deaths,
                 "ways_back": state.history.iter().rev().map(|moved| json!({
                     "to": service.name_of(moved.from.as_ref()),
