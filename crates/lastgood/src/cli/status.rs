@@ -8,6 +8,7 @@ use lastgood_domain::{
     terms::{ServiceName, Timestamp},
     words,
 };
+use lastgood_engine::fold::Folded;
 use lastgood_store::{DriverLock, NoticeState, Reader};
 use serde_json::{Value, json};
 
@@ -21,26 +22,30 @@ pub(crate) struct Status {
 impl Status {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
-        let (data, text) = describe(app, self.service.as_deref())?;
+        let mut looked = Vec::new();
+        for name in app.services(self.service.as_deref())? {
+            let folded = app.look(&name)?;
+            looked.push((name, folded));
+        }
+        let (data, text) = describe(app, &looked)?;
         app.screen.show("status", &data, &text);
         Ok(Exit::Done)
     }
 }
 
 /// Describes services as data and as text.
-pub(crate) fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
+pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(Value, String), Trouble> {
     let now = app.now();
     let mut services = Vec::new();
     let mut text = String::new();
-    for service in app.services(service)? {
-        let folded = app.look(&service)?.service;
+    for (service, Folded { service: folded, .. }) in looked {
         let driver =
-            DriverLock::holder(app.home.root(), &service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        text += &service_text(&service, &folded, now);
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        text += &service_text(service, folded, now);
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
         }
-        let mut data = service_data(&service, &folded, now);
+        let mut data = service_data(service, folded, now);
         data["driver"] = json!(driver);
         services.push(data);
     }
