@@ -3,6 +3,7 @@
 //! Nothing is asserted: rounds of the floor and of lastgood alternate on one machine, and ratios are printed.
 
 mod floor;
+mod history;
 mod notebook;
 mod numbers;
 mod resting;
