@@ -442,6 +442,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_reason_to_wait_says_how_old_it_is() {
+        let minute = |count: i64| Timestamp(count * 60_000);
+        let waits = Condition::Deferred { why: "busy: one session".into(), since: minute(0), asked: minute(180) };
+        assert_eq!(
+            condition_words(&waits, minute(200)),
+            "waits 3 h 20 min: busy: one session (when last asked, 20 min ago)"
+        );
+    }
+
+    #[test]
     fn sizes_are_said_as_people_say_them() {
         assert_eq!(size(999), "999 B");
         assert_eq!(size(1_536), "1.5 KiB");

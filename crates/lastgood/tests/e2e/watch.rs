@@ -179,3 +179,18 @@ fn a_pipe_gets_one_line_for_each_change_and_hears_what_is_awaited() {
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
+
+#[test]
+fn a_program_gets_a_line_for_each_change_and_none_because_time_goes_by() {
+    let farm = Farm::running(Plan::default());
+    for name in farm.names() {
+        farm.post(name, "/session/open", "", &serde_json::Value::Null);
+    }
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(8);
+    let said = farm.lastgood(&["--json", "watch", "--until", "paused", "--timeout", "3s"]).ended(7);
+    let lines: Vec<serde_json::Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1, "{}", said.out);
+    assert_eq!((&lines[0]["seq"], &lines[0]["kind"]), (&0.into(), &"status".into()));
+    assert_eq!(lines[0]["services"][0]["instances"][0]["condition"], "deferred");
+}
