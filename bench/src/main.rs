@@ -5,6 +5,7 @@
 mod appending;
 mod delivering;
 mod floor;
+mod history;
 mod notebook;
 mod numbers;
 mod peers;

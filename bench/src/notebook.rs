@@ -23,6 +23,8 @@ const NOTES: u32 = 4_350;
 pub(crate) struct Notebooks {
     pub(crate) folder: PathBuf,
     pub(crate) ports: Vec<u16>,
+    /// Where the daemon answers.
+    pub(crate) listen: u16,
     lastgood: PathBuf,
     notebook: PathBuf,
 }
@@ -31,8 +33,10 @@ impl Notebooks {
     /// Lays out `count` instances with data of 1.0.0, nothing running.
     pub(crate) fn new(bench: &Bench, name: &str, count: usize) -> Result<Self, String> {
         let folder = bench.scratch.join(name);
+        let mut ports = free_ports(count + 1)?;
         let made = Self {
-            ports: free_ports(count)?,
+            listen: ports.pop().unwrap_or_default(),
+            ports,
             lastgood: bench.lastgood.clone(),
             notebook: bench.notebook.clone(),
             folder,
@@ -70,9 +74,8 @@ impl Notebooks {
     }
 
     fn config(&self) -> String {
-        let mut text = String::from(
-            r#"state_dir = "state"
-listen = "127.0.0.1:0"
+        let mut text = format!("listen = \"127.0.0.1:{}\"\n", self.listen);
+        text += r#"state_dir = "state"
 [secret.login]
 file = "password"
 [service.notebook]
@@ -83,8 +86,7 @@ state = { directory = "{data}", exclude = ["access.log*"] }
 runtime = { process = {} }
 rollout = { soak = "0s", wave_size = 100 }
 ready = { http = { path = "/health" }, expect = { status = 200 } }
-"#,
-        );
+"#;
         for (number, port) in self.ports.iter().enumerate() {
             let _ = write!(
                 text,

@@ -19,4 +19,5 @@ pub mod notice;
 pub mod rollout;
 pub mod service;
 pub mod terms;
+pub mod totals;
 pub mod words;

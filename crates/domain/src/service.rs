@@ -1,4 +1,7 @@
 //! The state of one service: a fold of its events and nothing else.
+//!
+//! It can be serialised so that it may be kept beside its chain. That form is no format: it is read only by the very
+//! program that wrote it, and is never evidence.
 
 use crate::{
     effect::{Answer, Effect, Leg},
@@ -6,15 +9,17 @@ use crate::{
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
+    totals::Totals,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
+use serde::{Deserialize, Serialize};
 
 /// What is known of a service after reading its chain.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Service {
     /// Holds that were set and not lifted; some may have expired.
     pub holds: BTreeMap<HoldId, Hold>,
@@ -60,12 +65,16 @@ pub struct Service {
     pub next: NextIds,
     /// Whom the newest answer was about; for sentences.
     pub answered: Option<InstanceName>,
+    /// The instances that the last run was configured with; others were removed since. Empty before the first run.
+    pub configured: Vec<InstanceName>,
+    /// What happened how often.
+    pub totals: Totals,
     /// Number of records folded.
     pub records: u64,
 }
 
 /// A rollback that nobody asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack {
     /// When it ended.
     pub at: Timestamp,
@@ -76,7 +85,7 @@ pub struct RolledBack {
 }
 
 /// The ids that the next records take.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NextIds {
     /// Orders so far.
     pub order: u64,
@@ -89,7 +98,7 @@ pub struct NextIds {
 }
 
 /// A named, owned, reasoned stop of forward moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Who set it.
     pub owner: Actor,
@@ -102,7 +111,7 @@ pub struct Hold {
 }
 
 /// The release a service must stay at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// Which.
     pub tag: ReleaseTag,
@@ -113,7 +122,7 @@ pub struct Pin {
 }
 
 /// Why a release is never tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Its tag.
     pub tag: ReleaseTag,
@@ -126,7 +135,7 @@ pub struct Rejection {
 }
 
 /// A release that was installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     /// Where and what.
     pub installation: Installation,
@@ -137,7 +146,7 @@ pub struct Known {
 }
 
 /// One running copy and the ways back it has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Instance {
     /// What it runs.
     pub release: Option<Digest>,
@@ -158,7 +167,7 @@ pub struct Instance {
 }
 
 /// Deaths of one instance, each within [`Streak::GAP_MAX`] of the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streak {
     /// When the first of them was.
     pub since: Timestamp,
@@ -184,7 +193,7 @@ impl Streak {
 }
 
 /// Where an instance stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Condition {
     /// Runs what it should.
     #[default]
@@ -193,10 +202,12 @@ pub enum Condition {
     Between,
     /// Left alone because it is busy or held: why and since when.
     Deferred {
-        /// Why.
+        /// Why, as it was when it was last looked at.
         why: String,
         /// Since when.
         since: Timestamp,
+        /// When it was last looked at: nobody knows whether `why` still holds.
+        asked: Timestamp,
     },
     /// Could not be brought back.
     Stuck {
@@ -211,7 +222,7 @@ pub enum Condition {
 }
 
 /// One move that can be undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// What it ran before.
     pub from: Option<Digest>,
@@ -228,7 +239,7 @@ pub struct Moved {
 }
 
 /// A run under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Its id.
     pub id: RunId,
@@ -247,7 +258,7 @@ pub struct Run {
 }
 
 /// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Waits for the channel's answer.
     Checking,
@@ -311,7 +322,7 @@ pub enum Phase {
 }
 
 /// Where one instance stands on its way forward.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MoveStep {
     /// Not asked yet.
     Waiting,
@@ -341,7 +352,7 @@ pub enum MoveStep {
 }
 
 /// Where one instance stands on its way back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReturnStep {
     /// Not begun.
     Waiting,
@@ -419,6 +430,7 @@ impl Service {
     /// Folds one more record in.
     pub fn apply(&mut self, record: &Record) {
         self.records += 1;
+        self.totals.count(&record.event);
         let at = record.at;
         match &record.event {
             Event::HoldSet { hold, reason, until } => {
@@ -505,6 +517,7 @@ impl Service {
     fn start_run(&mut self, record: &Record, id: RunId, aim: &Aim, settings: &Settings) {
         self.next.run = self.next.run.max(id.0 + 1);
         self.last_run_at = Some(record.at);
+        self.configured.clone_from(&settings.instances);
         for name in &settings.instances {
             self.instances.entry(name.clone()).or_default();
         }
@@ -725,7 +738,7 @@ impl Service {
                     Condition::Deferred { since, .. } => *since,
                     Condition::Settled | Condition::Between => at,
                 };
-                known.condition = Condition::Deferred { why: why.clone(), since };
+                known.condition = Condition::Deferred { why: why.clone(), since, asked: at };
             }
             Event::Moved { instance } => {
                 if let Phase::Moving { steps, .. } = &mut run.phase {

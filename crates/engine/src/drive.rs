@@ -24,6 +24,13 @@ pub trait Log {
     ///
     /// Errors: [`LogError::Moved`] if someone else appended since [`Log::news`]; nothing was written then.
     fn append(&mut self, before: &Service, records: &[Record]) -> Result<(), LogError>;
+
+    /// Keeps the state of now if much was written since it was kept last, so that the next driver needn't read it all.
+    ///
+    /// Errors: [`LogError::Failed`]; nothing is lost but the next driver's time.
+    fn keep(&mut self, _service: &Service) -> Result<(), LogError> {
+        Ok(())
+    }
 }
 
 /// Why the log can't be read or written.
@@ -105,13 +112,25 @@ pub struct Driver<L, W> {
 }
 
 impl<L: Log, W: World> Driver<L, W> {
-    /// Reads the log and performs again whatever was ordered and not answered.
+    /// Reads what came after `service`, the state at the place where `log` begins, and performs again whatever was
+    /// ordered and not answered.
     ///
     /// Errors: [`LogError`] if the log can't be read.
-    pub fn open(log: L, world: W, settings: Settings, by: Actor) -> Result<Self, DriveError> {
-        let mut driver = Self { log, world, service: Service::default(), settings, by };
-        driver.read_news()?;
+    pub fn open(log: L, service: Service, world: W, settings: Settings, by: Actor) -> Result<Self, DriveError> {
+        let mut driver = Self { log, world, service, settings, by };
+        let news = driver.log.news()?;
+        driver.fold(&news);
+        for (order, effect) in driver.service.run.iter().flat_map(|run| &run.orders) {
+            driver.world.perform(&driver.service, *order, effect);
+        }
         Ok(driver)
+    }
+
+    /// Keeps the state for the next driver; to be called when nothing is under way.
+    ///
+    /// Errors: [`LogError`]; driving goes on without.
+    pub fn keep(&mut self) -> Result<(), LogError> {
+        self.log.keep(&self.service)
     }
 
     /// Gives the folded state.

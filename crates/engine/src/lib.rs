@@ -7,6 +7,7 @@ pub mod deliver;
 pub mod doctor;
 pub mod drive;
 pub mod expand;
+pub mod fold;
 pub mod letter;
 pub mod log;
 pub mod paths;

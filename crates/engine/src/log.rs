@@ -3,6 +3,7 @@
 use crate::{
     boundary,
     drive::{Log, LogError},
+    fold::{self, Folded, KEEP_RECORDS_MIN},
     letter,
 };
 use lastgood_domain::{
@@ -29,6 +30,8 @@ pub struct ServiceLog {
     name: ServiceName,
     chain: ChainName,
     head: Head,
+    /// Records that the kept state folds.
+    kept: u64,
     routes: Vec<Route>,
 }
 
@@ -38,10 +41,15 @@ pub fn chain_of(service: &ServiceName) -> ChainName {
 }
 
 impl ServiceLog {
-    /// Opens the chain from its beginning.
-    pub fn new(store: Store, name: ServiceName, routes: Vec<Route>) -> Self {
+    /// Opens the chain behind what is `folded`: the news are what comes after.
+    pub fn new(store: Store, name: ServiceName, routes: Vec<Route>, folded: &Folded) -> Self {
         let chain = chain_of(&name);
-        Self { store, name, chain, head: Head::EMPTY, routes }
+        Self { store, name, chain, head: folded.head, kept: folded.kept, routes }
+    }
+
+    /// Gives the place up to which everything was read or appended.
+    pub fn head(&self) -> Head {
+        self.head
     }
 
     fn notices(&self, before: &Service, records: &[Record]) -> Vec<NewNotice> {
@@ -97,24 +105,37 @@ impl Log for ServiceLog {
             Err(error) => Err(LogError::Failed(error.to_string())),
         }
     }
+
+    fn keep(&mut self, service: &Service) -> Result<(), LogError> {
+        if self.head.size < self.kept + KEEP_RECORDS_MIN {
+            return Ok(());
+        }
+        fold::keep(&mut self.store, &self.chain, &self.head, service)?;
+        self.kept = self.head.size;
+        Ok(())
+    }
 }
 
-/// Reads a whole chain, for looking only.
+/// Reads records of a chain from number `from` on, as many as the store gives at once; none if there are no more.
+///
+/// Errors: [`LogError::Failed`] names the first record that can't be understood.
+pub fn read(reader: &Reader, service: &ServiceName, from: u64, limit: usize) -> Result<Vec<Record>, LogError> {
+    let chain = chain_of(service);
+    let stored = reader.read(&chain, from, limit).map_err(|error| LogError::Failed(error.to_string()))?;
+    stored.iter().map(|one| parse(&chain, one.seq, &one.bytes)).collect()
+}
+
+/// Reads a whole chain into memory.
 ///
 /// Errors: [`LogError::Failed`] names the first record that can't be understood.
 pub fn read_all(reader: &Reader, service: &ServiceName) -> Result<Vec<Record>, LogError> {
-    let chain = chain_of(service);
     let mut records = Vec::new();
     loop {
-        let from = records.len() as u64;
-        let stored =
-            reader.read(&chain, from, READ_RECORDS_MAX).map_err(|error| LogError::Failed(error.to_string()))?;
-        if stored.is_empty() {
+        let more = read(reader, service, records.len() as u64, READ_RECORDS_MAX)?;
+        if more.is_empty() {
             return Ok(records);
         }
-        for one in &stored {
-            records.push(parse(&chain, one.seq, &one.bytes)?);
-        }
+        records.extend(more);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     screen::{Screen, Trouble},
 };
 use lastgood_domain::{
-    event::{Event, Record},
+    event::Event,
     rollout::{self, Input},
     service::Service,
     terms::{Actor, ServiceName, Timestamp},
@@ -13,7 +13,8 @@ use lastgood_domain::{
 use lastgood_engine::{
     config::{Config, FILE_NAME},
     drive::{Log as _, LogError},
-    log::{Route, ServiceLog, read_all},
+    fold::Folded,
+    log::{Route, ServiceLog},
     paths::Home,
     world,
 };
@@ -59,9 +60,9 @@ impl App {
         Reader::open(self.home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
     }
 
-    /// Opens a service's chain for writing.
-    pub(crate) fn log(&self, service: &ServiceName) -> Result<ServiceLog, Trouble> {
-        Ok(ServiceLog::new(self.store()?, service.clone(), self.routes()))
+    /// Opens a service's chain for writing, behind what is folded.
+    pub(crate) fn log(&self, service: &ServiceName, folded: &Folded) -> Result<ServiceLog, Trouble> {
+        Ok(ServiceLog::new(self.store()?, service.clone(), self.routes(), folded))
     }
 
     /// Gives which endpoint wants which notices.
@@ -108,14 +109,12 @@ impl App {
         }
     }
 
-    /// Reads a service's chain and folds it.
-    pub(crate) fn look(&self, service: &ServiceName) -> Result<(Vec<Record>, Service), Trouble> {
-        let records = match self.reader()? {
-            None => Vec::new(),
-            Some(reader) => read_all(&reader, service).map_err(|error| log_trouble(&error))?,
-        };
-        let folded = Service::fold(&records);
-        Ok((records, folded))
+    /// Gives a service's state of now and its place in the chain.
+    pub(crate) fn look(&self, service: &ServiceName) -> Result<Folded, Trouble> {
+        match self.reader()? {
+            None => Ok(Folded::default()),
+            Some(reader) => Folded::read(&reader, service).map_err(|error| log_trouble(&error)),
+        }
     }
 
     /// Writes one decision of a person into a service's chain; whoever drives sees it.
@@ -126,8 +125,9 @@ impl App {
         service: &ServiceName,
         decide: impl Fn(&Service) -> Result<Vec<Event>, Trouble>,
     ) -> Result<Service, Trouble> {
-        let mut log = self.log(service)?;
-        let mut folded = Service::default();
+        let seen = self.look(service)?;
+        let mut log = self.log(service, &seen)?;
+        let mut folded = seen.service;
         loop {
             for record in log.news().map_err(|error| log_trouble(&error))? {
                 folded.apply(&record);

@@ -11,13 +11,13 @@ use lastgood_domain::{
     event::{Aim, End},
     failure::Coded,
     rollout::{self, IllegalStep, Input},
-    service::Service,
     terms::{Actor, RunId, ServiceName, Timestamp},
 };
 use lastgood_engine::{
     config::Config,
     deliver::Deliverer,
     drive::{DriveError, Driver, Log as _, LogError, World as _},
+    fold::Folded,
     log::ServiceLog,
     paths::ServiceHome,
     world::{self, Host, Site},
@@ -74,19 +74,21 @@ pub(crate) fn driving_store(app: &App) -> Result<Store, Trouble> {
         .map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
 }
 
-/// Opens a service's driver; `home` may be a temporary place.
+/// Opens a service's driver behind what is folded; `home` may be a temporary place.
 pub(crate) fn open(
     app: &App,
     config: &Config,
     service: &ServiceName,
     home: ServiceHome,
+    folded: Folded,
     progress: Option<Progress>,
 ) -> Result<RealDriver, Trouble> {
-    let log = ServiceLog::new(driving_store(app)?, service.clone(), app.routes());
+    let log = ServiceLog::new(driving_store(app)?, service.clone(), app.routes(), &folded);
     let site = Site::open(config, service, home, program()?).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     let settings = site.config.settings();
     let by = Actor::new("lastgood:engine").expect("a fixed valid name");
-    Driver::open(Shown::new(log, progress), Host::new(site), settings, by).map_err(|error| drive_trouble(&error))
+    Driver::open(Shown::new(log, progress), folded.service, Host::new(site), settings, by)
+        .map_err(|error| drive_trouble(&error))
 }
 
 /// Gives the path of the program that runs now.
@@ -115,42 +117,43 @@ pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Opt
 
 /// Begins a run in the log of a service that someone else drives, and follows it to its end.
 pub(crate) fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) -> Result<Option<End>, Trouble> {
-    let (run, records) = write_begin(app, service, aim)?;
+    let mut folded = app.look(service)?;
+    let run = write_begin(app, service, aim, &mut folded)?;
     crate::wake::ring(app.home.root());
-    follow(app, service, run, records, wait)
+    follow(app, service, run, folded, wait)
 }
 
 /// Takes a service over for a way back, whatever its last driver left undone, and opens its driver.
 ///
 /// The order to go back is written first, so that nothing of the way forward is performed again.
-pub(crate) fn open_over(
-    app: &App,
-    service: &ServiceName,
-    aim: &Aim,
-    progress: Progress,
-) -> Result<RealDriver, Trouble> {
+pub(crate) fn open_over(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RealDriver, Progress), Trouble> {
     driving_store(app)?;
-    write_begin(app, service, aim)?;
-    open(app, &app.config, service, app.home.service(service), Some(progress))
+    let mut folded = app.look(service)?;
+    write_begin(app, service, aim, &mut folded)?;
+    let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
+    let driver = open(app, &app.config, service, app.home.service(service), folded, Some(progress.clone()))?;
+    Ok((driver, progress))
 }
 
-/// Writes the beginning of a run; gives its id and the number of records before it.
-fn write_begin(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RunId, u64), Trouble> {
+/// Writes the beginning of a run behind what is folded, after what others wrote since; gives its id.
+fn write_begin(app: &App, service: &ServiceName, aim: &Aim, folded: &mut Folded) -> Result<RunId, Trouble> {
     let settings = app.config.service.get(service).map(|config| config.settings()).ok_or_else(|| {
         Trouble::say(Exit::Usage, "service-unknown", format!("there is no service {service}"), "lastgood status")
     })?;
-    let mut log = app.log(service)?;
-    let mut folded = Service::default();
+    let mut log = app.log(service, folded)?;
     loop {
-        for record in log.news().map_err(|error| log_trouble(&error))? {
-            folded.apply(&record);
-        }
         let input = Input::Begin { aim: aim.clone(), settings: settings.clone(), frozen: app.frozen() };
-        let records = rollout::step(&folded, input, &app.actor, world::now())
+        let records = rollout::step(&folded.service, input, &app.actor, world::now())
             .map_err(|illegal| drive_trouble(&DriveError::Illegal(illegal)))?;
-        match log.append(&folded, &records) {
-            Ok(()) => return Ok((RunId(folded.next.run), folded.records)),
-            Err(LogError::Moved) => {}
+        match log.append(&folded.service, &records) {
+            Ok(()) => return Ok(RunId(folded.service.next.run)),
+            // Someone wrote in between: decide again on what is there now.
+            Err(LogError::Moved) => {
+                for record in log.news().map_err(|error| log_trouble(&error))? {
+                    folded.service.apply(&record);
+                }
+                folded.head = log.head();
+            }
             Err(error) => return Err(log_trouble(&error)),
         }
     }
@@ -161,12 +164,12 @@ pub(crate) fn follow(
     app: &App,
     service: &ServiceName,
     run: RunId,
-    quiet_until: u64,
+    folded: Folded,
     wait: Option<Duration>,
 ) -> Result<Option<End>, Trouble> {
-    let progress = Progress::new(app.screen, service.clone(), quiet_until);
-    let mut log = app.log(service)?;
-    let mut folded = Service::default();
+    let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
+    let mut log = app.log(service, &folded)?;
+    let mut folded = folded.service;
     let began = Instant::now();
     loop {
         let news = log.news().map_err(|error| log_trouble(&error))?;
@@ -188,11 +191,14 @@ pub(crate) fn follow(
     }
 }
 
-/// Delivers what is due and signs what was written: what every command does that drove.
-pub(crate) fn settle(app: &App) {
+/// Delivers what is due, signs what was written and keeps the state: what every command does that drove.
+pub(crate) fn settle(app: &App, mut driver: RealDriver) {
     if let Err(trouble) = deliver(app).and_then(|()| sign(app)) {
         // What was driven is done; this is said and shows in status as well.
         app.screen.trouble(&trouble);
+    }
+    if let Err(error) = driver.keep() {
+        app.screen.trouble(&drive_trouble(&error.into()));
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     CannotTell = 12,
     /// Warnings only.
     Warnings = 20,
+    /// Interrupted by the person who started it.
+    Interrupted = 130,
 }
 
 impl Exit {

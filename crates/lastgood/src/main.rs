@@ -1,6 +1,7 @@
 //! Speaks: the command line and the daemon. The only printing and exiting.
 
 mod app;
+mod canvas;
 mod cli;
 mod drive;
 mod exit;

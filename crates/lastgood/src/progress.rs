@@ -33,14 +33,12 @@ struct Inner {
     name: ServiceName,
     service: Service,
     began: Option<Timestamp>,
-    /// Records before this one were there already; they are folded, not shown.
-    quiet_until: u64,
     live: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Makes a view that shows what comes after the first `quiet_until` records.
-    pub(crate) fn new(screen: Screen, name: ServiceName, quiet_until: u64) -> Self {
+    /// Makes a view that shows what comes after `service`, the state before it.
+    pub(crate) fn new(screen: Screen, name: ServiceName, service: Service) -> Self {
         let live = screen.is_live().then(|| {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {wide_msg}")
@@ -49,8 +47,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        let service = Service::default();
-        Self { inner: Arc::new(Mutex::new(Inner { screen, name, service, began: None, quiet_until, live })) }
+        Self { inner: Arc::new(Mutex::new(Inner { screen, name, service, began: None, live })) }
     }
 
     /// Takes in records, in order.
@@ -58,9 +55,7 @@ impl Progress {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
             inner.service.apply(record);
-            if inner.service.records > inner.quiet_until {
-                inner.show(record);
-            }
+            inner.show(record);
         }
         inner.refresh();
     }
@@ -157,5 +152,9 @@ impl Log for Shown {
         self.log.append(before, records)?;
         self.show(records);
         Ok(())
+    }
+
+    fn keep(&mut self, service: &Service) -> Result<(), LogError> {
+        self.log.keep(service)
     }
 }

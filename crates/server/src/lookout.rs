@@ -1,15 +1,14 @@
 //! Keeps the folded state between two looks, so that a scrape reads only what is new.
 
-use crate::snapshot::{ChainSize, LookError, ServiceView, Snapshot, Totals};
+use crate::snapshot::{ChainSize, LookError, ServiceView, Snapshot};
 use lastgood_domain::{
     alarm::alarms,
-    event::{Event, Record},
-    evidence::{Checkpoint, Head, Note},
+    evidence::{Checkpoint, Note},
     service::Service,
-    terms::{ChainName, InstanceName, ServiceName, Timestamp},
+    terms::{ServiceName, Timestamp},
 };
-use lastgood_engine::log::{chain_of, parse};
-use lastgood_store::{EndpointBacklog, READ_RECORDS_MAX, Reader};
+use lastgood_engine::fold::Folded;
+use lastgood_store::{EndpointBacklog, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was folded so far, chain by chain.
@@ -18,15 +17,6 @@ pub struct Lookout {
     services: BTreeMap<ServiceName, Folded>,
     /// Endpoints that are told even when nothing waits for them.
     endpoints: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Folded {
-    /// The end of what is folded.
-    head: Head,
-    state: Service,
-    instances: Option<Vec<InstanceName>>,
-    totals: Totals,
 }
 
 impl Lookout {
@@ -44,8 +34,8 @@ impl Lookout {
     pub fn look(&mut self, reader: &Reader, now: Timestamp) -> Result<Snapshot, LookError> {
         let mut services = BTreeMap::new();
         for (name, folded) in &mut self.services {
-            folded.read_on(reader, &chain_of(name))?;
-            services.insert(name.clone(), folded.view(name, now));
+            folded.read_on(reader, name)?;
+            services.insert(name.clone(), view(name, &folded.service, now));
         }
         let outbox = self.outbox(reader.backlog()?);
         Ok(Snapshot { at: now, services, outbox, chains: sizes(reader)?, ..Snapshot::default() })
@@ -71,57 +61,13 @@ impl Lookout {
     }
 }
 
-impl Default for Folded {
-    fn default() -> Self {
-        Self { head: Head::EMPTY, state: Service::default(), instances: None, totals: Totals::default() }
-    }
-}
-
-impl Folded {
-    fn read_on(&mut self, reader: &Reader, chain: &ChainName) -> Result<(), LookError> {
-        if !self.is_of(reader, chain)? {
-            // The file was put back to an earlier state, or replaced: what we folded is not in it.
-            *self = Self::default();
-        }
-        loop {
-            let stored = reader.read(chain, self.head.size, READ_RECORDS_MAX)?;
-            if stored.is_empty() {
-                return Ok(());
-            }
-            for one in stored {
-                self.fold(&parse(chain, one.seq, &one.bytes)?);
-                self.head = Head { size: one.seq + 1, link: one.link };
-            }
-        }
-    }
-
-    /// Tells whether the chain still has what was folded: one record's link stands for all before it.
-    fn is_of(&self, reader: &Reader, chain: &ChainName) -> Result<bool, LookError> {
-        let Some(last) = self.head.size.checked_sub(1) else { return Ok(true) };
-        let stored = reader.read(chain, last, 1)?;
-        Ok(stored.first().is_some_and(|record| record.seq == last && record.link == self.head.link))
-    }
-
-    fn fold(&mut self, record: &Record) {
-        self.state.apply(record);
-        match &record.event {
-            Event::RunStarted { settings, .. } => self.instances = Some(settings.instances.clone()),
-            Event::RunEnded { end, .. } => *self.totals.runs.entry(end.into()).or_default() += 1,
-            Event::ReturnBegun { cause, .. } => *self.totals.rollbacks.entry(cause.into()).or_default() += 1,
-            Event::Died { instance, .. } => *self.totals.deaths.entry(instance.clone()).or_default() += 1,
-            _ => {}
-        }
-    }
-
-    fn view(&self, name: &ServiceName, now: Timestamp) -> ServiceView {
-        let known = || self.state.instances.keys().cloned().collect();
-        ServiceView {
-            alarms: alarms(name, &self.state, now),
-            instances: self.instances.clone().unwrap_or_else(known),
-            state: self.state.clone(),
-            totals: self.totals.clone(),
-        }
-    }
+fn view(name: &ServiceName, state: &Service, now: Timestamp) -> ServiceView {
+    let instances = match state.configured.as_slice() {
+        // Before the first run nothing is configured here; what is known at all is told.
+        [] => state.instances.keys().cloned().collect(),
+        configured => configured.to_vec(),
+    };
+    ServiceView { alarms: alarms(name, state, now), instances, state: state.clone() }
 }
 
 fn sizes(reader: &Reader) -> Result<Vec<ChainSize>, LookError> {

@@ -3,7 +3,7 @@
 //! docs/reference/metrics.md has the same list; a test compares the two.
 
 use crate::{
-    snapshot::{RollbackCause, RunEnd, ServiceView, Snapshot},
+    snapshot::{ServiceView, Snapshot},
     text::{Kind::Counter, Kind::Gauge, Page},
 };
 use lastgood_domain::{
@@ -11,6 +11,7 @@ use lastgood_domain::{
     notice::NoticeKind,
     service::Condition,
     terms::{InstanceName, ServiceName, Timestamp},
+    totals::{RollbackCause, RunEnd},
 };
 use lastgood_engine::letter::kind_name;
 
@@ -87,7 +88,7 @@ fn instances(page: &mut Page, snapshot: &Snapshot) {
     let mut family =
         page.family("lastgood_deaths_total", Counter, "Ends of an instance's process that nobody asked for.");
     for (name, view, instance) in each_instance(snapshot) {
-        let deaths = view.totals.deaths.get(instance).copied().unwrap_or(0);
+        let deaths = view.state.totals.deaths.get(instance).copied().unwrap_or(0);
         family.sample(&[("service", name.as_str()), ("instance", instance.as_str())], deaths);
     }
 }
@@ -123,14 +124,14 @@ fn runs(page: &mut Page, snapshot: &Snapshot) {
     let mut family = page.family("lastgood_runs_total", Counter, "Runs that ended, by their end.");
     for (name, view) in &snapshot.services {
         for end in RunEnd::ALL {
-            let count = view.totals.runs.get(end).copied().unwrap_or(0);
+            let count = view.state.totals.runs.get(end).copied().unwrap_or(0);
             family.sample(&[("service", name.as_str()), ("end", end.word())], count);
         }
     }
     let mut family = page.family("lastgood_rollbacks_total", Counter, "Rollbacks that began, by their cause.");
     for (name, view) in &snapshot.services {
         for cause in RollbackCause::ALL {
-            let count = view.totals.rollbacks.get(cause).copied().unwrap_or(0);
+            let count = view.state.totals.rollbacks.get(cause).copied().unwrap_or(0);
             family.sample(&[("service", name.as_str()), ("cause", cause.word())], count);
         }
     }

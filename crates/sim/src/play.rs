@@ -73,16 +73,16 @@ impl Play {
         let person = Actor::new("person:operator").ok()?;
         let pen = Pen::new(Rc::clone(&chain), Rc::clone(&machine));
         let hands = Hands::new(Rc::clone(&machine));
-        let driver = Driver::open(pen, hands, settings.clone(), daemon.clone()).ok()?;
+        let driver = Driver::open(pen, Service::default(), hands, settings.clone(), daemon.clone()).ok()?;
         Some(Self { machine, chain, driver, settings, person, daemon })
     }
 
     /// Gives a second driver on the same log, which performs nothing.
     pub(crate) fn second(&self) -> Option<Driver<Pen, Hands>> {
-        let pen = Pen::new(Rc::clone(&self.chain), Rc::clone(&self.machine));
+        let (pen, service) = Pen::behind_a_kept_state(Rc::clone(&self.chain), Rc::clone(&self.machine));
         let mut hands = Hands::new(Rc::clone(&self.machine));
         hands.tied = true;
-        Driver::open(pen, hands, self.settings.clone(), self.person.clone()).ok()
+        Driver::open(pen, service, hands, self.settings.clone(), self.person.clone()).ok()
     }
 
     /// Gives one input; opens the driver again if it dies on it.
@@ -142,9 +142,9 @@ impl Play {
                 return;
             }
             self.machine.borrow_mut().recover();
-            let pen = Pen::new(Rc::clone(&self.chain), Rc::clone(&self.machine));
+            let (pen, service) = Pen::behind_a_kept_state(Rc::clone(&self.chain), Rc::clone(&self.machine));
             let hands = Hands::new(Rc::clone(&self.machine));
-            let opened = Driver::open(pen, hands, self.settings.clone(), self.daemon.clone());
+            let opened = Driver::open(pen, service, hands, self.settings.clone(), self.daemon.clone());
             match opened {
                 Ok(driver) => self.driver = driver,
                 Err(_) if self.machine.borrow().dead.is_some() => {}

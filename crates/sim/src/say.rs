@@ -177,6 +177,7 @@ fn answer(answer: &Answer) -> String {
         Answer::Measured { loss } => format!("{} rows would be lost", loss.rows),
         Answer::Restored { .. } => "restored".into(),
         Answer::Cleared => "cleared".into(),
+        Answer::LaidReady { .. } => "laid ready".into(),
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),
     }

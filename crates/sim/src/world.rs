@@ -13,7 +13,10 @@ use lastgood_domain::{
     service::Service,
     terms::{InstanceName, OrderId, Timestamp},
 };
-use lastgood_engine::drive::{Happening, Log, LogError, World};
+use lastgood_engine::{
+    drive::{Happening, Log, LogError, World},
+    fold,
+};
 use std::{cell::RefCell, rc::Rc};
 
 /// Steps after which one wait is given up: far more than any wait needs, so that a loop shows as a failure.
@@ -21,6 +24,9 @@ const STEPS_MAX: u32 = 10_000;
 
 /// Longest step of an effect in milliseconds; a slow release takes ten times as long.
 const STEP_MAX: u64 = 400;
+
+/// Records between two kept states: a prime, so that they fall on every kind of record.
+const KEPT_EVERY: usize = 31;
 
 /// One driver's hands: they die with it.
 #[derive(Debug)]
@@ -190,6 +196,19 @@ pub(crate) struct Pen {
 impl Pen {
     pub(crate) fn new(chain: Rc<RefCell<Chain>>, machine: Rc<RefCell<Machine>>) -> Self {
         Self { chain, machine, seen: 0 }
+    }
+
+    /// Begins behind a state that some earlier driver kept, with whatever was under way then; gives that state as it
+    /// was read back.
+    pub(crate) fn behind_a_kept_state(chain: Rc<RefCell<Chain>>, machine: Rc<RefCell<Machine>>) -> (Self, Service) {
+        let (seen, service) = {
+            let records = &chain.borrow().records;
+            // Drivers keep it whenever they like. Every place comes up in some world, and no dice are thrown for it.
+            let seen = records.len() - records.len() % KEPT_EVERY;
+            (seen, Service::fold(records.get(..seen).unwrap_or_default()))
+        };
+        let service = fold::from_bytes(&fold::to_bytes(&service)).unwrap_or_default();
+        (Self { chain, machine, seen }, service)
     }
 }
 

@@ -5,36 +5,42 @@ use crate::{
     open::{Reader, Store},
     read::{count, digest, signed},
 };
-use lastgood_domain::terms::{ChainName, Digest};
+use lastgood_domain::{
+    evidence::Head,
+    terms::{ChainName, Digest},
+};
 use rusqlite::{Connection, OptionalExtension};
 
 impl Store {
-    /// Keeps the state folded from the first `seq` records of `chain`. `version_tag` names the fold's code and
-    /// format: change it whenever either changes. A chain or position that is not there is passed over.
+    /// Keeps the state folded from the records up to `head` of `chain`. `version_tag` names the fold's code and
+    /// format: change it whenever either changes. A chain that does not have `head` is passed over.
     pub fn cache_put(
         &mut self,
         chain: &ChainName,
         version_tag: &str,
-        seq: u64,
+        head: &Head,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
         let failed = during("keep the folded state");
         let transaction = self.connection_mut().transaction().map_err(&failed)?;
-        let Some((id, link)) = position(&transaction, chain, seq).map_err(&failed)? else {
+        let here = position(&transaction, chain, head.size).map_err(&failed)?;
+        let Some((id, link)) = here.filter(|(_, link)| *link == head.link) else {
             return Ok(());
         };
         transaction
             .prepare_cached("INSERT OR REPLACE INTO cache (chain, tag, seq, digest, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")
-            .and_then(|mut put| put.execute((id, version_tag, signed(seq), seal(version_tag, &link, bytes).0, bytes)))
+            .and_then(|mut put| {
+                put.execute((id, version_tag, signed(head.size), seal(version_tag, &link, bytes).0, bytes))
+            })
             .map_err(&failed)?;
         transaction.commit().map_err(&failed)
     }
 }
 
 impl Reader {
-    /// Gives the kept state and how many records it folds; `None` if there is none, its tag is another, or the chain
-    /// no longer has that position with the same link.
-    pub fn cache_get(&self, chain: &ChainName, version_tag: &str) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+    /// Gives the kept state and the head up to which it is folded; `None` if there is none, its tag is another, or the
+    /// chain no longer has that position with the same link.
+    pub fn cache_get(&self, chain: &ChainName, version_tag: &str) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
         let failed = during("read the folded state");
         let kept = self
             .connection
@@ -51,8 +57,8 @@ impl Reader {
             .map_err(&failed)?;
         let Some((seq, sealed, bytes)) = kept else { return Ok(None) };
         let here = position(&self.connection, chain, seq).map_err(&failed)?;
-        let holds = here.is_some_and(|(_, link)| seal(version_tag, &link, &bytes) == sealed);
-        Ok(holds.then_some((seq, bytes)))
+        let holds = here.filter(|(_, link)| seal(version_tag, link, &bytes) == sealed);
+        Ok(holds.map(|(_, link)| (Head { size: seq, link }, bytes)))
     }
 }
 

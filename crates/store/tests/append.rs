@@ -4,7 +4,7 @@
 use lastgood_domain::{
     evidence::{ChainName, Head},
     failure::Coded,
-    terms::Timestamp,
+    terms::{Digest, Timestamp},
 };
 use lastgood_store::{AppendError, EVIDENCE_FILE, NewNotice, NewRecord, Reader, Store, StoreError};
 
@@ -131,14 +131,16 @@ fn a_cached_state_is_given_back_only_for_its_tag_and_a_position_that_still_holds
     let dir = tempfile::tempdir().unwrap();
     let actual = chain("service/actual");
     let mut store = Store::open(dir.path()).unwrap();
-    store.cache_put(&actual, "v1", 1, b"early").unwrap();
+    store.cache_put(&actual, "v1", &Head { size: 1, ..Head::EMPTY }, b"early").unwrap();
     assert_eq!(store.cache_get(&actual, "v1").unwrap(), None, "a chain that is not there");
     let head = store.append(&actual, &Head::EMPTY, &[record("a"), record("b")], &[]).unwrap();
-    store.cache_put(&actual, "v1", 3, b"beyond").unwrap();
+    store.cache_put(&actual, "v1", &Head { size: 3, ..head }, b"beyond").unwrap();
     assert_eq!(store.cache_get(&actual, "v1").unwrap(), None);
-    store.cache_put(&actual, "v1", 2, b"state").unwrap();
+    store.cache_put(&actual, "v1", &Head { link: Digest::of(b"another"), ..head }, b"of another chain").unwrap();
+    assert_eq!(store.cache_get(&actual, "v1").unwrap(), None);
+    store.cache_put(&actual, "v1", &head, b"state").unwrap();
     store.append(&actual, &head, &[record("c")], &[]).unwrap();
-    assert_eq!(store.cache_get(&actual, "v1").unwrap(), Some((2, b"state".to_vec())));
+    assert_eq!(store.cache_get(&actual, "v1").unwrap(), Some((head, b"state".to_vec())));
     assert_eq!(store.cache_get(&actual, "v2").unwrap(), None);
     let edit = |sql: &str| {
         let edit = rusqlite::Connection::open(dir.path().join(EVIDENCE_FILE)).unwrap();
@@ -146,7 +148,7 @@ fn a_cached_state_is_given_back_only_for_its_tag_and_a_position_that_still_holds
     };
     edit("UPDATE cache SET bytes = x'00'");
     assert_eq!(store.cache_get(&actual, "v1").unwrap(), None, "a damaged state was believed");
-    store.cache_put(&actual, "v1", 2, b"state").unwrap();
+    store.cache_put(&actual, "v1", &head, b"state").unwrap();
     edit("UPDATE cache SET seq = 1");
     assert_eq!(store.cache_get(&actual, "v1").unwrap(), None, "a state was believed for another position");
     edit("UPDATE cache SET seq = 99");

@@ -12,8 +12,8 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::Busyness,
-    service::Service,
-    terms::{InstanceName, ReleaseTag},
+    service::{Condition, Service},
+    terms::{InstanceName, ReleaseTag, Timestamp},
 };
 use alloc::{
     format,
@@ -283,9 +283,34 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Says where an instance stands. A reason to wait is as old as the run that asked for it, so its age is said.
+pub fn condition_words(condition: &Condition, now: Timestamp) -> String {
+    match condition {
+        Condition::Settled => "settled".into(),
+        Condition::Between => "between releases".into(),
+        Condition::Deferred { why, since, asked } => {
+            format!("waits {}: {why} (when last asked, {} ago)", now.since(*since), now.since(*asked))
+        }
+        Condition::Stuck { failure } => format!("STUCK: {failure}"),
+        Condition::LossHeld { loss } => {
+            format!("HELD: going back would drop {} rows, {} files", loss.rows, loss.files)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_to_wait_says_how_old_it_is() {
+        let minute = |count: i64| Timestamp(count * 60_000);
+        let waits = Condition::Deferred { why: "busy: one session".into(), since: minute(0), asked: minute(180) };
+        assert_eq!(
+            condition_words(&waits, minute(200)),
+            "waits 3 h 20 min: busy: one session (when last asked, 20 min ago)"
+        );
+    }
 
     #[test]
     fn sizes_are_said_as_people_say_them() {

@@ -1,6 +1,6 @@
 //! Why a service is as it is: each reason with its rule, its numbers, who can change it and how.
 
-use super::{doing, names};
+use super::{condition_words, doing, names};
 use crate::{
     event::{End, Gate, Health},
     service::{Condition, Instance, MoveStep, Phase, Run, Service},
@@ -125,21 +125,21 @@ fn condition(
             how: format!("lastgood rollback {name} --instance {instance}"),
         },
         // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
-        Condition::Deferred { why, since } if why.contains("rehearses it") => Why {
+        Condition::Deferred { why, .. } if why.contains("rehearses it") => Why {
             rule: "nobody moves to what was not rehearsed on data like theirs",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
+            because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood: the next run rehearses it",
             how: format!("lastgood run {name}"),
         },
-        Condition::Deferred { why, since } if why.contains("busy") => Why {
+        Condition::Deferred { why, .. } if why.contains("busy") => Why {
             rule: "a busy instance is never stopped",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
+            because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "its users, by leaving it idle",
             how: format!("lastgood run {name}"),
         },
-        Condition::Deferred { why, since } => Why {
+        Condition::Deferred { .. } => Why {
             rule: "an instance that can't move safely now is left for a later run",
-            because: format!("{instance} for {}: {why}", now.since(*since)),
+            because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood",
             how: format!("lastgood run {name}"),
         },

@@ -169,7 +169,8 @@ impl Stage {
         self.republish("2.5.0")?;
         self.expect("refused", |end| matches!(end, End::Refused { .. }))?;
         chapter("where everything stands, and whether the evidence holds");
-        let (_, text) = describe(&self.app, None)?;
+        let folded = self.app.look(&self.service)?;
+        let (_, text) = describe(&self.app, &[(self.service.clone(), folded)])?;
         self.app.screen.tell(&text);
         let verified = evidence::verified(&self.app)?;
         Ok((chapters, verified.is_ok()))

@@ -96,7 +96,7 @@ fn list(app: &App, service: Option<&str>) -> Ended {
     let mut rows = Vec::new();
     let mut text = String::new();
     for service in app.services(service)? {
-        let (_, folded) = app.look(&service)?;
+        let folded = app.look(&service)?.service;
         for (id, hold) in folded.standing_holds(app.now()) {
             text += &format!("{service} {id} by {}: {}\n", hold.owner, hold.reason);
             rows.push(json!({

@@ -56,7 +56,7 @@ impl Plan {
 }
 
 fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Trouble> {
-    let (_, folded) = app.look(service)?;
+    let folded = app.look(service)?.service;
     let config = &app.config.service[service];
     let context = channel::Context { folder: app.config.folder.clone(), ..channel::Context::default() };
     let looked = look(config, &folded, &context)

@@ -1,7 +1,7 @@
 //! `lastgood rollback`: one command back, from any state.
 
 use super::Ended;
-use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
+use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, Back, End},
@@ -42,7 +42,7 @@ impl Rollback {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
-        let (_, folded) = app.look(&service)?;
+        let folded = app.look(&service)?.service;
         let (lost, busy) = self.accepted(&folded)?;
         let unknown = self.instances.iter().find(|name| !folded.instances.contains_key(*name));
         if let Some(unknown) = unknown {
@@ -235,7 +235,7 @@ impl Rollback {
 
     fn go_outside(&self, app: &App, service: &ServiceName, host: &str) -> Result<Option<End>, Trouble> {
         app.screen.tell(&format!("this session runs inside {host}: the rollback goes on without it"));
-        let (_, folded) = app.look(service)?;
+        let folded = app.look(service)?;
         let program = drive::program()?;
         let config = std::path::absolute(&app.config_path).unwrap_or_else(|_| app.config_path.clone());
         let mut argv = vec![
@@ -253,19 +253,16 @@ impl Rollback {
         argv.extend(self.risks.iter().flat_map(|risk| ["--accept-risk".to_owned(), risk.clone()]));
         let log = app.home.root().join("rollback.log");
         session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        drive::follow(app, service, RunId(folded.next.run), folded.records, None)
+        drive::follow(app, service, RunId(folded.service.next.run), folded, None)
     }
 }
 
 fn here(app: &App, service: &ServiceName, aim: &Aim) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, "lastgood rollback")?;
-    let (records, _) = app.look(service)?;
-    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
     // A run that was killed half-way is taken over, not finished first: the way back is open from any state.
-    let mut driver = drive::open_over(app, service, aim, progress.clone())?;
+    let (mut driver, progress) = drive::open_over(app, service, aim)?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
-    drop(driver);
-    drive::settle(app);
+    drive::settle(app, driver);
     Ok(end)
 }

@@ -1,22 +1,15 @@
 //! `lastgood run`: one pass over a service, or all of them.
 
 use super::Ended;
-use crate::{
-    app::{App, log_trouble},
-    drive,
-    exit::Exit,
-    progress::Progress,
-    screen::Trouble,
-};
+use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, End},
     rollout::IllegalStep,
-    service::Service,
     terms::{InstanceName, ServiceName},
     words,
 };
-use lastgood_engine::{drive::Log as _, paths::Home};
+use lastgood_engine::{fold::Folded, paths::Home};
 use lastgood_store::DriverLock;
 use serde_json::json;
 
@@ -64,9 +57,10 @@ impl Run {
 /// Does one pass over a service that nobody else drives.
 pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, "lastgood run")?;
-    let (records, _) = app.look(service)?;
-    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-    let mut driver = drive::open(app, &app.config, service, app.home.service(service), Some(progress.clone()))?;
+    let folded = app.look(service)?;
+    let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
+    let home = app.home.service(service);
+    let mut driver = drive::open(app, &app.config, service, home, folded, Some(progress.clone()))?;
     // What an earlier driver left undone comes first.
     drive::to_end(&mut driver, &progress)?;
     let running = running(&driver);
@@ -74,8 +68,7 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
-    drop(driver);
-    drive::settle(app);
+    drive::settle(app, driver);
     Ok(end)
 }
 
@@ -84,17 +77,14 @@ fn running(driver: &drive::RealDriver) -> Vec<InstanceName> {
     instances.filter(|(_, one)| one.release.is_some()).map(|(name, _)| name.clone()).collect()
 }
 
-/// Records copied in one transaction.
-const COPIED_MAX: usize = 1_000;
-
 /// Rehearses in a temporary place beside the real one, on the same disk; the log there is thrown away.
 fn dry(app: &App, service: &ServiceName) -> Ended {
     app.store()?;
     let temporary = tempfile::Builder::new().prefix("dry-run-").tempdir_in(app.home.root()).map_err(|error| {
         Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner")
     })?;
-    let (records, folded) = app.look(service)?;
-    if let Some(run) = &folded.run {
+    let service_now = app.look(service)?.service;
+    if let Some(run) = &service_now.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
     }
     let mut config = app.config.clone();
@@ -108,13 +98,11 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
         actor: app.actor.clone(),
         config,
     };
-    let mut log = inner.log(service)?;
-    for some in records.chunks(COPIED_MAX) {
-        log.append(&Service::default(), some).map_err(|error| log_trouble(&error))?;
-    }
-    drop(log);
-    let progress = Progress::new(app.screen, service.clone(), records.len() as u64);
-    let mut driver = drive::open(&inner, &inner.config, service, inner.home.service(service), Some(progress.clone()))?;
+    let progress = Progress::new(app.screen, service.clone(), service_now.clone());
+    // The state of now, at the beginning of a chain of its own.
+    let folded = Folded { service: service_now, ..Folded::default() };
+    let home = inner.home.service(service);
+    let mut driver = drive::open(&inner, &inner.config, service, home, folded, Some(progress.clone()))?;
     driver.begin(Aim::DryRun, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();

@@ -1,11 +1,17 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 use super::Ended;
-use crate::{app::App, drive, exit::Exit, screen::Trouble, wake};
+use crate::{
+    app::{App, log_trouble},
+    drive,
+    exit::Exit,
+    screen::Trouble,
+    wake,
+};
 use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
-    alarm,
+    alarm::Alarm,
     event::Aim,
     facts::{Busyness, Liveness},
     failure::Coded,
@@ -18,7 +24,7 @@ use lastgood_engine::{
     alerts::Reconciler,
     config::ServiceConfig,
     deliver::Wake,
-    drive::{Happening, World as _},
+    drive::{Happening, LogError, World as _},
     schedule, world,
 };
 use lastgood_server::{DriverState, Lookout, Pages, Server, Snapshot};
@@ -77,7 +83,8 @@ impl Serve {
             })?;
         }
         let pulses = Pulses::default();
-        let _pages = answer(app, &services, &pulses)?;
+        let pages = pages(app, &services, &pulses);
+        let _server = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         listen(app, &bells, &delivery)?;
@@ -103,7 +110,7 @@ impl Serve {
                 since_reconciled += LOOK_EVERY;
                 if since_reconciled >= RECONCILE_EVERY {
                     since_reconciled = Duration::ZERO;
-                    reconcile(app, &services, &mut reconcilers);
+                    reconcile(app, &pages, &mut reconcilers);
                 }
                 since_signed += LOOK_EVERY;
                 if since_signed >= SIGN_EVERY {
@@ -120,14 +127,13 @@ impl Serve {
     }
 }
 
-/// Answers metrics and health until it is dropped.
-fn answer(app: &App, services: &[ServiceName], pulses: &Pulses) -> Result<Server, Trouble> {
-    let failed = |error: &dyn Coded| Trouble::new(Exit::Failed, error);
+/// Tells how things stand, folding only what is new since it was asked last.
+fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
     let lookout = Mutex::new(Lookout::new(services, &endpoints));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
     let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
-    let pages: Pages = Arc::new(move || {
+    Arc::new(move || {
         let now = world::now();
         let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = match Reader::open(&state_dir) {
@@ -142,26 +148,29 @@ fn answer(app: &App, services: &[ServiceName], pulses: &Pulses) -> Result<Server
             snapshot.drivers.insert(service.clone(), DriverState { alive, last_look });
         }
         snapshot
-    });
+    })
+}
+
+/// Answers metrics and health until it is dropped.
+fn answer(app: &App, pages: &Pages) -> Result<Server, Trouble> {
+    let failed = |error: &dyn Coded| Trouble::new(Exit::Failed, error);
     let listener = lastgood_server::bind(app.config.listen).map_err(|error| failed(&error))?;
-    lastgood_server::serve(listener, pages).map_err(|error| failed(&error))
+    lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))
 }
 
 /// Keeps every Alertmanager equal to what is wrong now.
-fn reconcile(app: &App, services: &[ServiceName], reconcilers: &mut [Reconciler]) {
+fn reconcile(app: &App, pages: &Pages, reconcilers: &mut [Reconciler]) {
     if reconcilers.is_empty() {
         return;
     }
-    let now = world::now();
-    let mut wrong = Vec::new();
-    for service in services {
-        match app.look(service) {
-            Ok((_, folded)) => wrong.extend(alarm::alarms(service, &folded, now)),
-            Err(trouble) => app.screen.trouble(&trouble),
-        }
+    let snapshot = pages();
+    if let Some(why) = &snapshot.failure {
+        app.screen.trouble(&log_trouble(&LogError::Failed(why.clone())));
+        return;
     }
+    let wrong: Vec<Alarm> = snapshot.services.into_values().flat_map(|view| view.alarms).collect();
     for reconciler in reconcilers {
-        if let Err(error) = reconciler.reconcile(&wrong, now) {
+        if let Err(error) = reconciler.reconcile(&wrong, snapshot.at) {
             app.screen.trouble(&Trouble::new(Exit::Failed, &error));
         }
     }
@@ -249,7 +258,7 @@ struct Driving<'a> {
 
 impl<'a> Driving<'a> {
     fn begin(app: &'a App, name: &'a ServiceName, bells: &Bells) -> Result<Self, Trouble> {
-        let driver = drive::open(app, &app.config, name, app.home.service(name), None)?;
+        let driver = drive::open(app, &app.config, name, app.home.service(name), app.look(name)?, None)?;
         bells.lock().unwrap_or_else(PoisonError::into_inner).push(driver.world.reporter());
         let config = app.config.service[name].clone();
         let now = world::now();
@@ -312,6 +321,9 @@ impl<'a> Driving<'a> {
             self.driver.turn(Some(self.sleeps_until(now))).map_err(|error| drive::drive_trouble(&error))?;
             if self.driver.service().records != before {
                 delivery.ring();
+            }
+            if self.driver.service().run.is_none() && !self.driver.world.is_busy() {
+                self.driver.keep().map_err(|error| log_trouble(&error))?;
             }
         }
     }

@@ -8,6 +8,7 @@ use lastgood_domain::{
     terms::{ServiceName, Timestamp},
     words,
 };
+use lastgood_engine::fold::Folded;
 use lastgood_store::{DriverLock, NoticeState, Reader};
 use serde_json::{Value, json};
 
@@ -21,26 +22,30 @@ pub(crate) struct Status {
 impl Status {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
-        let (data, text) = describe(app, self.service.as_deref())?;
+        let mut looked = Vec::new();
+        for name in app.services(self.service.as_deref())? {
+            let folded = app.look(&name)?;
+            looked.push((name, folded));
+        }
+        let (data, text) = describe(app, &looked)?;
         app.screen.show("status", &data, &text);
         Ok(Exit::Done)
     }
 }
 
 /// Describes services as data and as text.
-pub(crate) fn describe(app: &App, service: Option<&str>) -> Result<(Value, String), Trouble> {
+pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(Value, String), Trouble> {
     let now = app.now();
     let mut services = Vec::new();
     let mut text = String::new();
-    for service in app.services(service)? {
-        let (_, folded) = app.look(&service)?;
+    for (service, Folded { service: folded, .. }) in looked {
         let driver =
-            DriverLock::holder(app.home.root(), &service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        text += &service_text(&service, &folded, now);
+            DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        text += &service_text(service, folded, now);
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
         }
-        let mut data = service_data(&service, &folded, now);
+        let mut data = service_data(service, folded, now);
         data["driver"] = json!(driver);
         services.push(data);
     }
@@ -65,7 +70,7 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     text.push('\n');
     for (instance, state) in &service.instances {
         let release = service.name_of(state.release.as_ref());
-        text += &format!("  {instance:<12} {release:<14} {}\n", condition(&state.condition, now));
+        text += &format!("  {instance:<12} {release:<14} {}\n", words::condition_words(&state.condition, now));
     }
     if let Some(run) = &service.run {
         let doing: Vec<String> = run.orders.values().map(words::doing).collect();
@@ -85,18 +90,6 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     text
 }
 
-fn condition(condition: &Condition, now: Timestamp) -> String {
-    match condition {
-        Condition::Settled => "settled".into(),
-        Condition::Between => "between releases".into(),
-        Condition::Deferred { why, since } => format!("waits {}: {why}", now.since(*since)),
-        Condition::Stuck { failure } => format!("STUCK: {failure}"),
-        Condition::LossHeld { loss } => {
-            format!("HELD: going back would drop {} rows, {} files", loss.rows, loss.files)
-        }
-    }
-}
-
 fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value {
     let instances: Vec<Value> = service
         .instances
@@ -113,7 +106,11 @@ fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value 
                     Condition::Stuck { .. } => "stuck",
                     Condition::LossHeld { .. } => "loss-held",
                 },
-                "says": condition(&state.condition, now),
+                "says": words::condition_words(&state.condition, now),
+                "asked": match &state.condition {
+                    Condition::Deferred { asked, .. } => Some(asked),
+                    _ => None,
+                },
                 "deaths": state.deaths,
                 "ways_back": state.history.iter().rev().map(|moved| json!({
                     "to": service.name_of(moved.from.as_ref()),

@@ -1,9 +1,9 @@
 //! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
 
-use super::Ended;
+use super::{Ended, log::Telling};
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Args;
-use lastgood_domain::{service::Service, words};
+use lastgood_domain::words;
 use lastgood_engine::letter::rfc3339;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ impl Why {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
-        let (_, folded) = app.look(&service)?;
+        let folded = app.look(&service)?.service;
         let file = app.config.freeze_file();
         let freeze_file = file.exists().then(|| file.display().to_string());
         let reasons = words::why(&service, &folded, freeze_file.as_deref(), app.now());
@@ -62,11 +62,13 @@ impl Explain {
                 &format!("see which there are: lastgood log {service}"),
             )
         };
-        let seq: usize = number.parse().map_err(|_| unknown())?;
-        let (records, _) = app.look(&service)?;
-        let record = records.get(seq).ok_or_else(unknown)?;
-        let after = Service::fold(&records[..=seq]);
-        let words::Explained { sentence, rule, who, how } = words::explain(&service, &after, record);
+        let seq: u64 = number.parse().map_err(|_| unknown())?;
+        let reader = app.reader()?.ok_or_else(unknown)?;
+        let mut told = None;
+        Telling::begin(app, &reader, &service, seq)?.take(&reader, 1, |_, context, record| {
+            told = Some((words::explain(&service, context, record), record.clone()));
+        })?;
+        let (words::Explained { sentence, rule, who, how }, record) = told.ok_or_else(unknown)?;
         let details = serde_json::to_value(&record.event).unwrap_or_default();
         let text = format!(
             "{sentence}\n  when     {}\n  by       {}\n  rule     {rule}\n  who      {who}\n  how      {how}\n  details  {}\n",

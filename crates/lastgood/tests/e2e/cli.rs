@@ -4,6 +4,16 @@ use crate::{
     kit::{Farm, PASSWORD, Plan, Said, secret_file},
     sink::Sink,
 };
+use lastgood_domain::{
+    event::{Event, Record},
+    terms::{Actor, HoldId, Reason, ServiceName, Timestamp},
+};
+use lastgood_engine::{
+    drive::Log as _,
+    fold::{Folded, KEEP_RECORDS_MIN},
+    log::ServiceLog,
+};
+use lastgood_store::{EVIDENCE_FILE, Store};
 use serde_json::Value;
 use std::{fs, path::Path};
 
@@ -206,4 +216,57 @@ fn holding(path: &Path, secret: &[u8]) -> Vec<String> {
     let is_own = path.ends_with("output.log") || !path.is_file();
     let found = !is_own && fs::read(path).unwrap().windows(secret.len()).any(|window| window == secret);
     if found { vec![path.display().to_string()] } else { Vec::new() }
+}
+
+#[test]
+fn after_a_long_log_only_what_is_new_is_read_until_what_was_kept_is_gone() {
+    let farm = Farm::running(Plan::default());
+    for _ in 0..2 {
+        lengthen(&farm);
+        // Its end keeps the state.
+        farm.lastgood(&["run"]).ended(0);
+    }
+    let edit = |sql: &str| {
+        let edit = rusqlite::Connection::open(farm.path("state").join(EVIDENCE_FILE)).unwrap();
+        assert_eq!(edit.execute(sql, []).unwrap(), 1, "{sql}");
+    };
+    edit("UPDATE record SET bytes = x'00' WHERE seq = 0");
+    let last = farm.lastgood(&["log", "-n", "1"]).ended(0).out;
+    let last = last.split(' ').nth(1).unwrap();
+    assert!(last.starts_with("notebook#"), "{last}");
+    for arguments in [
+        &["status"][..],
+        &["why"],
+        &["plan"],
+        &["hold", "list"],
+        &["watch", "--until", "healthy"],
+        &["log", "-n", "20"],
+        &["explain", last],
+        &["run", "--dry-run"],
+        &["run"],
+    ] {
+        farm.lastgood(arguments).ended(0);
+    }
+    farm.lastgood(&["evidence", "verify"]).ended(1).says("record 0");
+    edit("DELETE FROM cache");
+    farm.lastgood(&["status"]).ended(1).says("record 0 of service/notebook can't be understood");
+}
+
+/// Appends as many records as a state is kept after: holds that come and go.
+fn lengthen(farm: &Farm) {
+    let name = ServiceName::new("notebook").unwrap();
+    let store = Store::open(&farm.path("state")).unwrap();
+    let folded = Folded::read(&store, &name).unwrap();
+    let reason = Reason::new("a fair").unwrap();
+    let by = Actor::new("person:carol").unwrap();
+    let record = |event| Record { v: Record::VERSION, at: Timestamp(0), by: by.clone(), event };
+    let first = folded.service.next.hold;
+    let records: Vec<Record> = (first..first + KEEP_RECORDS_MIN)
+        .map(HoldId)
+        .flat_map(|hold| {
+            let set = Event::HoldSet { hold, reason: reason.clone(), until: None };
+            [record(set), record(Event::HoldLifted { hold, reason: reason.clone() })]
+        })
+        .collect();
+    ServiceLog::new(store, name, Vec::new(), &folded).append(&folded.service, &records).unwrap();
 }

@@ -1,7 +1,7 @@
 //! The whole of it: the real program, real instances, real HTTP and real data, in folders of their own.
 //!
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
-//! between any two steps, `cli` is what scripts rely on, `daemon` is `lastgood serve`.
+//! between any two steps, `cli` is what scripts rely on, `daemon` is `lastgood serve`, `watch` is a terminal.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod cli;
@@ -10,3 +10,4 @@ mod daemon;
 mod kit;
 mod sink;
 mod story;
+mod watch;

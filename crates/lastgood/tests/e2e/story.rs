@@ -166,6 +166,7 @@ fn when_all_are_busy_the_run_waits_and_when_one_is_it_moves_later() {
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(8);
     assert_eq!(farm.pids(), pids);
+    let asked = farm.instance("bob")["asked"].as_i64().unwrap();
     for name in ["alice", "carol"] {
         farm.post(name, "/session/close", "", &serde_json::Value::Null);
     }
@@ -174,6 +175,8 @@ fn when_all_are_busy_the_run_waits_and_when_one_is_it_moves_later() {
     assert_eq!(farm.version("bob"), "1.0.0");
     assert_eq!(farm.pid("bob"), pids["bob"]);
     assert_eq!(farm.instance("bob")["condition"], "deferred");
+    assert!(farm.instance("bob")["asked"].as_i64().unwrap() > asked, "{}", farm.status());
+    farm.lastgood(&["status"]).ended(0).says("(when last asked, ");
     farm.post("bob", "/session/close", "", &serde_json::Value::Null);
     farm.lastgood(&["run"]).ended(0);
     assert_eq!(farm.version("bob"), "1.1.0");
