@@ -149,7 +149,7 @@ impl Yes {
             Effect::Restore { snapshot, .. } => {
                 Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 0, took: STEP } }
             }
-            Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
+            Effect::ClearRehearsal | Effect::LayReady { .. } | Effect::Prune { .. } => Answer::Cleared,
         })
     }
 }
