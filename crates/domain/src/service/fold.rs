@@ -1,0 +1,477 @@
+//! Folding: how each record changes the state, and nothing else.
+
+use super::{
+    Condition, Hold, Instance, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run, Service,
+    Streak,
+};
+use crate::{
+    effect::{Answer, Effect},
+    event::{Aim, Cause, End, Event, Record, Settings, WayBack},
+    terms::{Digest, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
+};
+use alloc::collections::BTreeMap;
+
+impl Service {
+    /// Folds a chain's records, oldest first.
+    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut service = Self::default();
+        for record in records {
+            service.apply(record);
+        }
+        service
+    }
+
+    /// Folds one more record in.
+    pub fn apply(&mut self, record: &Record) {
+        self.records += 1;
+        self.totals.count(&record.event);
+        let at = record.at;
+        match &record.event {
+            Event::HoldSet { hold, reason, until } => {
+                self.next.hold = self.next.hold.max(hold.0 + 1);
+                let held = Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
+                self.holds.insert(*hold, held);
+            }
+            Event::HoldLifted { hold, .. } => {
+                self.holds.remove(hold);
+            }
+            Event::Pinned { tag, reason } => {
+                self.pin = Some(Pin { tag: tag.clone(), by: record.by.clone(), reason: reason.clone() });
+            }
+            Event::Unpinned { .. } => self.pin = None,
+            Event::Rejected { release, tag, reason } => {
+                let rejection = Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
+                self.rejected.insert(*release, rejection);
+            }
+            Event::Waived { release, .. } => {
+                self.rejected.remove(release);
+            }
+            Event::RunStarted { run, aim, settings } => self.start_run(record, *run, aim, settings),
+            Event::RunEnded { run, end } => self.end_run(*run, at, end),
+            Event::Promoted { release, .. } => {
+                if self.last_good != Some(*release) {
+                    self.previous_good = self.last_good;
+                    self.promoted_at = Some(at);
+                    self.health = None;
+                    self.health_at = None;
+                }
+                self.last_good = Some(*release);
+                self.passed.insert(*release);
+            }
+            Event::Demoted { release } => {
+                if let Some(left) = self.last_good {
+                    self.passed.remove(&left);
+                }
+                self.last_good = *release;
+                self.previous_good = None;
+                self.promoted_at = Some(at);
+                self.health = None;
+                self.health_at = None;
+            }
+            Event::WayBackProven { release, way_back, .. } => {
+                if let Some(known) = self.installed.get_mut(release) {
+                    known.way_back = Some(*way_back);
+                }
+            }
+            Event::Died { instance, again_at, .. } => {
+                let instance = self.instances.entry(instance.clone()).or_default();
+                instance.deaths += 1;
+                instance.again_at = Some(*again_at);
+                instance.streak = Some(Streak::then(instance.streak, at));
+            }
+            Event::Revived { instance } => {
+                self.instances.entry(instance.clone()).or_default().again_at = None;
+            }
+            Event::OutcomesCounted { outcomes, health } => {
+                if self.health.map(|(known, _)| known) != Some(*health) {
+                    self.health_at = Some(at);
+                }
+                self.health = Some((*health, *outcomes));
+            }
+            Event::WentStale { .. } => self.stale = true,
+            Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
+            Event::Ordered { order, effect } => self.order(*order, effect, at),
+            Event::Answered { order, answer } => self.answer(*order, answer),
+            Event::CandidateChosen { .. }
+            | Event::SnapshotsBegun { .. }
+            | Event::RehearsalBegun { .. }
+            | Event::MoveBegun { .. }
+            | Event::WaveBegun { .. }
+            | Event::Deferred { .. }
+            | Event::SoakBegun { .. }
+            | Event::Moved { .. } => self.forward(&record.event, at),
+            Event::ReturnBegun { .. }
+            | Event::ReturnWithData { .. }
+            | Event::Returned { .. }
+            | Event::ReturnHeld { .. }
+            | Event::ReturnFailed { .. } => self.backward(&record.event, at),
+        }
+    }
+
+    fn start_run(&mut self, record: &Record, id: RunId, aim: &Aim, settings: &Settings) {
+        self.next.run = self.next.run.max(id.0 + 1);
+        self.last_run_at = Some(record.at);
+        self.configured.clone_from(&settings.instances);
+        for name in &settings.instances {
+            self.instances.entry(name.clone()).or_default();
+        }
+        self.run = Some(Run {
+            id,
+            aim: aim.clone(),
+            by: record.by.clone(),
+            started: record.at,
+            settings: settings.clone(),
+            orders: BTreeMap::new(),
+            phase: Phase::Checking,
+        });
+    }
+
+    fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
+        let run = self.run.take();
+        match end {
+            // A dry run changes nothing: neither what is accepted nor since when.
+            _ if run.is_some_and(|run| run.aim == Aim::DryRun) => {}
+            End::Promoted | End::UpToDate => {
+                self.behind = None;
+                self.stale = false;
+            }
+            End::Rehearsed { .. } | End::Superseded => {}
+            _ => {
+                let since = self.behind.take().map_or(at, |(since, _)| since);
+                self.behind = Some((since, end.because()));
+            }
+        }
+        if let End::RolledBack { cause: Cause::Candidate { .. } | Cause::Machine { .. } | Cause::Broken { .. } } = end {
+            // The hold by which a machine stops itself is set in the same step, right before the end.
+            let newest = self.holds.iter().next_back().filter(|(_, hold)| hold.since == at);
+            self.rolled_back = newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
+        }
+        self.last_end = Some((id, at, end.clone()));
+    }
+
+    fn order(&mut self, order: OrderId, effect: &Effect, at: Timestamp) {
+        self.next.order = self.next.order.max(order.0 + 1);
+        if let Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } = effect {
+            self.next.snapshot = self.next.snapshot.max(snapshot.0 + 1);
+        }
+        if let Effect::Start { instance, release } = effect {
+            self.start_ordered(instance, release, at);
+        }
+        if let Effect::Check { except, .. } = effect {
+            (self.passed_over, self.taken_instead) = (except.clone(), None);
+        }
+        if let Effect::Prune { releases, .. } = effect {
+            self.installed.retain(|digest, _| releases.contains(digest));
+        }
+        if let Effect::Prune { snapshots, .. } = effect {
+            for instance in self.instances.values_mut() {
+                instance.history.retain(|moved| snapshots.contains(&moved.snapshot));
+            }
+        }
+        let Some(run) = &mut self.run else { return };
+        run.orders.insert(order, effect.clone());
+        match &mut run.phase {
+            Phase::Moving { steps, .. } => {
+                if let Some(step) = effect.instance().and_then(|name| steps.get_mut(name)) {
+                    step.ordered(effect);
+                    if matches!(step, MoveStep::Stopping)
+                        && let Some(instance) = effect.instance().and_then(|i| self.instances.get_mut(i))
+                    {
+                        instance.condition = Condition::Between;
+                    }
+                }
+            }
+            Phase::Returning { back, .. } => {
+                if let Some((_, step)) = effect.instance().and_then(|name| back.get_mut(name)) {
+                    step.ordered(effect);
+                }
+            }
+            Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. } => {}
+        }
+    }
+
+    /// Records that `release` may touch the data from now on, whether or not the start succeeds.
+    fn start_ordered(&mut self, name: &InstanceName, release: &Digest, at: Timestamp) {
+        let instance = self.instances.entry(name.clone()).or_default();
+        if let Some(Phase::Moving { steps, way_back, from, .. }) = self.run.as_ref().map(|run| &run.phase)
+            && let Some(MoveStep::Keeping { snapshot }) = steps.get(name)
+        {
+            let way_back = match instance.release {
+                None => WayBack::Empty,
+                Some(_) if instance.release == *from => *way_back,
+                // The rehearsal did not start from this release: only its data is a proven way back.
+                Some(_) => WayBack::Restore,
+            };
+            instance.forget_undone();
+            instance.history.push(Moved {
+                from: instance.release,
+                to: *release,
+                snapshot: *snapshot,
+                data: instance.data,
+                at,
+                way_back,
+            });
+            instance.data = Some(*release);
+        }
+        instance.release = Some(*release);
+    }
+
+    fn answer(&mut self, order: OrderId, answer: &Answer) {
+        let Some(run) = &mut self.run else { return };
+        let Some(effect) = run.orders.remove(&order) else { return };
+        self.answered = effect.instance().cloned();
+        match (effect, answer) {
+            (Effect::Install { offer }, Answer::Installed { installation }) => {
+                let release = &installation.release;
+                self.tags.entry(release.tag.clone()).or_insert(release.digest);
+                let way_back = self.installed.get(&release.digest).and_then(|known| known.way_back);
+                let known = Known { installation: installation.clone(), mark: offer.mark, way_back };
+                self.installed.insert(release.digest, known);
+            }
+            (Effect::Snapshot { instance, .. }, Answer::Snapshotted { facts }) => {
+                if let Phase::Snapshotting { taken, .. } = &mut run.phase {
+                    taken.insert(instance, facts.clone());
+                }
+            }
+            (Effect::Probe { instance, .. }, Answer::ProbePassed { .. }) => {
+                if let Phase::Moving { steps, .. } = &mut run.phase
+                    && let Some(step @ MoveStep::Probing) = steps.get_mut(&instance)
+                {
+                    *step = MoveStep::Soaking;
+                }
+            }
+            (Effect::Probe { instance, .. }, Answer::Failed { failure } | Answer::Hindered { failure }) => {
+                if let Phase::Moving { steps, baseline_failure, .. } = &mut run.phase
+                    && steps.get(&instance) == Some(&MoveStep::Baselining)
+                {
+                    *baseline_failure = Some(failure.clone());
+                }
+            }
+            (Effect::Restore { instance, snapshot }, Answer::Restored { .. }) => {
+                if let Some(known) = self.instances.get_mut(&instance) {
+                    known.undo_moves(snapshot);
+                }
+            }
+            (Effect::Start { instance, .. }, _) => {
+                if let Phase::Returning { back, .. } = &mut run.phase
+                    && let Some((_, step @ ReturnStep::Reopening)) = back.get_mut(&instance)
+                {
+                    *step = ReturnStep::Held;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn forward(&mut self, event: &Event, at: Timestamp) {
+        let Some(run) = &mut self.run else { return };
+        match event {
+            Event::CandidateChosen { offer } => {
+                self.taken_instead = (!self.passed_over.is_empty()).then(|| offer.tag.clone());
+                run.phase = Phase::Installing { offer: offer.clone() };
+            }
+            Event::SnapshotsBegun { instances } => {
+                if let Phase::Installing { offer } = &run.phase
+                    && let Some(release) = self.tags.get(&offer.tag)
+                {
+                    run.phase =
+                        Phase::Snapshotting { release: *release, instances: instances.clone(), taken: BTreeMap::new() };
+                }
+            }
+            Event::RehearsalBegun { instance, snapshot } => {
+                if let Phase::Snapshotting { release, .. } = run.phase {
+                    let scope = run.settings.instances.iter();
+                    let behind = |name: &&InstanceName| {
+                        self.instances.get(*name).is_none_or(|instance| instance.release != Some(release))
+                    };
+                    run.phase = Phase::Rehearsing {
+                        release,
+                        instance: instance.clone(),
+                        snapshot: *snapshot,
+                        from: self.instances.get(instance).and_then(|instance| instance.release),
+                        scope: scope.filter(behind).cloned().collect(),
+                    };
+                }
+            }
+            Event::MoveBegun { release, instances, .. } => {
+                let from = match &run.phase {
+                    Phase::Rehearsing { from, .. } => *from,
+                    _ => None,
+                };
+                let proven = self.installed.get(release).and_then(|known| known.way_back);
+                run.phase = Phase::Moving {
+                    release: *release,
+                    from,
+                    way_back: proven.unwrap_or(WayBack::Restore),
+                    steps: instances.iter().map(|name| (name.clone(), MoveStep::Waiting)).collect(),
+                    queue: instances.clone(),
+                    wave: 0,
+                    wave_size: 1,
+                    soak_until: None,
+                    baseline_failure: None,
+                };
+            }
+            Event::WaveBegun { number, size } => {
+                if let Phase::Moving { wave, wave_size, soak_until, .. } = &mut run.phase {
+                    (*wave, *wave_size, *soak_until) = (*number, *size, None);
+                }
+            }
+            Event::SoakBegun { until } => {
+                if let Phase::Moving { soak_until, .. } = &mut run.phase {
+                    *soak_until = Some(*until);
+                }
+            }
+            Event::Deferred { instance, why } => {
+                if let Phase::Moving { steps, .. } = &mut run.phase {
+                    steps.insert(instance.clone(), MoveStep::Deferred);
+                }
+                let known = self.instances.entry(instance.clone()).or_default();
+                let since = match &known.condition {
+                    // What waits for a person goes on waiting.
+                    Condition::Stuck { .. } | Condition::LossHeld { .. } => return,
+                    Condition::Deferred { since, .. } => *since,
+                    Condition::Settled | Condition::Between => at,
+                };
+                known.condition = Condition::Deferred { why: why.clone(), since, asked: at };
+            }
+            Event::Moved { instance } => {
+                if let Phase::Moving { steps, .. } = &mut run.phase {
+                    steps.insert(instance.clone(), MoveStep::Moved);
+                }
+                self.settle(&instance.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn backward(&mut self, event: &Event, at: Timestamp) {
+        let Some(run) = &mut self.run else { return };
+        if let Event::ReturnBegun { cause, back, left } = event {
+            let left = *left;
+            for one in back {
+                self.instances.entry(one.instance.clone()).or_default().condition = Condition::Between;
+            }
+            // Orders of the way forward are void: their late answers are refused by their ids.
+            run.orders.clear();
+            run.phase = Phase::Returning {
+                cause: cause.clone(),
+                left,
+                back: back.iter().map(|one| (one.instance.clone(), (one.clone(), ReturnStep::Waiting))).collect(),
+            };
+            return;
+        }
+        let Phase::Returning { back, .. } = &mut run.phase else { return };
+        match event {
+            Event::ReturnWithData { instance, snapshot } => {
+                if let Some((one, step)) = back.get_mut(instance) {
+                    one.with_data = true;
+                    one.snapshot = Some(*snapshot);
+                    *step = ReturnStep::Waiting;
+                }
+            }
+            Event::Returned { instance } => {
+                let stopped = back.get_mut(instance).is_some_and(|(one, step)| {
+                    *step = ReturnStep::Returned;
+                    one.to.is_none()
+                });
+                self.settle(&instance.clone());
+                if let Some(known) = self.instances.get_mut(instance) {
+                    known.forget_undone();
+                    if stopped {
+                        known.history.clear();
+                        known.release = None;
+                    }
+                }
+            }
+            Event::ReturnHeld { instance, loss, .. } => {
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.condition = Condition::LossHeld { loss: *loss };
+                known.stuck_since = Some(at);
+                if let Some((_, step)) = back.get_mut(instance) {
+                    *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
+                }
+            }
+            Event::ReturnFailed { instance, failure } => {
+                if let Some((_, step)) = back.get_mut(instance) {
+                    *step = ReturnStep::Failed;
+                }
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.condition = Condition::Stuck { failure: failure.clone() };
+                known.stuck_since = Some(at);
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, name: &InstanceName) {
+        let instance = self.instances.entry(name.clone()).or_default();
+        instance.condition = Condition::Settled;
+        instance.deaths = 0;
+        instance.again_at = None;
+        instance.streak = None;
+        instance.stuck_since = None;
+    }
+}
+
+impl Instance {
+    /// Drops the moves that ended in something else than what it runs.
+    fn forget_undone(&mut self) {
+        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
+            self.history.pop();
+        }
+    }
+
+    /// Records that the data is what `snapshot` holds again: every move since is undone.
+    fn undo_moves(&mut self, snapshot: SnapshotId) {
+        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
+        if let Some(oldest) = self.history.drain(at..).next() {
+            (self.release, self.data) = (oldest.from, oldest.data);
+        }
+    }
+}
+
+impl MoveStep {
+    fn ordered(&mut self, effect: &Effect) {
+        *self = match effect {
+            Effect::AskBusy { .. } => Self::Asking,
+            Effect::Stop { .. } => Self::Stopping,
+            Effect::SnapshotStopped { snapshot, .. } => Self::Keeping { snapshot: *snapshot },
+            Effect::Start { .. } => Self::Starting,
+            Effect::Probe { .. } => match self {
+                Self::Starting => Self::Probing,
+                Self::Soaking => Self::Reprobing,
+                _ => Self::Baselining,
+            },
+            _ => return,
+        };
+    }
+}
+
+impl ReturnStep {
+    fn ordered(&mut self, effect: &Effect) {
+        *self = match (effect, &*self) {
+            (Effect::Stop { .. }, Self::Stopping { tries }) => Self::Stopping { tries: tries + 1 },
+            (Effect::Stop { .. }, _) => Self::Stopping { tries: 1 },
+            (Effect::Measure { .. }, _) => Self::Measuring,
+            (Effect::Restore { .. }, Self::Restoring { tries }) => Self::Restoring { tries: tries + 1 },
+            (Effect::Restore { .. }, _) => Self::Restoring { tries: 1 },
+            (Effect::Start { .. }, Self::Reopening) => Self::Reopening,
+            (Effect::Start { .. }, Self::Starting { tries }) => Self::Starting { tries: tries + 1 },
+            (Effect::Start { .. }, _) => Self::Starting { tries: 1 },
+            (Effect::Probe { .. }, Self::Probing { tries }) => Self::Probing { tries: tries + 1 },
+            (Effect::Probe { .. }, _) => Self::Probing { tries: 1 },
+            _ => return,
+        };
+    }
+}
+
+impl Streak {
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
+}
