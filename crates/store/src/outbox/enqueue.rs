@@ -1,13 +1,14 @@
 //! Enqueues messages within the transaction of the record that causes them.
 
-use super::{MessageId, advance_line, next_turn};
+use super::{advance_line, next_number};
 use crate::{append::NewNotice, read::signed};
 use lastgood_domain::{evidence::Head, terms::Digest};
 use rusqlite::Transaction;
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 /// Starts the message whose digest is a message's id.
 const ID_TAG: &[u8] = b"lastgood notice 1\n";
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes the rows of `notices`, which the record before `head` causes.
 pub(crate) fn enqueue(
@@ -19,19 +20,19 @@ pub(crate) fn enqueue(
     if notices.is_empty() {
         return Ok(());
     }
-    let first_turn = next_turn(transaction)?;
+    let first = next_number(transaction)?;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO notice (message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'pending')",
+        "INSERT INTO notice (n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?1, 'pending')",
     )?;
     // When the first of each line among them was caused.
     let mut lines = BTreeMap::new();
     for (ordinal, notice) in (0u32..).zip(notices) {
-        let turn = first_turn + i64::from(ordinal);
+        let n = first + i64::from(ordinal);
         let NewNotice { endpoint, subject, kind, body, at } = notice;
         let id = message_id(&head.link, ordinal, endpoint, subject, kind, body);
         let seq = signed(head.size - 1);
-        insert.execute((id.as_str(), chain, seq, ordinal, endpoint, subject, kind, body, at.0, turn))?;
+        insert.execute((n, id, chain, seq, ordinal, endpoint, subject, kind, body, at.0))?;
         lines.entry((endpoint, subject)).or_insert(*at);
     }
     for ((endpoint, subject), at) in lines {
@@ -49,7 +50,7 @@ pub(crate) fn message_id(
     subject: &str,
     kind: &str,
     body: &[u8],
-) -> MessageId {
+) -> String {
     let mut message = ID_TAG.to_vec();
     message.extend_from_slice(&link.0);
     message.extend_from_slice(&ordinal.to_be_bytes());
@@ -57,10 +58,11 @@ pub(crate) fn message_id(
         message.extend_from_slice(&Digest::of(part).0);
     }
     let digest = Digest::of(&message);
-    let mut id = String::from("msg_");
+    let mut id = String::with_capacity(36);
+    id.push_str("msg_");
+    // Formatting each byte took longer than hashing the message.
     for byte in &digest.0[..16] {
-        // A String takes all that is written to it.
-        let _ = write!(id, "{byte:02x}");
+        id.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX_DIGITS[usize::from(digit)])));
     }
-    MessageId(id)
+    id
 }

@@ -1,10 +1,10 @@
-//! Verifies the outbox: each message names a record that exists, and is what that record caused.
+//! Verifies the outbox: each message names a record that exists, is what that record caused, and is there once.
 
 use super::{Problem, Verification};
 use crate::{
     error::{StoreError, during},
     outbox::message_id,
-    read::digest,
+    read::{count, digest},
 };
 use rusqlite::Connection;
 
@@ -35,6 +35,21 @@ pub(super) fn verify(connection: &Connection, run: &mut Verification) -> Result<
         if caused.ok().is_none_or(|caused| caused.as_str() != id) {
             run.find(chain.as_deref(), seq, Problem::NoticeEdited { id });
         }
+    }
+    copies(connection, run).map_err(failed)
+}
+
+/// No index keeps ids unique while they are written: only somebody who edits the file can make two of one.
+fn copies(connection: &Connection, run: &mut Verification) -> rusqlite::Result<()> {
+    let mut select = connection.prepare(
+        "SELECT message_id, count(*), min(seq), chain.name FROM notice LEFT JOIN chain ON chain.id = notice.chain
+         GROUP BY message_id HAVING count(*) > 1",
+    )?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let chain: Option<String> = row.get(3)?;
+        let seq = row.get::<_, i64>(2).ok().and_then(|seq| u64::try_from(seq).ok());
+        run.find(chain.as_deref(), seq, Problem::NoticeCopied { id: row.get(0)?, rows: count(row, 1)? });
     }
     Ok(())
 }
