@@ -4,11 +4,10 @@ use super::{advance_line, next_number};
 use crate::{append::NewNotice, read::signed};
 use lastgood_domain::{evidence::Head, terms::Digest};
 use rusqlite::Transaction;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 /// Starts the message whose digest is a message's id.
 const ID_TAG: &[u8] = b"lastgood notice 1\n";
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes the rows of `notices`, which the record before `head` causes.
 pub(crate) fn enqueue(
@@ -58,11 +57,10 @@ pub(crate) fn message_id(
         message.extend_from_slice(&Digest::of(part).0);
     }
     let digest = Digest::of(&message);
-    let mut id = String::with_capacity(36);
-    id.push_str("msg_");
-    // Formatting each byte took longer than hashing the message.
+    let mut id = String::from("msg_");
     for byte in &digest.0[..16] {
-        id.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX_DIGITS[usize::from(digit)])));
+        // A String takes all that is written to it.
+        let _ = write!(id, "{byte:02x}");
     }
     id
 }
