@@ -6,6 +6,7 @@ use crate::{
     outbox::message_id,
     read::{count, digest},
 };
+use lastgood_domain::terms::Digest;
 use rusqlite::Connection;
 
 pub(super) fn verify(connection: &Connection, run: &mut Verification) -> Result<(), StoreError> {
@@ -30,9 +31,10 @@ pub(super) fn verify(connection: &Connection, run: &mut Verification) -> Result<
         let caused = (|| {
             let (endpoint, subject, kind): (String, String, String) = (row.get(2)?, row.get(3)?, row.get(4)?);
             let body: Vec<u8> = row.get(5)?;
-            Ok::<_, rusqlite::Error>(message_id(&link, row.get(1)?, &endpoint, &subject, &kind, &body))
+            let parts = [endpoint.as_bytes(), subject.as_bytes(), kind.as_bytes(), &body].map(Digest::of);
+            Ok::<_, rusqlite::Error>(message_id(&link, row.get(1)?, parts))
         })();
-        if caused.ok().is_none_or(|caused| caused.as_str() != id) {
+        if caused.ok().is_none_or(|caused| caused != id) {
             run.find(chain.as_deref(), seq, Problem::NoticeEdited { id });
         }
     }
