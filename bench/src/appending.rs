@@ -61,7 +61,9 @@ fn bytes(number: usize, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Two plain tables, with the settings of the evidence file.
+/// Two plain tables with the settings of the evidence file, without indexes, hashes or order. A row has the bytes of ours:
+/// a record its number, time, leaf, link and 256 bytes; a notice its id, record, endpoint, subject, kind, time and body.
+/// What is ours alone: keys and indexes, the chain's head and tree, and the state of a delivery.
 struct Bare {
     connection: Connection,
     count: usize,
@@ -74,8 +76,11 @@ impl Bare {
         said(connection.pragma_update(None, "journal_mode", "WAL"))?;
         said(connection.pragma_update(None, "synchronous", "FULL"))?;
         said(connection.execute_batch(
-            "CREATE TABLE record (n INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
-             CREATE TABLE notice (n INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;",
+            "CREATE TABLE record (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, leaf BLOB NOT NULL, link BLOB NOT NULL,
+                                  bytes BLOB NOT NULL) STRICT;
+             CREATE TABLE notice (n INTEGER PRIMARY KEY, message_id TEXT NOT NULL, record INTEGER NOT NULL,
+                                  endpoint TEXT NOT NULL, subject TEXT NOT NULL, kind TEXT NOT NULL,
+                                  at INTEGER NOT NULL, body BLOB NOT NULL) STRICT;",
         ))?;
         Ok(Self { connection, count: 0 })
     }
@@ -93,12 +98,17 @@ impl Bare {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for _ in 0..batch {
             self.count += 1;
+            let (number, hash) = (self.count as i64, [b'h'; 32]);
             transaction
-                .prepare_cached("INSERT INTO record (bytes) VALUES (?1)")?
-                .execute([bytes(self.count, RECORD_BYTES)])?;
+                .prepare_cached("INSERT INTO record (at, leaf, link, bytes) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((number, hash, hash, bytes(self.count, RECORD_BYTES)))?;
+            let NewNotice { endpoint, subject, kind, body, at } = notice(self.count);
             transaction
-                .prepare_cached("INSERT INTO notice (body) VALUES (?1)")?
-                .execute([bytes(self.count, NOTICE_BYTES)])?;
+                .prepare_cached(
+                    "INSERT INTO notice (message_id, record, endpoint, subject, kind, at, body)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute((format!("msg_{number:032x}"), number, endpoint, subject, kind, at.0, body))?;
         }
         transaction.commit()
     }

@@ -58,8 +58,10 @@ impl Store {
         // Measured: FULL in WAL costs one fsync per commit, and only it keeps the last commit over a power cut.
         switch_to_wal(&connection).map_err(opening)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(opening)?;
-        connection.pragma_update(None, "foreign_keys", true).map_err(opening)?;
+        // A step that builds a table anew must not take with it what refers to the old one.
+        connection.pragma_update(None, "foreign_keys", false).map_err(opening)?;
         schema::migrate(&mut connection, &path)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(opening)?;
         Ok(Self { reader: Reader { connection, path } })
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x6c67_6576;
 
 /// The steps; the version is how many were done. Never edit one that was released: add one.
-const STEPS: &[&str] = &[STEP_1];
+const STEPS: &[&str] = &[STEP_1, STEP_2];
 
 const STEP_1: &str = "
     -- One row per chain: its head, and the Merkle peaks that the next append needs.
@@ -108,6 +108,47 @@ const STEP_1: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// Enqueueing was mostly the upkeep of indexes: the one over message ids made nearly each of its pages dirty in each
+/// commit, the one over turns only ever told the last, and SQLite builds a list of more than two words anew for each
+/// row that a CHECK looks at. A row is copied as it is; foreign keys are off meanwhile, or attempts would go with the old
+/// table.
+const STEP_2: &str = "
+    CREATE TABLE notice_2 (
+        n            INTEGER PRIMARY KEY,
+        message_id   TEXT    NOT NULL,
+        chain        INTEGER NOT NULL,
+        seq          INTEGER NOT NULL,
+        ordinal      INTEGER NOT NULL,
+        endpoint     TEXT    NOT NULL,
+        subject      TEXT    NOT NULL,
+        kind         TEXT    NOT NULL,
+        body         BLOB    NOT NULL,
+        at           INTEGER NOT NULL,
+        -- Its place in its line: its own number, or a later one if it was put back at the end.
+        turn         INTEGER NOT NULL,
+        state        TEXT    NOT NULL CHECK (state = 'pending' OR state = 'in-flight' OR state = 'delivered'
+                                             OR state = 'failed' OR state = 'parked'),
+        attempts     INTEGER NOT NULL DEFAULT 0,
+        step         INTEGER NOT NULL DEFAULT 0,
+        lost         INTEGER NOT NULL DEFAULT 0,
+        due          INTEGER,
+        lease_until  INTEGER,
+        settled_at   INTEGER,
+        why          TEXT
+    ) STRICT;
+    INSERT INTO notice_2 (n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state, attempts,
+                          step, lost, due, lease_until, settled_at, why)
+        SELECT n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state, attempts,
+               step, lost, due, lease_until, settled_at, why FROM notice ORDER BY n;
+    DROP TABLE notice;
+    ALTER TABLE notice_2 RENAME TO notice;
+    CREATE INDEX notice_line   ON notice (endpoint, subject, turn) WHERE settled_at IS NULL;
+    CREATE INDEX notice_due    ON notice (due, turn) WHERE state = 'pending' AND due IS NOT NULL;
+    CREATE INDEX notice_lease  ON notice (lease_until) WHERE state = 'in-flight';
+    CREATE INDEX notice_aside  ON notice (state, endpoint) WHERE state IN ('failed', 'parked');
+    CREATE INDEX notice_return ON notice (turn) WHERE turn > n;
+";
+
 /// The newest schema this program knows.
 pub(crate) fn newest() -> i64 {
     STEPS.len() as i64
@@ -150,4 +191,124 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
         return Err(StoreError::NewerSchema { path: path.to_owned(), found, known: newest() });
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EVIDENCE_FILE, NewNotice, NewRecord, Outcome, Settlement, Store};
+    use lastgood_domain::{
+        evidence::Head,
+        terms::{ChainName, Span, Timestamp},
+    };
+
+    const ALL: &str =
+        "SELECT n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state, attempts,
+                              step, lost, due, lease_until, settled_at, why FROM notice ORDER BY n";
+    const ATTEMPTS: &str = "SELECT * FROM attempt ORDER BY notice, number";
+
+    fn rows(connection: &Connection, sql: &str) -> Vec<Vec<rusqlite::types::Value>> {
+        let mut select = connection.prepare(sql).unwrap();
+        let columns = select.column_count();
+        let rows = select.query_map([], |row| (0..columns).map(|column| row.get(column)).collect()).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn append(store: &mut Store, head: Head, bodies: &[&str]) -> Head {
+        let notice = |body: &&str| NewNotice {
+            endpoint: "ops".into(),
+            subject: body[..1].into(),
+            kind: "test".into(),
+            body: body.as_bytes().to_vec(),
+            at: Timestamp(0),
+        };
+        let notices: Vec<_> = bodies.iter().map(notice).collect();
+        let record = NewRecord { at: Timestamp(0), bytes: b"record".to_vec() };
+        store.append(&ChainName::new("service/actual").unwrap(), &head, &[record], &notices).unwrap()
+    }
+
+    /// Claims what is due and answers each message with what `answer` says to its body; `None` leaves it in flight.
+    fn deliver(store: &mut Store, at: i64, answer: impl Fn(&str) -> Option<Outcome>) -> Vec<String> {
+        let claimed = store.claim(Timestamp(at), Timestamp(at + 1_000_000), 100).unwrap();
+        let bodies: Vec<_> = claimed.iter().map(|message| String::from_utf8(message.body.clone()).unwrap()).collect();
+        let settlements: Vec<_> = claimed
+            .into_iter()
+            .zip(&bodies)
+            .filter_map(|(message, body)| {
+                let (id, attempt, at) = (message.id, message.attempt, Timestamp(at));
+                Some(Settlement { id, attempt, at, code: None, took: Span(3), outcome: answer(body)?, jitter: 0 })
+            })
+            .collect();
+        store.settle(&settlements).unwrap();
+        bodies
+    }
+
+    fn refused(_: &str) -> Option<Outcome> {
+        Some(Outcome::Failed { class: "http-400".into(), text: "no".into() })
+    }
+
+    /// Makes of a store's file what the first version would have written.
+    fn turn_back(connection: &Connection) {
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        let indexes = rows(
+            connection,
+            "SELECT name FROM sqlite_schema WHERE type = 'index' AND name LIKE 'notice!_%' ESCAPE '!'",
+        );
+        for index in indexes {
+            let rusqlite::types::Value::Text(name) = &index[0] else { panic!("an index without a name") };
+            connection.execute_batch(&format!("DROP INDEX {name}")).unwrap();
+        }
+        connection.execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM notice; DROP TABLE notice").unwrap();
+        connection.execute_batch(STEP_1).unwrap();
+        connection.execute_batch("INSERT INTO notice SELECT * FROM kept").unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let unique =
+            "INSERT INTO notice SELECT n + 1000, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at,
+                      turn + 1000, state, 0, 0, 0, NULL, NULL, NULL, NULL FROM notice LIMIT 1";
+        assert!(connection.execute(unique, []).is_err(), "the first version kept ids unique by an index");
+    }
+
+    #[test]
+    fn messages_of_the_first_version_keep_their_attempts_and_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        // One dead and replayed, one delivered, one waiting for its retry, one in flight, and those behind them.
+        let head = append(&mut store, Head::EMPTY, &["a1", "a2", "b1", "b2", "c1", "d1"]);
+        deliver(&mut store, 1, |body| match body {
+            "a1" => refused(body),
+            "b1" => Some(Outcome::Delivered),
+            "c1" => Some(Outcome::Retry { class: "timeout".into(), text: String::new(), retry_after: None }),
+            _ => None,
+        });
+        let dead = store.notices(crate::NoticeState::Failed, 9).unwrap()[0].id.clone();
+        store.replay(&dead, Timestamp(2)).unwrap();
+        drop(store);
+
+        let file = Connection::open(dir.path().join(EVIDENCE_FILE)).unwrap();
+        turn_back(&file);
+        let (messages, attempts) = (rows(&file, ALL), rows(&file, ATTEMPTS));
+        assert_eq!((messages.len(), attempts.len()), (6, 4));
+        // Once from the first version, once more from a file that lost its number, and once with nothing to do.
+        for version in [1, 0, newest()] {
+            file.pragma_update(None, "user_version", version).unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            assert!(store.verify(None, None).unwrap().is_ok());
+            assert_eq!(rows(&file, ALL), messages);
+            assert_eq!(rows(&file, ATTEMPTS), attempts);
+            assert!(rows(&file, "PRAGMA foreign_key_check").is_empty());
+            let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'notice' ORDER BY name";
+            let names: Vec<_> = rows(&file, indexes).into_iter().flatten().collect();
+            let expected = ["aside", "due", "lease", "line", "return"].map(|name| format!("notice_{name}").into());
+            assert_eq!(names, expected);
+        }
+
+        let mut store = Store::open(dir.path()).unwrap();
+        // a1 was put back behind a2; what is new comes behind both.
+        append(&mut store, head, &["a3"]);
+        let sent: Vec<_> = (10..14).flat_map(|at| deliver(&mut store, at, |_| Some(Outcome::Delivered))).collect();
+        assert_eq!(sent, ["a2", "b2", "a1", "a3"]);
+        // Attempts still go with their messages.
+        assert_eq!(store.clear_delivered(Timestamp(100)).unwrap(), 5);
+        assert_eq!(rows(&file, ATTEMPTS).len(), 2);
+    }
 }

@@ -112,6 +112,14 @@ pub enum Problem {
         /// The message.
         id: String,
     },
+    /// A notice that is there more than once.
+    #[error("notice {id} is in the outbox {rows} times: rows were copied")]
+    NoticeCopied {
+        /// The message.
+        id: String,
+        /// How often.
+        rows: u64,
+    },
     /// A notice that is not what was enqueued.
     #[error("notice {id} is not what its record caused: its address, kind or body was edited")]
     NoticeEdited {

@@ -210,6 +210,13 @@ fn records_removed_moved_added_or_doubled_are_found_at_their_place() {
         ("UPDATE notice SET seq = 4711 WHERE seq = 499".into(), "service/actual@4711: notice msg_"),
         ("UPDATE notice SET seq = 498 WHERE seq = 499".into(), "service/actual@498: notice msg_"),
         ("UPDATE notice SET chain = 4711 WHERE seq = 499".into(), "-@499: notice msg_"),
+        (
+            "INSERT INTO notice (message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state)
+             SELECT message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, 4711, state FROM notice
+             WHERE seq = 499"
+                .into(),
+            "service/actual@499: notice msg_",
+        ),
     ];
     for (statement, expected) in cases {
         let copy = Copy::new();

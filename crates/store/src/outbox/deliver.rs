@@ -169,8 +169,9 @@ fn claim_due(
          ORDER BY due, turn LIMIT +?2",
     )?;
     let rows = select.query_map((now.0, limit as i64), |row| {
+        let n = row.get(0)?;
         let claimed = Claimed {
-            id: MessageId(row.get(1)?),
+            id: MessageId::of_row(row.get(1)?, n),
             attempt: row.get(2)?,
             endpoint: row.get(3)?,
             subject: row.get(4)?,
@@ -178,7 +179,7 @@ fn claim_due(
             body: row.get(6)?,
             at: Timestamp(row.get(7)?),
         };
-        Ok((row.get::<_, i64>(0)?, claimed))
+        Ok((n, claimed))
     })?;
     let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
     let mut lease = transaction.prepare_cached(
@@ -242,16 +243,17 @@ struct Standing {
 }
 
 fn standing(connection: &Connection, id: &MessageId) -> rusqlite::Result<Option<Standing>> {
+    let Some(n) = id.find(connection)? else { return Ok(None) };
     connection
-        .prepare_cached("SELECT n, endpoint, subject, state, attempts, step FROM notice WHERE message_id = ?1")?
-        .query_row([id.as_str()], |row| {
+        .prepare_cached("SELECT endpoint, subject, state, attempts, step FROM notice WHERE n = ?1")?
+        .query_row([n], |row| {
             Ok(Standing {
-                n: row.get(0)?,
-                endpoint: row.get(1)?,
-                subject: row.get(2)?,
-                state: row.get(3)?,
-                attempts: row.get(4)?,
-                step: u32::try_from(count(row, 5)?).unwrap_or(u32::MAX),
+                n,
+                endpoint: row.get(0)?,
+                subject: row.get(1)?,
+                state: row.get(2)?,
+                attempts: row.get(3)?,
+                step: u32::try_from(count(row, 4)?).unwrap_or(u32::MAX),
             })
         })
         .optional()

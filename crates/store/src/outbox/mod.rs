@@ -16,23 +16,54 @@ pub use operate::{Attempt, EndpointBacklog, NoticeRow, OutboxError};
 pub use schedule::retry_delay;
 
 use lastgood_domain::terms::{TermError, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::{fmt, str::FromStr};
 
 /// Identifies a message for ever, on every attempt: the `webhook-id`, by which a receiver knows a repeat.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(String);
+#[derive(Debug, Clone)]
+pub struct MessageId {
+    text: String,
+    /// The number of its row, where it came from the store. Ids are not indexed: they are random, and each commit would
+    /// write a page per message. A sender's ids come with their rows; for one that a person typed all are read.
+    row: Option<i64>,
+}
 
 impl MessageId {
+    fn of_row(text: String, row: i64) -> Self {
+        Self { text, row: Some(row) }
+    }
+
     /// Gives the text, such as `msg_0f3a…`: 32 hex digits, no dot.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Gives the number of the message's row.
+    fn find(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        if let Some(row) = self.row {
+            return connection
+                .prepare_cached("SELECT n FROM notice WHERE n = ?1 AND message_id = ?2")?
+                .query_row((row, &self.text), |row| row.get(0))
+                .optional();
+        }
+        connection
+            .prepare_cached("SELECT n FROM notice WHERE message_id = ?1 LIMIT 1")?
+            .query_row([&self.text], |row| row.get(0))
+            .optional()
     }
 }
 
+impl PartialEq for MessageId {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for MessageId {}
+
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
@@ -42,7 +73,7 @@ impl FromStr for MessageId {
     fn from_str(text: &str) -> Result<Self, TermError> {
         let hex = text.strip_prefix("msg_").unwrap_or_default();
         if hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            Ok(Self(text.into()))
+            Ok(Self { text: text.into(), row: None })
         } else {
             Err(TermError {
                 what: "message id",
@@ -101,7 +132,13 @@ fn advance_line(connection: &Connection, endpoint: &str, subject: &str, now: Tim
     Ok(())
 }
 
-/// Gives the turn of a message that goes to the end of its line.
-fn next_turn(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("SELECT coalesce(max(turn), 0) + 1 FROM notice")?.query_row([], |row| row.get(0))
+/// Gives the next number of a message, which is also its turn. No message has a turn before its number, so only those
+/// that were put back at the end of their lines can have a turn beyond the last number.
+fn next_number(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "SELECT 1 + max(coalesce((SELECT max(n) FROM notice), 0),
+                            coalesce((SELECT max(turn) FROM notice WHERE turn > n), 0))",
+        )?
+        .query_row([], |row| row.get(0))
 }

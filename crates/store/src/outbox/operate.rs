@@ -1,6 +1,6 @@
 //! What people do with the outbox: look at it, skip, replay, pause, and clear what was delivered long ago.
 
-use super::{MessageId, NoticeState, advance_line, next_turn};
+use super::{MessageId, NoticeState, advance_line, next_number};
 use crate::{
     error::{StoreError, during},
     open::{Reader, Store},
@@ -163,13 +163,13 @@ impl Reader {
         let mut select = self
             .connection
             .prepare_cached(
-                "SELECT message_id, endpoint, subject, kind, at, state, attempts, due, why, chain.name, seq
+                "SELECT message_id, endpoint, subject, kind, at, n, attempts, due, why, chain.name, seq
                  FROM notice JOIN chain ON chain.id = notice.chain WHERE state = ?1 ORDER BY turn LIMIT ?2",
             )
             .map_err(&failed)?;
         let rows = select.query_map((state.as_str(), limit.min(LIST_MAX) as i64), |row| {
             Ok(NoticeRow {
-                id: MessageId(row.get(0)?),
+                id: MessageId::of_row(row.get(0)?, row.get(5)?),
                 endpoint: row.get(1)?,
                 subject: row.get(2)?,
                 kind: row.get(3)?,
@@ -188,14 +188,14 @@ impl Reader {
     /// Gives every attempt of a message, oldest first.
     pub fn attempts(&self, id: &MessageId) -> Result<Vec<Attempt>, StoreError> {
         let failed = during("list a notice's attempts");
+        let Some(n) = id.find(&self.connection).map_err(&failed)? else { return Ok(Vec::new()) };
         let mut select = self
             .connection
             .prepare_cached(
-                "SELECT number, attempt.at, code, took_ms, class, text FROM attempt
-                 JOIN notice ON notice.n = attempt.notice WHERE message_id = ?1 ORDER BY number LIMIT ?2",
+                "SELECT number, at, code, took_ms, class, text FROM attempt WHERE notice = ?1 ORDER BY number LIMIT ?2",
             )
             .map_err(&failed)?;
-        let rows = select.query_map((id.as_str(), LIST_MAX as i64), |row| {
+        let rows = select.query_map((n, LIST_MAX as i64), |row| {
             Ok(Attempt {
                 number: row.get(0)?,
                 at: Timestamp(row.get(1)?),
@@ -245,7 +245,7 @@ impl Store {
             if !matches!(found.state, NoticeState::Failed | NoticeState::Parked) {
                 return Ok(false);
             }
-            let turn = next_turn(transaction)?;
+            let turn = next_number(transaction)?;
             transaction
                 .prepare_cached(
                     "UPDATE notice SET state = 'pending', settled_at = NULL, due = NULL, step = 0, lost = 0, turn = ?2
@@ -318,13 +318,14 @@ struct Found {
 }
 
 fn find(connection: &Connection, id: &MessageId) -> rusqlite::Result<Option<Found>> {
+    let Some(n) = id.find(connection)? else { return Ok(None) };
     connection
-        .prepare_cached("SELECT n, endpoint, subject, state FROM notice WHERE message_id = ?1")?
-        .query_row([id.as_str()], |row| {
-            let word: String = row.get(3)?;
+        .prepare_cached("SELECT endpoint, subject, state FROM notice WHERE n = ?1")?
+        .query_row([n], |row| {
+            let word: String = row.get(2)?;
             // The column's CHECK keeps other words out.
             let state = NoticeState::of(&word).unwrap_or(NoticeState::Parked);
-            Ok(Found { n: row.get(0)?, endpoint: row.get(1)?, subject: row.get(2)?, state })
+            Ok(Found { n, endpoint: row.get(0)?, subject: row.get(1)?, state })
         })
         .optional()
 }

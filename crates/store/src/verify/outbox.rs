@@ -1,11 +1,12 @@
-//! Verifies the outbox: each message names a record that exists, and is what that record caused.
+//! Verifies the outbox: each message names a record that exists, is what that record caused, and is there once.
 
 use super::{Problem, Verification};
 use crate::{
     error::{StoreError, during},
     outbox::message_id,
-    read::digest,
+    read::{count, digest},
 };
+use lastgood_domain::terms::Digest;
 use rusqlite::Connection;
 
 pub(super) fn verify(connection: &Connection, run: &mut Verification) -> Result<(), StoreError> {
@@ -30,11 +31,27 @@ pub(super) fn verify(connection: &Connection, run: &mut Verification) -> Result<
         let caused = (|| {
             let (endpoint, subject, kind): (String, String, String) = (row.get(2)?, row.get(3)?, row.get(4)?);
             let body: Vec<u8> = row.get(5)?;
-            Ok::<_, rusqlite::Error>(message_id(&link, row.get(1)?, &endpoint, &subject, &kind, &body))
+            let parts = [endpoint.as_bytes(), subject.as_bytes(), kind.as_bytes(), &body].map(Digest::of);
+            Ok::<_, rusqlite::Error>(message_id(&link, row.get(1)?, parts))
         })();
-        if caused.ok().is_none_or(|caused| caused.as_str() != id) {
+        if caused.ok().is_none_or(|caused| caused != id) {
             run.find(chain.as_deref(), seq, Problem::NoticeEdited { id });
         }
+    }
+    copies(connection, run).map_err(failed)
+}
+
+/// No index keeps ids unique while they are written: only somebody who edits the file can make two of one.
+fn copies(connection: &Connection, run: &mut Verification) -> rusqlite::Result<()> {
+    let mut select = connection.prepare(
+        "SELECT message_id, count(*), min(seq), chain.name FROM notice LEFT JOIN chain ON chain.id = notice.chain
+         GROUP BY message_id HAVING count(*) > 1",
+    )?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let chain: Option<String> = row.get(3)?;
+        let seq = row.get::<_, i64>(2).ok().and_then(|seq| u64::try_from(seq).ok());
+        run.find(chain.as_deref(), seq, Problem::NoticeCopied { id: row.get(0)?, rows: count(row, 1)? });
     }
     Ok(())
 }
