@@ -27,9 +27,15 @@ pub(super) fn changed(
     }
 }
 
-/// Counts all rows of a table of the newer database.
-pub(super) fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
-    counted(connection, &format!("SELECT count(*) FROM main.{}", quoted(table)))
+/// Counts all rows of a table.
+pub(super) fn count(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<u64> {
+    counted(connection, &format!("SELECT count(*) FROM {schema}.{}", quoted(table)))
+}
+
+/// Tells whether a table carries a virtual one.
+pub(super) fn is_shadow(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM pragma_table_list WHERE schema = ?1 AND name = ?2 AND type = 'shadow'";
+    connection.prepare_cached(sql)?.query_row([schema, table], |row| row.get(0))
 }
 
 fn counted(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
