@@ -134,10 +134,7 @@ fn errors_page() -> Result<String, String> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(code) = name.strip_suffix(".md").filter(|code| *code != "README") else { continue };
         let text = fs::read_to_string(entry.path()).map_err(|error| format!("{name}: {error}"))?;
-        let first =
-            text.lines().skip(1).find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
-        let sentence = first.split_inclusive(". ").next().unwrap_or(first).trim();
-        rows.push(format!("| [{code}]({name}) | {} |\n", sentence.replace('|', "\\|")));
+        rows.push(format!("| [{code}]({name}) | {} |\n", first_sentence(&text).replace('|', "\\|")));
     }
     rows.sort();
     Ok(format!(
@@ -145,4 +142,25 @@ fn errors_page() -> Result<String, String> {
          | code | what happened |\n|---|---|\n{}",
         rows.concat()
     ))
+}
+
+/// Gives the first sentence below a page's headings, however its lines are broken.
+fn first_sentence(page: &str) -> String {
+    let is_text = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let lines = page.lines().skip(1).skip_while(|line| !is_text(line)).take_while(is_text);
+    let paragraph = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    let sentence = paragraph.split_inclusive(". ").next().unwrap_or_default();
+    sentence.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_sentence;
+
+    #[test]
+    fn a_sentence_is_whole_wherever_its_lines_end() {
+        let page = "# code\n\n## What happened\n\nThe file is there but\ncan't be used. Another\nsentence.\n\nMore.\n";
+        assert_eq!(first_sentence(page), "The file is there but can't be used.");
+        assert_eq!(first_sentence("# code\n\nOne\nlist:\n"), "One list:");
+    }
 }

@@ -280,7 +280,11 @@ mod tests {
     fn rolled_back_stands_until_its_own_hold_is_lifted_even_through_later_held_runs() {
         let mut events = vec![started(1, 0), returning(2), hold(3, 0, None), ended(3, 0, by_itself())];
         assert_eq!(wrong(&folded(events.clone()), 4), [(NoticeKind::RolledBack, 3), (NoticeKind::Frozen, 3)]);
-        events.extend([started(60, 1), ended(60, 1, End::Held { because: "h0".into() }), hold(61, 1, None)]);
+        events.extend([
+            started(60, 1),
+            ended(60, 1, End::Held { because: "h0".into(), moved: Vec::new() }),
+            hold(61, 1, None),
+        ]);
         assert_eq!(wrong(&folded(events.clone()), 62), [(NoticeKind::RolledBack, 3), (NoticeKind::Frozen, 3)]);
         events.push(lifted(63, 0));
         assert_eq!(wrong(&folded(events), 64), [(NoticeKind::Frozen, 61)]);

@@ -453,10 +453,13 @@ pub struct Back {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {
-    /// A hold or freeze file stands; nothing was done.
+    /// A hold or freeze file stands; nothing more was done.
     Held {
         /// What holds.
         because: String,
+        /// Who had moved by then, and stays.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        moved: Vec<InstanceName>,
     },
     /// The channel offers nothing newer and no instance is behind.
     UpToDate,
@@ -517,7 +520,7 @@ impl End {
     /// Says why the channel's offer was not taken, in one line.
     pub fn because(&self) -> String {
         match self {
-            Self::Held { because } | Self::Waiting { because } => because.clone(),
+            Self::Held { because, .. } | Self::Waiting { because } => because.clone(),
             Self::Refused { because, .. } => because.clone(),
             Self::Stopped { failure } => format!("{failure}"),
             Self::GateBroken { failure } => format!("the gate is broken: {failure}"),

@@ -7,6 +7,7 @@ use crate::{
     event::{Cause, End, Event, Gate, Health, Record},
     service::Service,
     terms::ServiceName,
+    words::{end_words, one_line},
 };
 use alloc::{
     format,
@@ -77,7 +78,7 @@ pub struct Notice {
 /// Makes the notice that `record` causes, given the state after it.
 pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<Notice> {
     let make = |kind, severity, summary: String, hint: String| {
-        Some(Notice { kind, severity, summary: format!("{name}: {summary}"), hint })
+        Some(Notice { kind, severity, summary: one_line(&format!("{name}: {summary}")), hint })
     };
     let why = format!("lastgood why {name}");
     match &record.event {
@@ -134,7 +135,10 @@ fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
         |list: &[crate::terms::InstanceName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Some(match end {
         End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded => return None,
-        End::Held { because } => (NoticeKind::Frozen, Severity::Info, format!("the run did nothing: {because}")),
+        End::Held { because, moved } if moved.is_empty() => {
+            (NoticeKind::Frozen, Severity::Info, format!("the run did nothing: {because}"))
+        }
+        End::Held { .. } => (NoticeKind::Frozen, Severity::Info, end_words(end)),
         End::Refused { gate: Gate::Digest, because } => (NoticeKind::TagMoved, Severity::Critical, because.clone()),
         End::Refused { because, .. } => (NoticeKind::RunFailed, Severity::Info, because.clone()),
         End::Stopped { failure } => (NoticeKind::RunFailed, Severity::Warning, failure.to_string()),

@@ -22,6 +22,16 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Makes a warning about a service from what its log tells.
+    pub const fn warning(service: ServiceName, failure: Failure) -> Self {
+        Self { service: Some(service), failure, fails: false }
+    }
+
+    /// Makes a failure of a service from what its log tells.
+    pub const fn failing(service: ServiceName, failure: Failure) -> Self {
+        Self { service: Some(service), failure, fails: true }
+    }
+
     /// Tells a failure from a warning.
     pub const fn is_failure(&self) -> bool {
         self.fails

@@ -19,7 +19,11 @@ use lastgood_engine::{
     world,
 };
 use lastgood_store::{Reader, Store};
-use std::path::{Path, PathBuf};
+use rustix::{fs::Access, io::Errno};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 /// The circumstances of one command.
 pub(crate) struct App {
@@ -49,14 +53,20 @@ impl App {
     /// Opens the store for writing; makes the state folder.
     pub(crate) fn store(&self) -> Result<Store, Trouble> {
         make_state_dir(self.home.root())?;
+        let file = self.home.root().join(lastgood_store::EVIDENCE_FILE);
+        permitted(self.home.root(), Access::WRITE_OK | Access::EXEC_OK)?;
+        permitted(&file, Access::READ_OK | Access::WRITE_OK)?;
         Store::open(self.home.root()).map_err(|error| Trouble::new(Exit::Failed, &error))
     }
 
     /// Opens the store for looking; none if nothing was ever written.
     pub(crate) fn reader(&self) -> Result<Option<Reader>, Trouble> {
-        if !self.home.root().join(lastgood_store::EVIDENCE_FILE).exists() {
+        let file = self.home.root().join(lastgood_store::EVIDENCE_FILE);
+        permitted(self.home.root(), Access::EXEC_OK)?;
+        if !file.exists() {
             return Ok(None);
         }
+        permitted(&file, Access::READ_OK)?;
         Reader::open(self.home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
     }
 
@@ -175,6 +185,47 @@ pub(crate) fn log_trouble(error: &LogError) -> Trouble {
         error.to_string(),
         "find out where it is damaged: lastgood evidence verify",
     )
+}
+
+/// Refuses what the system would refuse in the middle: says on what, whose it is, and as whom to run the command.
+fn permitted(path: &Path, access: Access) -> Result<(), Trouble> {
+    match rustix::fs::access(path, access) {
+        Err(Errno::ACCESS | Errno::PERM) => {}
+        // What is not there yet, or can't be used for another reason, is said by who uses it.
+        _ => return Ok(()),
+    }
+    let act = if access.contains(Access::WRITE_OK) { "written" } else { "read" };
+    let me = user_name(rustix::process::getuid().as_raw());
+    let message = |of: &str| format!("permission denied: {} can't be {act} as user {me}{of}", path.display());
+    Err(match std::fs::metadata(path) {
+        Ok(meta) => {
+            let owner = user_name(meta.uid());
+            let typed: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+            let hint = format!("run it as {owner}: sudo -u {owner} lastgood {}", typed.join(" "));
+            Trouble::say(Exit::NotAllowed, "state-dir-denied", message(&format!(", it belongs to {owner}")), &hint)
+        }
+        Err(_) => Trouble::say(Exit::NotAllowed, "state-dir-denied", message(""), "run it as root: sudo lastgood …"),
+    })
+}
+
+/// Names a user; one that only a directory service knows by number.
+fn user_name(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("#{uid}"))
+}
+
+/// Quotes a word for a shell, if it must be.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 fn make_state_dir(path: &Path) -> Result<(), Trouble> {

@@ -11,6 +11,7 @@ use lastgood_domain::{
     event::{Aim, End},
     failure::Coded,
     rollout::{self, IllegalStep, Input},
+    service::Service,
     terms::{Actor, RunId, ServiceName, Timestamp},
 };
 use lastgood_engine::{
@@ -28,6 +29,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What the daemon calls itself where it drives.
+pub(crate) const DAEMON: &str = "lastgood serve";
+/// What a pass calls itself where it drives.
+pub(crate) const RUN: &str = "lastgood run";
 /// How often the log is looked at while someone else drives.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Threads that deliver notices of one command.
@@ -55,6 +60,23 @@ pub(crate) fn drive_trouble(error: &DriveError) -> Trouble {
     }
 }
 
+/// Tells whether a run is under way that nobody drives, as after a kill.
+///
+/// A driver takes the lock before it begins a run and ends the run before it lets go: a run that stands still
+/// while nobody has the lock has no driver.
+pub(crate) fn is_undriven(app: &App, service: &ServiceName, seen: &Service) -> Result<bool, Trouble> {
+    let nobody = || {
+        let holder = DriverLock::holder(app.home.root(), service);
+        holder.map(|holder| holder.is_none()).map_err(|error| Trouble::new(Exit::Failed, &error))
+    };
+    if seen.run.is_none() || !nobody()? {
+        return Ok(false);
+    }
+    // What was seen may be older than the end of the run.
+    let now = app.look(service)?.service;
+    Ok(now.run.is_some() && now.records == seen.records && nobody()?)
+}
+
 /// Takes the lock of a service.
 ///
 /// Errors: exit 10 names who has it.
@@ -62,7 +84,14 @@ pub(crate) fn lock(app: &App, service: &ServiceName, what: &str) -> Result<Drive
     app.store()?;
     DriverLock::take(app.home.root(), service, what, app.now()).map_err(|error| {
         let exit = if matches!(error, LockError::File { .. }) { Exit::Failed } else { Exit::Driven };
-        Trouble::new(exit, &error)
+        let mut trouble = Trouble::new(exit, &error);
+        if let LockError::Held { by, .. } = &error
+            && by.what == DAEMON
+            && what == RUN
+        {
+            trouble.failure.hint = Some(format!("have the daemon run now: lastgood run {service} --now"));
+        }
+        trouble
     })
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Cancelled or declined.
     Declined = 3,
+    /// Not allowed: the system refuses this user.
+    NotAllowed = 4,
     /// Ended in a rollback or an abort.
     RolledBack = 5,
     /// The wait timed out; work goes on.

@@ -3,7 +3,7 @@
 use crate::screen::Screen;
 use indicatif::{ProgressBar, ProgressStyle};
 use lastgood_domain::{
-    event::Record,
+    event::{Event, Record},
     service::{Phase, Service},
     terms::{ServiceName, Span, Timestamp},
     words,
@@ -34,6 +34,8 @@ struct Inner {
     service: Service,
     began: Option<Timestamp>,
     live: Option<ProgressBar>,
+    /// Whether only what a daemon's log should have is shown: what begins, ends and dies.
+    is_daemon: bool,
 }
 
 impl Progress {
@@ -47,7 +49,16 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { inner: Arc::new(Mutex::new(Inner { screen, name, service, began: None, live })) }
+        Self::of(screen, name, service, live, false)
+    }
+
+    /// Makes the view of a daemon: a line for each run that begins or ends and each death, as `log` says it.
+    pub(crate) fn of_daemon(screen: Screen, name: ServiceName, service: Service) -> Self {
+        Self::of(screen, name, service, None, true)
+    }
+
+    fn of(screen: Screen, name: ServiceName, service: Service, live: Option<ProgressBar>, is_daemon: bool) -> Self {
+        Self { inner: Arc::new(Mutex::new(Inner { screen, name, service, began: None, live, is_daemon })) }
     }
 
     /// Takes in records, in order.
@@ -80,6 +91,11 @@ impl Progress {
 
 impl Inner {
     fn show(&mut self, record: &Record) {
+        let is_landmark =
+            matches!(record.event, Event::RunStarted { .. } | Event::RunEnded { .. } | Event::Died { .. });
+        if self.is_daemon && !is_landmark {
+            return;
+        }
         let began = *self.began.get_or_insert(record.at);
         let sentence = words::sentence(&self.service, record);
         if self.screen.json {
@@ -93,6 +109,10 @@ impl Inner {
             return;
         }
         let Some(sentence) = sentence else { return };
+        if self.is_daemon {
+            let seq = self.service.records - 1;
+            return self.screen.tell(&format!("{} {}#{seq} {sentence}", rfc3339(record.at), self.name));
+        }
         let elapsed = record.at.since(began);
         let line = format!("{:>5}.{} s  {sentence}", elapsed.0 / 1_000, elapsed.0 % 1_000 / 100);
         match &self.live {

@@ -148,7 +148,9 @@ impl Coded for AnchorError {
 
     fn hint(&self) -> Option<String> {
         let acknowledge = |chain: &dyn std::fmt::Display| {
-            format!("if you know why: lastgood evidence acknowledge-rewind {chain} --reason TEXT")
+            let chain = chain.to_string();
+            let service = chain.strip_prefix("service/").unwrap_or(&chain);
+            format!("if you know why: lastgood evidence acknowledge {service} --reason TEXT")
         };
         Some(match self {
             Self::Missing { chain, .. } | Self::Behind { chain, .. } | Self::Forked { chain, .. } => acknowledge(chain),

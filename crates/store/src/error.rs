@@ -133,7 +133,7 @@ impl Coded for StoreError {
                 format!("check owner, mode and kind of the file: ls -l {0}; file {0}", path.display())
             }
             Self::NewerSchema { .. } => "run the lastgood that wrote it, or a newer one".into(),
-            Self::OlderSchema { .. } => "start the daemon once, it brings the file up: lastgood daemon".into(),
+            Self::OlderSchema { .. } => "a command that writes brings the file up: lastgood evidence checkpoint".into(),
             Self::Busy { .. } => "see who drives: lastgood status".into(),
             Self::NoSpace { .. } => "free space on the state folder's file system, then run the command again".into(),
             Self::Sql { .. } => "check the disk, then: lastgood evidence verify".into(),

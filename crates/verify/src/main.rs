@@ -21,7 +21,7 @@ usage: lastgood-verify --vkey KEY [--json] FILE
 Checks an export, a record's proof or a consistency proof made by lastgood. FILE may be - for stdin.
 
   --vkey KEY   the public key you trust, NAME+HASH+BASE64; take it from the owner, never from FILE:
-               lastgood evidence key
+               `lastgood evidence export` names it
   --json       one JSON document on stdout, or a problem document on stderr
 ";
 

@@ -267,7 +267,8 @@ fn candidate_failed(deciding: &mut Deciding, instance: InstanceName, answer: Ans
 fn finish(deciding: &mut Deciding) {
     let Some(Phase::Moving { release, steps, baseline_failure, .. }) = deciding.phase() else { return };
     let (release, baseline_failure) = (*release, baseline_failure.clone());
-    let moved = steps.values().any(|step| *step == MoveStep::Moved);
+    let moved: Vec<InstanceName> =
+        steps.iter().filter(|(_, step)| **step == MoveStep::Moved).map(|(name, _)| name.clone()).collect();
     let runs = |name: &InstanceName| deciding.service.instances.get(name).and_then(|one| one.release);
     let (on_it, behind): (Vec<InstanceName>, Vec<InstanceName>) = deciding
         .settings()
@@ -276,9 +277,9 @@ fn finish(deciding: &mut Deciding) {
         .into_iter()
         .partition(|name| runs(name) == Some(release));
     if let Some(because) = gates::blocked(deciding) {
-        return deciding.end(End::Held { because });
+        return deciding.end(End::Held { because, moved });
     }
-    if !moved && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
+    if moved.is_empty() && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
         return deciding.end(match baseline_failure {
             Some(failure) => End::GateBroken { failure },
             None => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },

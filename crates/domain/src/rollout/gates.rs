@@ -43,7 +43,7 @@ pub(super) fn begin(
             match holding(deciding, frozen) {
                 Some(because) => {
                     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
-                    deciding.end(End::Held { because });
+                    deciding.end(End::Held { because, moved: Vec::new() });
                 }
                 None if aim == Aim::Drain => drain(deciding),
                 None => check(deciding),

@@ -7,6 +7,7 @@ use crate::{
     facts::Loss,
     service::{Condition, Instance, MoveStep, Moved, Phase, ReturnStep},
     terms::{Digest, HoldId, InstanceName, Reason, ReleaseTag, RunId, Span},
+    words::one_line,
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
@@ -427,9 +428,16 @@ fn finish_if_over(deciding: &mut Deciding) {
     deciding.end(match cause {
         _ if !failed.is_empty() => End::RollbackFailed { instances: failed },
         _ if !held.is_empty() => End::RollbackHeld { instances: held },
-        Cause::Halted { because } => End::Held { because },
+        Cause::Halted { because } => End::Held { because, moved: stayed(deciding, left) },
         cause => End::RolledBack { cause },
     });
+}
+
+/// Finds who stays on a release that is not last-good.
+fn stayed(deciding: &Deciding, release: Option<Digest>) -> Vec<InstanceName> {
+    let is_new = release.is_some() && release != deciding.service.last_good;
+    let instances = deciding.service.instances.iter().filter(|(_, one)| is_new && one.release == release);
+    instances.map(|(name, _)| name.clone()).collect()
 }
 
 /// Rejects what was left, freezes the service, and moves last-good back where it was left.
@@ -471,7 +479,12 @@ fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
         return;
     }
     let hold = HoldId(deciding.service.next.hold);
-    let text: String = format!("rolled back: {because}").chars().filter(|c| !c.is_control()).take(300).collect();
+    let text = one_line(&format!("rolled back: {because}"));
+    let mut text: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
+    // A reason has at most 500 bytes; one that is refused would leave the service open.
+    while text.len() > 500 {
+        text.pop();
+    }
     let Ok(reason) = Reason::new(&text) else { return };
     deciding.say(Event::HoldSet { hold, reason, until: None });
 }

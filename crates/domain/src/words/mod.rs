@@ -6,12 +6,12 @@ mod explain;
 mod why;
 
 pub use explain::{Explained, explain};
-pub use why::{Why, why};
+pub use why::{Why, awaited, undriven, why};
 
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
-    facts::Busyness,
+    facts::{Busyness, Loss},
     service::{Condition, Service},
     terms::{InstanceName, ReleaseTag, Timestamp},
 };
@@ -23,14 +23,28 @@ use alloc::{
 
 /// Says what happened, given the state after it. `None` for events that only people who debug want to see.
 pub fn sentence(service: &Service, record: &Record) -> Option<String> {
-    spoken(service, record).map(|text| text.replace('\n', " / "))
+    spoken(service, record).map(|text| one_line(&text))
+}
+
+/// Puts a text of several lines, such as the end of a program's log, on one line: ` / ` between its lines.
+///
+/// A line that announces the next ones with a colon needs no mark: `last log lines: listening / ready`.
+pub fn one_line(text: &str) -> String {
+    let mut whole = String::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if !whole.is_empty() {
+            whole += if whole.ends_with(':') { " " } else { " / " };
+        }
+        whole += line;
+    }
+    whole
 }
 
 /// Cuts a sentence to what fits beside others on a screen; the whole of it is in the log.
 pub fn brief(text: &str) -> String {
     /// Two lines of a common terminal.
     const CHARS_MAX: usize = 160;
-    let line = text.replace('\n', " / ");
+    let line = one_line(text);
     match line.char_indices().nth(CHARS_MAX) {
         None => line,
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -96,10 +110,9 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{instance} goes back with its data: code alone did not work")
         }
         Event::Returned { instance } => format!("{instance} is back and answers"),
-        Event::ReturnHeld { instance, loss, age } => format!(
-            "{instance} waits for a person: going back would drop {} rows and {} files written over {age}",
-            loss.rows, loss.files
-        ),
+        Event::ReturnHeld { instance, loss, age } => {
+            format!("{instance} waits for a person: going back would drop {} written over {age}", lost(loss))
+        }
         Event::ReturnFailed { instance, failure } => {
             format!("{instance} could not be brought back: {failure}")
         }
@@ -165,7 +178,7 @@ fn answered(answer: &Answer) -> Option<String> {
         Answer::LaidReady { bytes: 0 } => return None,
         Answer::LaidReady { bytes } => format!("the way back lies ready ({})", size(*bytes)),
         Answer::Measured { loss } => {
-            format!("a restore drops {} rows and {} files", loss.rows, loss.files)
+            format!("a restore drops {}", lost(loss))
         }
         Answer::Restored { facts } => {
             let kept = facts.aside.as_deref().unwrap_or("nowhere: there was none");
@@ -199,10 +212,18 @@ pub fn doing(effect: &Effect) -> String {
     }
 }
 
-/// Says how a run ended.
+/// Says how a run ended, in one line.
 pub fn end_words(end: &End) -> String {
+    one_line(&spoken_end(end))
+}
+
+fn spoken_end(end: &End) -> String {
     match end {
-        End::Held { because } => format!("held, nothing was done: {because}"),
+        End::Held { because, moved } => match moved.len() {
+            0 => format!("held, nothing was done: {because}"),
+            1 => format!("held: {} has moved, the rest waits: {because}", names(moved)),
+            _ => format!("held: {} have moved, the rest waits: {because}", names(moved)),
+        },
         End::UpToDate => "up to date".into(),
         End::Refused { gate, because } => format!("refused by the {} gate: {because}", gate_name(*gate)),
         End::Stopped { failure } => format!("stopped before anything moved: {failure}"),
@@ -268,6 +289,17 @@ pub fn names(list: &[InstanceName]) -> String {
     }
 }
 
+/// Says what a restore drops: `1 row and 2 files`.
+fn lost(loss: &Loss) -> String {
+    format!("{} and {}", count(loss.rows, "row"), count(loss.files, "file"))
+}
+
+/// Says how many there are: `1 record`, `2 records`.
+pub fn count(number: u64, one: &str) -> String {
+    let plural = one.strip_suffix('y').map_or_else(|| format!("{one}s"), |stem| format!("{stem}ies"));
+    if number == 1 { format!("1 {one}") } else { format!("{number} {plural}") }
+}
+
 /// Says a number of bytes: `1.4 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -289,11 +321,11 @@ pub fn condition_words(condition: &Condition, now: Timestamp) -> String {
         Condition::Settled => "settled".into(),
         Condition::Between => "between releases".into(),
         Condition::Deferred { why, since, asked } => {
-            format!("waits {}: {why} (when last asked, {} ago)", now.since(*since), now.since(*asked))
+            format!("waits {}: {} (when last asked, {} ago)", now.since(*since), one_line(why), now.since(*asked))
         }
-        Condition::Stuck { failure } => format!("STUCK: {failure}"),
+        Condition::Stuck { failure } => one_line(&format!("STUCK: {failure}")),
         Condition::LossHeld { loss } => {
-            format!("HELD: going back would drop {} rows, {} files", loss.rows, loss.files)
+            format!("HELD: going back would drop {}", lost(loss))
         }
     }
 }

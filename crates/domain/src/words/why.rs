@@ -1,6 +1,6 @@
 //! Why a service is as it is: each reason with its rule, its numbers, who can change it and how.
 
-use super::{condition_words, doing, names};
+use super::{condition_words, count, doing, lost, names, one_line};
 use crate::{
     event::{End, Gate, Health},
     service::{Condition, Instance, MoveStep, Phase, Run, Service},
@@ -50,24 +50,41 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
     reasons.extend(outcomes(name, service));
     reasons.extend(behind(name, service, now));
     reasons.extend(nothing_before(name, service));
+    for why in &mut reasons {
+        why.because = one_line(&why.because);
+    }
     reasons
 }
 
-fn under_way(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
+/// Says that a run is under way and nobody drives it, as after a kill; nothing goes on until somebody does.
+pub fn undriven(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
+    Why {
+        rule: "a run goes on only while somebody drives it",
+        because: format!("nobody drives run {}, which began {} ago", run.id, now.since(run.started)),
+        who: "anyone who may run lastgood",
+        how: format!("lastgood run {name}"),
+    }
+}
+
+/// Says what a run waits for.
+pub fn awaited(run: &Run, now: Timestamp) -> String {
     let waits: Vec<String> = run.orders.values().filter(|order| !order.is_housekeeping()).map(doing).collect();
     let soaks = |steps: &alloc::collections::BTreeMap<InstanceName, MoveStep>| {
         steps.values().any(|step| *step == MoveStep::Soaking)
     };
-    let because = match (&run.phase, waits.is_empty()) {
+    match (&run.phase, waits.is_empty()) {
         (Phase::Moving { soak_until: Some(until), steps, .. }, true) if soaks(steps) => {
             format!("watching the wave for another {}", until.since(now))
         }
         (_, true) => "deciding what is next".into(),
         (_, false) => waits.join("; "),
-    };
+    }
+}
+
+fn under_way(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
     Why {
         rule: "a run is under way",
-        because: format!("run {} by {} for {}: {because}", run.id, run.by, now.since(run.started)),
+        because: format!("run {} by {} for {}: {}", run.id, run.by, now.since(run.started), awaited(run, now)),
         who: "anyone who may roll back",
         how: format!("lastgood rollback {name}"),
     }
@@ -129,19 +146,19 @@ fn condition(
             rule: "nobody moves to what was not rehearsed on data like theirs",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood: the next run rehearses it",
-            how: format!("lastgood run {name}"),
+            how: format!("lastgood run {name} --now"),
         },
         Condition::Deferred { why, .. } if why.contains("busy") => Why {
             rule: "a busy instance is never stopped",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "its users, by leaving it idle",
-            how: format!("lastgood run {name}"),
+            how: format!("lastgood run {name} --now"),
         },
         Condition::Deferred { .. } => Why {
             rule: "an instance that can't move safely now is left for a later run",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood",
-            how: format!("lastgood run {name}"),
+            how: format!("lastgood run {name} --now"),
         },
         Condition::Stuck { failure } => Why {
             rule: "a rollback that failed is shown until it is done",
@@ -151,7 +168,7 @@ fn condition(
         },
         Condition::LossHeld { loss } => Why {
             rule: "a restore above the bound waits for a person",
-            because: format!("{instance} would lose {} rows and {} files", loss.rows, loss.files),
+            because: format!("{instance} would lose {}", lost(loss)),
             who: "whoever owns the data",
             how: format!("lastgood rollback {name} --accept-risk lost-writes:{instance}"),
         },
@@ -162,7 +179,11 @@ fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Time
     let again = state.again_at?;
     Some(Why {
         rule: "a program that dies is started again later and later",
-        because: format!("{instance} died {} times; it is started again in {}", state.deaths, again.since(now)),
+        because: format!(
+            "{instance} died {}; it is started again in {}",
+            count(state.deaths.into(), "time"),
+            again.since(now)
+        ),
         who: "whoever can mend the program; the daemon starts it again",
         how: format!("lastgood rollback {name} --instance {instance}"),
     })
@@ -188,7 +209,8 @@ fn behind(name: &ServiceName, service: &Service, now: Timestamp) -> Option<Why> 
     let (since, because) = service.behind.as_ref()?;
     // A dry run that came after says nothing of why the service is behind.
     let end = service.last_end.as_ref().map(|(_, _, end)| end).filter(|end| end.because() == *because);
-    let (rule, who, how) = end.map_or((GENERAL, OWNERS, format!("lastgood run {name}")), |end| refusal(name, end));
+    let (rule, who, how) =
+        end.map_or((GENERAL, OWNERS, format!("lastgood run {name} --now")), |end| refusal(name, end));
     let stale = if service.stale { "; so long that it is an alarm (rollout.stale_after)" } else { "" };
     Some(Why { rule, because: format!("for {}{stale}; last time: {because}", now.since(*since)), who, how })
 }
@@ -198,7 +220,7 @@ const OWNERS: &str = "whoever releases it, or whoever owns the gate named here";
 
 /// Gives the rule behind an end that is no success, who can change it, and how.
 fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String) {
-    let (run, dry) = (format!("lastgood run {name}"), format!("lastgood run {name} --dry-run"));
+    let (run, dry) = (format!("lastgood run {name} --now"), format!("lastgood run {name} --dry-run"));
     match end {
         End::Held { .. } => ("a held service does not move", "whoever holds it", run),
         End::Refused { gate, .. } => refused(name, *gate),
@@ -223,7 +245,7 @@ fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String
 fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, String) {
     let plan = format!("lastgood plan {name}");
     match gate {
-        Gate::Hold => ("a held service does not move", "whoever holds it", format!("lastgood run {name}")),
+        Gate::Hold => ("a held service does not move", "whoever holds it", format!("lastgood run {name} --now")),
         Gate::Pin => (
             "a pinned service stays at one release",
             "anyone, with a reason",
@@ -248,7 +270,7 @@ fn nothing_before(name: &ServiceName, service: &Service) -> Option<Why> {
             rule: "nothing runs yet",
             because: "no release was started on any instance".into(),
             who: "anyone who may run lastgood",
-            how: format!("lastgood run {name}"),
+            how: format!("lastgood run {name} --now"),
         });
     }
     // One left behind needs none: it runs what the others would go back to.
@@ -265,6 +287,6 @@ fn nothing_before(name: &ServiceName, service: &Service) -> Option<Why> {
         rule: "what ran no other release has nothing to go back to",
         because: format!("{} came later: a rollback leaves it as it is", names(&only)),
         who: "nobody: it has a way back after its first move",
-        how: format!("lastgood run {name}"),
+        how: format!("lastgood run {name} --now"),
     })
 }

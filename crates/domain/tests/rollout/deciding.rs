@@ -141,7 +141,12 @@ fn a_release_that_runs_everywhere_but_was_not_promoted_keeps_its_proven_way_back
     walk.track("2.0");
     walk.until(|effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
     walk.say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None });
-    assert!(matches!(walk.end(), End::Held { .. }));
+    let end = walk.end();
+    assert!(matches!(&end, End::Held { moved, .. } if *moved == [instance("alice")]), "{end:?}");
+    assert_eq!(
+        lastgood_domain::words::end_words(&end),
+        "held: alice has moved, the rest waits: hold h0 by person:test: wait"
+    );
     walk.say(Event::HoldLifted { hold: HoldId(0), reason: reason("go on") });
     walk.track("2.0");
     assert_eq!(walk.end(), End::Promoted);

@@ -225,7 +225,7 @@ fn causes() -> Vec<Cause> {
 fn ends() -> Vec<End> {
     let mut ends: Vec<End> = causes().into_iter().map(|cause| End::RolledBack { cause }).collect();
     ends.extend([
-        End::Held { because: "a hold".into() },
+        End::Held { because: "a hold".into(), moved: Vec::new() },
         End::UpToDate,
         End::Refused { gate: Gate::Newer, because: "older".into() },
         End::Stopped { failure: failure("disk-full") },

@@ -221,6 +221,46 @@ fn a_freeze_file_is_the_first_reason_said() {
     assert_eq!(reasons.len(), 1);
 }
 
+/// Last words of a program, as its log ends.
+const TAIL: &str = "it died: exit status 1; last log lines:\nслушаю\n\n  listening\nno such column: body\n";
+
+#[test]
+fn lines_of_a_log_stand_on_one_line_with_a_mark_between_them_wherever_one_line_is_said() {
+    let said = "it died: exit status 1; last log lines: слушаю / listening / no such column: body";
+    assert_eq!(words::one_line(TAIL), said);
+    let fails = |effect: &Effect| {
+        let failure = lastgood_domain::failure::Failure::new("start-died", TAIL, None);
+        matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0"))
+            .then_some(Answer::Failed { failure })
+    };
+    let walk = ended(&fails);
+    let (_, _, end) = walk.service.last_end.as_ref().expect("an end");
+    assert!(words::end_words(end).contains(said), "{}", words::end_words(end));
+    let holds: Vec<_> = walk.service.holds.values().map(|hold| hold.reason.to_string()).collect();
+    assert!(holds.len() == 1 && holds[0].contains(said), "{holds:?}");
+    let reasons = words::why(&notes(), &walk.service, None, walk.now);
+    assert!(reasons.iter().any(|why| why.because.contains(said)), "{reasons:?}");
+    assert!(reasons.iter().all(|why| !why.because.contains('\n')), "{reasons:?}");
+    let notices: Vec<_> = walk
+        .records
+        .iter()
+        .filter_map(|record| lastgood_domain::notice::notice(&notes(), &walk.service, record))
+        .map(|notice| notice.summary)
+        .collect();
+    assert!(notices.iter().any(|summary| summary.contains(said)), "{notices:?}");
+    assert!(notices.iter().all(|summary| !summary.contains('\n')), "{notices:?}");
+}
+
+#[test]
+fn a_service_is_frozen_after_a_rollback_whatever_letters_its_log_ends_with() {
+    let fails = |effect: &Effect| {
+        let failure = lastgood_domain::failure::Failure::new("start-died", "нет колонки ".repeat(100), None);
+        matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0"))
+            .then_some(Answer::Failed { failure })
+    };
+    assert_eq!(ended(&fails).service.holds.len(), 1);
+}
+
 /// Gives an event's kind as it is written in the log.
 fn kind(event: &Event) -> String {
     serde_json::to_value(event).expect("an event is JSON")["kind"].as_str().expect("it has a kind").to_owned()

@@ -229,14 +229,16 @@ impl Coded for StateError {
             Self::Differs { .. } => "run it again; if it stays, report it with `lastgood doctor --json`".into(),
             Self::TooSlow { .. } => "exclude what can be made again, or raise the limit".into(),
             Self::WorkerDied { .. } => "see whether the system killed it for memory: journalctl -k -g oom".into(),
-            Self::NoSnapshot { .. } => "choose another snapshot: lastgood snapshot list".into(),
-            Self::Damaged { .. } => "nothing was changed; choose another snapshot: lastgood snapshot list".into(),
+            Self::NoSnapshot { .. } => "see which snapshots lead back: lastgood status SERVICE --json".into(),
+            Self::Damaged { .. } => {
+                "nothing was changed; see which snapshots lead back: lastgood status SERVICE --json".into()
+            }
             Self::ScratchInMemory { .. } => "set the scratch folder to a disk, not /tmp or /dev/shm in memory".into(),
             Self::TargetTaken { .. } => "give an empty or new folder".into(),
             Self::StillHeld { holders } => format!("stop it first: ps -fp {}", holders[0].pid),
             Self::AsideElsewhere { .. } => "choose a folder for abandoned data on the data's file system".into(),
             Self::NestedMount { .. } => "exclude the mount, or unmount it".into(),
-            Self::JournalOther { .. } => "finish that restore first: lastgood recover".into(),
+            Self::JournalOther { .. } => "finish that restore first: lastgood rollback SERVICE --instance NAME".into(),
             Self::OtherShape { .. } => "the `state` setting changed since the snapshot; set it back to restore".into(),
             Self::Io { .. } | Self::Sqlite { .. } => return None,
         };

@@ -1,8 +1,9 @@
 //! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
 
 use super::Ended;
-use crate::{app::App, exit::Exit, screen::Screen};
+use crate::{app::App, drive, exit::Exit, screen::Screen};
 use clap::Args;
+use lastgood_domain::{failure::Failure, terms::ServiceName, words};
 use lastgood_engine::doctor::{self, Finding};
 use serde_json::json;
 use std::path::Path;
@@ -19,7 +20,8 @@ impl Doctor {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let app = App::open(screen, config)?;
-        let findings = doctor::examine(&app.config, !self.offline);
+        let mut findings = doctor::examine(&app.config, !self.offline);
+        findings.extend(app.config.service.keys().filter_map(|service| undriven(&app, service)));
         let failures = findings.iter().filter(|finding| finding.is_failure()).count();
         let warnings = findings.len() - failures;
         let mut text = String::new();
@@ -31,11 +33,12 @@ impl Doctor {
             }
             text += &format!("  page  docs/errors/{}.md\n", failure.code);
         }
-        let services = app.config.service.len();
+        let services = words::count(app.config.service.len() as u64, "service");
+        let count = |number: usize, one: &str| words::count(number as u64, one);
         let (verdict, exit) = match (failures, warnings) {
-            (0, 0) => (format!("all is well: {services} services checked"), Exit::Done),
-            (0, n) => (format!("{n} warnings, nothing fails"), Exit::Warnings),
-            (n, _) => (format!("{n} failures"), Exit::Failed),
+            (0, 0) => (format!("all is well: {services} checked"), Exit::Done),
+            (0, n) => (format!("{}, nothing fails", count(n, "warning")), Exit::Warnings),
+            (n, _) => (count(n, "failure"), Exit::Failed),
         };
         text += &verdict;
         let data = json!({
@@ -47,5 +50,21 @@ impl Doctor {
         });
         screen.show("doctor", &data, &text);
         Ok(exit)
+    }
+}
+
+/// Finds a run that nobody drives, or a log that doesn't tell.
+fn undriven(app: &App, service: &ServiceName) -> Option<Finding> {
+    let seen = app.look(service).and_then(|seen| {
+        let is_undriven = drive::is_undriven(app, service, &seen.service)?;
+        Ok(seen.service.run.filter(|_| is_undriven))
+    });
+    match seen {
+        Ok(run) => run.map(|run| {
+            let why = words::undriven(service, &run, app.now());
+            let fix = format!("go on: {}; or back: lastgood rollback {service}", why.how);
+            Finding::warning(service.clone(), Failure::new("run-undriven", why.because, Some(&fix)))
+        }),
+        Err(trouble) => Some(Finding::failing(service.clone(), trouble.failure)),
     }
 }

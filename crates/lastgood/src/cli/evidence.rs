@@ -3,7 +3,10 @@
 use super::Ended;
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
-use lastgood_domain::terms::{Actor, ChainName, Reason};
+use lastgood_domain::{
+    terms::{Actor, ChainName, Reason},
+    words,
+};
 use lastgood_engine::log::chain_of;
 use lastgood_store::{Anchor, Finding, KeyError, Reader, Signer, Store, Verification};
 use serde_json::json;
@@ -87,13 +90,17 @@ fn verify(app: &App) -> Ended {
     let mut text = String::new();
     for chain in &run.chains {
         let signed = chain.signed.map_or_else(|| "never signed".into(), |size| format!("signed up to {size}"));
-        text += &format!("{}  {} records, {signed}\n", chain.name, chain.head.size);
+        text += &format!("{}  {}, {signed}\n", chain.name, words::count(chain.head.size, "record"));
     }
     for finding in &run.findings {
         text += &format!("BAD {}\n", says(finding));
     }
     let verdict = if run.is_ok() { "the evidence holds" } else { "the evidence does NOT hold" };
-    text += &format!("{verdict}: {} records, {} notices checked\n", run.records, run.notices);
+    text += &format!(
+        "{verdict}: {}, {} checked\n",
+        words::count(run.records, "record"),
+        words::count(run.notices, "notice")
+    );
     let data = json!({
         "ok": run.is_ok(),
         "records": run.records,
@@ -125,7 +132,7 @@ fn checkpoint(app: &App) -> Ended {
     let notes = sign_all(&mut store, &signer, &anchor, app)?;
     let mut text = String::new();
     for (chain, size) in &notes {
-        text += &format!("{chain} signed at {size} records\n");
+        text += &format!("{chain} signed at {}\n", words::count(*size, "record"));
     }
     text += &format!("key {}\nkept in {}\n", signer.verifier(), anchor.path().display());
     let data = json!({
@@ -186,8 +193,9 @@ fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> End
         "evidence-export",
         &json!({ "service": service, "file": to, "records": count, "key": key.to_string() }),
         &format!(
-            "{count} records written to {0}\ncheck them anywhere: lastgood-verify --vkey '{key}' {0}",
-            to.display()
+            "{1} written to {0}\ncheck them anywhere: lastgood-verify --vkey '{key}' {0}",
+            to.display(),
+            words::count(count, "record")
         ),
     );
     Ok(Exit::Done)

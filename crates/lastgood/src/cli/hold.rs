@@ -81,7 +81,7 @@ fn lift(app: &App, service: &str, hold: HoldId, reason: Reason) -> Ended {
     })?;
     let left = after.standing_holds(app.now()).count();
     let next = match left {
-        0 => format!("forward moves are open again: lastgood run {service}"),
+        0 => format!("forward moves are open again: lastgood run {service} --now"),
         n => format!("{n} more stand: lastgood hold list {service}"),
     };
     app.screen.show(

@@ -8,6 +8,8 @@ mod hold;
 mod init;
 pub(crate) mod internal;
 mod log;
+#[cfg(test)]
+mod named;
 mod notices;
 mod plan;
 mod release;

@@ -3,7 +3,7 @@
 use super::Ended;
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Subcommand, ValueEnum};
-use lastgood_domain::failure::Coded;
+use lastgood_domain::{failure::Coded, words};
 use lastgood_engine::letter::rfc3339;
 use lastgood_store::{MessageId, NoticeState};
 use serde_json::json;
@@ -96,8 +96,8 @@ fn list(app: &App, state: NoticeState) -> Ended {
     let mut text = String::new();
     for row in &rows {
         let why = row.why.as_deref().unwrap_or_default();
-        text +=
-            &format!("{} {} {} to {}: {} tries {why}\n", row.id, rfc3339(row.at), row.kind, row.endpoint, row.attempts);
+        let tries = words::count(row.attempts.into(), "try");
+        text += &format!("{} {} {} to {}: {tries} {why}\n", row.id, rfc3339(row.at), row.kind, row.endpoint);
     }
     if rows.is_empty() {
         text = format!("no notice is {}\n", state.as_str());

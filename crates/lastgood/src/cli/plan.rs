@@ -80,10 +80,10 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let up_to_date = known.is_some() && known == folded.last_good.as_ref() && behind.is_empty();
     let mut text = format!("{service}  last-good {last_good}, the channel offers {}\n", offer.tag);
     for (_, because) in &passed {
-        text += &format!("  passed over    {because}\n");
+        text += &format!("  passed over    {}\n", words::one_line(because));
     }
     for line in &lines {
-        text += &format!("  gate {:<9} {:<11} {}\n", line.gate, line.verdict, line.because);
+        text += &format!("  gate {:<9} {:<11} {}\n", line.gate, line.verdict, words::one_line(&line.because));
     }
     let (verdict, exit) = match (blocked, up_to_date) {
         (Some(line), _) => (format!("nothing would move: the {} gate says {}", line.gate, line.verdict), Exit::Refused),

@@ -64,7 +64,7 @@ impl Pin {
         app.screen.show(
             "pin",
             &json!({ "service": service, "release": self.release, "reason": self.reason }),
-            &format!("{service} is pinned to {}\nmake it so now: lastgood run {service}", self.release),
+            &format!("{service} is pinned to {}\nmake it so now: lastgood run {service} --now", self.release),
         );
         Ok(Exit::Done)
     }
@@ -86,7 +86,7 @@ impl Unpin {
         app.screen.show(
             "unpin",
             &json!({ "service": service }),
-            &format!("{service} follows its channel again\nlook now: lastgood run {service}"),
+            &format!("{service} follows its channel again\nlook now: lastgood run {service} --now"),
         );
         Ok(Exit::Done)
     }
@@ -141,7 +141,7 @@ impl Waive {
         app.screen.show(
             "waive",
             &json!({ "service": service, "release": self.release }),
-            &format!("{} may be tried again\ntry it: lastgood run {service}", self.release),
+            &format!("{} may be tried again\ntry it: lastgood run {service} --now", self.release),
         );
         Ok(Exit::Done)
     }

@@ -1,7 +1,12 @@
 //! `lastgood rollback`: one command back, from any state.
 
 use super::Ended;
-use crate::{app::App, drive, exit::Exit, screen::Trouble};
+use crate::{
+    app::{App, quoted},
+    drive,
+    exit::Exit,
+    screen::Trouble,
+};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, Back, End},
@@ -11,10 +16,13 @@ use lastgood_domain::{
     words,
 };
 use lastgood_drivers::runtime::session;
-use lastgood_engine::world::Site;
+use lastgood_engine::{config::FILE_NAME, world::Site};
 use lastgood_store::DriverLock;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
+
+/// The reason in the evidence where none is given.
+const NO_REASON: &str = "asked on the command line";
 
 /// Take instances back to last-good or a named release, with their data.
 #[derive(Debug, Args)]
@@ -28,7 +36,7 @@ pub(crate) struct Rollback {
     #[arg(long = "instance", value_name = "NAME")]
     instances: Vec<InstanceName>,
     /// Why; kept in the evidence.
-    #[arg(long, default_value = "asked on the command line")]
+    #[arg(long, default_value = NO_REASON)]
     reason: String,
     /// Accept a named risk: lost-writes:INSTANCE or busy-instance:INSTANCE.
     #[arg(long = "accept-risk", value_name = "RISK")]
@@ -83,7 +91,7 @@ impl Rollback {
                 Exit::Declined,
                 "declined",
                 "nothing was changed",
-                "say yes: lastgood rollback --yes, or look first: --dry-run",
+                &format!("say yes: {} --yes, or look first: --dry-run", self.typed(app, &service)),
             ));
         }
         let end = self.carry_out(app, &service, aim)?;
@@ -220,6 +228,28 @@ fn refuse_busy(
 }
 
 impl Rollback {
+    /// Gives this very order as arguments: what is typed again must not reach further than what was typed first.
+    fn arguments(&self, service: &ServiceName) -> Vec<String> {
+        let mut all = vec!["rollback".to_owned(), service.to_string()];
+        all.extend(self.to.iter().flat_map(|to| ["--to".to_owned(), to.to_string()]));
+        all.extend(self.instances.iter().flat_map(|name| ["--instance".to_owned(), name.to_string()]));
+        if self.reason != NO_REASON {
+            all.extend(["--reason".to_owned(), self.reason.clone()]);
+        }
+        all.extend(self.risks.iter().flat_map(|risk| ["--accept-risk".to_owned(), risk.clone()]));
+        all
+    }
+
+    /// Gives this very order as a line for a shell.
+    fn typed(&self, app: &App, service: &ServiceName) -> String {
+        let mut all = vec!["lastgood".to_owned()];
+        if app.config_path != Path::new(FILE_NAME) {
+            all.extend(["--config".to_owned(), app.config_path.display().to_string()]);
+        }
+        all.extend(self.arguments(service));
+        all.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+
     fn carry_out(&self, app: &App, service: &ServiceName, aim: Aim) -> Result<Option<End>, Trouble> {
         let driven =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
@@ -238,19 +268,9 @@ impl Rollback {
         let folded = app.look(service)?;
         let program = drive::program()?;
         let config = std::path::absolute(&app.config_path).unwrap_or_else(|_| app.config_path.clone());
-        let mut argv = vec![
-            program.display().to_string(),
-            "--config".into(),
-            config.display().to_string(),
-            "--yes".into(),
-            "rollback".into(),
-            service.to_string(),
-            "--reason".into(),
-            self.reason.clone(),
-        ];
-        argv.extend(self.to.iter().flat_map(|to| ["--to".to_owned(), to.to_string()]));
-        argv.extend(self.instances.iter().flat_map(|name| ["--instance".to_owned(), name.to_string()]));
-        argv.extend(self.risks.iter().flat_map(|risk| ["--accept-risk".to_owned(), risk.clone()]));
+        let mut argv =
+            vec![program.display().to_string(), "--config".into(), config.display().to_string(), "--yes".into()];
+        argv.extend(self.arguments(service));
         let log = app.home.root().join("rollback.log");
         session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         drive::follow(app, service, RunId(folded.service.next.run), folded, None)

@@ -21,7 +21,7 @@ pub(crate) struct Run {
     /// Do all gates and the whole rehearsal in a temporary place; change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// If the daemon drives, have it run now, outside its schedule.
+    /// If the daemon drives, have it run now, outside its schedule; without one, the same as no flag.
     #[arg(long, conflicts_with = "dry_run")]
     now: bool,
 }
@@ -56,7 +56,7 @@ impl Run {
 
 /// Does one pass over a service that nobody else drives.
 pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
-    let _lock = drive::lock(app, service, "lastgood run")?;
+    let _lock = drive::lock(app, service, drive::RUN)?;
     let folded = app.look(service)?;
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
     let home = app.home.service(service);
@@ -114,7 +114,7 @@ pub(crate) fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> E
     let Some(end) = end else { return Exit::Pending };
     let next = match end {
         End::UpToDate | End::Promoted => format!("see it: lastgood status {service}"),
-        End::Rehearsed { .. } => format!("do it: lastgood run {service}"),
+        End::Rehearsed { .. } => format!("do it: lastgood run {service} --now"),
         End::RollbackHeld { .. } => format!("decide: lastgood why {service}"),
         _ => format!("why: lastgood why {service}"),
     };

@@ -5,6 +5,7 @@ use crate::{
     app::{App, log_trouble},
     drive,
     exit::Exit,
+    progress::Progress,
     screen::Trouble,
     wake,
 };
@@ -18,6 +19,7 @@ use lastgood_domain::{
     rollout::Input,
     service::Condition,
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
+    words,
 };
 use lastgood_drivers::metric::{Count, Watch};
 use lastgood_engine::{
@@ -25,12 +27,14 @@ use lastgood_engine::{
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
+    letter::rfc3339,
     schedule, world,
 };
 use lastgood_server::{DriverState, Lookout, Pages, Server, Snapshot};
-use lastgood_store::{DriverLock, Reader};
+use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -75,7 +79,7 @@ impl Serve {
             app.service(None)?;
         }
         let locks: Vec<DriverLock> =
-            services.iter().map(|service| drive::lock(app, service, "lastgood serve")).collect::<Result<_, _>>()?;
+            services.iter().map(|service| drive::lock(app, service, drive::DAEMON)).collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
@@ -84,11 +88,12 @@ impl Serve {
         }
         let pulses = Pulses::default();
         let pages = pages(app, &services, &pulses);
-        let _server = answer(app, &pages)?;
+        let (_server, address) = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         listen(app, &bells, &delivery)?;
-        app.screen.tell(&format!("lastgood serves {} services", services.len()));
+        let count = words::count(services.len() as u64, "service");
+        app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
         thread::scope(|scope| {
             for service in &services {
                 let (bells, delivery, stop, pulses) = (&bells, &delivery, &stop, &pulses);
@@ -151,11 +156,14 @@ fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
     })
 }
 
-/// Answers metrics and health until it is dropped.
-fn answer(app: &App, pages: &Pages) -> Result<Server, Trouble> {
+/// Answers metrics and health until it is dropped; gives the address too.
+fn answer(app: &App, pages: &Pages) -> Result<(Server, SocketAddr), Trouble> {
     let failed = |error: &dyn Coded| Trouble::new(Exit::Failed, error);
     let listener = lastgood_server::bind(app.config.listen).map_err(|error| failed(&error))?;
-    lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))
+    // A port of 0 is one that the system chose.
+    let address = listener.local_addr().unwrap_or(app.config.listen);
+    let server = lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))?;
+    Ok((server, address))
 }
 
 /// Keeps every Alertmanager equal to what is wrong now.
@@ -216,11 +224,40 @@ fn deliver(app: &App, wake: &Wake) {
     match drive::deliverer(app, DELIVERY_THREADS) {
         Err(trouble) => app.screen.trouble(&trouble),
         Ok(mut deliverer) => deliverer.run_forever(&world::now, wake, &mut |seen| {
-            if let Err(error) = seen {
-                app.screen.trouble(&Trouble::new(Exit::Failed, error));
+            let told = match seen {
+                Ok(report) => tell_dead(app, &report.dead),
+                Err(error) => Err(Trouble::new(Exit::Failed, error)),
+            };
+            if let Err(trouble) = told {
+                app.screen.trouble(&trouble);
             }
         }),
     }
+}
+
+/// Tells of each notice that is given up.
+fn tell_dead(app: &App, dead: &[MessageId]) -> Result<(), Trouble> {
+    /// Dead messages looked at: more than anybody leaves lying.
+    const LOOK_MAX: usize = 10_000;
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let Some(reader) = app.reader()? else { return Ok(()) };
+    let failed = reader.notices(NoticeState::Failed, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    for row in failed.iter().filter(|row| dead.contains(&row.id)) {
+        let tries = words::count(row.attempts.into(), "try");
+        let why = row.why.as_deref().map_or_else(String::new, |why| format!(" ({})", words::one_line(why)));
+        app.screen.tell(&format!(
+            "{} notice {} of {}#{} to {} is dead after {tries}{why}; send it again: lastgood notices replay {}",
+            rfc3339(app.now()),
+            row.id,
+            row.chain,
+            row.seq,
+            row.endpoint,
+            row.id
+        ));
+    }
+    Ok(())
 }
 
 /// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
@@ -258,7 +295,9 @@ struct Driving<'a> {
 
 impl<'a> Driving<'a> {
     fn begin(app: &'a App, name: &'a ServiceName, bells: &Bells) -> Result<Self, Trouble> {
-        let driver = drive::open(app, &app.config, name, app.home.service(name), app.look(name)?, None)?;
+        let folded = app.look(name)?;
+        let progress = Progress::of_daemon(app.screen, name.clone(), folded.service.clone());
+        let driver = drive::open(app, &app.config, name, app.home.service(name), folded, Some(progress))?;
         bells.lock().unwrap_or_else(PoisonError::into_inner).push(driver.world.reporter());
         let config = app.config.service[name].clone();
         let now = world::now();

@@ -1,10 +1,10 @@
 //! `lastgood status`: what runs where, and what is awaited.
 
 use super::Ended;
-use crate::{app::App, exit::Exit, screen::Trouble};
+use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
-    service::{Condition, Service},
+    service::{Condition, Phase, Service},
     terms::{ServiceName, Timestamp},
     words,
 };
@@ -44,6 +44,8 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
         text += &service_text(service, folded, now);
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
+        } else if drive::is_undriven(app, service, folded)? {
+            text += &format!("  {}\n", undriven_words(service));
         }
         let mut data = service_data(service, folded, now);
         data["driver"] = json!(driver);
@@ -56,6 +58,11 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
     }
     let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen() });
     Ok((data, text))
+}
+
+/// Says that nobody drives a run, and what to type.
+pub(crate) fn undriven_words(service: &ServiceName) -> String {
+    format!("nobody drives it: go on with lastgood run {service}, or back with lastgood rollback {service}")
 }
 
 fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String {
@@ -73,8 +80,7 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
         text += &format!("  {instance:<12} {release:<14} {}\n", words::condition_words(&state.condition, now));
     }
     if let Some(run) = &service.run {
-        let doing: Vec<String> = run.orders.values().map(words::doing).collect();
-        text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), doing.join("; "));
+        text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), words::awaited(run, now));
     } else if let Some((run, at, end)) = &service.last_end {
         text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::brief(&words::end_words(end)));
     }
@@ -129,6 +135,10 @@ fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value 
         "run": service.run.as_ref().map(|run| json!({
             "id": run.id,
             "started": run.started,
+            "soak_until": match &run.phase {
+                Phase::Moving { soak_until, .. } => *soak_until,
+                _ => None,
+            },
             "doing": run.orders.values().map(words::doing).collect::<Vec<_>>(),
         })),
         "last_end": service.last_end.as_ref().map(|(run, at, end)| json!({

@@ -1,9 +1,14 @@
 //! `lastgood watch`: status, redrawn until the thing ends; a pipe gets one line a change.
 
-use super::{Ended, log::Telling, status::describe};
+use super::{
+    Ended,
+    log::Telling,
+    status::{describe, undriven_words},
+};
 use crate::{
     app::{App, log_trouble},
     canvas::Canvas,
+    drive,
     exit::Exit,
     progress::HEARTBEAT,
     screen::Trouble,
@@ -18,6 +23,7 @@ use lastgood_engine::{fold::Folded, letter::rfc3339};
 use lastgood_store::READ_RECORDS_MAX;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -62,6 +68,8 @@ enum View {
         tellings: Vec<Telling>,
         /// When something was said last.
         said: Timestamp,
+        /// Services whose run nobody drives, which was said.
+        undriven: BTreeSet<ServiceName>,
     },
     /// A program: a JSON line for each change.
     Json {
@@ -87,7 +95,8 @@ impl Watch {
         let mut view = if app.screen.json {
             View::Json { seq: 0, last: Value::Null }
         } else {
-            Canvas::of_stdout().map_or(View::Lines { tellings: Vec::new(), said: began }, View::Live)
+            Canvas::of_stdout()
+                .map_or(View::Lines { tellings: Vec::new(), said: began, undriven: BTreeSet::new() }, View::Live)
         };
         loop {
             if let Some(reader) = app.reader()? {
@@ -135,11 +144,12 @@ impl Watch {
                     *seq += 1;
                 }
             }
-            View::Lines { tellings, said } => {
-                if tell(app, tellings, looked)? {
+            View::Lines { tellings, said, undriven } => {
+                let told = tell(app, tellings, looked)?;
+                if told | tell_undriven(app, undriven, looked)? {
                     *said = now;
                 } else if now.since(*said) >= HEARTBEAT {
-                    app.screen.tell(&format!("… {}: {}", self.awaited(ends), doing(looked)));
+                    app.screen.tell(&format!("… {}: {}", self.awaited(ends), doing(looked, undriven)));
                     *said = now;
                 }
             }
@@ -205,6 +215,24 @@ fn tell(app: &App, tellings: &mut Vec<Telling>, looked: &[(ServiceName, Folded)]
     Ok(any)
 }
 
+/// Says once of each run that nobody drives it: it would be watched for ever.
+fn tell_undriven(
+    app: &App,
+    undriven: &mut BTreeSet<ServiceName>,
+    looked: &[(ServiceName, Folded)],
+) -> Result<bool, Trouble> {
+    let mut any = false;
+    for (name, folded) in looked {
+        if !drive::is_undriven(app, name, &folded.service)? {
+            undriven.remove(name);
+        } else if undriven.insert(name.clone()) {
+            app.screen.tell(&format!("{name}: {}", undriven_words(name)));
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
 fn is(service: &Service, until: Until) -> bool {
     let idle = service.run.is_none();
     match until {
@@ -226,9 +254,12 @@ fn is(service: &Service, until: Until) -> bool {
 }
 
 /// Says what is under way, and who does it.
-fn doing(looked: &[(ServiceName, Folded)]) -> String {
+fn doing(looked: &[(ServiceName, Folded)], undriven: &BTreeSet<ServiceName>) -> String {
     let runs = looked.iter().filter_map(|(name, folded)| {
         let run = folded.service.run.as_ref()?;
+        if undriven.contains(name) {
+            return Some(format!("{name}: {}", undriven_words(name)));
+        }
         let orders: Vec<String> = run.orders.values().take(3).map(words::doing).collect();
         let orders = if orders.is_empty() { "watching the wave".into() } else { orders.join("; ") };
         Some(format!("{name}: run {} by {}: {orders}", run.id, run.by))

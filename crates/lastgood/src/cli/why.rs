@@ -1,7 +1,7 @@
 //! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
 
 use super::{Ended, log::Telling};
-use crate::{app::App, exit::Exit, screen::Trouble};
+use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::words;
 use lastgood_engine::letter::rfc3339;
@@ -31,7 +31,12 @@ impl Why {
         let folded = app.look(&service)?.service;
         let file = app.config.freeze_file();
         let freeze_file = file.exists().then(|| file.display().to_string());
-        let reasons = words::why(&service, &folded, freeze_file.as_deref(), app.now());
+        let mut reasons = words::why(&service, &folded, freeze_file.as_deref(), app.now());
+        if let Some(run) = &folded.run
+            && drive::is_undriven(app, &service, &folded)?
+        {
+            reasons.insert(0, words::undriven(&service, run, app.now()));
+        }
         let mut text = String::new();
         for why in &reasons {
             text +=

@@ -270,3 +270,53 @@ fn lengthen(farm: &Farm) {
         .collect();
     ServiceLog::new(store, name, Vec::new(), &folded).append(&folded.service, &records).unwrap();
 }
+
+#[test]
+fn a_declined_rollback_names_the_same_order_again_and_typed_as_it_stands_it_goes_no_further() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    let order = ["rollback", "notebook", "--instance", "alice", "--to", "1.0.0", "--reason", "it's slow"];
+    let said = farm.lastgood(&order).ended(3);
+    let line = said.err.lines().find_map(|line| line.split_once("say yes: ")).unwrap().1;
+    let line = line.split(", or").next().unwrap();
+    let config = farm.path("lastgood.toml").display().to_string();
+    assert_eq!(
+        line,
+        format!(
+            "lastgood --config {config} rollback notebook --to 1.0.0 --instance alice --reason 'it'\\''s slow' --yes"
+        )
+    );
+    let program = crate::kit::program();
+    let typed = line.replacen("lastgood", program, 1);
+    crate::kit::said(std::process::Command::new("sh").args(["-c", &typed])).ended(0);
+    let versions: Vec<String> = farm.names().map(|name| farm.version(name)).collect();
+    assert_eq!(versions, ["1.0.0", "1.1.0", "1.1.0"]);
+    assert!(farm.log().contains("it's slow"));
+}
+
+#[test]
+fn who_may_not_write_the_evidence_is_told_so_on_what_and_as_whom_to_run_it() {
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let farm = Farm::running(Plan::default());
+    fs::set_permissions(farm.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::kit::program());
+        command.arg("--config").arg(farm.path("lastgood.toml")).args(arguments).uid(65_534).gid(65_534);
+        crate::kit::said(&mut command)
+    };
+    let before = farm.log();
+    let said = as_nobody(&["hold", "set", "--reason", "a fair"]).ended(4).says("permission denied");
+    let config = farm.path("lastgood.toml").display().to_string();
+    said.says("state")
+        .says("it belongs to root")
+        .says("[state-dir-denied]")
+        .says(&format!(" hint: run it as root: sudo -u root lastgood --config {config} hold set --reason 'a fair'"));
+    assert_eq!(farm.log(), before);
+    fs::set_permissions(farm.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
+    as_nobody(&["status"]).ended(4).says("permission denied");
+}

@@ -124,3 +124,31 @@ fn is_whole(farm: &Farm, version: &str, data: &BTreeMap<&str, String>, when: &st
     let said = farm.lastgood(&["evidence", "verify"]);
     assert_eq!(said.code, 0, "{when}: {said:?}");
 }
+
+#[test]
+fn a_run_that_nobody_drives_is_said_by_status_why_doctor_and_watch_until_somebody_does() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&farm.config().replace("soak = \"200ms\"", "soak = \"1h\""));
+    farm.publish("1.1.0");
+    let program = crate::kit::program();
+    let config = farm.path("lastgood.toml");
+    let mut run = std::process::Command::new(program).arg("--config").arg(&config).arg("run").spawn().unwrap();
+    crate::kit::until("the soak", || !farm.status()["run"]["soak_until"].is_null());
+    let nobody = "nobody drives it: go on with lastgood run notebook, or back with lastgood rollback notebook";
+    let said = farm.lastgood(&["status"]).ended(0).says("watching the wave for another").says("driven by process");
+    assert!(!said.out.contains(nobody), "{said:?}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+
+    farm.lastgood(&["status"]).ended(0).says("watching the wave for another").says(nobody);
+    let why = farm.json(&["why"]);
+    assert_eq!(why[0]["how"], "lastgood run notebook", "{why}");
+    assert!(why[0]["because"].as_str().unwrap().starts_with("nobody drives run r"), "{why}");
+    farm.lastgood(&["doctor", "--offline"]).says("[run-undriven]").says("lastgood run notebook");
+    let said = farm.lastgood(&["watch", "--until", "terminal", "--timeout", "1s"]).ended(7);
+    assert_eq!(said.err.matches(nobody).count(), 1, "{said:?}");
+
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    let said = farm.lastgood(&["status"]).ended(0);
+    assert!(!said.out.contains("nobody drives"), "{said:?}");
+}

@@ -53,8 +53,14 @@ fn others_ask_the_daemon_to_run_and_to_go_back() {
     let daemon = farm.serve();
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(10).says(&daemon.pid().to_string());
+    farm.lastgood(&["run"]).ended(10).says("hint: have the daemon run now: lastgood run notebook --now");
     farm.lastgood(&["serve"]).ended(10);
-    farm.lastgood(&["run", "--now"]).ended(0);
+    // What commands name as the next step works beside the daemon.
+    farm.lastgood(&["hold", "set", "--reason", "fair"]).ended(0);
+    let next =
+        farm.lastgood(&["hold", "lift", "notebook", "h0", "--reason", "over"]).ended(0).says("run notebook --now");
+    let next = next.out.split_once("open again: lastgood ").unwrap().1.to_owned();
+    farm.lastgood(&next.split_whitespace().collect::<Vec<_>>()).ended(0);
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.1.0");
         farm.write(name, "written on 1.1.0");
@@ -168,6 +174,41 @@ fn a_rollback_typed_inside_an_instance_outlives_it() {
         assert_eq!(farm.version(name), "1.0.0");
         assert_eq!(farm.notes(name).len(), 5);
     }
+}
+
+#[test]
+fn the_daemon_says_where_it_listens_and_what_begins_ends_dies_and_is_given_up_as_the_log_says_it() {
+    let gone = Sink::new(|_| ("400 Bad Request", "no such hook".into()));
+    let plan = Plan {
+        tail: format!(
+            "\n[secret.hook]\nfile = \"hook\"\n[notice.ops]\nwebhook = \"http://127.0.0.1:{}/hook\"\n\
+             secret = \"hook\"\nallow_private = true\nkinds = [\"died\"]\n",
+            gone.port
+        ),
+        ..Plan::default()
+    };
+    let farm = Farm::new(plan);
+    crate::kit::secret_file(&farm.path("hook"), SIGNING);
+    farm.lastgood(&["run"]).ended(0);
+    let daemon = farm.serve();
+    farm.publish("1.1.0");
+    farm.lastgood(&["run", "--now"]).ended(0);
+    farm.kill("alice");
+    let said = || fs::read_to_string(farm.path("serve.log")).unwrap();
+    until("the death and its notice", || said().contains(" is dead after 1 try") && said().contains("alice died"));
+    daemon.stop();
+    let said = said();
+    let first = said.lines().next().unwrap();
+    assert_eq!(
+        first,
+        format!("lastgood serves 1 service; metrics and health at http://127.0.0.1:{}", farm.port("listen"))
+    );
+    let log = farm.lastgood(&["log"]).ended(0).out;
+    for what in ["run r1 started by person:", "run r1 ended: promoted", "alice died: "] {
+        let line = log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what:?} in {log}"));
+        assert_eq!(said.lines().filter(|one| *one == line).count(), 1, "{line}\n{said}");
+    }
+    assert!(said.contains("send it again: lastgood notices replay "), "{said}");
 }
 
 fn answers(farm: &Farm, name: &str) -> bool {
