@@ -1,7 +1,7 @@
 //! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
 
 use super::Ended;
-use crate::{app::App, exit::Exit, screen::Screen};
+use crate::{app::App, drive, exit::Exit, screen::Screen};
 use clap::Args;
 use lastgood_engine::doctor::{self, Finding};
 use serde_json::json;
@@ -19,7 +19,14 @@ impl Doctor {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let app = App::open(screen, config)?;
-        let findings = doctor::examine(&app.config, !self.offline);
+        let mut findings = doctor::examine(&app.config, !self.offline);
+        let program = drive::program()?;
+        for name in app.services(None)? {
+            match app.look(&name) {
+                Ok(seen) => findings.extend(doctor::examine_running(&app.config, &name, &seen.service, &program)),
+                Err(trouble) => findings.push(Finding::failed(name, trouble.failure)),
+            }
+        }
         let failures = findings.iter().filter(|finding| finding.is_failure()).count();
         let warnings = findings.len() - failures;
         let mut text = String::new();
