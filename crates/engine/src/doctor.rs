@@ -1,14 +1,26 @@
 //! Looks whether everything is here: programs, folders, users, ports, secrets, channels. It changes nothing.
 
-use crate::config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig};
+use crate::{
+    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig},
+    ports::Occupant,
+    world::runtime_of,
+};
 use lastgood_domain::{
+    facts::Liveness,
     failure::{Coded, Failure},
+    service::{Condition, Service},
     terms::ServiceName,
 };
-use lastgood_drivers::{channel, probe::Secrets, state::Owner};
+use lastgood_drivers::{
+    channel,
+    probe::Secrets,
+    runtime::{Runtime, RuntimeError},
+    state::Owner,
+};
 use std::{
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     path::Path,
+    sync::Arc,
 };
 
 /// Something that is not as it must be, or should be.
@@ -41,6 +53,9 @@ impl Finding {
 /// Room that must be free where snapshots go, in bytes: below this nothing useful fits.
 const FREE_BYTES_MIN: u64 = 64 << 20;
 
+/// The folder that is there while systemd runs the machine.
+const SYSTEMD_RUNS: &str = "/run/systemd/system";
+
 /// Examines everything the configuration needs; channels only where `online`.
 pub fn examine(config: &Config, online: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -70,6 +85,55 @@ pub fn examine(config: &Config, online: bool) -> Vec<Finding> {
     findings
 }
 
+/// Compares what runs with what should run by the log; `service` is its state of now.
+///
+/// `program` is lastgood's own path.
+pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, program: &Path) -> Vec<Finding> {
+    let Some(wanted) = config.service.get(name) else { return Vec::new() };
+    let finding = |failure| Finding::failing(name.clone(), failure);
+    let runtime = match running(config, wanted, program) {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![finding(Failure::of(&error))],
+    };
+    let mut findings = Vec::new();
+    for instance in &wanted.instance {
+        let liveness = runtime.as_ref().map(|runtime| runtime.liveness(name, &instance.name)).transpose();
+        let down = match liveness {
+            Ok(Some(Liveness::Up { .. })) => continue,
+            Ok(Some(Liveness::Down { why })) => why,
+            Ok(None) => "never started".into(),
+            Err(error) => {
+                findings.push(finding(Failure::of(&error)));
+                continue;
+            }
+        };
+        // systemd may itself hold the socket of its unit.
+        if wanted.runtime == (RuntimeConfig::Process {})
+            && let Some(occupant) = Occupant::of(&wanted.bind, instance.port)
+        {
+            findings.push(finding(occupant.in_the_way_of(&instance.name)));
+        }
+        // Who is on its way may be stopped on purpose.
+        let state = service.instances.get(&instance.name);
+        let should_run = state.is_some_and(|one| one.release.is_some() && one.condition != Condition::Between);
+        if should_run && service.run.is_none() {
+            let what = format!("{name}/{} is down: {down}", instance.name);
+            let fix = format!("start it again: lastgood run {name}");
+            findings.push(finding(Failure::new("instance-died", what, Some(&fix))));
+        }
+    }
+    findings
+}
+
+/// Gives what runs the instances; none where nothing ever ran.
+fn running(config: &Config, service: &ServiceConfig, program: &Path) -> Result<Option<Arc<dyn Runtime>>, RuntimeError> {
+    let systemd_missing = service.runtime != (RuntimeConfig::Process {}) && !Path::new(SYSTEMD_RUNS).exists();
+    if systemd_missing || !config.state_dir.is_dir() {
+        return Ok(None);
+    }
+    runtime_of(service, &config.state_dir, program).map(Some)
+}
+
 fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found: &mut dyn FnMut(Failure, bool)) {
     for instance in &service.instance {
         if let Some(failure) = data(instance) {
@@ -92,7 +156,7 @@ fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found
         );
     }
     if let RuntimeConfig::Systemd(_) = service.runtime
-        && !Path::new("/run/systemd/system").exists()
+        && !Path::new(SYSTEMD_RUNS).exists()
     {
         let what = "systemd does not run here, but units are to run the instances";
         found(Failure::new("systemd-missing", what, Some("runtime = { process = {} }")), true);

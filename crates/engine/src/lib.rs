@@ -11,5 +11,6 @@ pub mod fold;
 pub mod letter;
 pub mod log;
 pub mod paths;
+pub mod ports;
 pub mod schedule;
 pub mod world;

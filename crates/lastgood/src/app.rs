@@ -46,6 +46,15 @@ impl App {
     pub(crate) fn open(screen: Screen, config_path: Option<&Path>) -> Result<Self, Trouble> {
         let config_path = config_path.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
         let config = Config::read(&config_path).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+        let there = config.state_dir.ancestors().find(|ancestor| ancestor.exists());
+        if let Some(there) = there.filter(|there| !there.is_dir()) {
+            return Err(Trouble::say(
+                Exit::Failed,
+                "state-dir-unusable",
+                format!("state_dir is {}, and {} is a file", config.state_dir.display(), there.display()),
+                "name a folder in lastgood.toml: state_dir = \"/var/lib/lastgood\"",
+            ));
+        }
         let home = Home::at(&config.state_dir);
         Ok(Self { screen, config_path, config, home, actor: actor() })
     }

@@ -1,21 +1,34 @@
 //! What no single value shows: names that must be unique, placeholders that must be known.
 
-use super::{Config, ConfigError, RuntimeConfig, ServiceConfig};
+use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, text};
 use crate::expand;
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
 use lastgood_drivers::{
     probe::{ConfigProblem, Known, ProbeConfig},
     runtime::systemd::SystemdConfig,
 };
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), ConfigError> {
     let unfit = |place: String, what: String, example: &str| ConfigError::Unfit {
         path: path.to_path_buf(),
+        line: None,
         place,
         what,
         example: example.into(),
     };
+    if let Some(left) = text::left_over(written) {
+        return Err(ConfigError::Unfit {
+            path: path.to_path_buf(),
+            line: Some(left.line),
+            place: format!("{:?}", left.value),
+            what: "this is left to be filled in".into(),
+            example: format!("write {} instead", left.example),
+        });
+    }
     if !config.listen.ip().is_loopback() {
         return Err(unfit(
             "listen".into(),
@@ -34,6 +47,10 @@ pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for (name, service) in &config.service {
         check_service(config, name, service, &unfit)?;
         for instance in &service.instance {
+            if instance.port == 0 {
+                let place = format!("service.{name}.instance {}", instance.name);
+                return Err(unfit(place, "port 0 is no port: an instance needs one of its own".into(), "port = 7101"));
+            }
             if !taken.insert((service.bind.clone(), instance.port)) {
                 return Err(unfit(
                     format!("service.{name}.instance {}", instance.name),
@@ -41,6 +58,32 @@ pub(super) fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
                     "port = 7102",
                 ));
             }
+        }
+    }
+    folders_apart(config, written, path)
+}
+
+/// Refuses folders inside each other: a copy of one would take the other along, and a restore would replace it.
+fn folders_apart(config: &Config, written: &str, path: &Path) -> Result<(), ConfigError> {
+    let mut folders: Vec<(String, &str, &Path, PathBuf)> =
+        vec![("state_dir".into(), "state_dir", &config.state_dir, text::real(&config.state_dir))];
+    for (name, service) in &config.service {
+        for instance in &service.instance {
+            let place = format!("service.{name}.instance {}: data", instance.name);
+            folders.push((place, "data", &instance.data, text::real(&instance.data)));
+        }
+    }
+    for (at, (place, key, folder, real)) in folders.iter().enumerate() {
+        let others = folders.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut around = others.filter(|(_, (_, _, _, other))| real.starts_with(other)).map(|(_, other)| other);
+        if let Some((other, ..)) = around.next() {
+            return Err(ConfigError::Unfit {
+                path: path.to_path_buf(),
+                line: text::line_of(written, key, folder, &config.folder),
+                place: place.clone(),
+                what: format!("{} lies in the folder of {other}", folder.display()),
+                example: format!("{key} = \"…\" must name a folder of its own, outside of all others"),
+            });
         }
     }
     Ok(())

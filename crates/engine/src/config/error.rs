@@ -29,10 +29,12 @@ pub enum ConfigError {
         nearest: Option<String>,
     },
     /// Values that don't fit each other.
-    #[error("{}: {place}: {what}", path.display())]
+    #[error("{}{}: {place}: {what}", path.display(), at(*.line))]
     Unfit {
         /// The file.
         path: PathBuf,
+        /// The line, from 1, where one line is to blame.
+        line: Option<usize>,
         /// The key, such as `service.notebook.probe`.
         place: String,
         /// What is wrong.
@@ -60,6 +62,10 @@ impl Coded for ConfigError {
             Self::Unfit { example, .. } => example.clone(),
         })
     }
+}
+
+fn at(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(":{line}"))
 }
 
 impl ConfigError {

@@ -2,6 +2,7 @@
 
 mod check;
 mod error;
+mod text;
 
 pub use error::ConfigError;
 
@@ -302,7 +303,7 @@ impl Config {
                 instance.data = folder.join(&instance.data);
             }
         }
-        check::check(&config, path)?;
+        check::check(&config, text, path)?;
         Ok(config)
     }
 

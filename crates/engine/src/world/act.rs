@@ -1,9 +1,14 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
 use super::{Site, deaths::Deaths, rehearse};
-use crate::{boundary::EachAct, config::InstanceConfig};
+use crate::{
+    boundary::EachAct,
+    config::{InstanceConfig, RuntimeConfig},
+    ports::Occupant,
+};
 use lastgood_domain::{
     effect::{Answer, Effect},
+    event::Aim,
     facts::{Busyness, Liveness, Offer},
     failure::{Coded, Failure},
     service::Service,
@@ -59,6 +64,7 @@ fn hindered(error: &dyn Coded) -> Failure {
 }
 
 fn check(site: &Site, service: &Service, tag: Option<&ReleaseTag>, except: &[ReleaseTag]) -> Result<Answer, Failure> {
+    first_starts_can_listen(site, service)?;
     let channel = &site.config.channel;
     let offer = match tag {
         None => channel.newest_but(except, &site.channel),
@@ -69,6 +75,30 @@ fn check(site: &Site, service: &Service, tag: Option<&ReleaseTag>, except: &[Rel
     let standing = last_good.map(|last_good| channel.standing(&offer.tag, last_good));
     let foreign = channel.belongs(&offer.tag).err();
     Ok(Answer::Offered { offer, standing, foreign })
+}
+
+/// Refuses a run that would install and rehearse for minutes, only to find the port of a new instance taken.
+///
+/// Most often it is the copy of the service that ran before lastgood did. A dry run starts nothing there.
+fn first_starts_can_listen(site: &Site, service: &Service) -> Result<(), Failure> {
+    if service.run.as_ref().is_some_and(|run| run.aim == Aim::DryRun) {
+        return Ok(());
+    }
+    let ran = |name: &InstanceName| service.instances.get(name).is_some_and(|one| one.release.is_some());
+    let mut new = site.config.instance.iter().filter(|config| !ran(&config.name));
+    new.find_map(|config| stranger(site, config)).map_or(Ok(()), Err)
+}
+
+/// Finds a process that is not the instance and listens where the instance is to listen.
+///
+/// systemd may itself hold the socket of its unit, so only instances of our own are looked at.
+fn stranger(site: &Site, config: &InstanceConfig) -> Option<Failure> {
+    if site.config.runtime != (RuntimeConfig::Process {}) {
+        return None;
+    }
+    let found = Occupant::of(&site.config.bind, config.port)?;
+    let runs = matches!(site.runtime.liveness(&site.name, &config.name), Ok(Liveness::Up { .. }));
+    (!runs).then(|| found.in_the_way_of(&config.name))
 }
 
 fn install(site: &Site, offer: &Offer) -> Result<Answer, Failure> {
@@ -180,9 +210,13 @@ fn start(
     let installation = PathBuf::from(&known.installation.path);
     let log = site.home.log(instance);
     let launch = site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
+    // A stranger on the port would answer the probe in the release's name.
+    if let Some(failure) = stranger(site, config) {
+        return Err(failure);
+    }
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
-        Err(error) if blames_release(&error) => {
+        Err(error) if blames_release(&error) && !names_nothing(site, service, config, release, &error) => {
             return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
         }
         Err(error) => return Err(hindered(&error)),
@@ -194,6 +228,10 @@ fn start(
     let target = site.target(config, &config.data, Some(config.port));
     let ready = wait_ready(site.config.ready.as_ref(), &target, site.config.ready_timeout.duration(), &died);
     if let Err(error) = ready {
+        // It came between our look and the program's own: the machine's fault as well.
+        if let Some(failure) = stranger(site, config).filter(|_| ended_for_its_port(site, instance)) {
+            return Err(failure);
+        }
         return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
     }
     deaths.watch(instance);
@@ -206,6 +244,33 @@ fn blames_release(error: &RuntimeError) -> bool {
         error,
         RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. } | RuntimeError::Exited { .. }
     )
+}
+
+/// Tells whether an instance's program ended and said that its address is taken.
+fn ended_for_its_port(site: &Site, instance: &InstanceName) -> bool {
+    matches!(site.runtime.post_mortem(&site.name, instance), Ok(Some(RuntimeError::PortInUse { .. })))
+}
+
+fn names_nothing(
+    site: &Site,
+    service: &Service,
+    config: &InstanceConfig,
+    release: &Digest,
+    error: &RuntimeError,
+) -> bool {
+    let missing = matches!(error, RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. });
+    missing && !last_good_has_program(site, service, config, release)
+}
+
+/// Tells whether last-good has the program that the configured command names.
+///
+/// If not, a release without it proves nothing against the release: the command was wrong before it came.
+pub(super) fn last_good_has_program(site: &Site, service: &Service, config: &InstanceConfig, release: &Digest) -> bool {
+    let last_good = service.last_good.filter(|last_good| last_good != release);
+    let Some(known) = last_good.and_then(|last_good| service.installed.get(&last_good)) else { return false };
+    let (of, path) = (&known.installation.release, PathBuf::from(&known.installation.path));
+    let launch = site.launch(config, of, &path, &config.data, config.port, site.home.log(&config.name));
+    launch.is_ok_and(|launch| launch.argv.first().is_some_and(|program| Path::new(program).is_file()))
 }
 
 fn probe(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {

@@ -8,6 +8,7 @@ mod site;
 mod sole_holder;
 
 pub use rehearse::worker_main as rehearsal_main;
+pub(crate) use site::runtime_of;
 pub use site::{Site, SiteError};
 
 use crate::{

@@ -35,6 +35,8 @@ use std::{
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 /// How often the end of the worker is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The code of a program that could not be executed at all.
+const START_REFUSED: &str = "start-refused";
 
 /// What the worker is to do; it holds secrets, so it goes through a pipe and is never written down.
 #[derive(Serialize, Deserialize)]
@@ -148,6 +150,13 @@ pub(super) fn rehearse(
                     },
                 },
             }
+        }
+        Report::Failed(failure)
+            if failure.code == START_REFUSED && !act::last_good_has_program(site, service, config, release) =>
+        {
+            let fix = "correct `command` in lastgood.toml; see what the installation holds: ls ";
+            let fix = format!("{fix}{}", known.installation.path);
+            return Err(Failure::new("instance-program-missing", failure.message, Some(&fix)));
         }
         Report::Failed(failure) => Answer::RehearsalFailed { failure: act::scrubbed(site, failure) },
         Report::Hindered(failure) => return Err(failure),
@@ -328,7 +337,7 @@ fn start(plan: &Plan) -> Result<Result<Child, Failure>, Failure> {
     }
     Ok(command
         .spawn()
-        .map_err(|error| Failure::new("start-refused", format!("{program} can't be started: {error}"), None)))
+        .map_err(|error| Failure::new(START_REFUSED, format!("{program} can't be started: {error}"), None)))
 }
 
 /// The throwaway program; it never outlives its drop.

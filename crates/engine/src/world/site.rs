@@ -15,7 +15,7 @@ use lastgood_drivers::{
     channel,
     metric::WatchConfig,
     probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
-    runtime::{Launch, Runtime, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
+    runtime::{Launch, Runtime, RuntimeError, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
 };
 use std::{
@@ -90,6 +90,20 @@ impl Coded for SiteError {
     }
 }
 
+/// Gives what runs a service's instances; makes the state folder if there is none.
+///
+/// Errors: the folder can't be made, or systemd can't be reached.
+pub(crate) fn runtime_of(
+    service: &ServiceConfig,
+    state_dir: &Path,
+    program: &Path,
+) -> Result<Arc<dyn Runtime>, RuntimeError> {
+    Ok(match &service.runtime {
+        RuntimeConfig::Process {} => Arc::new(ProcessRuntime::new(state_dir, program)?),
+        RuntimeConfig::Systemd(systemd) => Arc::new(SystemdRuntime::new(systemd.clone(), state_dir)?),
+    })
+}
+
 impl Site {
     /// Sets up one service of `config`; makes its folders.
     ///
@@ -102,14 +116,7 @@ impl Site {
         for path in folders {
             std::fs::create_dir_all(&path).map_err(|source| SiteError::Folder { path, source })?;
         }
-        let runtime: Arc<dyn Runtime> = match &service.runtime {
-            RuntimeConfig::Process {} => {
-                Arc::new(ProcessRuntime::new(&config.state_dir, &program).map_err(|error| driver(&error))?)
-            }
-            RuntimeConfig::Systemd(systemd) => {
-                Arc::new(SystemdRuntime::new(systemd.clone(), &config.state_dir).map_err(|error| driver(&error))?)
-            }
-        };
+        let runtime = runtime_of(&service, &config.state_dir, &program).map_err(|error| driver(&error))?;
         let sole_holder = SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
         let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| driver(&error))?;
         Ok(Self {

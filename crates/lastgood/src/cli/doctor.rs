@@ -3,7 +3,7 @@
 use super::Ended;
 use crate::{app::App, drive, exit::Exit, screen::Screen};
 use clap::Args;
-use lastgood_domain::{failure::Failure, terms::ServiceName, words};
+use lastgood_domain::{failure::Failure, service::Service, terms::ServiceName, words};
 use lastgood_engine::doctor::{self, Finding};
 use serde_json::json;
 use std::path::Path;
@@ -21,7 +21,16 @@ impl Doctor {
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let app = App::open(screen, config)?;
         let mut findings = doctor::examine(&app.config, !self.offline);
-        findings.extend(app.config.service.keys().filter_map(|service| undriven(&app, service)));
+        let program = drive::program()?;
+        for name in app.services(None)? {
+            match app.look(&name) {
+                Ok(seen) => {
+                    findings.extend(undriven(&app, &name, &seen.service));
+                    findings.extend(doctor::examine_running(&app.config, &name, &seen.service, &program));
+                }
+                Err(trouble) => findings.push(Finding::failing(name, trouble.failure)),
+            }
+        }
         let failures = findings.iter().filter(|finding| finding.is_failure()).count();
         let warnings = findings.len() - failures;
         let mut text = String::new();
@@ -53,18 +62,15 @@ impl Doctor {
     }
 }
 
-/// Finds a run that nobody drives, or a log that doesn't tell.
-fn undriven(app: &App, service: &ServiceName) -> Option<Finding> {
-    let seen = app.look(service).and_then(|seen| {
-        let is_undriven = drive::is_undriven(app, service, &seen.service)?;
-        Ok(seen.service.run.filter(|_| is_undriven))
-    });
-    match seen {
-        Ok(run) => run.map(|run| {
-            let why = words::undriven(service, &run, app.now());
-            let fix = format!("go on: {}; or back: lastgood rollback {service}", why.how);
-            Finding::warning(service.clone(), Failure::new("run-undriven", why.because, Some(&fix)))
+/// Finds a run that nobody drives.
+fn undriven(app: &App, name: &ServiceName, service: &Service) -> Option<Finding> {
+    match drive::is_undriven(app, name, service) {
+        Ok(true) => service.run.as_ref().map(|run| {
+            let why = words::undriven(name, run, app.now());
+            let fix = format!("go on: {}; or back: lastgood rollback {name}", why.how);
+            Finding::warning(name.clone(), Failure::new("run-undriven", why.because, Some(&fix)))
         }),
-        Err(trouble) => Some(Finding::failing(service.clone(), trouble.failure)),
+        Ok(false) => None,
+        Err(trouble) => Some(Finding::failing(name.clone(), trouble.failure)),
     }
 }

@@ -27,6 +27,9 @@ pub(crate) struct Init {
     instance: Vec<String>,
 }
 
+/// The first port that is proposed.
+const PORT_FIRST: u16 = 7_101;
+
 impl Init {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
@@ -61,6 +64,14 @@ impl Init {
             )
         };
         let (kind, what) = self.channel.split_once(':').ok_or_else(wrong)?;
+        if what.trim().is_empty() {
+            return Err(Trouble::say(
+                Exit::Usage,
+                "channel-unknown",
+                format!("{:?} names nothing", self.channel),
+                "name what is followed: lastgood init npm:PACKAGE",
+            ));
+        }
         let quoted = serde_json::to_string(what).unwrap_or_default();
         let (channel, command) = match kind {
             "npm" => (format!("{{ npm = {quoted}, tag = \"latest\" }}"), "{release}/node_modules/.bin/CHANGE"),
@@ -71,8 +82,7 @@ impl Init {
         };
         let name = self.name.clone().unwrap_or_else(|| name_of(what));
         let mut text = TEMPLATE.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
-        for instance in &self.instance {
-            let port = free_port();
+        for (instance, port) in self.instance.iter().zip(free_ports(ephemeral_from())) {
             text += &format!(
                 "\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n"
             );
@@ -88,9 +98,18 @@ fn name_of(what: &str) -> String {
     if name.is_empty() { "app".into() } else { name }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    listener.map_or(7101, |address| address.port())
+/// Gives ports that nobody listens on, below `end` while there are any: connections draw theirs from there on, so one
+/// that is free now might be taken when the instance is to start.
+fn free_ports(end: u16) -> impl Iterator<Item = u16> {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (PORT_FIRST..end).chain(end.max(PORT_FIRST)..=u16::MAX).filter(free)
+}
+
+/// Reads where the ports begin that the system gives to outgoing connections.
+fn ephemeral_from() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    // 32768 is the kernel's default.
+    range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768)
 }
 
 const TEMPLATE: &str = r#"# lastgood: release safety for NAME. Every key is in docs/reference/config.md.

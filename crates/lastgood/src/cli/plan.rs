@@ -1,7 +1,7 @@
 //! `lastgood plan`: what would happen now, and why; nothing is changed.
 
 use super::Ended;
-use crate::{app::App, exit::Exit, screen::Trouble};
+use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     facts::{Offer, Standing},
@@ -12,7 +12,7 @@ use lastgood_domain::{
     words,
 };
 use lastgood_drivers::channel::{self, ChannelError};
-use lastgood_engine::{config::ServiceConfig, letter::rfc3339};
+use lastgood_engine::{config::ServiceConfig, doctor, letter::rfc3339};
 use serde_json::{Value, json};
 
 /// Show what would happen now, and why; change nothing.
@@ -63,7 +63,8 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         .map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
     let Looked { offer, standing, passed } = looked;
     let foreign = config.channel.belongs(&offer.tag).err();
-    let lines = gates(app, &folded, &offer, standing, foreign);
+    let mut lines = gates(app, &folded, &offer, standing, foreign);
+    lines.extend(taken_port(app, service, &folded)?);
     let blocked = lines.iter().find(|line| line.verdict != "pass");
     let last_good = folded.name_of(folded.last_good.as_ref());
     let known = folded.tags.get(&offer.tag);
@@ -114,6 +115,13 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         })).collect::<Vec<_>>(),
     });
     Ok((data, text, exit))
+}
+
+/// Gives a line if an instance can't listen, because a stranger does.
+fn taken_port(app: &App, name: &ServiceName, service: &Service) -> Result<Option<Line>, Trouble> {
+    let findings = doctor::examine_running(&app.config, name, service, &drive::program()?);
+    let taken = findings.into_iter().find(|finding| finding.failure.code == "instance-port-in-use");
+    Ok(taken.map(|taken| Line { gate: "port", verdict: "fail", because: taken.failure.message }))
 }
 
 /// Asks the channel as a run would, passing over what was rejected.

@@ -5,11 +5,14 @@ use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, End},
+    facts::Liveness,
+    failure::Failure,
     rollout::IllegalStep,
+    service::Condition,
     terms::{InstanceName, ServiceName},
     words,
 };
-use lastgood_engine::{fold::Folded, paths::Home};
+use lastgood_engine::{drive::Happening, fold::Folded, paths::Home};
 use lastgood_store::DriverLock;
 use serde_json::json;
 
@@ -63,13 +66,70 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     let mut driver = drive::open(app, &app.config, service, home, folded, Some(progress.clone()))?;
     // What an earlier driver left undone comes first.
     drive::to_end(&mut driver, &progress)?;
+    let down = revive(&mut driver, &progress)?;
     let running = running(&driver);
     driver.world.watch(running);
     driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
+    let still_down = down.into_iter().find(|name| why_down(&driver, name).is_some());
     drive::settle(app, driver);
-    Ok(end)
+    match still_down {
+        Some(name) if end.as_ref().is_some_and(|end| Exit::of(end) == Exit::Done) => Err(Trouble::say(
+            Exit::Failed,
+            "instance-died",
+            format!("{service}/{name} is down and could not be started again"),
+            &format!("see why: lastgood log {service}; go back: lastgood rollback {service}"),
+        )),
+        _ => Ok(end),
+    }
+}
+
+/// Starts every instance again that should run and does not, as the daemon does; gives those that stayed down.
+fn revive(driver: &mut drive::RealDriver, progress: &Progress) -> Result<Vec<InstanceName>, Trouble> {
+    let mut down = Vec::new();
+    for name in running(driver) {
+        let Some(why) = why_down(driver, &name) else { continue };
+        let turn = |driver: &mut drive::RealDriver| driver.turn(None).map_err(|error| drive::drive_trouble(&error));
+        // The daemon may have noticed before it was stopped.
+        if driver.service().instances[&name].again_at.is_none() {
+            tell(driver, Happening::Died { instance: name.clone(), why });
+            turn(driver)?;
+            // One death too many of a young release goes back by itself, and that starts what is wanted now.
+            drive::to_end(driver, progress)?;
+        }
+        if why_down(driver, &name).is_none() {
+            continue;
+        }
+        let before = driver.service().records;
+        driver.world.revive(driver.service(), name.clone());
+        while driver.service().records == before {
+            turn(driver)?;
+        }
+        drive::to_end(driver, progress)?;
+        if why_down(driver, &name).is_some() {
+            down.push(name);
+        }
+    }
+    Ok(down)
+}
+
+fn tell(driver: &drive::RealDriver, happening: Happening) {
+    // The driver holds the receiver.
+    let _ = driver.world.reporter().send(happening);
+}
+
+/// Says why an instance that should run does not; none if it runs, is meant to be stopped, or nobody knows.
+fn why_down(driver: &drive::RealDriver, name: &InstanceName) -> Option<String> {
+    let state = driver.service().instances.get(name)?;
+    if state.release.is_none() || state.condition == Condition::Between {
+        return None;
+    }
+    let site = driver.world.site();
+    match site.runtime.liveness(&site.name, name) {
+        Ok(Liveness::Down { why }) if site.config.instance(name).is_some() => Some(why),
+        _ => None,
+    }
 }
 
 fn running(driver: &drive::RealDriver) -> Vec<InstanceName> {
@@ -116,6 +176,9 @@ pub(crate) fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> E
         End::UpToDate | End::Promoted => format!("see it: lastgood status {service}"),
         End::Rehearsed { .. } => format!("do it: lastgood run {service} --now"),
         End::RollbackHeld { .. } => format!("decide: lastgood why {service}"),
+        End::Stopped { failure: Failure { hint: Some(hint), .. } } => {
+            format!("fix: {hint}\nwhy: lastgood why {service}")
+        }
         _ => format!("why: lastgood why {service}"),
     };
     let text = format!("{service}: {}\n{next}", words::end_words(end));

@@ -1,9 +1,11 @@
 //! The whole of it: the real program, real instances, real HTTP and real data, in folders of their own.
 //!
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
-//! between any two steps, `cli` is what scripts rely on, `daemon` is `lastgood serve`, `watch` is a terminal.
+//! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
+//! is a terminal.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
+mod adopt;
 mod cli;
 mod crash;
 mod daemon;
