@@ -145,20 +145,21 @@ mod tests {
     #[test]
     fn no_change_of_the_fold_keeps_its_name() {
         let place = copied();
-        let fold = place.path().join("crates/domain/src/service.rs");
-        let old = fs::read_to_string(&fold).unwrap();
         let changes = [
-            old.replacen("instance.deaths += 1;", "instance.deaths += 2;", 1),
-            old.replacen("pub deaths: u32,", "pub deaths: u64,", 1),
-            format!("{old}\n"),
+            ("service/fold.rs", "instance.deaths += 1;", "instance.deaths += 2;"),
+            ("service.rs", "pub deaths: u32,", "pub deaths: u64,"),
+            ("service.rs", "\n", "\n\n"),
         ];
-        for new in changes {
+        for (file, from, to) in changes {
+            let fold = place.path().join("crates/domain/src").join(file);
+            let old = fs::read_to_string(&fold).unwrap();
+            let new = old.replacen(from, to, 1);
             assert_ne!(new, old, "the change was not made");
             fs::write(&fold, new).unwrap();
             assert_ne!(source::mark(place.path()).unwrap(), FOLD);
+            fs::write(&fold, old).unwrap();
+            assert_eq!(source::mark(place.path()).unwrap(), FOLD);
         }
-        fs::write(&fold, old).unwrap();
-        assert_eq!(source::mark(place.path()).unwrap(), FOLD);
         for other in
             ["crates/domain/src/terms.rs", "crates/engine/src/log.rs", "crates/engine/src/fold.rs", "Cargo.lock"]
         {
