@@ -1,7 +1,12 @@
 //! What a user lives through: good bumps, bad releases, and every way back.
 
 use crate::kit::{Farm, Plan, dump, kept_aside};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 const FIVE: [(&str, &str); 5] =
     [("alice", "probe"), ("bob", "probe"), ("carol", "café o'clock"), ("dave", "probe"), ("erin", "probe")];
@@ -50,11 +55,14 @@ fn a_way_back_by_restore_gives_the_data_exactly_as_it_was_and_keeps_the_newer_as
         farm.write(name, "written on 2.0.0");
         assert_ne!(farm.dump(name), before[name].0);
     }
+    let laid: BTreeMap<_, _> = farm.names().map(|name| (name, laid_ready(&farm, name))).collect();
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     let log = farm.log();
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.0.0");
         assert_eq!(farm.dump(name), before[name].0, "{name}");
+        let inode = fs::metadata(farm.data(name).join("notebook.sqlite")).unwrap().ino();
+        assert_eq!(inode, laid[name], "{name}: what lay ready was not moved but copied");
         assert_eq!(owners(&farm, name), before[name].1, "{name}");
         assert!(farm.notes(name).contains(&"written on 1.0.0".to_owned()));
         let aside = kept_aside(&farm, name);
@@ -63,6 +71,17 @@ fn a_way_back_by_restore_gives_the_data_exactly_as_it_was_and_keeps_the_newer_as
         assert!(named_in(&log, &aside[0]), "{} is not named in {log}", aside[0].display());
     }
     farm.lastgood(&["evidence", "verify"]).ended(0);
+}
+
+/// Gives the inode of the database that lies ready to go back.
+fn laid_ready(farm: &Farm, name: &str) -> u64 {
+    let mut aside = farm.data(name).into_os_string();
+    aside.push(".lastgood-aside");
+    let ready = fs::read_dir(aside).unwrap().map(|entry| entry.unwrap());
+    let ready = ready.filter(|entry| entry.file_name().to_string_lossy().starts_with(".ready-"));
+    let all: Vec<PathBuf> = ready.map(|entry| entry.path().join("0/notebook.sqlite")).collect();
+    assert_eq!(all.len(), 1, "{name}: {all:?}");
+    fs::metadata(&all[0]).unwrap().ino()
 }
 
 #[test]
