@@ -72,3 +72,61 @@ impl SoleHolder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::{self, File},
+        process::{Child, Command, Stdio},
+    };
+
+    /// A process that has a file of ours open until it is dropped.
+    struct Stranger(Child);
+
+    impl Stranger {
+        fn holding(file: &Path) -> Self {
+            let held = File::open(file).unwrap();
+            Self(Command::new("sleep").arg("60").stdin(Stdio::from(held)).spawn().unwrap())
+        }
+    }
+
+    impl Drop for Stranger {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn who_opens_the_data_is_found_but_by_no_look_from_before_the_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().join("a"), folder.path().join("b")];
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("file"), "").unwrap();
+        }
+        let sole = SoleHolder::of(paths.to_vec());
+        sole.has_stopped(&paths[0]);
+        assert_eq!(sole.holders_of(&paths[0]).unwrap(), []);
+        let stranger = Stranger::holding(&paths[0].join("file"));
+        // Stopped once more: what was seen before says nothing now.
+        sole.has_stopped(&paths[0]);
+        let found = sole.holders_of(&paths[0]).unwrap();
+        assert_eq!(found.iter().map(|holder| holder.pid).collect::<Vec<_>>(), [stranger.0.id()]);
+        // It is not in the way of the other instance, of which nothing is known yet: that asks for a look of its own.
+        assert_eq!(sole.holders_of(&paths[1]).unwrap(), []);
+        drop(stranger);
+        std::thread::sleep(AGE_MAX);
+        assert_eq!(sole.holders_of(&paths[0]).unwrap(), [], "an old look was believed");
+    }
+
+    #[test]
+    fn we_ourselves_are_no_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let _open = File::open(folder.path().join("file")).unwrap();
+        let sole = SoleHolder::of(vec![folder.path().into()]);
+        assert_eq!(sole.holders_of(folder.path()).unwrap(), []);
+    }
+}
