@@ -17,7 +17,7 @@ use std::{
         fd::AsFd as _,
         unix::{fs::MetadataExt as _, net::UnixStream},
     },
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -239,6 +239,24 @@ fn an_instance_outlives_its_driver_and_the_next_one_takes_it_over() {
     assert_eq!(wait_exit(&[watched], None, GRACE).unwrap(), [0]);
 }
 
+fn start_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.split_whitespace().nth(21).unwrap().parse().unwrap()
+}
+
+/// The kernel counts starts in ticks of 10 ms, and can't hand out all its numbers again within one: a stranger that
+/// stands for one that got an old number has to be as late.
+fn stranger_started_after(ticks: u64) -> Child {
+    loop {
+        let mut stranger = Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
+        if start_ticks(stranger.id()) > ticks {
+            return stranger;
+        }
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_process_that_got_the_old_number_is_a_stranger_and_is_never_signalled() {
     let world = World::new();
@@ -246,16 +264,15 @@ fn a_process_that_got_the_old_number_is_a_stranger_and_is_never_signalled() {
     let record = world.path("state/run/notes/alice/record.json");
     let kept = fs::read_to_string(&record).unwrap();
     stop(&world, GRACE);
-    let mut stranger = Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
     let mut value: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    let mut stranger = stranger_started_after(value["identity"]["start_ticks"].as_u64().unwrap());
     value["identity"]["pid"] = stranger.id().into();
     fs::write(&record, value.to_string()).unwrap();
     assert!(matches!(liveness(&world), Liveness::Down { .. }));
     assert_eq!(stop(&world, Span::ZERO), Stopped::NotRunning);
     assert!(runs(stranger.id()), "a stranger was killed");
     // Same number and same start time, but before a reboot.
-    let stat = fs::read_to_string(format!("/proc/{}/stat", stranger.id())).unwrap();
-    value["identity"]["start_ticks"] = stat.split_whitespace().nth(21).unwrap().parse::<u64>().unwrap().into();
+    value["identity"]["start_ticks"] = start_ticks(stranger.id()).into();
     value["identity"]["boot"] = "00000000-0000-0000-0000-000000000000".into();
     fs::write(&record, value.to_string()).unwrap();
     assert_eq!(stop(&world, Span::ZERO), Stopped::NotRunning);
