@@ -20,4 +20,5 @@ pub mod rollout;
 pub mod service;
 pub mod terms;
 pub mod totals;
+pub mod traffic;
 pub mod words;
