@@ -5,9 +5,13 @@
 //! ever grows.
 
 use crate::{
-    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
+    facts::{
+        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
+        Standing,
+    },
     failure::Failure,
-    terms::{Digest, InstanceName, ReleaseTag, SnapshotId},
+    terms::{Digest, InstanceName, ReleaseTag, SnapshotId, Span},
+    traffic::Route,
 };
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -107,6 +111,18 @@ pub enum Effect {
         /// What a restore would put back.
         snapshot: SnapshotId,
     },
+    /// Tell the router who gets whose share, and wait until it confirms.
+    Route {
+        /// The whole of it; it replaces what was told before.
+        route: Route,
+    },
+    /// Prove that sessions dropped at one release can be resumed at the other, both ways, and no message is lost or doubled.
+    TryResume {
+        /// The candidate.
+        candidate: Digest,
+        /// What serves today.
+        last_good: Digest,
+    },
     /// Remove snapshots and installations that no way back needs any more.
     Prune {
         /// Snapshots to keep.
@@ -139,6 +155,8 @@ impl Effect {
             | Self::Install { .. }
             | Self::Verify { .. }
             | Self::ClearRehearsal
+            | Self::Route { .. }
+            | Self::TryResume { .. }
             | Self::Prune { .. } => None,
         }
     }
@@ -242,6 +260,16 @@ pub enum Answer {
     LaidReady {
         /// Bytes written; 0 if it lay there already.
         bytes: u64,
+    },
+    /// The router confirmed.
+    Routed {
+        /// From the order to the confirmation.
+        took: Span,
+    },
+    /// Sessions can be resumed, both ways.
+    ResumePassed {
+        /// What was seen.
+        facts: ResumeFacts,
     },
     /// What the order was about failed: the release did not start, the probe did not pass.
     Failed {

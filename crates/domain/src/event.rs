@@ -8,6 +8,7 @@ use crate::{
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
+    traffic::{Share, TrafficEvent, TrafficSettings},
 };
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -260,6 +261,8 @@ pub enum Event {
         /// Why the last one was not taken.
         because: String,
     },
+    /// Something happened to shared traffic.
+    Traffic(TrafficEvent),
 }
 
 /// What a run is for.
@@ -270,6 +273,8 @@ pub enum Aim {
     Track,
     /// Move the instances left behind to last-good; ask no channel.
     Drain,
+    /// Stop the release that stands by without traffic.
+    Cool,
     /// Gate and rehearse in a temporary place; change nothing.
     DryRun,
     /// Go back.
@@ -321,6 +326,9 @@ pub struct Settings {
     pub degraded_percent: u32,
     /// Fewer outcomes than this are cannot-tell.
     pub outcomes_min: u64,
+    /// How shared traffic moves; `None` moves instance by instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSettings>,
 }
 
 /// A question asked before a step may run.
@@ -405,6 +413,18 @@ pub enum Cause {
         /// What was counted.
         outcomes: Outcomes,
     },
+    /// The guards found it broken while users were on it.
+    Guard {
+        /// Its share at that time.
+        share: Share,
+        /// The numbers.
+        because: String,
+    },
+    /// The router did not take its table; nothing is said about the release.
+    Router {
+        /// Why.
+        failure: Failure,
+    },
     /// A person asked.
     Asked {
         /// Why.
@@ -426,8 +446,8 @@ impl Cause {
     /// Tells whether the release that is left is to blame, and so rejected.
     pub const fn blames_release(&self) -> bool {
         match self {
-            Self::Candidate { .. } | Self::Broken { .. } | Self::Asked { .. } => true,
-            Self::Machine { .. } | Self::Pinned { .. } | Self::Halted { .. } => false,
+            Self::Candidate { .. } | Self::Broken { .. } | Self::Guard { .. } | Self::Asked { .. } => true,
+            Self::Machine { .. } | Self::Router { .. } | Self::Pinned { .. } | Self::Halted { .. } => false,
         }
     }
 }
@@ -514,6 +534,8 @@ pub enum End {
     },
     /// A rollback took over.
     Superseded,
+    /// The release that stood by is stopped.
+    Cooled,
 }
 
 impl End {
@@ -533,13 +555,15 @@ impl End {
                     outcomes.broken,
                     outcomes.good + outcomes.degraded + outcomes.broken
                 ),
+                Cause::Guard { share, because } => format!("at {share} of the traffic: {because}"),
+                Cause::Router { failure } => format!("the router: {failure}"),
                 Cause::Asked { reason } => reason.clone(),
                 Cause::Pinned { tag } => format!("pinned to {tag}"),
                 Cause::Halted { because } => because.clone(),
             },
             Self::RollbackFailed { .. } => "a rollback failed".into(),
             Self::RollbackHeld { .. } => "a restore waits for a person".into(),
-            Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded => String::new(),
+            Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded | Self::Cooled => String::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! program that wrote it, and is never evidence.
 
 mod fold;
+mod traffic;
 
 use crate::{
     effect::{Effect, Leg},
@@ -12,6 +13,7 @@ use crate::{
     failure::Failure,
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
     totals::Totals,
+    traffic::Traffic,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -71,6 +73,8 @@ pub struct Service {
     pub configured: Vec<InstanceName>,
     /// What happened how often.
     pub totals: Totals,
+    /// Where shared traffic goes.
+    pub traffic: Traffic,
     /// Number of records folded.
     pub records: u64,
 }
@@ -312,6 +316,51 @@ pub enum Phase {
         /// Each instance's way.
         back: BTreeMap<InstanceName, (Back, ReturnStep)>,
     },
+    /// Gives the candidate shares of the traffic.
+    Shifting {
+        /// The candidate.
+        release: Digest,
+        /// Its instances and how far each has come.
+        steps: BTreeMap<InstanceName, MoveStep>,
+        /// How many of the configured shares were ordered.
+        ordered: u32,
+        /// When the bake time of the newest share is over; `None` until the router has confirmed it.
+        until: Option<Timestamp>,
+        /// Whether sessions were proven to survive a change of release.
+        resumed: bool,
+    },
+    /// Takes all traffic back.
+    Unshifting {
+        /// Why.
+        cause: Cause,
+        /// What is left.
+        left: Digest,
+        /// Where to.
+        to: Option<Digest>,
+        /// The instances that must be up first, and how often each start was tried.
+        raise: BTreeMap<InstanceName, Raised>,
+        /// How often the router was told.
+        told: u32,
+    },
+    /// Stops a release that stands by.
+    Cooling {
+        /// The instances that still run.
+        left: BTreeSet<InstanceName>,
+    },
+}
+
+/// How far an instance has come that must be up before traffic goes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Raised {
+    /// Being started.
+    Starting {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// Ready.
+    Up,
+    /// Could not be started.
+    Failed,
 }
 
 /// Where one instance stands on its way forward.

@@ -81,6 +81,8 @@ words! {
         RollbackHeld = "rollback-held",
         /// A rollback took over.
         Superseded = "superseded",
+        /// The release that stood by is stopped.
+        Cooled = "cooled",
     }
 }
 
@@ -93,6 +95,10 @@ words! {
         Machine = "machine",
         /// Users' outcomes turned bad.
         Broken = "broken",
+        /// The guards found it broken.
+        Guard = "guard",
+        /// The router did not take its table.
+        Router = "router",
         /// A person asked.
         Asked = "asked",
         /// A pin.
@@ -118,6 +124,7 @@ impl From<&End> for RunEnd {
             End::RollbackFailed { .. } => Self::RollbackFailed,
             End::RollbackHeld { .. } => Self::RollbackHeld,
             End::Superseded => Self::Superseded,
+            End::Cooled => Self::Cooled,
         }
     }
 }
@@ -128,6 +135,8 @@ impl From<&Cause> for RollbackCause {
             Cause::Candidate { .. } => Self::Candidate,
             Cause::Machine { .. } => Self::Machine,
             Cause::Broken { .. } => Self::Broken,
+            Cause::Guard { .. } => Self::Guard,
+            Cause::Router { .. } => Self::Router,
             Cause::Asked { .. } => Self::Asked,
             Cause::Pinned { .. } => Self::Pinned,
             Cause::Halted { .. } => Self::Halted,

@@ -52,6 +52,7 @@ impl World {
             broken_percent: 5,
             degraded_percent: 20,
             outcomes_min: 10,
+            traffic: None,
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None });
         for _ in 0..STEPS_MAX {
@@ -110,6 +111,8 @@ impl World {
                     fence: "paths".into(),
                 },
             },
+            Effect::Route { .. } => Answer::Routed { took: Span(1) },
+            Effect::TryResume { .. } => Answer::ResumePassed { facts: Default::default() },
             Effect::LayReady { .. } => Answer::LaidReady { bytes: 0 },
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },

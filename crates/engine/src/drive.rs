@@ -6,11 +6,11 @@
 
 use lastgood_domain::{
     effect::{Answer, Effect},
-    event::{Aim, End, Event, Record, Settings},
+    event::{Aim, End, Event, Record, Settings, Verdict},
     facts::Outcomes,
     rollout::{self, IllegalStep, Input},
     service::Service,
-    terms::{Actor, InstanceName, OrderId, RunId, Timestamp},
+    terms::{Actor, Digest, InstanceName, OrderId, RunId, Timestamp},
 };
 
 /// The chain of one service, as the loop sees it.
@@ -85,6 +85,18 @@ pub enum Happening {
     },
     /// Users' outcomes were counted.
     Counted(Outcomes),
+    /// The guards were asked about a release on trial.
+    Judged {
+        /// What they say.
+        verdict: Verdict,
+        /// The numbers.
+        because: String,
+    },
+    /// A release that was left has no request and no tunnel any more.
+    Emptied {
+        /// Which.
+        release: Digest,
+    },
     /// Someone may have appended to the log.
     Woken,
 }
@@ -173,7 +185,7 @@ impl<L: Log, W: World> Driver<L, W> {
     ///
     /// Answers that arrive together are decided together and appended in one transaction.
     pub fn turn(&mut self, until: Option<Timestamp>) -> Result<(), DriveError> {
-        let wakes = rollout::wakes_at(&self.service);
+        let wakes = rollout::wakes_at(&self.service, self.world.now());
         let until = [wakes, until].into_iter().flatten().min();
         let happenings = self.world.happenings(until);
         loop {
@@ -217,6 +229,8 @@ impl<L: Log, W: World> Driver<L, W> {
             Happening::Died { instance, why } => Input::Died { instance, why, settings },
             Happening::Revived { instance } => Input::Revived { instance },
             Happening::Counted(outcomes) => Input::Counted { outcomes, settings },
+            Happening::Judged { verdict, because } => Input::Judged { verdict, because, settings },
+            Happening::Emptied { release } => Input::Emptied { release },
             Happening::Woken => return None,
         })
     }

@@ -79,6 +79,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::Died { instance, why, .. } => format!("{instance} died: {why}"),
         Event::Revived { instance } => format!("{instance} runs again"),
         Event::OutcomesCounted { health, .. } => format!("outcomes are {health:?}"),
+        Event::Traffic(event) => format!("traffic: {event:?}"),
         Event::WentStale { because, .. } => format!("stale: {because}"),
     }
 }
@@ -99,6 +100,7 @@ pub fn end_word(end: &End) -> &'static str {
         End::RollbackFailed { .. } => "rollback failed",
         End::RollbackHeld { .. } => "rollback held",
         End::Superseded => "superseded",
+        End::Cooled => "cooled",
     }
 }
 
@@ -122,6 +124,7 @@ fn aim(aim: &Aim) -> String {
     match aim {
         Aim::Track => "follow the channel".into(),
         Aim::Drain => "move those left behind".into(),
+        Aim::Cool => "stop what stands by".into(),
         Aim::DryRun => "dry run".into(),
         Aim::Back { to, instances, reason, .. } => {
             let to = to.as_ref().map_or_else(|| "what was before".into(), ToString::to_string);
@@ -152,6 +155,8 @@ fn effect(effect: &Effect, service: &Service) -> String {
         Effect::Measure { instance, snapshot } => format!("measure {instance} against {snapshot}"),
         Effect::Restore { instance, snapshot } => format!("restore {snapshot} of {instance}"),
         Effect::LayReady { instance, snapshot } => format!("lay {snapshot} of {instance} ready"),
+        Effect::Route { route } => format!("route {} to the candidate", route.share),
+        Effect::TryResume { .. } => "try to resume sessions".into(),
         Effect::Prune { snapshots, releases } => {
             let snapshots: Vec<String> = snapshots.iter().map(ToString::to_string).collect();
             let releases: Vec<String> = releases.iter().map(|one| name(service, one)).collect();
@@ -177,6 +182,8 @@ fn answer(answer: &Answer) -> String {
         Answer::Measured { loss } => format!("{} rows would be lost", loss.rows),
         Answer::Restored { .. } => "restored".into(),
         Answer::Cleared => "cleared".into(),
+        Answer::Routed { .. } => "routed".into(),
+        Answer::ResumePassed { .. } => "resumed".into(),
         Answer::LaidReady { .. } => "laid ready".into(),
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),

@@ -1,6 +1,6 @@
 //! Moving instances to the candidate, wave by wave.
 
-use super::{Deciding, back_off, gates, returning};
+use super::{Deciding, back_off, gates, returning, traffic};
 use crate::{
     effect::{Answer, Effect},
     event::{Cause, End, Event, Settings},
@@ -242,7 +242,7 @@ fn probed(deciding: &mut Deciding, instance: InstanceName, step: &MoveStep) {
     }
 }
 
-fn failure_of(answer: Answer, what: &str) -> (Failure, bool) {
+pub(super) fn failure_of(answer: Answer, what: &str) -> (Failure, bool) {
     match answer {
         Answer::Failed { failure } => (failure, true),
         Answer::Hindered { failure } => (failure, false),
@@ -299,6 +299,9 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     });
     // Whose it is stands in the cause.
     let failure = Failure::new("instance-died", format!("it died: {why}"), None);
+    if traffic::shifting::died(deciding, &instance, &failure) {
+        return;
+    }
     if in_trial {
         return returning::begin(deciding, Cause::Candidate { instance, failure });
     }

@@ -1,6 +1,6 @@
 //! From the beginning of a run to a candidate that is installed and allowed.
 
-use super::{Deciding, IllegalStep, passing, rehearsal, returning};
+use super::{Deciding, IllegalStep, passing, rehearsal, returning, traffic};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, Settings, Verdict},
@@ -22,6 +22,7 @@ pub(super) fn begin(
     frozen: Option<String>,
 ) -> Result<(), IllegalStep> {
     let taken_over = returning::taken_over(deciding);
+    let traffic_found = traffic::returning::found(deciding);
     if let Some(run) = &deciding.service.run {
         let id = run.id;
         // Only a way back may take over: it is open from every state.
@@ -33,6 +34,13 @@ pub(super) fn begin(
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
     match aim {
+        Aim::Back { to, instances, reason, .. } if traffic::settings(deciding).is_some() => {
+            traffic::returning::asked(deciding, to, &instances, reason, traffic_found)
+        }
+        Aim::Cool => {
+            traffic::cool(deciding);
+            Ok(())
+        }
         Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason, taken_over),
         // A dry run changes nothing, so no hold stands in its way.
         Aim::DryRun => {
@@ -135,6 +143,9 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
 
 /// Tells whether a configured instance runs something else; one that is no longer configured keeps nobody behind.
 fn is_behind(deciding: &Deciding, release: Digest) -> bool {
+    if traffic::settings(deciding).is_some() {
+        return deciding.service.traffic.last_good().is_none_or(|side| side.release != release);
+    }
     deciding.settings().is_some_and(|settings| passing::is_behind(&deciding.service, &settings.instances, release))
 }
 

@@ -10,17 +10,18 @@ mod gates;
 mod passing;
 mod rehearsal;
 mod returning;
+mod traffic;
 mod watch;
 
 pub use passing::{Weighed, weigh};
 
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, End, Event, Record, Settings, WayBack},
+    event::{Aim, End, Event, Record, Settings, Verdict, WayBack},
     facts::Outcomes,
     failure::Failure,
     service::{MoveStep, Phase, Service},
-    terms::{Actor, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
+    terms::{Actor, Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 
@@ -66,6 +67,20 @@ pub enum Input {
         /// From the configuration.
         settings: Settings,
     },
+    /// The guards were asked about a release on trial.
+    Judged {
+        /// What they say.
+        verdict: Verdict,
+        /// The numbers.
+        because: String,
+        /// From the configuration.
+        settings: Settings,
+    },
+    /// A release that was left has no request and no tunnel any more.
+    Emptied {
+        /// Which.
+        release: Digest,
+    },
     /// An instance that died was started again.
     Revived {
         /// Which.
@@ -97,9 +112,14 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
     match input {
         Input::Begin { aim, settings, frozen } => gates::begin(&mut deciding, aim, settings, frozen)?,
         Input::Answer { order, answer } => answered(&mut deciding, order, answer)?,
-        Input::Tick => forward::tick(&mut deciding),
+        Input::Tick => {
+            forward::tick(&mut deciding);
+            traffic::shifting::go_on(&mut deciding);
+        }
         Input::Died { instance, why, settings } => forward::died(&mut deciding, instance, why, settings),
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
+        Input::Judged { verdict, because, settings } => traffic::judged(&mut deciding, verdict, because, settings),
+        Input::Emptied { release } => traffic::emptied(&mut deciding, release),
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
         // The id is given here: two people who read the same log must not set the same hold.
@@ -113,12 +133,12 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
 }
 
 /// Gives the time at which a tick will change something, if the run waits for one.
-pub fn wakes_at(service: &Service) -> Option<Timestamp> {
+pub fn wakes_at(service: &Service, now: Timestamp) -> Option<Timestamp> {
     match service.run.as_ref().map(|run| &run.phase) {
         Some(Phase::Moving { soak_until, steps, .. }) if steps.values().any(|step| *step == MoveStep::Soaking) => {
             *soak_until
         }
-        _ => None,
+        _ => traffic::wakes_at(service, now),
     }
 }
 
@@ -236,6 +256,9 @@ fn answered(deciding: &mut Deciding, order: OrderId, answer: Answer) -> Result<(
         Some(Phase::Rehearsing { .. }) => rehearsal::rehearsed(deciding, effect, answer),
         Some(Phase::Moving { .. }) => forward::answered(deciding, effect, answer),
         Some(Phase::Returning { .. }) => returning::answered(deciding, effect, answer),
+        Some(Phase::Shifting { .. }) => traffic::shifting::answered(deciding, effect, answer),
+        Some(Phase::Unshifting { .. }) => traffic::returning::answered(deciding, effect, answer),
+        Some(Phase::Cooling { .. }) => traffic::cooled(deciding, answer),
         None => {}
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Snapshots of everything, then the four tries on copies.
 
-use super::{Deciding, forward, gates::unexpected};
+use super::{Deciding, forward, gates::unexpected, traffic};
 use crate::{
     effect::{Answer, Effect, Leg},
     event::{End, Event, WayBack},
@@ -13,8 +13,8 @@ use alloc::{collections::BTreeMap, format, string::ToString, vec::Vec};
 
 /// Orders a snapshot of every instance: if one fails, nothing has changed.
 pub(super) fn begin(deciding: &mut Deciding) {
-    let instances: Vec<InstanceName> =
-        deciding.settings().map(|settings| settings.instances.clone()).unwrap_or_default();
+    let all = || deciding.settings().map(|settings| settings.instances.clone()).unwrap_or_default();
+    let instances: Vec<InstanceName> = traffic::holders(deciding).unwrap_or_else(all);
     deciding.say(Event::SnapshotsBegun { instances: instances.clone() });
     for instance in instances {
         let snapshot = deciding.next_snapshot();
@@ -152,6 +152,8 @@ fn proven(deciding: &mut Deciding, release: Digest, way_back: WayBack, because: 
     deciding.say(Event::WayBackProven { release, way_back, because });
     if deciding.is_dry() {
         deciding.end(End::Rehearsed { way_back });
+    } else if traffic::settings(deciding).is_some() {
+        traffic::shifting::begin(deciding);
     } else {
         forward::begin(deciding);
     }

@@ -88,9 +88,15 @@ pub(super) enum TakenOver {
 pub(super) fn taken_over(deciding: &Deciding) -> TakenOver {
     match deciding.phase() {
         None => TakenOver::Nothing,
-        Some(Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. }) => {
-            TakenOver::Untouched
-        }
+        Some(
+            Phase::Checking
+            | Phase::Installing { .. }
+            | Phase::Snapshotting { .. }
+            | Phase::Rehearsing { .. }
+            | Phase::Shifting { .. }
+            | Phase::Unshifting { .. }
+            | Phase::Cooling { .. },
+        ) => TakenOver::Untouched,
         Some(Phase::Moving { .. } | Phase::Returning { .. }) => TakenOver::Of(left_by(deciding)),
     }
 }
@@ -441,7 +447,13 @@ fn stayed(deciding: &Deciding, release: Option<Digest>) -> Vec<InstanceName> {
 }
 
 /// Rejects what was left, freezes the service, and moves last-good back where it was left.
-fn conclude(deciding: &mut Deciding, cause: &Cause, left: Option<Digest>, target: Option<Digest>, everyone: bool) {
+pub(super) fn conclude(
+    deciding: &mut Deciding,
+    cause: &Cause,
+    left: Option<Digest>,
+    target: Option<Digest>,
+    everyone: bool,
+) {
     let partial = matches!(
         deciding.service.run.as_ref().map(|run| &run.aim),
         Some(Aim::Back { instances, .. }) if !instances.is_empty()

@@ -57,6 +57,8 @@ impl Service {
                 }
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
+                let warm = self.run.as_ref().and_then(|run| run.settings.traffic.as_ref()).map(|one| one.warm);
+                self.stand_by(warm.unwrap_or_default(), true, at);
             }
             Event::Demoted { release } => {
                 if let Some(left) = self.last_good {
@@ -90,6 +92,7 @@ impl Service {
             }
             Event::WentStale { .. } => self.stale = true,
             Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
+            Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Ordered { order, effect } => self.order(*order, effect, at),
             Event::Answered { order, answer } => self.answer(*order, answer),
             Event::CandidateChosen { .. }
@@ -115,6 +118,11 @@ impl Service {
         for name in &settings.instances {
             self.instances.entry(name.clone()).or_default();
         }
+        let standing = || self.traffic.standby.iter().flat_map(|standby| standby.side.instances.iter().cloned());
+        let phase = match aim {
+            Aim::Cool => Phase::Cooling { left: standing().collect() },
+            _ => Phase::Checking,
+        };
         self.run = Some(Run {
             id,
             aim: aim.clone(),
@@ -122,7 +130,7 @@ impl Service {
             started: record.at,
             settings: settings.clone(),
             orders: BTreeMap::new(),
-            phase: Phase::Checking,
+            phase,
         });
     }
 
@@ -135,13 +143,15 @@ impl Service {
                 self.behind = None;
                 self.stale = false;
             }
-            End::Rehearsed { .. } | End::Superseded => {}
+            End::Rehearsed { .. } | End::Superseded | End::Cooled => {}
             _ => {
                 let since = self.behind.take().map_or(at, |(since, _)| since);
                 self.behind = Some((since, end.because()));
             }
         }
-        if let End::RolledBack { cause: Cause::Candidate { .. } | Cause::Machine { .. } | Cause::Broken { .. } } = end {
+        if let End::RolledBack { cause } = end
+            && !matches!(cause, Cause::Asked { .. } | Cause::Pinned { .. } | Cause::Halted { .. })
+        {
             // The hold by which a machine stops itself is set in the same step, right before the end.
             let newest = self.holds.iter().next_back().filter(|(_, hold)| hold.since == at);
             self.rolled_back = newest.map(|(hold, _)| RolledBack { at, hold: *hold, because: end.because() });
@@ -159,6 +169,9 @@ impl Service {
         }
         if let Effect::Check { except, .. } = effect {
             (self.passed_over, self.taken_instead) = (except.clone(), None);
+        }
+        if let Effect::Route { route } = effect {
+            self.traffic.ordered(route);
         }
         if let Effect::Prune { releases, .. } = effect {
             self.installed.retain(|digest, _| releases.contains(digest));
@@ -186,7 +199,12 @@ impl Service {
                     step.ordered(effect);
                 }
             }
-            Phase::Checking | Phase::Installing { .. } | Phase::Snapshotting { .. } | Phase::Rehearsing { .. } => {}
+            Phase::Checking
+            | Phase::Installing { .. }
+            | Phase::Snapshotting { .. }
+            | Phase::Rehearsing { .. }
+            | Phase::Cooling { .. } => {}
+            Phase::Shifting { .. } | Phase::Unshifting { .. } => self.traffic_ordered(effect),
         }
     }
 
@@ -220,6 +238,9 @@ impl Service {
         let Some(run) = &mut self.run else { return };
         let Some(effect) = run.orders.remove(&order) else { return };
         self.answered = effect.instance().cloned();
+        if matches!(run.phase, Phase::Shifting { .. } | Phase::Unshifting { .. } | Phase::Cooling { .. }) {
+            return self.traffic_answered(&effect, answer);
+        }
         match (effect, answer) {
             (Effect::Install { offer }, Answer::Installed { installation }) => {
                 let release = &installation.release;

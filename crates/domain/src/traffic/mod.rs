@@ -3,14 +3,18 @@
 //! These types pass between the one who decides and the router that carries. A router keeps the last [`Table`] it was
 //! given, so the table's form is a format: fields are only added, with defaults.
 
+mod event;
 mod latency;
 mod pattern;
 mod seat;
 mod slice;
+mod state;
 mod table;
 
+pub use event::{Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings};
 pub use latency::Latency;
 pub use pattern::{PatternError, RoutePattern};
 pub use seat::{SEATS, Share, seat};
 pub use slice::{Closes, Counts, Slice};
+pub use state::{Judged, Standby, Stopped, Traffic};
 pub use table::{Answering, Closed, Leaving, Side, Table, TableError, Upstream};

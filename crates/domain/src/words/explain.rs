@@ -1,6 +1,6 @@
 //! The rule behind each event, who can change what it led to, and how.
 
-use super::{doing, spoken};
+use super::{doing, spoken, traffic};
 use crate::{
     event::{Event, Record},
     service::Service,
@@ -137,6 +137,7 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "whoever may sign",
             "evidence verify",
         ),
+        Event::Traffic(event) => traffic::rule(event),
         Event::WentStale { .. } => (
             "A gate that has refused everything for rollout.stale_after is an alarm itself.",
             "whoever releases it, or whoever owns the gate",

@@ -3,6 +3,7 @@
 //! Screens only place these; the rule behind an event and who can change it stand beside the sentence.
 
 mod explain;
+mod traffic;
 mod why;
 
 pub use explain::{Explained, explain};
@@ -66,6 +67,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::Waived { release, reason } => format!("{} may be tried again: {reason}", name(release)),
         Event::RunStarted { run, aim, .. } => match aim {
             Aim::Drain => format!("run {run} started by {} for late instances", record.by),
+            Aim::Cool => format!("run {run} started by {} to stop what stands by", record.by),
             Aim::Track => format!("run {run} started by {}", record.by),
             Aim::DryRun => format!("dry run {run} started by {}", record.by),
             Aim::Back { reason, .. } => format!("rollback {run} started by {}: {reason}", record.by),
@@ -140,6 +142,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::RewindAcknowledged { reason } => {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
+        Event::Traffic(event) => traffic::sentence(service, event, record),
         Event::WentStale { since, because } => {
             format!("nothing accepted for {}; last time: {because}", record.at.since(*since))
         }
@@ -175,6 +178,11 @@ fn answered(answer: &Answer) -> Option<String> {
                 false => format!("probe passed in {} ({})", facts.took, used.join(", ")),
             }
         }
+        Answer::ResumePassed { facts } => format!(
+            "sessions resume both ways: {} messages sent, {} arrived, {} of them replayed, none twice, in {}",
+            facts.sent, facts.delivered, facts.replayed, facts.took
+        ),
+        Answer::Routed { took } => format!("the router confirmed in {took}"),
         Answer::LaidReady { bytes: 0 } => return None,
         Answer::LaidReady { bytes } => format!("the way back lies ready ({})", size(*bytes)),
         Answer::Measured { loss } => {
@@ -208,6 +216,8 @@ pub fn doing(effect: &Effect) -> String {
         Effect::Measure { instance, .. } => format!("counting what {instance} would lose"),
         Effect::Restore { instance, .. } => format!("putting {instance}'s data back"),
         Effect::LayReady { instance, .. } => format!("laying the way back of {instance} ready"),
+        Effect::Route { route } => traffic::routing(route),
+        Effect::TryResume { .. } => "proving that sessions can be resumed".into(),
         Effect::Prune { .. } => "removing copies that no way back needs".into(),
     }
 }
@@ -238,6 +248,7 @@ fn spoken_end(end: &End) -> String {
             format!("the rollback waits for a person on {}", names(instances))
         }
         End::Superseded => "a rollback took over".into(),
+        End::Cooled => "what stood by is stopped; a rollback starts it again first".into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a service is as it is: each reason with its rule, its numbers, who can change it and how.
 
-use super::{condition_words, count, doing, lost, names, one_line};
+use super::{condition_words, count, doing, lost, names, one_line, traffic};
 use crate::{
     event::{End, Gate, Health},
     service::{Condition, Instance, MoveStep, Phase, Run, Service},
@@ -34,7 +34,7 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
             how: format!("rm {path}"),
         });
     }
-    reasons.extend(service.run.as_ref().map(|run| under_way(name, run, now)));
+    reasons.extend(service.run.as_ref().map(|run| under_way(name, service, run, now)));
     reasons.extend(holds(name, service, now));
     reasons.extend(service.pin.as_ref().map(|pin| Why {
         rule: "a pinned service stays at one release",
@@ -67,7 +67,7 @@ pub fn undriven(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
 }
 
 /// Says what a run waits for.
-pub fn awaited(run: &Run, now: Timestamp) -> String {
+pub fn awaited(service: &Service, run: &Run, now: Timestamp) -> String {
     let waits: Vec<String> = run.orders.values().filter(|order| !order.is_housekeeping()).map(doing).collect();
     let soaks = |steps: &alloc::collections::BTreeMap<InstanceName, MoveStep>| {
         steps.values().any(|step| *step == MoveStep::Soaking)
@@ -76,15 +76,15 @@ pub fn awaited(run: &Run, now: Timestamp) -> String {
         (Phase::Moving { soak_until: Some(until), steps, .. }, true) if soaks(steps) => {
             format!("watching the wave for another {}", until.since(now))
         }
-        (_, true) => "deciding what is next".into(),
+        (_, true) => traffic::awaited(run, &service.traffic, now).unwrap_or_else(|| "deciding what is next".into()),
         (_, false) => waits.join("; "),
     }
 }
 
-fn under_way(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
+fn under_way(name: &ServiceName, service: &Service, run: &Run, now: Timestamp) -> Why {
     Why {
         rule: "a run is under way",
-        because: format!("run {} by {} for {}: {}", run.id, run.by, now.since(run.started), awaited(run, now)),
+        because: format!("run {} by {} for {}: {}", run.id, run.by, now.since(run.started), awaited(service, run, now)),
         who: "anyone who may roll back",
         how: format!("lastgood rollback {name}"),
     }
@@ -238,7 +238,7 @@ fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String
         End::RollbackFailed { .. } | End::RollbackHeld { .. } => {
             ("a way back that is not done comes first", "anyone who may roll back", format!("lastgood rollback {name}"))
         }
-        End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded => (GENERAL, OWNERS, run),
+        End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded | End::Cooled => (GENERAL, OWNERS, run),
     }
 }
 

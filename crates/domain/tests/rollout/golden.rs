@@ -6,8 +6,9 @@ use crate::walk::{digest, failure, installation, instance, reason, rehearsal_fac
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Verdict, WayBack},
-    facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, Standing},
+    facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
+    traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
 
 const RECORDS: &str = include_str!("../golden/records-v1.jsonl");
@@ -47,6 +48,7 @@ fn a_record_of_an_unknown_kind_is_refused_and_not_skipped() {
 /// Every kind of event with every form it takes today.
 pub(crate) fn all() -> Vec<Event> {
     let mut events = said();
+    events.extend(traffic());
     events.extend(run());
     events.extend(effects().into_iter().map(|effect| Event::Ordered { order: OrderId(7), effect }));
     events.extend(answers().into_iter().map(|answer| Event::Answered { order: OrderId(7), answer }));
@@ -67,6 +69,45 @@ pub(crate) fn all() -> Vec<Event> {
     }));
     events.push(Event::ReturnBegun { cause: Cause::Asked { reason: "slow".into() }, back: Vec::new(), left: None });
     events
+}
+
+fn route() -> Route {
+    let side = |release: &str, name: &str| RouteSide { release: digest(release), instances: vec![instance(name)] };
+    Route {
+        last_good: Some(side("1.0", "a.blue")),
+        candidate: Some(side("2.0", "a.green")),
+        share: Share::percent(5),
+        leaving: vec![RouteLeaving { side: side("0.9", "b.green"), deadline: Timestamp(9) }],
+        salt: "salt".into(),
+    }
+}
+
+fn traffic() -> Vec<Event> {
+    let (release, alice) = (digest("2.0"), || vec![instance("alice")]);
+    let mut events = vec![
+        TrafficEvent::ShiftBegun { plan: digest("plan"), release, instances: alice() },
+        TrafficEvent::ShareBegun { share: Share::percent(5), until: Timestamp(6) },
+        TrafficEvent::Returned { to: Some(digest("1.0")) },
+        TrafficEvent::Returned { to: None },
+        TrafficEvent::Emptied { release },
+        TrafficEvent::EntriesStopped {
+            routes: vec!["POST /rooms/*".parse().expect("a valid route")],
+            retry_after: Span(5),
+            reason: reason("audit"),
+        },
+        TrafficEvent::EntriesStopped { routes: Vec::new(), retry_after: Span(5), reason: reason("audit") },
+        TrafficEvent::EntriesResumed { reason: reason("done") },
+    ];
+    for verdict in [Verdict::Pass, Verdict::Fail, Verdict::CannotTell] {
+        events.push(TrafficEvent::Judged { share: Share::ALL, verdict, because: "3 of 100 failed".into() });
+    }
+    events.extend(causes().into_iter().map(|cause| TrafficEvent::ReturnBegun {
+        cause,
+        left: release,
+        to: Some(digest("1.0")),
+        raise: alice(),
+    }));
+    events.into_iter().map(Event::Traffic).collect()
 }
 
 fn said() -> Vec<Event> {
@@ -105,10 +146,21 @@ fn run() -> Vec<Event> {
     let mut full = settings(&["alice", "bob"]);
     full.canary = Some(instance("bob"));
     full.rehearse_on = Some(instance("alice"));
+    let mut shared = settings(&["a.blue", "a.green"]);
+    shared.traffic = Some(TrafficSettings {
+        sides: ["a.blue", "a.green"].map(|name| vec![instance(name)]),
+        holders: vec![instance("a.blue")],
+        steps: vec![ShareStep { share: Share::ALL, bake: Span(7) }],
+        drain: Span(8),
+        warm: Span(9),
+        cannot_tell_max: Span(10),
+        resume: true,
+    });
     let aims = [
         (Aim::Track, settings(&["alice"])),
         (Aim::Drain, settings(&["alice"])),
         (Aim::DryRun, full),
+        (Aim::Cool, shared),
         (
             Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason: "slow".into() },
             settings(&["alice"]),
@@ -175,6 +227,9 @@ fn effects() -> Vec<Effect> {
         Effect::Measure { instance: alice(), snapshot },
         Effect::Restore { instance: alice(), snapshot },
         Effect::LayReady { instance: alice(), snapshot },
+        Effect::Route { route: route() },
+        Effect::Route { route: Route { last_good: None, candidate: None, leaving: Vec::new(), ..route() } },
+        Effect::TryResume { candidate: release, last_good: digest("1.0") },
         Effect::Prune { snapshots: vec![snapshot], releases: vec![release] },
     ]);
     effects
@@ -205,6 +260,8 @@ fn answers() -> Vec<Answer> {
         Answer::Restored { facts: restored(None) },
         Answer::Cleared,
         Answer::LaidReady { bytes: 5 },
+        Answer::Routed { took: Span(3) },
+        Answer::ResumePassed { facts: ResumeFacts { sent: 9, delivered: 9, replayed: 2, took: Span(4) } },
         Answer::Failed { failure: failure("probe-refused") },
         Answer::Hindered { failure: failure("disk-full") },
     ]);
@@ -217,6 +274,8 @@ fn causes() -> Vec<Cause> {
         Cause::Machine { instance: instance("alice"), failure: failure("disk-full") },
         Cause::Broken { outcomes: Outcomes { good: 1, degraded: 2, broken: 3 } },
         Cause::Asked { reason: "slow".into() },
+        Cause::Guard { share: Share::percent(5), because: "3 of 100 failed".into() },
+        Cause::Router { failure: failure("router-gone") },
         Cause::Pinned { tag: tag("1.0") },
         Cause::Halted { because: "a hold".into() },
     ]
@@ -237,6 +296,7 @@ fn ends() -> Vec<End> {
         End::RollbackFailed { instances: vec![instance("alice")] },
         End::RollbackHeld { instances: vec![instance("alice")] },
         End::Superseded,
+        End::Cooled,
     ]);
     ends
 }

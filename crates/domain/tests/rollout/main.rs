@@ -5,5 +5,6 @@ mod golden;
 mod passing;
 mod returning;
 mod table;
+mod traffic;
 mod walk;
 mod words;

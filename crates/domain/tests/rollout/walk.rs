@@ -3,7 +3,10 @@
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Record, Settings},
-    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
+    facts::{
+        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
+        Standing,
+    },
     failure::Failure,
     rollout::{self, IllegalStep, Input},
     service::Service,
@@ -57,6 +60,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         broken_percent: 20,
         degraded_percent: 50,
         outcomes_min: 10,
+        traffic: None,
     }
 }
 
@@ -133,7 +137,7 @@ impl Walk {
     /// Answers the oldest order: as `special` says, else well.
     pub(crate) fn answer_one(&mut self, special: &dyn Fn(&Effect) -> Option<Answer>) -> bool {
         let Some((order, effect)) = self.orders().into_iter().next() else {
-            let Some(wakes) = rollout::wakes_at(&self.service) else { return false };
+            let Some(wakes) = rollout::wakes_at(&self.service, self.now) else { return false };
             self.now = wakes;
             self.put(Input::Tick).expect("a tick always has a place");
             return true;
@@ -221,6 +225,8 @@ impl Walk {
             }
             Effect::Rehearse { .. } => Answer::RehearsalPassed { facts: rehearsal_facts() },
             Effect::LayReady { .. } => Answer::LaidReady { bytes: 0 },
+            Effect::Route { .. } => Answer::Routed { took: Span(3) },
+            Effect::TryResume { .. } => Answer::ResumePassed { facts: ResumeFacts::default() },
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,

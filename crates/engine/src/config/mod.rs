@@ -348,6 +348,7 @@ impl ServiceConfig {
             broken_percent: watch.map_or(5, |watch| watch.broken_percent),
             degraded_percent: watch.map_or(20, |watch| watch.degraded_percent),
             outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
+            traffic: None,
         }
     }
 

@@ -80,7 +80,7 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
         text += &format!("  {instance:<12} {release:<14} {}\n", words::condition_words(&state.condition, now));
     }
     if let Some(run) = &service.run {
-        text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), words::awaited(run, now));
+        text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), words::awaited(service, run, now));
     } else if let Some((run, at, end)) = &service.last_end {
         text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::brief(&words::end_words(end)));
     }

@@ -1,0 +1,139 @@
+//! Shared traffic: the candidate runs beside last-good on the same data and gets a growing share of its users.
+//!
+//! Forward is [`shifting`], back is [`returning`]. The release that is left stands by without traffic, warm after a
+//! promotion, so that going back is one order to the router.
+
+pub(super) mod returning;
+pub(super) mod shifting;
+
+use super::Deciding;
+use crate::{
+    effect::{Answer, Effect},
+    event::{Cause, End, Event, Settings, Verdict},
+    failure::Failure,
+    service::Phase,
+    terms::{Digest, InstanceName, Timestamp},
+    traffic::{Route, RouteLeaving, RouteSide, Share, TrafficEvent, TrafficSettings},
+};
+use alloc::{string::String, vec::Vec};
+
+/// Gives the settings of a service whose traffic is shared.
+pub(super) fn settings(deciding: &Deciding) -> Option<&TrafficSettings> {
+    deciding.settings().and_then(|settings| settings.traffic.as_ref())
+}
+
+/// Gives the side that carries nothing: where the candidate goes.
+fn idle_side(deciding: &Deciding) -> Vec<InstanceName> {
+    let Some(TrafficSettings { sides: [first, second], .. }) = settings(deciding) else { return Vec::new() };
+    let carries =
+        |name: &InstanceName| deciding.service.traffic.last_good().is_some_and(|side| side.instances.contains(name));
+    if first.iter().any(carries) { second.clone() } else { first.clone() }
+}
+
+/// Gives one instance for each data folder, on the side that runs last-good: its data is copied and rehearsed on.
+pub(super) fn holders(deciding: &Deciding) -> Option<Vec<InstanceName>> {
+    let TrafficSettings { sides: [first, second], holders, .. } = settings(deciding)?;
+    let carries =
+        |name: &InstanceName| deciding.service.traffic.last_good().is_some_and(|side| side.instances.contains(name));
+    if !second.iter().any(carries) {
+        return Some(holders.clone());
+    }
+    // Both sides list their instances in the same order.
+    let twin = |name: &InstanceName| first.iter().position(|one| one == name).and_then(|at| second.get(at)).cloned();
+    Some(holders.iter().filter_map(twin).collect())
+}
+
+fn other_side(deciding: &Deciding, side: &[InstanceName]) -> Vec<InstanceName> {
+    let Some(TrafficSettings { sides: [first, second], .. }) = settings(deciding) else { return Vec::new() };
+    if first.iter().any(|name| side.contains(name)) { second.clone() } else { first.clone() }
+}
+
+/// Says that a release gets nothing new, and until when its tunnels may last.
+fn leaving(deciding: &Deciding, side: RouteSide) -> RouteLeaving {
+    let drain = settings(deciding).map_or(crate::terms::Span::ZERO, |settings| settings.drain);
+    RouteLeaving { side, deadline: deciding.now.after(drain) }
+}
+
+/// Gives a route on which last-good alone carries everything.
+fn route_all(deciding: &Deciding, last_good: Option<RouteSide>, left: Option<RouteSide>) -> Route {
+    let salt = deciding.service.traffic.route.as_ref().map_or_else(String::new, |route| route.salt.clone());
+    let leaving = left.map(|side| leaving(deciding, side)).into_iter().collect();
+    Route { last_good, candidate: None, share: Share::NONE, leaving, salt }
+}
+
+/// Reacts to an answer of the guards: they are asked all the time, and only a change is worth a record.
+pub(super) fn judged(deciding: &mut Deciding, verdict: Verdict, because: String, settings: Settings) {
+    let traffic = &deciding.service.traffic;
+    let known = traffic.judged.as_ref().map(|judged| judged.verdict);
+    let on_trial = match deciding.phase() {
+        Some(Phase::Shifting { ordered, .. }) => *ordered > 0,
+        Some(_) => false,
+        None => super::forward::watches(deciding, &settings),
+    };
+    if !on_trial {
+        return;
+    }
+    let share = match deciding.phase() {
+        Some(_) => deciding.service.traffic.share(),
+        None => Share::ALL,
+    };
+    if known != Some(verdict) {
+        deciding.say(Event::Traffic(TrafficEvent::Judged { share, verdict, because: because.clone() }));
+    }
+    match (verdict, deciding.phase().is_some()) {
+        (Verdict::Fail, true) => returning::begin(deciding, Cause::Guard { share, because }),
+        (Verdict::Fail, false) => returning::by_itself(deciding, Cause::Guard { share, because }, settings),
+        (_, true) => shifting::go_on(deciding),
+        (_, false) => {}
+    }
+}
+
+/// Reacts to a release that was left and has nothing to finish any more.
+pub(super) fn emptied(deciding: &mut Deciding, release: Digest) {
+    let waits = deciding.service.traffic.standby_of(&release).is_some_and(|one| !one.warm && deciding.now < one.until);
+    if waits {
+        deciding.say(Event::Traffic(TrafficEvent::Emptied { release }));
+        if matches!(deciding.phase(), Some(Phase::Shifting { .. })) {
+            shifting::go_on(deciding);
+        }
+    }
+}
+
+/// Stops the release that stands by, if its time has come.
+pub(super) fn cool(deciding: &mut Deciding) {
+    let standby = deciding.service.traffic.standby.clone();
+    let Some(standby) = standby.filter(|standby| standby.until <= deciding.now) else {
+        return deciding.end(End::UpToDate);
+    };
+    for instance in standby.side.instances {
+        deciding.order(Effect::Stop { instance });
+    }
+}
+
+pub(super) fn cooled(deciding: &mut Deciding, answer: Answer) {
+    match answer {
+        Answer::Stopped => {
+            if let Some(Phase::Cooling { left }) = deciding.phase()
+                && left.is_empty()
+            {
+                deciding.end(End::Cooled);
+            }
+        }
+        Answer::Failed { failure } | Answer::Hindered { failure } => deciding.stop(failure),
+        _ => deciding.stop(super::gates::unexpected("stop")),
+    }
+}
+
+/// Gives the time at which a tick changes something while traffic moves.
+pub(super) fn wakes_at(deciding: &super::Service, now: Timestamp) -> Option<Timestamp> {
+    let run = deciding.run.as_ref()?;
+    let settings = run.settings.traffic.as_ref()?;
+    let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
+    let drained = deciding.traffic.standby.as_ref().filter(|_| *ordered == 0).map(|standby| standby.until);
+    let over = until.map(|until| until.after(settings.cannot_tell_max));
+    [*until, over, drained].into_iter().flatten().filter(|at| *at > now).min()
+}
+
+fn failure_of(answer: Answer, what: &str) -> (Failure, bool) {
+    super::forward::failure_of(answer, what)
+}

@@ -1,0 +1,215 @@
+//! Back: bring last-good up to capacity, flip, and only then let what is left finish and stop.
+
+use super::{failure_of, other_side, route_all, settings};
+use crate::{
+    effect::{Answer, Effect},
+    event::{Aim, Cause, End, Event, Settings},
+    rollout::{Deciding, IllegalStep, returning},
+    service::{Phase, Raised},
+    terms::{Digest, InstanceName, ReleaseTag, RunId},
+    traffic::{RouteSide, TrafficEvent},
+};
+use alloc::{format, string::String, vec::Vec};
+
+/// Tries of each order on the way back.
+const TRIES_MAX: u32 = 3;
+
+/// Leaves the candidate of the rollout under way.
+pub(in crate::rollout) fn begin(deciding: &mut Deciding, cause: Cause) {
+    let Some(Phase::Shifting { release, .. }) = deciding.phase() else { return };
+    let left = *release;
+    let to = deciding.service.traffic.last_good().map(|side| side.release);
+    // Last-good carries the rest of the traffic: it is up.
+    go(deciding, cause, left, to, Vec::new());
+}
+
+/// Goes back from the promoted release without anybody's order.
+pub(in crate::rollout) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Settings) {
+    let Some((left, to)) = promoted(deciding) else { return };
+    let reason = End::RolledBack { cause: cause.clone() }.because();
+    let aim = Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason };
+    let run = RunId(deciding.service.next.run);
+    deciding.say(Event::RunStarted { run, aim, settings });
+    let raise = side_of_previous(deciding);
+    go(deciding, cause, left, Some(to), raise);
+}
+
+/// Finds what is last-good and what was before it.
+fn promoted(deciding: &Deciding) -> Option<(Digest, Digest)> {
+    let left = deciding.service.traffic.last_good()?.release;
+    let to = deciding.service.previous_good.filter(|to| *to != left && deciding.service.installed.contains_key(to))?;
+    Some((left, to))
+}
+
+/// Gives the instances on which the release before is up or can be started.
+fn side_of_previous(deciding: &Deciding) -> Vec<InstanceName> {
+    deciding.service.traffic.last_good().map(|side| other_side(deciding, &side.instances)).unwrap_or_default()
+}
+
+/// What a rollback of traffic finds under way.
+pub(in crate::rollout) enum Found {
+    /// A rollout that has started the candidate.
+    Candidate(Digest),
+    /// A way back that did not end.
+    Return(Digest, Option<Digest>),
+    /// A run that has touched no instance.
+    Untouched,
+    /// No run.
+    Nothing,
+}
+
+/// Looks what a rollback would take over; before the run under way is ended.
+pub(in crate::rollout) fn found(deciding: &Deciding) -> Found {
+    match deciding.phase() {
+        Some(Phase::Shifting { release, .. }) => Found::Candidate(*release),
+        Some(Phase::Unshifting { left, to, .. }) => Found::Return(*left, *to),
+        Some(_) => Found::Untouched,
+        None => Found::Nothing,
+    }
+}
+
+/// Answers a person's order to go back.
+pub(in crate::rollout) fn asked(
+    deciding: &mut Deciding,
+    to: Option<ReleaseTag>,
+    only: &[InstanceName],
+    reason: String,
+    found: Found,
+) -> Result<(), IllegalStep> {
+    let refused = |why: String| Err(IllegalStep::NoWayBack(why));
+    if !only.is_empty() {
+        return refused("shared traffic goes back as a whole, not by instance".into());
+    }
+    let serving = deciding.service.traffic.last_good().map(|side| side.release);
+    let cause = Cause::Asked { reason };
+    let (left, target, raise) = match found {
+        Found::Candidate(release) => (release, serving, Vec::new()),
+        Found::Return(left, to) => {
+            let raise = if to == serving { Vec::new() } else { side_of_previous(deciding) };
+            (left, to, raise)
+        }
+        Found::Untouched if promoted(deciding).is_none() && to.is_none() => {
+            // With nowhere to go back to, a run that has touched nobody still ends.
+            deciding.end(End::RolledBack { cause });
+            return Ok(());
+        }
+        Found::Untouched | Found::Nothing => {
+            let Some((left, to)) = promoted(deciding) else {
+                return refused("no earlier release is known to be good, or it is not installed any more".into());
+            };
+            (left, Some(to), side_of_previous(deciding))
+        }
+    };
+    if let Some(tag) = to
+        && deciding.service.tags.get(&tag).copied() != target
+    {
+        let proven = deciding.service.name_of(target.as_ref());
+        return refused(format!("the way back from here leads to {proven}: nobody has proven one to {tag}"));
+    }
+    go(deciding, cause, left, target, raise);
+    Ok(())
+}
+
+fn go(deciding: &mut Deciding, cause: Cause, left: Digest, to: Option<Digest>, raise: Vec<InstanceName>) {
+    deciding.say(Event::Traffic(TrafficEvent::ReturnBegun { cause, left, to, raise: raise.clone() }));
+    if let Some(release) = to {
+        for instance in raise {
+            start(deciding, instance, release);
+        }
+    }
+    flip_if_up(deciding);
+}
+
+/// Starts an instance that must be up; one that runs it already is left as it is by the runtime.
+fn start(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
+    let other = deciding.service.instances.get(&instance).and_then(|one| one.release);
+    match other {
+        // A candidate that never got traffic stands where last-good must be.
+        Some(other) if other != release => deciding.order(Effect::Stop { instance }),
+        _ => deciding.order(Effect::Start { instance, release }),
+    }
+}
+
+/// Flips as soon as every instance that must be up is.
+fn flip_if_up(deciding: &mut Deciding) {
+    let Some(Phase::Unshifting { left, to, raise, told, .. }) = deciding.phase() else { return };
+    let (left, to, told) = (*left, *to, *told);
+    if told > 0 || !raise.values().all(|one| *one == Raised::Up) {
+        return;
+    }
+    flip(deciding, left, to);
+}
+
+fn flip(deciding: &mut Deciding, left: Digest, to: Option<Digest>) {
+    let route = deciding.service.traffic.route.clone();
+    let sides: Vec<RouteSide> = route
+        .into_iter()
+        .flat_map(|route| {
+            route.last_good.into_iter().chain(route.candidate).chain(route.leaving.into_iter().map(|one| one.side))
+        })
+        .collect();
+    let leaves = sides.iter().find(|side| side.release == left).cloned().or_else(|| running(deciding, left));
+    let instances =
+        to.and_then(|to| sides.iter().find(|side| side.release == to).cloned().or_else(|| running(deciding, to)));
+    let route = route_all(deciding, instances, leaves);
+    deciding.order(Effect::Route { route });
+}
+
+/// Gives the instances that run a release.
+fn running(deciding: &Deciding, release: Digest) -> Option<RouteSide> {
+    let on = deciding.service.instances.iter().filter(|(_, one)| one.release == Some(release));
+    let instances: Vec<InstanceName> = on.map(|(name, _)| name.clone()).collect();
+    (!instances.is_empty()).then_some(RouteSide { release, instances })
+}
+
+pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) {
+    let Some(Phase::Unshifting { left, to, raise, told, .. }) = deciding.phase() else { return };
+    let (left, to, told, raise) = (*left, *to, *told, raise.clone());
+    match (effect, answer) {
+        (Effect::Stop { instance }, Answer::Stopped) => {
+            if let Some(release) = to {
+                deciding.order(Effect::Start { instance, release });
+            }
+        }
+        (Effect::Start { .. }, Answer::Started { .. }) => flip_if_up(deciding),
+        (Effect::Route { .. }, Answer::Routed { .. }) => returned(deciding),
+        (Effect::Route { .. }, _) if told < TRIES_MAX => flip(deciding, left, to),
+        (Effect::Start { instance, release }, answer) => {
+            let tries = match raise.get(&instance) {
+                Some(Raised::Starting { tries }) => *tries,
+                _ => TRIES_MAX,
+            };
+            if tries < TRIES_MAX {
+                return deciding.order(Effect::Start { instance, release });
+            }
+            stuck(deciding, instance, answer);
+        }
+        (effect, answer) => {
+            let first = settings(deciding).and_then(|settings| settings.sides[0].first().cloned());
+            if let Some(instance) = effect.instance().cloned().or(first) {
+                stuck(deciding, instance, answer);
+            }
+        }
+    }
+}
+
+/// Ends a way back that can't be finished: what carries the traffic goes on carrying it, and somebody is paged.
+fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
+    let (failure, _) = failure_of(answer, "the way back");
+    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure });
+    deciding.end(End::RollbackFailed { instances: Vec::from([instance]) });
+}
+
+/// Nothing new goes to what was left: the rest is evidence and clearing up.
+fn returned(deciding: &mut Deciding) {
+    let Some(Phase::Unshifting { cause, left, to, .. }) = deciding.phase() else { return };
+    let (cause, left, to) = (cause.clone(), *left, *to);
+    deciding.say(Event::Traffic(TrafficEvent::Returned { to }));
+    if !matches!(cause, Cause::Halted { .. }) {
+        returning::conclude(deciding, &cause, Some(left), to, true);
+    }
+    deciding.end(match cause {
+        Cause::Halted { because } => End::Held { because, moved: Vec::new() },
+        cause => End::RolledBack { cause },
+    });
+}

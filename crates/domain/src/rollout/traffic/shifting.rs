@@ -1,0 +1,219 @@
+//! Forward: start the candidate beside last-good, then share by share, each only on evidence of health.
+
+use super::{failure_of, idle_side, leaving, returning, settings};
+use crate::{
+    effect::{Answer, Effect},
+    event::{Cause, End, Event, Gate, Verdict, WayBack},
+    rollout::{Deciding, gates},
+    service::{MoveStep, Phase},
+    terms::{Digest, InstanceName, Timestamp},
+    traffic::{Route, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
+};
+use alloc::{format, string::String, vec::Vec};
+
+/// Seals the plan and starts the candidate; refuses one that last-good can't live with.
+pub(in crate::rollout) fn begin(deciding: &mut Deciding) {
+    let Some(Phase::Rehearsing { release, .. }) = deciding.phase() else { return };
+    let release = *release;
+    let way_back = deciding.service.installed.get(&release).and_then(|known| known.way_back);
+    if way_back == Some(WayBack::Restore) && deciding.service.last_good.is_some() {
+        return refuse_migration(deciding, release);
+    }
+    let instances = idle_side(deciding);
+    let plan = plan_digest(deciding, &release, way_back, &instances);
+    deciding.say(Event::Traffic(TrafficEvent::ShiftBegun { plan, release, instances }));
+    go_on(deciding);
+}
+
+/// Both releases run on the same data at once, so data that last-good can't read is refused before anything starts.
+fn refuse_migration(deciding: &mut Deciding, release: Digest) {
+    let [new, old] = [Some(release), deciding.service.last_good].map(|one| deciding.service.name_of(one.as_ref()));
+    let because = format!(
+        "{old} can't read the data that {new} migrates, and both would run on it at once: \
+         expand first, contract in a later release"
+    );
+    if let Some(tag) = deciding.service.tag(&release).cloned() {
+        deciding.say(Event::Rejected { release, tag, reason: because.clone() });
+    }
+    gates::refuse(deciding, Gate::WayBack, Verdict::Fail, because);
+}
+
+/// Digests what a person or a gate agreed to.
+fn plan_digest(deciding: &Deciding, release: &Digest, way_back: Option<WayBack>, instances: &[InstanceName]) -> Digest {
+    let way_back = way_back.map(WayBack::says);
+    let (last_good, settings) = (deciding.service.last_good, deciding.settings());
+    Digest::of(
+        format!("lastgood traffic plan 1\n{release}\n{last_good:?}\n{way_back:?}\n{instances:?}\n{settings:?}\n")
+            .as_bytes(),
+    )
+}
+
+/// Does whatever can be done now.
+pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
+    let Some(Phase::Shifting { release, steps, ordered, until, .. }) = deciding.phase() else { return };
+    let (release, ordered, until) = (*release, *ordered, *until);
+    if let Some(because) = rejected(deciding, release) {
+        return returning::begin(deciding, Cause::Halted { because });
+    }
+    if ordered == 0 {
+        let waiting: Vec<InstanceName> =
+            steps.iter().filter(|(_, step)| **step == MoveStep::Waiting).map(|(name, _)| name.clone()).collect();
+        let ready = steps.values().all(|step| *step == MoveStep::Moved);
+        for instance in waiting {
+            raise(deciding, instance, release);
+        }
+        if ready && !is_awaited(deciding) && gates::holding(deciding, None).is_none() {
+            next_share(deciding);
+        }
+        return;
+    }
+    if let Some(until) = until {
+        baked(deciding, until);
+    }
+}
+
+fn rejected(deciding: &Deciding, release: Digest) -> Option<String> {
+    let rejection = deciding.service.rejected.get(&release)?;
+    Some(format!("{} was rejected by {}: {}", rejection.tag, rejection.by, rejection.reason))
+}
+
+/// Starts an instance on the candidate, once what it carried before is over.
+fn raise(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
+    if gates::holding(deciding, None).is_some() {
+        return;
+    }
+    let standby = deciding.service.traffic.standby.as_ref();
+    let draining = standby.is_some_and(|one| {
+        !one.warm && deciding.now < one.until && one.side.release != release && one.side.instances.contains(&instance)
+    });
+    if draining {
+        return;
+    }
+    let runs = deciding.service.instances.get(&instance).and_then(|one| one.release);
+    match runs {
+        Some(other) if other != release => deciding.order(Effect::Stop { instance }),
+        _ => deciding.order(Effect::Start { instance, release }),
+    }
+}
+
+/// Tells whether something was ordered that decides what is next.
+fn is_awaited(deciding: &Deciding) -> bool {
+    let orders = deciding.service.run.iter().flat_map(|run| run.orders.values());
+    orders.into_iter().any(|effect| !effect.is_housekeeping())
+}
+
+/// Lets the share grow once its bake time is over, on a healthy verdict only.
+fn baked(deciding: &mut Deciding, until: Timestamp) {
+    if deciding.now < until || is_awaited(deciding) {
+        return;
+    }
+    let judged = deciding.service.traffic.judged.as_ref();
+    let verdict = judged.map_or(Verdict::CannotTell, |judged| judged.verdict);
+    if verdict == Verdict::Pass {
+        // A hold lets the share stand where it is; the guards go on watching it.
+        if gates::holding(deciding, None).is_none() {
+            next_share(deciding);
+        }
+        return;
+    }
+    let most = settings(deciding).map(|settings| settings.cannot_tell_max).unwrap_or_default();
+    if deciding.now >= until.after(most) {
+        let said = judged.map_or_else(|| "nothing was measured".into(), |judged| judged.because.clone());
+        let share = deciding.service.traffic.share();
+        let because =
+            format!("cannot tell at {share} of the traffic whether it is healthy, for {most} too long: {said}");
+        returning::begin(deciding, Cause::Halted { because });
+    }
+}
+
+/// Orders what comes before the next share, or the share, or ends a rollout that has all.
+fn next_share(deciding: &mut Deciding) {
+    let Some(Phase::Shifting { release, steps, ordered, resumed, .. }) = deciding.phase() else { return };
+    let (release, ordered, resumed) = (*release, *ordered as usize, *resumed);
+    let instances: Vec<InstanceName> = steps.keys().cloned().collect();
+    let side = RouteSide { release, instances };
+    let Some(TrafficSettings { steps: shares, resume, .. }) = settings(deciding).cloned() else { return };
+    let Some(last_good) = deciding.service.traffic.last_good().cloned() else {
+        // There is nobody to share with.
+        let salt = release.short();
+        return deciding.order(Effect::Route {
+            route: Route { last_good: Some(side), candidate: None, share: Share::NONE, leaving: Vec::new(), salt },
+        });
+    };
+    let Some(ShareStep { share, .. }) = shares.get(ordered).copied() else {
+        return promote(deciding, side, last_good);
+    };
+    if share > TrafficSettings::RESUME_ABOVE && resume && !resumed {
+        return deciding.order(Effect::TryResume { candidate: release, last_good: last_good.release });
+    }
+    // Another salt for each candidate, so that not the same people are first each time.
+    let salt = release.short();
+    deciding.order(Effect::Route {
+        route: Route { last_good: Some(last_good), candidate: Some(side), share, leaving: Vec::new(), salt },
+    });
+}
+
+/// Makes the candidate last-good in the router; it is said when the router has confirmed.
+fn promote(deciding: &mut Deciding, side: RouteSide, last_good: RouteSide) {
+    let leaving = Vec::from([leaving(deciding, last_good)]);
+    let salt = side.release.short();
+    deciding.order(Effect::Route {
+        route: Route { last_good: Some(side), candidate: None, share: Share::NONE, leaving, salt },
+    });
+}
+
+pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) {
+    let Some(Phase::Shifting { release, .. }) = deciding.phase() else { return };
+    let release = *release;
+    match (effect, answer) {
+        (Effect::Stop { .. }, Answer::Stopped) => go_on(deciding),
+        (Effect::Start { instance, .. }, Answer::Started { .. }) => {
+            deciding.order(Effect::Probe { instance, release });
+        }
+        (Effect::Probe { .. }, Answer::ProbePassed { .. }) => go_on(deciding),
+        (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => next_share(deciding),
+        (Effect::Route { route }, Answer::Routed { .. }) => routed(deciding, release, &route),
+        (Effect::Route { .. }, answer) => {
+            let (failure, _) = failure_of(answer, "route");
+            returning::begin(deciding, Cause::Router { failure });
+        }
+        (effect, answer) => {
+            let (failure, blamed) = failure_of(answer, "start of the candidate");
+            let first = || idle_side(deciding).into_iter().next();
+            let Some(instance) = effect.instance().cloned().or_else(first) else { return };
+            returning::begin(
+                deciding,
+                match blamed {
+                    true => Cause::Candidate { instance, failure },
+                    false => Cause::Machine { instance, failure },
+                },
+            );
+        }
+    }
+}
+
+fn routed(deciding: &mut Deciding, release: Digest, route: &Route) {
+    if route.candidate.is_some() {
+        let share = route.share;
+        let bake = settings(deciding).and_then(|settings| settings.steps.iter().find(|step| step.share == share));
+        let until = deciding.now.after(bake.map(|step| step.bake).unwrap_or_default());
+        return deciding.say(Event::Traffic(TrafficEvent::ShareBegun { share, until }));
+    }
+    deciding.say(Event::Promoted { release, behind: Vec::new() });
+    deciding.end(End::Promoted);
+}
+
+/// Reacts to a process that ended by itself; tells whether that ends the rollout.
+pub(in crate::rollout) fn died(
+    deciding: &mut Deciding,
+    instance: &InstanceName,
+    failure: &crate::failure::Failure,
+) -> bool {
+    let Some(Phase::Shifting { steps, .. }) = deciding.phase() else { return false };
+    let on_trial = steps.get(instance).is_some_and(|step| matches!(step, MoveStep::Probing | MoveStep::Moved));
+    if on_trial {
+        let (instance, failure) = (instance.clone(), failure.clone());
+        returning::begin(deciding, Cause::Candidate { instance, failure });
+    }
+    on_trial
+}

@@ -1,0 +1,124 @@
+//! Folding: what shared traffic changes in a service.
+
+use super::{MoveStep, Phase, Raised, Service};
+use crate::{
+    effect::{Answer, Effect},
+    event::Record,
+    terms::{Span, Timestamp},
+    traffic::{Standby, TrafficEvent},
+};
+
+impl Service {
+    pub(super) fn apply_traffic(&mut self, event: &TrafficEvent, record: &Record) {
+        self.traffic.apply(event, &record.by, record.at);
+        if let TrafficEvent::Returned { .. } = event {
+            self.stand_by(Span::ZERO, false, record.at);
+        }
+        let Some(run) = &mut self.run else { return };
+        match event {
+            TrafficEvent::ShiftBegun { release, instances, .. } => {
+                run.phase = Phase::Shifting {
+                    release: *release,
+                    steps: instances.iter().map(|name| (name.clone(), MoveStep::Waiting)).collect(),
+                    ordered: 0,
+                    until: None,
+                    resumed: false,
+                };
+            }
+            TrafficEvent::ShareBegun { until: end, .. } => {
+                if let Phase::Shifting { until, .. } = &mut run.phase {
+                    *until = Some(*end);
+                }
+            }
+            TrafficEvent::ReturnBegun { cause, left, to, raise } => {
+                // What was ordered on the way forward is void: late answers are refused by their ids.
+                run.orders.clear();
+                run.phase = Phase::Unshifting {
+                    cause: cause.clone(),
+                    left: *left,
+                    to: *to,
+                    raise: raise.iter().map(|name| (name.clone(), Raised::Starting { tries: 0 })).collect(),
+                    told: 0,
+                };
+            }
+            TrafficEvent::Judged { .. }
+            | TrafficEvent::Returned { .. }
+            | TrafficEvent::Emptied { .. }
+            | TrafficEvent::EntriesStopped { .. }
+            | TrafficEvent::EntriesResumed { .. } => {}
+        }
+    }
+
+    /// Lets what is left stand by: at least until its tunnels' deadline.
+    pub(super) fn stand_by(&mut self, at_least: Span, warm: bool, at: Timestamp) {
+        let left = self.traffic.route.as_ref().and_then(|route| route.leaving.first());
+        let Some(left) = left else { return };
+        let until = at.after(at_least).max(left.deadline);
+        self.traffic.standby = Some(Standby { side: left.side.clone(), until, warm });
+    }
+
+    /// Notes an order of a phase in which traffic moves.
+    pub(super) fn traffic_ordered(&mut self, effect: &Effect) {
+        let Some(run) = &mut self.run else { return };
+        match (&mut run.phase, effect) {
+            (Phase::Shifting { steps, .. }, Effect::Stop { instance }) => {
+                steps.insert(instance.clone(), MoveStep::Stopping);
+            }
+            (Phase::Shifting { steps, .. }, Effect::Start { instance, .. }) => {
+                steps.insert(instance.clone(), MoveStep::Starting);
+                // Its instances are the candidate's now.
+                self.traffic.standby = None;
+            }
+            (Phase::Shifting { steps, .. }, Effect::Probe { instance, .. }) => {
+                steps.insert(instance.clone(), MoveStep::Probing);
+            }
+            (Phase::Shifting { ordered, until, .. }, Effect::Route { .. }) => {
+                *ordered += 1;
+                *until = None;
+            }
+            (Phase::Unshifting { raise, .. }, Effect::Start { instance, .. }) => {
+                if let Some(Raised::Starting { tries }) = raise.get_mut(instance) {
+                    *tries += 1;
+                }
+            }
+            (Phase::Unshifting { told, .. }, Effect::Route { .. }) => *told += 1,
+            _ => {}
+        }
+    }
+
+    /// Notes what such an order came to.
+    pub(super) fn traffic_answered(&mut self, effect: &Effect, answer: &Answer) {
+        if let (Effect::Route { .. }, Answer::Routed { .. }) = (effect, answer) {
+            self.traffic.confirmed = true;
+        }
+        let Some(run) = &mut self.run else { return };
+        match (&mut run.phase, effect, answer) {
+            (Phase::Shifting { resumed, .. }, Effect::TryResume { .. }, Answer::ResumePassed { .. }) => *resumed = true,
+            (Phase::Shifting { steps, .. }, Effect::Stop { instance }, Answer::Stopped) => {
+                steps.insert(instance.clone(), MoveStep::Waiting);
+                self.stopped(instance);
+            }
+            (Phase::Shifting { steps, .. }, Effect::Probe { instance, .. }, Answer::ProbePassed { .. }) => {
+                steps.insert(instance.clone(), MoveStep::Moved);
+            }
+            (Phase::Cooling { left }, Effect::Stop { instance }, Answer::Stopped) => {
+                left.remove(instance);
+                if left.is_empty() {
+                    self.traffic.standby = None;
+                }
+                self.stopped(instance);
+            }
+            (Phase::Unshifting { .. }, Effect::Stop { instance }, Answer::Stopped) => self.stopped(instance),
+            (Phase::Unshifting { raise, .. }, Effect::Start { instance, .. }, Answer::Started { .. }) => {
+                raise.insert(instance.clone(), Raised::Up);
+            }
+            _ => {}
+        }
+    }
+
+    fn stopped(&mut self, instance: &crate::terms::InstanceName) {
+        if let Some(known) = self.instances.get_mut(instance) {
+            (known.release, known.again_at) = (None, None);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What is known of a service's shared traffic: a fold of its events.
+
+use super::{Route, RoutePattern, RouteSide, Share, TrafficEvent};
+use crate::{
+    event::Verdict,
+    terms::{Actor, Digest, InstanceName, Reason, Span, Timestamp},
+};
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// Where a service's traffic goes and what is said of it. Empty for a service that moves instance by instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// What the router was told last.
+    pub route: Option<Route>,
+    /// Whether it confirmed that.
+    pub confirmed: bool,
+    /// A release that gets nothing but still stands.
+    pub standby: Option<Standby>,
+    /// The guards' newest answer on what is on trial.
+    pub judged: Option<Judged>,
+    /// New entries that are refused.
+    pub stopped: Option<Stopped>,
+}
+
+/// A release that gets no traffic and has not been stopped yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// Which.
+    pub side: RouteSide,
+    /// When it is stopped.
+    pub until: Timestamp,
+    /// Whether it waits to be gone back to; one that was left for a fault is stopped as soon as it is empty.
+    pub warm: bool,
+}
+
+/// An answer of the guards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// At which share.
+    pub share: Share,
+    /// What they say.
+    pub verdict: Verdict,
+    /// The numbers.
+    pub because: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// A stop of new entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Who stopped them.
+    pub by: Actor,
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub since: Timestamp,
+    /// Which; empty is all.
+    pub routes: Vec<RoutePattern>,
+    /// What clients are told to wait.
+    pub retry_after: Span,
+}
+
+impl Traffic {
+    /// Folds one event in.
+    pub(crate) fn apply(&mut self, event: &TrafficEvent, by: &Actor, at: Timestamp) {
+        match event {
+            TrafficEvent::ShiftBegun { .. } | TrafficEvent::ReturnBegun { .. } | TrafficEvent::ShareBegun { .. } => {
+                self.judged = None;
+            }
+            TrafficEvent::Judged { share, verdict, because } => {
+                self.judged = Some(Judged { share: *share, verdict: *verdict, because: because.clone(), at });
+            }
+            TrafficEvent::Emptied { release } => {
+                if let Some(standby) = &mut self.standby
+                    && standby.side.release == *release
+                    && !standby.warm
+                {
+                    standby.until = at;
+                }
+            }
+            TrafficEvent::EntriesStopped { routes, retry_after, reason } => {
+                self.stopped = Some(Stopped {
+                    by: by.clone(),
+                    reason: reason.clone(),
+                    since: at,
+                    routes: routes.clone(),
+                    retry_after: *retry_after,
+                });
+            }
+            TrafficEvent::EntriesResumed { .. } => self.stopped = None,
+            TrafficEvent::Returned { .. } => {}
+        }
+    }
+
+    /// Records what the router is told; it may act on it from now on.
+    pub(crate) fn ordered(&mut self, route: &Route) {
+        self.route = Some(route.clone());
+        self.confirmed = false;
+    }
+
+    /// Gives the release that gets the greater part of all new requests by right: last-good.
+    pub fn last_good(&self) -> Option<&RouteSide> {
+        self.route.as_ref()?.last_good.as_ref()
+    }
+
+    /// Gives the candidate's share.
+    pub fn share(&self) -> Share {
+        self.route.as_ref().map_or(Share::NONE, |route| route.share)
+    }
+
+    /// Tells whether an instance is of a release that gets traffic.
+    pub fn carries(&self, instance: &InstanceName) -> bool {
+        let sides = self.route.iter().flat_map(|route| route.last_good.iter().chain(&route.candidate));
+        sides.into_iter().any(|side| side.instances.contains(instance))
+    }
+
+    /// Gives when a release that stands by is to be stopped.
+    pub fn cools_at(&self) -> Option<Timestamp> {
+        self.standby.as_ref().map(|standby| standby.until)
+    }
+
+    /// Gives the release that stands by, if it is this one.
+    pub fn standby_of(&self, release: &Digest) -> Option<&Standby> {
+        self.standby.as_ref().filter(|standby| standby.side.release == *release)
+    }
+}

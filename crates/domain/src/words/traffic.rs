@@ -1,0 +1,116 @@
+//! What happens to shared traffic, in words.
+
+use super::{cause_words, names, verdict_name};
+use crate::{
+    event::{Record, Verdict},
+    service::{Phase, Run, Service},
+    terms::Timestamp,
+    traffic::{Route, Traffic, TrafficEvent},
+};
+use alloc::{format, string::String, vec::Vec};
+
+/// Says what happened.
+pub(super) fn sentence(service: &Service, event: &TrafficEvent, record: &Record) -> String {
+    let name = |digest| service.name_of(Some(digest));
+    match event {
+        TrafficEvent::ShiftBegun { plan, release, instances } => {
+            format!("plan {} starts {} beside last-good on {}", plan.short(), name(release), names(instances))
+        }
+        TrafficEvent::ShareBegun { share, until } => {
+            format!("{share} of the traffic for at least {}", until.since(record.at))
+        }
+        TrafficEvent::Judged { share, verdict, because } => {
+            format!("guards at {share}: {}: {because}", health(*verdict))
+        }
+        TrafficEvent::ReturnBegun { cause, left, to, raise } => {
+            let first = match raise.is_empty() {
+                true => String::new(),
+                false => format!("{} first; ", names(raise)),
+            };
+            let to = service.name_of(to.as_ref());
+            format!("all traffic goes back from {} to {to}: {first}{}", name(left), cause_words(cause))
+        }
+        TrafficEvent::Returned { to } => format!("all traffic goes to {}", service.name_of(to.as_ref())),
+        TrafficEvent::Emptied { release } => format!("{} has nothing left to finish", name(release)),
+        TrafficEvent::EntriesStopped { routes, retry_after, reason } => {
+            let which = match routes.is_empty() {
+                true => "new entries".into(),
+                false => {
+                    let routes: Vec<String> = routes.iter().map(|route| format!("{route}")).collect();
+                    format!("new entries to {}", routes.join(", "))
+                }
+            };
+            format!("{which} are refused by {} (retry after {retry_after}): {reason}", record.by)
+        }
+        TrafficEvent::EntriesResumed { reason } => format!("new entries are let in again by {}: {reason}", record.by),
+    }
+}
+
+fn health(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "healthy",
+        Verdict::Fail => "broken",
+        Verdict::Hold | Verdict::CannotTell => verdict_name(Verdict::CannotTell),
+    }
+}
+
+/// Says what the router is told.
+pub(super) fn routing(route: &Route) -> String {
+    match (&route.candidate, &route.last_good) {
+        (Some(_), _) => format!("giving the candidate {} of the traffic", route.share),
+        (None, Some(side)) => format!("sending all traffic to {}", names(&side.instances)),
+        (None, None) => "closing the service".into(),
+    }
+}
+
+/// Says what a shift waits for, if `run` is one that waits.
+pub(super) fn awaited(run: &Run, traffic: &Traffic, now: Timestamp) -> Option<String> {
+    let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
+    if *ordered == 0 {
+        let standby = traffic.standby.as_ref().filter(|standby| now < standby.until)?;
+        return Some(format!("what was left before finishes its tunnels, for at most {}", standby.until.since(now)));
+    }
+    let share = traffic.share();
+    let said = traffic.judged.as_ref();
+    let verdict = said.map_or_else(
+        || "nothing was measured yet".into(),
+        |judged| format!("{}: {}", health(judged.verdict), judged.because),
+    );
+    Some(match until {
+        Some(until) if now < *until => {
+            format!("watching {share} of the traffic for another {}; {verdict}", until.since(now))
+        }
+        _ => format!("watching {share} of the traffic until it is known to be healthy; {verdict}"),
+    })
+}
+
+/// Gives the rule behind an event, who can change it and what they type.
+pub(super) const fn rule(event: &TrafficEvent) -> (&'static str, &'static str, &'static str) {
+    match event {
+        TrafficEvent::ShiftBegun { .. } => (
+            "What moves belongs to this plan and no other: candidate, last-good, instances, way back and settings.",
+            "anyone, with a reason",
+            "hold set NAME --reason …",
+        ),
+        TrafficEvent::ShareBegun { .. } => (
+            "A share grows only on a healthy verdict with enough traffic, never on time alone; nobody moves back as it grows.",
+            "whoever sets up the service, by `traffic.shares` in lastgood.toml",
+            "rollback NAME",
+        ),
+        TrafficEvent::Judged { .. } => (
+            "Guards judge each release by what its own users got; cannot-tell never promotes.",
+            "whoever sets up the service, by `traffic.guard` in lastgood.toml",
+            "why NAME",
+        ),
+        TrafficEvent::ReturnBegun { .. } | TrafficEvent::Returned { .. } | TrafficEvent::Emptied { .. } => (
+            "Last-good is brought up first, then all new traffic goes there, then what runs may finish until the deadline.",
+            "anyone who may roll back",
+            "status NAME",
+        ),
+        TrafficEvent::EntriesStopped { .. } | TrafficEvent::EntriesResumed { .. } => (
+            "New entries can be refused at once; what runs finishes where it began.",
+            "anyone, with a reason",
+            "stop-new NAME --lift --reason …",
+        ),
+    }
+}
