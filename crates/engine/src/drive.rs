@@ -54,6 +54,9 @@ pub trait World {
     /// Waits until something happens or `until` has come, and gives all that happened.
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening>;
 
+    /// Hears how the service stands, after each change; for what has to be watched outside of effects.
+    fn note(&mut self, _service: &Service) {}
+
     /// Tells whether an effect is under way.
     fn is_busy(&self) -> bool;
 
@@ -259,6 +262,7 @@ impl<L: Log, W: World> Driver<L, W> {
         for record in records {
             self.service.apply(record);
         }
+        self.world.note(&self.service);
     }
 
     /// Begins the effects ordered in these folded records that are still wanted, in their order.

@@ -37,7 +37,7 @@ impl Exit {
     /// Gives the exit code of a run's end.
     pub(crate) fn of(end: &End) -> Self {
         match end {
-            End::UpToDate | End::Promoted | End::Rehearsed { .. } => Self::Done,
+            End::UpToDate | End::Promoted | End::Rehearsed { .. } | End::Cooled => Self::Done,
             End::Held { .. } | End::Refused { .. } | End::RehearsalFailed { .. } => Self::Refused,
             End::Stopped { .. } | End::RollbackFailed { .. } => Self::Failed,
             End::GateBroken { .. } => Self::CannotTell,

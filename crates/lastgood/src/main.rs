@@ -7,6 +7,7 @@ mod drive;
 mod exit;
 mod progress;
 mod screen;
+mod traffic;
 mod wake;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ mod seat;
 mod slice;
 mod state;
 mod table;
+pub mod wire;
 
 pub use event::{Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings};
 pub use latency::Latency;

@@ -68,7 +68,11 @@ fn folders_apart(config: &Config, written: &str, path: &Path) -> Result<(), Conf
     let mut folders: Vec<(String, &str, &Path, PathBuf)> =
         vec![("state_dir".into(), "state_dir", &config.state_dir, text::real(&config.state_dir))];
     for (name, service) in &config.service {
+        let mut seen = BTreeSet::new();
         for instance in &service.instance {
+            if !seen.insert(&instance.data) && service.traffic.is_some() {
+                continue;
+            }
             let place = format!("service.{name}.instance {}: data", instance.name);
             folders.push((place, "data", &instance.data, text::real(&instance.data)));
         }
@@ -109,9 +113,28 @@ fn check_service(
         if !names.insert(&instance.name) {
             return Err(unfit(place("instance"), format!("{} is there twice", instance.name), "name = \"bob\""));
         }
-        if !folders.insert(&instance.data) {
+        // Copies of one service with shared traffic may work on the same data.
+        if !folders.insert(&instance.data) && service.traffic.is_none() {
             let what = format!("{} has the data folder of another instance", instance.name);
             return Err(unfit(place("instance"), what, "data = \"data/bob\""));
+        }
+    }
+    match &service.traffic {
+        Some(traffic) => {
+            if let Some((key, what, example)) = traffic.problem(&service.instance) {
+                return Err(unfit(place(key), what, example));
+            }
+            let named = [("rollout.canary", &service.rollout.canary), ("rehearsal.on", &service.rehearsal.on)];
+            if let Some((key, _)) = named.into_iter().find(|(_, name)| name.is_some()) {
+                let what = "with shared traffic nobody is moved by name".into();
+                return Err(unfit(place(key), what, "leave it out"));
+            }
+        }
+        None => {
+            if let Some(one) = service.instance.iter().find(|one| one.other_port.is_some()) {
+                let what = format!("{} has an other_port, which only shared traffic uses", one.name);
+                return Err(unfit(place("instance"), what, "leave it out, or set up service.NAME.traffic"));
+            }
         }
     }
     if service.command.is_empty() {

@@ -3,8 +3,10 @@
 mod check;
 mod error;
 mod text;
+mod traffic;
 
 pub use error::ConfigError;
+pub use traffic::{GuardConfig, ShareConfig, TrafficConfig};
 
 use lastgood_domain::{
     event::Settings,
@@ -118,6 +120,9 @@ pub struct ServiceConfig {
     /// What a restore may drop without asking.
     #[serde(default)]
     pub restore: RestoreConfig,
+    /// Moves the service by share of its traffic instead of instance by instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficConfig>,
     /// Users' outcomes after a bump.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch: Option<WatchConfig>,
@@ -134,6 +139,9 @@ pub struct InstanceConfig {
     pub name: InstanceName,
     /// The port it listens on.
     pub port: u16,
+    /// With `traffic`: the port of its other place, so that two releases of it can run beside each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_port: Option<u16>,
     /// Its data folder. A relative path starts at the folder of this file.
     pub data: PathBuf,
     /// The address of its front door, if users reach it through another one than `bind` and `port`.
@@ -304,6 +312,7 @@ impl Config {
             }
         }
         check::check(&config, text, path)?;
+        config.service.values_mut().for_each(traffic::expand);
         Ok(config)
     }
 
@@ -348,7 +357,7 @@ impl ServiceConfig {
             broken_percent: watch.map_or(5, |watch| watch.broken_percent),
             degraded_percent: watch.map_or(20, |watch| watch.degraded_percent),
             outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
-            traffic: None,
+            traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::{
     boundary::EachAct,
     config::{InstanceConfig, RuntimeConfig},
     ports::Occupant,
+    traffic,
 };
 use lastgood_domain::{
     effect::{Answer, Effect},
@@ -12,7 +13,8 @@ use lastgood_domain::{
     facts::{Busyness, Liveness, Offer},
     failure::{Coded, Failure},
     service::Service,
-    terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId},
+    terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
+    traffic::Route,
 };
 use lastgood_drivers::{
     channel,
@@ -24,6 +26,7 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     thread,
+    time::{Duration, Instant},
 };
 
 /// Room that must remain beside a snapshot for rehearsals and a restore: both copies of it, once each.
@@ -48,6 +51,12 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
         Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
         Effect::LayReady { instance, snapshot } => lay_ready(site, instance, *snapshot),
+        Effect::Route { route } => tell_router(site, service, route),
+        Effect::TryResume { .. } => Err(Failure::new(
+            "resume-unset",
+            "nothing says how sessions of this service are resumed",
+            Some("set up service.NAME.traffic.resume"),
+        )),
         Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
@@ -280,6 +289,36 @@ fn probe(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
         Ok(facts) => Answer::ProbePassed { facts },
         Err(error) => Answer::Failed { failure: scrubbed(site, Failure::of(&error)) },
     })
+}
+
+/// Pause before a router is told again.
+const ROUTE_AGAIN: Duration = Duration::from_millis(20);
+/// Longest time a router may take to confirm: it may have to be started first.
+const ROUTE_WAIT: Duration = Duration::from_secs(10);
+
+/// Tells the router, and goes on telling it for a while: a rollback must not fail because the router is being replaced.
+fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, Failure> {
+    let router = site.router.as_ref().ok_or_else(|| {
+        Failure::new("router-unset", "the service has no router", Some("set up service.NAME.traffic in lastgood.toml"))
+    })?;
+    let table = traffic::table(&site.name, service, route, &site.config)?;
+    let begun = Instant::now();
+    loop {
+        match router.route(&table) {
+            Ok(_) => return Ok(Answer::Routed { took: Span(millis(begun.elapsed())) }),
+            Err(error) if begun.elapsed() > ROUTE_WAIT => return Err(Failure::of(&error)),
+            Err(_) => {
+                if let Some(proxy) = &site.proxy {
+                    proxy.ensure()?;
+                }
+                thread::sleep(ROUTE_AGAIN);
+            }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Gives the folder of a snapshot on the shelf.

@@ -15,6 +15,7 @@ use crate::{
     boundary,
     drive::{Happening, World},
 };
+use crate::traffic::Watchman;
 use crew::Crew;
 use deaths::Deaths;
 use lastgood_domain::{
@@ -51,6 +52,8 @@ pub struct Host {
     lanes: BTreeMap<Lane, Waiting>,
     /// The state that the newest effects were ordered in; orders of one decision share it.
     state: Option<Arc<Service>>,
+    /// Watches shared traffic.
+    watchman: Option<Watchman>,
 }
 
 /// Effects of one lane run one after the other.
@@ -78,7 +81,11 @@ impl Host {
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
         let (crew, lanes) = (Crew::default(), BTreeMap::new());
-        Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None }
+        let watchman = site.router.as_ref().zip(site.config.traffic.as_ref()).map(|(router, traffic)| {
+            let (router, guard) = (Arc::clone(router), traffic.guard.settings());
+            Watchman::begin(site.name.clone(), router, guard, sender.clone(), now)
+        });
+        Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None, watchman }
     }
 
     /// Gives a handle through which anyone may report what happened.
@@ -191,6 +198,12 @@ impl World for Host {
             self.note(happening);
         }
         all
+    }
+
+    fn note(&mut self, service: &Service) {
+        if let Some(watchman) = &self.watchman {
+            watchman.note(service, &self.site.config.settings(), now());
+        }
     }
 
     fn is_busy(&self) -> bool {

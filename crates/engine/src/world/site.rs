@@ -5,6 +5,7 @@ use crate::{
     config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig},
     expand,
     paths::ServiceHome,
+    traffic::ProxyHost,
 };
 use lastgood_domain::{
     facts::Busyness,
@@ -17,6 +18,7 @@ use lastgood_drivers::{
     probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
     runtime::{Launch, Runtime, RuntimeError, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
+    traffic::{Builtin, Haproxy, Router},
 };
 use std::{
     collections::BTreeMap,
@@ -44,6 +46,10 @@ pub struct Site {
     pub program: PathBuf,
     /// What channels need besides their configuration.
     pub channel: channel::Context,
+    /// What carries its traffic, if that is shared.
+    pub router: Option<Arc<dyn Router>>,
+    /// The built-in proxy, if it carries this service's traffic.
+    pub proxy: Option<ProxyHost>,
     pub(super) sole_holder: SoleHolder,
     fence: OnceLock<Fence>,
 }
@@ -119,6 +125,14 @@ impl Site {
         let runtime = runtime_of(&service, &config.state_dir, &program).map_err(|error| driver(&error))?;
         let sole_holder = SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
         let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| driver(&error))?;
+        let proxy = ProxyHost::of(config, &program)
+            .filter(|_| service.traffic.as_ref().is_some_and(|traffic| traffic.proxy.is_some()));
+        let haproxy = service.traffic.as_ref().and_then(|traffic| traffic.haproxy.clone());
+        let router: Option<Arc<dyn Router>> = match (&proxy, haproxy) {
+            (Some(proxy), _) => Some(Arc::new(Builtin::new(proxy.folder()))),
+            (None, Some(haproxy)) => Some(Arc::new(Haproxy::new(name.clone(), haproxy, &home.root().join("haproxy")))),
+            (None, None) => None,
+        };
         Ok(Self {
             name: name.clone(),
             config: service,
@@ -129,6 +143,8 @@ impl Site {
             secret_sources: config.secret.clone(),
             program,
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
+            router,
+            proxy,
             sole_holder,
             fence: OnceLock::new(),
         })

@@ -12,11 +12,13 @@ mod log;
 mod named;
 mod notices;
 mod plan;
+mod proxy;
 mod release;
 mod rollback;
 mod run;
 mod serve;
 mod status;
+mod stop_new;
 mod watch;
 mod why;
 
@@ -60,6 +62,8 @@ enum Command {
     Run(run::Run),
     /// Run as the daemon: follow schedules, move late instances, watch, deliver notices.
     Serve(serve::Serve),
+    /// Be the built-in proxy; `serve` and `run` start it by themselves.
+    Proxy(proxy::Proxy),
     /// Show what runs where and what is awaited.
     Status(status::Status),
     /// Show status again and again until it ends or reaches a state.
@@ -81,6 +85,8 @@ enum Command {
     Reject(release::Reject),
     /// Allow a rejected release to be tried again.
     Waive(release::Waive),
+    /// Refuse new entries of a service with shared traffic; what runs finishes.
+    StopNew(stop_new::StopNew),
     /// Take instances back to last-good or a named release, with their data.
     Rollback(rollback::Rollback),
     /// Verify, export and sign the evidence.
@@ -127,6 +133,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Demo(demo) => demo.run(screen),
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
+        Command::Proxy(proxy) => proxy.run(screen),
         Command::Plan(plan) => plan.run(&open()?),
         Command::Run(run) => run.run(&open()?),
         Command::Serve(serve) => serve.run(&open()?),
@@ -140,6 +147,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Unpin(unpin) => unpin.run(&open()?),
         Command::Reject(reject) => reject.run(&open()?),
         Command::Waive(waive) => waive.run(&open()?),
+        Command::StopNew(stop) => stop.run(&open()?),
         Command::Rollback(rollback) => rollback.run(&open()?),
         Command::Evidence(evidence) => evidence.run(&open()?),
         Command::Notices(notices) => notices.run(&open()?),

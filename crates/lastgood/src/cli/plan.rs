@@ -78,7 +78,8 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         .map(|instance| instance.name.clone())
         .filter(|name| known.is_none() || folded.instances.get(name).and_then(|one| one.release) != known.copied())
         .collect();
-    let up_to_date = known.is_some() && known == folded.last_good.as_ref() && behind.is_empty();
+    let everywhere = behind.is_empty() || config.traffic.is_some();
+    let up_to_date = known.is_some() && known == folded.last_good.as_ref() && everywhere;
     let mut text = format!("{service}  last-good {last_good}, the channel offers {}\n", offer.tag);
     for (_, because) in &passed {
         text += &format!("  passed over    {}\n", words::one_line(because));
@@ -92,12 +93,9 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         (None, false) => {
             text += &format!("  way back  {way_back}\n");
             text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
-            text += &format!(
-                "  then      move {}: one first, then {} at a time\n",
-                words::names(&behind),
-                config.rollout.wave_size
-            );
-            (format!("{} would move to {}", words::names(&behind), offer.tag), Exit::Done)
+            text += &moves(config, &behind);
+            let who = if config.traffic.is_some() { "the traffic".into() } else { words::names(&behind) };
+            (format!("{who} would move to {}", offer.tag), Exit::Done)
         }
     };
     text += &format!("{verdict}\n");
@@ -115,6 +113,25 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         })).collect::<Vec<_>>(),
     });
     Ok((data, text, exit))
+}
+
+/// Says how the release would be reached.
+fn moves(config: &ServiceConfig, behind: &[InstanceName]) -> String {
+    let Some(traffic) = &config.traffic else {
+        let size = config.rollout.wave_size;
+        return format!("  then      move {}: one first, then {size} at a time\n", words::names(behind));
+    };
+    let shares: Vec<String> =
+        traffic.shares.iter().map(|share| format!("{} % for at least {}", share.percent, share.bake.0)).collect();
+    format!(
+        "  then      start it beside last-good on the same data; give it {}\n\
+         \x20 then      each share grows only on evidence of health; cannot-tell goes back after another {}\n\
+         \x20 then      what is left finishes its tunnels within {}, then they are closed with 1012; it stays warm for {}\n",
+        shares.join(", "),
+        traffic.guard.deadline.0,
+        traffic.drain.0,
+        traffic.warm.0
+    )
 }
 
 /// Gives a line if an instance can't listen, because a stranger does.

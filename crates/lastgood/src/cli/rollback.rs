@@ -13,6 +13,7 @@ use lastgood_domain::{
     facts::Busyness,
     service::Service,
     terms::{InstanceName, ReleaseTag, RunId, ServiceName},
+    traffic::TrafficEvent,
     words,
 };
 use lastgood_drivers::runtime::session;
@@ -68,10 +69,13 @@ impl Rollback {
             accept_loss: lost,
             reason: self.reason.clone(),
         };
-        let back = preview(app, &service, &folded, &aim)?;
+        let Preview { back, traffic } = preview(app, &service, &folded, &aim)?;
         let mut text: Vec<String> = back.iter().map(|one| says(app, &folded, one)).collect();
-        text.extend(self.stays(&folded, &back));
-        if let Some(run) = folded.run.as_ref().filter(|_| back.is_empty()) {
+        text.extend(traffic.clone());
+        if traffic.is_none() {
+            text.extend(self.stays(&folded, &back));
+        }
+        if let Some(run) = folded.run.as_ref().filter(|_| back.is_empty() && traffic.is_none()) {
             text.push(format!("{} ends; no instance is touched", run.id));
         }
         if self.dry_run {
@@ -154,18 +158,37 @@ impl Rollback {
     }
 }
 
+/// What a rollback would do.
+struct Preview {
+    /// Instance by instance.
+    back: Vec<Back>,
+    /// To shared traffic, in words.
+    traffic: Option<String>,
+}
+
 /// Tells what would go back, by deciding without writing.
-fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Vec<Back>, Trouble> {
+fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Preview, Trouble> {
     use lastgood_domain::{event::Event, rollout};
     let settings = app.config.service[service].settings();
     let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None };
     let records =
         rollout::step(folded, input, &app.actor, app.now()).map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
-    let begun = records.into_iter().find_map(|record| match record.event {
-        Event::ReturnBegun { back, .. } => Some(back),
-        _ => None,
-    });
-    Ok(begun.unwrap_or_default())
+    let mut preview = Preview { back: Vec::new(), traffic: None };
+    for record in records {
+        match record.event {
+            Event::ReturnBegun { back, .. } => preview.back = back,
+            Event::Traffic(TrafficEvent::ReturnBegun { left, to, raise, .. }) => {
+                let [left, to] = [Some(left), to].map(|release| folded.name_of(release.as_ref()));
+                let first = match raise.is_empty() {
+                    true => String::new(),
+                    false => format!("; {} first", words::names(&raise)),
+                };
+                preview.traffic = Some(format!("all traffic: {left} -> {to}, its data stays as it is{first}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(preview)
 }
 
 fn says(app: &App, folded: &Service, one: &Back) -> String {

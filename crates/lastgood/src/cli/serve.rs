@@ -7,7 +7,7 @@ use crate::{
     exit::Exit,
     progress::Progress,
     screen::Trouble,
-    wake,
+    traffic, wake,
 };
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -28,7 +28,9 @@ use lastgood_engine::{
     deliver::Wake,
     drive::{Happening, LogError, World as _},
     letter::rfc3339,
-    schedule, world,
+    schedule,
+    traffic::ProxyHost,
+    world,
 };
 use lastgood_server::{DriverState, Lookout, Pages, Server, Snapshot};
 use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
@@ -92,6 +94,7 @@ impl Serve {
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         listen(app, &bells, &delivery)?;
+        let proxy = traffic::proxy(app)?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
         thread::scope(|scope| {
@@ -102,6 +105,10 @@ impl Serve {
                     pulses.insert(service.clone(), world::now());
                 };
                 scope.spawn(move || keep_driving(app, service, bells, delivery, stop, &alive));
+            }
+            if let Some(proxy) = proxy {
+                let (stop, services) = (&stop, &services);
+                scope.spawn(move || keep_proxy(app, &proxy, services, stop));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
@@ -210,6 +217,37 @@ fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>) -> Result<(), Trouble>
         }
     });
     Ok(())
+}
+
+/// Keeps the built-in proxy up and its tables those of the log; it carries on by itself while we are gone.
+fn keep_proxy(app: &App, proxy: &ProxyHost, services: &[ServiceName], stop: &AtomicBool) {
+    let mut first = true;
+    let mut said = None;
+    while !stop.load(Ordering::SeqCst) {
+        let told = proxy.ensure().map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
+            // What was decided while nobody could tell it, and what a proxy without its folder has lost.
+            if std::mem::take(&mut first) || started {
+                for service in services {
+                    traffic::assert_table(app, service, &app.look(service)?.service)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(trouble) = told {
+            first = true;
+            // Once for each kind of trouble, not each second.
+            if said.replace(trouble.failure.code.clone()).as_ref() != Some(&trouble.failure.code) {
+                app.screen.trouble(&trouble);
+            }
+        } else {
+            said = None;
+        }
+        for _ in 0..5 {
+            if !stop.load(Ordering::SeqCst) {
+                thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
 }
 
 fn sign(app: &App) {
@@ -369,7 +407,8 @@ impl<'a> Driving<'a> {
 
     fn sleeps_until(&self, now: Timestamp) -> Timestamp {
         let again = self.driver.service().instances.values().filter_map(|one| one.again_at);
-        let times = [self.next_run, Some(self.next_review), Some(now.after(SLEEP_MAX))];
+        let cools = self.driver.service().traffic.cools_at();
+        let times = [self.next_run, cools, Some(self.next_review), Some(now.after(SLEEP_MAX))];
         let due = |at: &Timestamp| *at > now;
         times.into_iter().flatten().chain(again).filter(due).min().unwrap_or(now.after(SLEEP_MAX))
     }
@@ -384,6 +423,10 @@ impl<'a> Driving<'a> {
             if self.somebody_late_is_idle(now) {
                 self.start(Aim::Drain)?;
             }
+        }
+        let cools = self.driver.service().traffic.cools_at().is_some_and(|at| at <= now);
+        if cools && self.driver.service().run.is_none() {
+            self.start(Aim::Cool)?;
         }
         if self.next_review <= now {
             self.next_review = now.after(REVIEW_EVERY);

@@ -6,6 +6,7 @@ use clap::Args;
 use lastgood_domain::{
     service::{Condition, Phase, Service},
     terms::{ServiceName, Timestamp},
+    traffic::RouteSide,
     words,
 };
 use lastgood_engine::fold::Folded;
@@ -84,6 +85,7 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     } else if let Some((run, at, end)) = &service.last_end {
         text += &format!("  run {run}, {} ago: {}\n", now.since(*at), words::brief(&words::end_words(end)));
     }
+    text += &traffic_text(service, now);
     for (id, hold) in service.standing_holds(now) {
         text += &format!("  hold {id} by {}: {}\n", hold.owner, words::brief(hold.reason.as_str()));
     }
@@ -92,6 +94,30 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     }
     if service.stale {
         text += "  STALE: nothing was accepted for too long\n";
+    }
+    text
+}
+
+/// Says who gets whose share, if the service's traffic is shared.
+fn traffic_text(service: &Service, now: Timestamp) -> String {
+    let Some(route) = &service.traffic.route else { return String::new() };
+    let name = |side: &RouteSide| service.name_of(Some(&side.release));
+    let mut text = match (&route.last_good, &route.candidate) {
+        (None, _) => "  traffic closed\n".to_owned(),
+        (Some(last_good), None) => format!("  traffic all to {}\n", name(last_good)),
+        (Some(last_good), Some(candidate)) => {
+            format!("  traffic {} to {}, the rest to {}\n", route.share, name(candidate), name(last_good))
+        }
+    };
+    if !service.traffic.confirmed {
+        text += "  NOT CONFIRMED by the router\n";
+    }
+    if let Some(standby) = &service.traffic.standby {
+        let what = if standby.warm { "stands by, warm," } else { "finishes what it has," };
+        text += &format!("  {} {what} for another {}\n", name(&standby.side), standby.until.since(now));
+    }
+    if let Some(stopped) = &service.traffic.stopped {
+        text += &format!("  NEW ENTRIES STOPPED by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));
     }
     text
 }
@@ -150,6 +176,15 @@ fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value 
         "rejected": service.rejected.values().map(|rejection| json!({
             "release": rejection.tag, "reason": rejection.reason,
         })).collect::<Vec<_>>(),
+        "traffic": service.traffic.route.as_ref().map(|route| json!({
+            "last_good": route.last_good.as_ref().map(|side| service.name_of(Some(&side.release))),
+            "candidate": route.candidate.as_ref().map(|side| service.name_of(Some(&side.release))),
+            "percent": f64::from(route.share.seats()) / 100.0,
+            "confirmed": service.traffic.confirmed,
+            "judged": service.traffic.judged,
+            "standby": service.traffic.standby,
+            "stopped": service.traffic.stopped,
+        })),
         "stale": service.stale,
         "behind": service.behind.as_ref().map(|(since, because)| json!({ "since": since, "because": because })),
     })

@@ -1,0 +1,208 @@
+//! `[service.NAME.traffic]`: one service for many users, moved by share of its traffic.
+
+use super::{InstanceConfig, ServiceConfig};
+use lastgood_domain::{
+    guard::{GuardSettings, Rate},
+    terms::InstanceName,
+    traffic::{SEATS, Share, ShareStep, TrafficSettings},
+};
+use lastgood_drivers::{config_terms::Length, traffic::HaproxyConfig};
+use lastgood_proxy::Serving;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Moves the service by share of its traffic: the candidate runs beside last-good on the same data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficConfig {
+    /// The built-in proxy: where it listens, what people are recognised by, what they may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Serving>,
+    /// A HAProxy that is there already, instead of the built-in proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub haproxy: Option<HaproxyConfig>,
+    /// The shares a candidate gets, growing, and how long each is watched at least. The last is 100.
+    /// Default: 5, 25 and 100 percent, 5 minutes each.
+    #[serde(default = "shares")]
+    pub shares: Vec<ShareConfig>,
+    /// How long requests and tunnels of a release that is left may go on before they are closed. Default `10m`.
+    #[serde(default = "drain")]
+    pub drain: Length,
+    /// How long the release before stays up without traffic after a promotion. Default `1h`.
+    #[serde(default = "warm")]
+    pub warm: Length,
+    /// What a candidate is held to while it has a share, and after it has all.
+    #[serde(default)]
+    pub guard: GuardConfig,
+}
+
+/// One share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// Percent of the people, 0.01 to 100, in steps of 0.01.
+    pub percent: f64,
+    /// How long it is watched at least before it grows; the last, before the release is promoted. Default `5m`.
+    #[serde(default = "bake")]
+    pub bake: Length,
+}
+
+/// What a candidate is held to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardConfig {
+    /// Highest rate of failed requests, in percent: 5xx, no whole answer, tunnels cut. Default 2.
+    pub error_rate_max: f64,
+    /// How long the rate must be above that. Default `3m`.
+    pub error_for: Length,
+    /// Time that 95 of 100 requests must not exceed, to the first byte of the answer. Default 1500 ms.
+    pub p95_max: Length,
+    /// How long the p95 must be above that. Default `3m`.
+    pub p95_for: Length,
+    /// How much worse than last-good at the same time is still not worse, in percent. Default 150: half as much again.
+    pub against_last_good: u32,
+    /// Whether a limit that is exceeded for so long fails. Default `true`.
+    pub sustained: bool,
+    /// Whether a candidate that is plainly worse is found before that. Default `true`.
+    pub early: bool,
+    /// Chance, in percent, that the early trip takes back a release that is no worse. Default 1.
+    pub false_alarm: f64,
+    /// Chance, in percent, that a release whose rate is at the limit shows enough evidence for health. Default 5.
+    pub doubt: f64,
+    /// How long cannot-tell may last beyond a share's bake time before the traffic goes back. Default `30m`.
+    pub deadline: Length,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        let percent = |rate: Rate| f64::from(rate.in_millionths()) / 10_000.0;
+        let known = GuardSettings::default();
+        Self {
+            error_rate_max: percent(known.error_rate_max),
+            error_for: Length(known.error_for),
+            p95_max: Length(known.p95_max),
+            p95_for: Length(known.p95_for),
+            against_last_good: known.against_last_good_percent,
+            sustained: known.sustained,
+            early: known.early,
+            false_alarm: percent(known.false_alarm),
+            doubt: percent(known.doubt),
+            deadline: Length(known.deadline),
+        }
+    }
+}
+
+impl GuardConfig {
+    /// Gives what guards judge by.
+    pub fn settings(&self) -> GuardSettings {
+        // Checked to be within range; a float's cast saturates at the ends anyway.
+        let rate = |percent: f64| Rate::millionths((percent * 10_000.0).round() as u32);
+        GuardSettings {
+            error_rate_max: rate(self.error_rate_max),
+            error_for: self.error_for.0,
+            p95_max: self.p95_max.0,
+            p95_for: self.p95_for.0,
+            against_last_good_percent: self.against_last_good,
+            sustained: self.sustained,
+            early: self.early,
+            false_alarm: rate(self.false_alarm),
+            doubt: rate(self.doubt),
+            deadline: self.deadline.0,
+        }
+    }
+}
+
+fn shares() -> Vec<ShareConfig> {
+    [5.0, 25.0, 100.0].map(|percent| ShareConfig { percent, bake: bake() }).into()
+}
+const fn bake() -> Length {
+    Length::seconds(5 * 60)
+}
+const fn drain() -> Length {
+    Length::seconds(10 * 60)
+}
+const fn warm() -> Length {
+    Length::seconds(60 * 60)
+}
+
+/// What each of an instance's two places is called.
+const SIDES: [&str; 2] = ["blue", "green"];
+
+impl ShareConfig {
+    fn step(&self) -> ShareStep {
+        let seats = (self.percent * f64::from(SEATS) / 100.0).round();
+        ShareStep { share: Share::of_seats(seats as u16), bake: self.bake.0 }
+    }
+}
+
+impl TrafficConfig {
+    /// Says what can't be used, with a working example.
+    pub(super) fn problem(&self, instances: &[InstanceConfig]) -> Option<(&'static str, String, &'static str)> {
+        let steps: Vec<ShareStep> = self.shares.iter().map(ShareConfig::step).collect();
+        let example = "shares = [{ percent = 5, bake = \"10m\" }, { percent = 100, bake = \"1h\" }]";
+        if self.shares.iter().any(|share| !(0.01..=100.0).contains(&share.percent)) {
+            return Some(("traffic.shares", "a share is 0.01 to 100 percent".into(), example));
+        }
+        if !steps.windows(2).all(|pair| pair[0].share < pair[1].share) {
+            return Some(("traffic.shares", "each share must be larger than the one before".into(), example));
+        }
+        if steps.last().is_none_or(|last| last.share != Share::ALL) {
+            return Some(("traffic.shares", "the last share must be 100 percent".into(), example));
+        }
+        if self.proxy.is_some() == self.haproxy.is_some() {
+            let what = "name one router: proxy or haproxy".into();
+            return Some(("traffic", what, "traffic.proxy = { listen = [\"0.0.0.0:8080\"] }"));
+        }
+        if let Err(error) = self.guard.settings().check() {
+            return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
+        }
+        let mut ports = BTreeSet::new();
+        for instance in instances {
+            let example = "port = 8101, other_port = 8102";
+            let Some(other) = instance.other_port else {
+                let what = format!("{} needs a second port: the candidate runs beside last-good", instance.name);
+                return Some(("instance", what, example));
+            };
+            if !ports.insert(instance.port) || !ports.insert(other) {
+                return Some(("instance", format!("a port of {} is there twice", instance.name), example));
+            }
+        }
+        None
+    }
+
+    /// Gives the settings that decisions depend on; `instances` are those of both sides.
+    pub(super) fn settings(&self, instances: &[InstanceConfig]) -> TrafficSettings {
+        let names = |side: &str| -> Vec<InstanceName> {
+            let of_side = |one: &&InstanceConfig| one.name.as_str().ends_with(&format!(".{side}"));
+            instances.iter().filter(of_side).map(|one| one.name.clone()).collect()
+        };
+        let sides = SIDES.map(names);
+        let mut folders = BTreeSet::new();
+        let holders = instances.iter().filter(|one| sides[0].contains(&one.name) && folders.insert(&one.data));
+        TrafficSettings {
+            holders: holders.map(|one| one.name.clone()).collect(),
+            sides,
+            steps: self.shares.iter().map(ShareConfig::step).collect(),
+            drain: self.drain.0,
+            warm: self.warm.0,
+            cannot_tell_max: self.guard.deadline.0,
+            resume: false,
+        }
+    }
+}
+
+/// Makes of each instance its two places, `NAME.blue` and `NAME.green`, with a port each and the same data.
+pub(super) fn expand(service: &mut ServiceConfig) {
+    if service.traffic.is_none() {
+        return;
+    }
+    let written = std::mem::take(&mut service.instance);
+    for side in SIDES {
+        for one in &written {
+            let Ok(name) = InstanceName::new(&format!("{}.{side}", one.name)) else { continue };
+            let port = if side == SIDES[0] { one.port } else { one.other_port.unwrap_or(one.port) };
+            service.instance.push(InstanceConfig { name, port, other_port: None, ..one.clone() });
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Shared traffic outside: tables for the router, the proxy's process, and the watch over what is on trial.
+
+mod proxy;
+mod table;
+mod watchman;
+
+pub use proxy::ProxyHost;
+pub use table::table;
+pub(crate) use watchman::Watchman;

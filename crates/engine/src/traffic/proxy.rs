@@ -1,0 +1,132 @@
+//! The built-in proxy's process: started when it is not there, and replaced when its settings change.
+//!
+//! It is a process of its own that outlives whoever started it: it keeps its last tables and goes on carrying traffic
+//! while nobody drives.
+
+use crate::config::Config;
+use lastgood_domain::{
+    failure::Failure,
+    terms::ServiceName,
+};
+use lastgood_drivers::{
+    runtime::session,
+    traffic::{Builtin, Router as _},
+};
+use lastgood_proxy::Settings;
+use rustix::fs::{FlockOperation, flock};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest wait for a proxy that was started to answer: it binds its sockets and reads its tables, or takes over from
+/// the one before.
+const START_WAIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Where the proxy of a state folder is, and what it is started with.
+#[derive(Debug, Clone)]
+pub struct ProxyHost {
+    folder: PathBuf,
+    program: PathBuf,
+    settings: Settings,
+}
+
+impl ProxyHost {
+    /// Names the proxy of `config`, if any service is carried by it.
+    pub fn of(config: &Config, program: &Path) -> Option<Self> {
+        let folder = config.state_dir.join("proxy");
+        let serving = config.service.iter().filter_map(|(name, service)| {
+            let proxy = service.traffic.as_ref()?.proxy.clone()?;
+            Some((name.clone(), proxy))
+        });
+        let settings = Settings { state_dir: folder.clone(), threads: None, services: serving.collect() };
+        (!settings.services.is_empty()).then(|| Self { folder, program: program.to_path_buf(), settings })
+    }
+
+    /// Gives the proxy's folder: its control socket is there.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes sure that a proxy with these settings answers; tells whether one had to be started.
+    ///
+    /// Errors: `proxy-not-started` with the end of its log.
+    pub fn ensure(&self) -> Result<bool, Failure> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Failure::new(
+                "proxy-not-started",
+                format!("{what} {}: {error}", self.folder.display()),
+                Some("check the folder's owner and space"),
+            )
+        };
+        if self.answers() && self.is_current() {
+            return Ok(false);
+        }
+        fs::create_dir_all(&self.folder).map_err(|error| failed("can't make", &error))?;
+        // The daemon's drivers and a command may come at once: one of them starts it.
+        let lock = File::create(self.folder.join("start.lock")).map_err(|error| failed("can't lock", &error))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("can't lock", &error))?;
+        if self.answers() && self.is_current() {
+            return Ok(false);
+        }
+        self.write_settings().map_err(|error| failed("can't write the settings in", &error))?;
+        self.start()?;
+        Ok(true)
+    }
+
+    fn answers(&self) -> bool {
+        let router = Builtin::new(&self.folder);
+        let first = self.settings.services.keys().next();
+        first.is_some_and(|service: &ServiceName| router.look(service).is_ok())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("settings.json")
+    }
+
+    /// Tells whether the running proxy was started with these settings.
+    fn is_current(&self) -> bool {
+        fs::read(self.file()).is_ok_and(|kept| kept == self.written())
+    }
+
+    fn written(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(&self.settings).unwrap_or_default()
+    }
+
+    fn write_settings(&self) -> std::io::Result<()> {
+        let beside = self.folder.join("settings.json.new");
+        let mut file = File::create(&beside)?;
+        file.write_all(&self.written())?;
+        file.sync_all()?;
+        fs::rename(beside, self.file())
+    }
+
+    fn start(&self) -> Result<(), Failure> {
+        let text = |path: &Path| path.display().to_string();
+        let argv = [text(&self.program), "proxy".into(), "--settings".into(), text(&self.file())];
+        let log = self.folder.join("proxy.log");
+        let written = fs::metadata(&log).map_or(0, |meta| meta.len());
+        session::detach(&self.program, &argv, &log, None).map_err(|error| Failure::of(&error))?;
+        let begun = Instant::now();
+        while begun.elapsed() < START_WAIT {
+            if self.answers() {
+                return Ok(());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        let said = fs::read(&log).unwrap_or_default();
+        let said = String::from_utf8_lossy(said.get(usize::try_from(written).unwrap_or(0)..).unwrap_or_default()).into_owned();
+        let end: String = said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
+        // Nobody may take settings for those of a running proxy.
+        let _ = fs::remove_file(self.file());
+        Err(Failure::new(
+            "proxy-not-started",
+            format!("the proxy did not answer within {} s: {end}", START_WAIT.as_secs()),
+            Some("read proxy/proxy.log in the state folder; most often a port is taken"),
+        ))
+    }
+}

@@ -1,0 +1,200 @@
+//! Asks the router each moment how a release on trial does, and tells the driver what its guard says.
+//!
+//! Nothing here decides: a verdict goes to the step function, which knows what it means.
+
+use crate::drive::Happening;
+use lastgood_domain::{
+    event::{Settings, Verdict},
+    guard::{Guard, GuardSettings, GuardVerdict},
+    service::{Phase, Service},
+    terms::{Digest, ServiceName, Timestamp},
+    traffic::{Share, Slice},
+};
+use lastgood_drivers::traffic::Router;
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak, mpsc::Sender},
+    thread,
+    time::Duration,
+};
+
+/// How often the router is asked: it finishes a slice each second, and a total failure is to be found within one.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+/// A verdict that stays the same is told again so often, with its newest numbers.
+const TELL_EVERY: u64 = 10;
+
+/// What is to be watched now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Duty {
+    /// The release on trial and its stage.
+    trial: Option<Trial>,
+    /// A release that was left and finishes what it has.
+    leaves: Option<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trial {
+    candidate: Digest,
+    /// Whose traffic it is held against; none after a promotion.
+    last_good: Option<Digest>,
+    share: Share,
+    /// When the stage began.
+    began: Timestamp,
+}
+
+/// Watches one service's traffic from a thread of its own until it is dropped.
+pub(crate) struct Watchman {
+    duty: Arc<Mutex<Duty>>,
+}
+
+impl Watchman {
+    /// Begins to watch; says what it sees to `tell`.
+    pub(crate) fn begin(
+        name: ServiceName,
+        router: Arc<dyn Router>,
+        guard: GuardSettings,
+        tell: Sender<Happening>,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let duty = Arc::new(Mutex::new(Duty { trial: None, leaves: None }));
+        let kept = Arc::downgrade(&duty);
+        let mut round = Round { name, router, settings: guard, tell, now, watch: None, emptied: None };
+        thread::spawn(move || round.run(&kept));
+        Self { duty }
+    }
+
+    /// Says how the service stands; cheap, and to be called after each change.
+    pub(crate) fn note(&self, service: &Service, settings: &Settings, now: Timestamp) {
+        let standby = service.traffic.standby.as_ref();
+        let leaves = standby.filter(|one| !one.warm && now < one.until).map(|one| one.side.release);
+        let duty = Duty { trial: trial(service, settings, now), leaves };
+        *self.duty.lock().unwrap_or_else(PoisonError::into_inner) = duty;
+    }
+}
+
+/// Finds what is on trial: a candidate with a share, or a promoted release that is still watched.
+fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial> {
+    let route = service.traffic.route.as_ref().filter(|_| service.traffic.confirmed)?;
+    if let Some(run) = &service.run {
+        let Phase::Shifting { until: Some(until), .. } = &run.phase else { return None };
+        let candidate = route.candidate.as_ref()?.release;
+        let steps = run.settings.traffic.iter().flat_map(|traffic| &traffic.steps);
+        let bake = steps.into_iter().find(|step| step.share == route.share)?.bake;
+        let began = Timestamp(until.0.saturating_sub_unsigned(bake.0));
+        let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
+        return Some(Trial { candidate, last_good, share: route.share, began });
+    }
+    let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
+    let watched = now.since(promoted) < settings.watch;
+    let candidate = route.last_good.as_ref()?.release;
+    (watched && service.last_good == Some(candidate)).then_some(Trial {
+        candidate,
+        last_good: None,
+        share: Share::ALL,
+        began: promoted,
+    })
+}
+
+struct Round {
+    name: ServiceName,
+    router: Arc<dyn Router>,
+    settings: GuardSettings,
+    tell: Sender<Happening>,
+    now: fn() -> Timestamp,
+    watch: Option<Watch>,
+    /// The release last said to be empty.
+    emptied: Option<Digest>,
+}
+
+/// One stage under watch.
+struct Watch {
+    trial: Trial,
+    guard: Guard,
+    /// The newest second taken.
+    taken: u64,
+    /// What was told last, and when in seconds since 1970.
+    told: Option<(Verdict, u64)>,
+}
+
+impl Round {
+    fn run(&mut self, duty: &Weak<Mutex<Duty>>) {
+        while let Some(kept) = duty.upgrade() {
+            let duty = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            drop(kept);
+            if self.trial(duty.trial).is_err() || self.leaves(duty.leaves).is_err() {
+                // The driver has ended.
+                return;
+            }
+            thread::sleep(ASK_EVERY);
+        }
+    }
+
+    fn trial(&mut self, trial: Option<Trial>) -> Result<(), ()> {
+        let Some(trial) = trial else {
+            self.watch = None;
+            return Ok(());
+        };
+        if self.watch.as_ref().is_none_or(|watch| watch.trial != trial) {
+            self.watch = Some(self.begin(trial));
+        }
+        let Some(watch) = &mut self.watch else { return Ok(()) };
+        // A router that can't be asked gives no counts, and the guard says so by itself.
+        let slices: Vec<Slice> = self.router.slices(&self.name, watch.taken).unwrap_or_default();
+        for slice in &slices {
+            watch.guard.take(slice);
+            watch.taken = watch.taken.max(slice.second);
+        }
+        let now = (self.now)();
+        let said = watch.guard.verdict(now);
+        let verdict = verdict(&said);
+        let second = u64::try_from(now.0 / 1_000).unwrap_or(0);
+        let stale = |(told, at): (Verdict, u64)| told != verdict || second.saturating_sub(at) >= TELL_EVERY;
+        if watch.told.is_none_or(stale) {
+            watch.told = Some((verdict, second));
+            return self.tell.send(Happening::Judged { verdict, because: numbers(&said) }).map_err(drop);
+        }
+        Ok(())
+    }
+
+    fn begin(&self, trial: Trial) -> Watch {
+        let before = self.watch.as_ref().filter(|watch| watch.trial.candidate == trial.candidate);
+        let guard = match before {
+            Some(watch) => watch.guard.next_stage(trial.last_good, trial.began),
+            None => Guard::new(self.settings.clone(), trial.candidate, trial.last_good, trial.began),
+        };
+        // The second in which the stage began belongs to the one before.
+        let taken = u64::try_from(trial.began.0 / 1_000).unwrap_or(0);
+        Watch { trial, guard, taken, told: None }
+    }
+
+    /// Tells once that a release that was left has nothing to finish any more.
+    fn leaves(&mut self, leaves: Option<Digest>) -> Result<(), ()> {
+        let Some(release) = leaves.filter(|release| self.emptied != Some(*release)) else {
+            if leaves.is_none() {
+                self.emptied = None;
+            }
+            return Ok(());
+        };
+        let Ok(loads) = self.router.look(&self.name) else { return Ok(()) };
+        let load = loads.iter().find(|load| load.release == release);
+        if load.is_none_or(|load| load.in_flight == 0 && load.tunnels.unwrap_or(0) == 0) {
+            self.emptied = Some(release);
+            return self.tell.send(Happening::Emptied { release }).map_err(drop);
+        }
+        Ok(())
+    }
+}
+
+/// Gives the numbers of a verdict without its name, which stands before them wherever they are said.
+fn numbers(said: &GuardVerdict) -> String {
+    let says = said.says();
+    let named = ["healthy: ", "cannot tell: ", "cannot tell yet: ", "watching: "].iter().find_map(|name| says.strip_prefix(name));
+    named.unwrap_or(&says).to_owned()
+}
+
+const fn verdict(said: &GuardVerdict) -> Verdict {
+    match said {
+        GuardVerdict::Healthy { .. } => Verdict::Pass,
+        GuardVerdict::Failed { .. } => Verdict::Fail,
+        GuardVerdict::CannotTell { .. } | GuardVerdict::Watching { .. } => Verdict::CannotTell,
+    }
+}

@@ -1,0 +1,124 @@
+//! `lastgood stop-new`: refuse new entries at once, let what runs finish, and let people in again.
+
+use super::Ended;
+use crate::{app::App, drive, exit::Exit, screen::Trouble, traffic};
+use clap::Args;
+use lastgood_domain::{
+    event::Event,
+    terms::{Reason, ServiceName, Span},
+    traffic::{RoutePattern, TrafficEvent},
+};
+use lastgood_engine::world::Site;
+use serde_json::{Value, json};
+
+/// Refuse new entries of a service with shared traffic; what runs finishes.
+#[derive(Debug, Args)]
+pub(crate) struct StopNew {
+    /// The service; may be left out if there is only one.
+    service: Option<String>,
+    /// Only these requests, such as "POST /rooms/*"; may be given several times. Default: all.
+    #[arg(long = "route", value_name = "ROUTE", conflicts_with = "lift")]
+    routes: Vec<RoutePattern>,
+    /// What clients are told to wait.
+    #[arg(long, value_name = "TIME", default_value = "30s", conflicts_with = "lift")]
+    retry_after: Span,
+    /// Let new entries in again.
+    #[arg(long)]
+    lift: bool,
+    /// Why; kept in the evidence. Without it only what is left is shown.
+    #[arg(long)]
+    reason: Option<Reason>,
+}
+
+impl StopNew {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        let service = app.service(self.service.as_deref())?;
+        if app.config.service[&service].traffic.is_none() {
+            return Err(Trouble::say(
+                Exit::Usage,
+                "traffic-unset",
+                format!("{service} has no shared traffic: nothing stands before it that could refuse anybody"),
+                "set up service.NAME.traffic; or stop forward moves only: lastgood hold set",
+            ));
+        }
+        let Some(reason) = self.reason.clone() else {
+            if self.lift || !self.routes.is_empty() {
+                return Err(Trouble::say(Exit::Usage, "reason-missing", "say why", "add --reason …"));
+            }
+            return show(app, &service);
+        };
+        let lift = self.lift;
+        let after = app.say(&service, |folded| match (lift, &folded.traffic.stopped) {
+            (true, None) => Err(Trouble::say(
+                Exit::Failed,
+                "entries-open",
+                format!("new entries of {service} are not stopped"),
+                &format!("see how it stands: lastgood status {service}"),
+            )),
+            (true, Some(_)) => Ok(vec![Event::Traffic(TrafficEvent::EntriesResumed { reason: reason.clone() })]),
+            (false, _) => Ok(vec![Event::Traffic(TrafficEvent::EntriesStopped {
+                routes: self.routes.clone(),
+                retry_after: self.retry_after,
+                reason: reason.clone(),
+            })]),
+        })?;
+        let confirmed = traffic::assert_table(app, &service, &after)?;
+        let says = match (lift, confirmed) {
+            (_, false) => "it never had traffic; this holds from its first release on".to_owned(),
+            (true, true) => "the router lets new entries in again".to_owned(),
+            (false, true) => "the router refuses new entries; what runs finishes".to_owned(),
+        };
+        let (left, text) = left(app, &service)?;
+        let next = match lift {
+            true => format!("see it: lastgood status {service}"),
+            false => format!("let them in again: lastgood stop-new {service} --lift --reason …"),
+        };
+        app.screen.show(
+            "stop-new",
+            &json!({ "service": service, "stopped": after.traffic.stopped, "confirmed": confirmed, "left": left }),
+            &format!("{service}: {says}\n{text}{next}"),
+        );
+        Ok(Exit::Done)
+    }
+}
+
+fn show(app: &App, service: &ServiceName) -> Ended {
+    let folded = app.look(service)?.service;
+    let (left, text) = left(app, service)?;
+    let says = match &folded.traffic.stopped {
+        None => "new entries are let in".to_owned(),
+        Some(stopped) => {
+            format!("new entries were stopped by {} {} ago: {}", stopped.by, app.now().since(stopped.since), stopped.reason)
+        }
+    };
+    app.screen.show(
+        "stop-new",
+        &json!({ "service": service, "stopped": folded.traffic.stopped, "left": left }),
+        &format!("{service}: {says}\n{text}stop them: lastgood stop-new {service} --reason …"),
+    );
+    Ok(Exit::Done)
+}
+
+/// Says what each release still has under way.
+pub(super) fn left(app: &App, service: &ServiceName) -> Result<(Value, String), Trouble> {
+    let site = Site::open(&app.config, service, app.home.service(service), drive::program()?)
+        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let loads = match site.router.as_ref().map(|router| router.look(service)) {
+        Some(Ok(loads)) => loads,
+        Some(Err(error)) => return Ok((Value::Null, format!("  the router does not say what runs: {error}\n"))),
+        None => return Ok((Value::Null, String::new())),
+    };
+    let folded = app.look(service)?.service;
+    let text = loads.iter().map(|load| {
+        let name = folded.name_of(Some(&load.release));
+        let of = |count: Option<u64>, what: &str| count.map_or_else(String::new, |count| format!(", {count} {what}"));
+        format!(
+            "  {name:<14} {} under way{}{}\n",
+            load.in_flight,
+            of(load.tunnels, "tunnels"),
+            of(load.people, "people in the last minute")
+        )
+    });
+    Ok((json!(loads), text.collect()))
+}
