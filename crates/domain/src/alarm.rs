@@ -202,6 +202,7 @@ mod tests {
             broken_percent: 5,
             degraded_percent: 20,
             outcomes_min: 10,
+            policy: crate::provenance::Policy::default(),
         }
     }
 

@@ -52,6 +52,7 @@ impl World {
             broken_percent: 5,
             degraded_percent: 20,
             outcomes_min: 10,
+            policy: lastgood_domain::provenance::Policy::default(),
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None });
         for _ in 0..STEPS_MAX {
@@ -95,6 +96,7 @@ impl World {
                     tree: digest("tree"),
                     bytes: 1,
                 },
+                provenance: None,
             },
             Effect::Verify { .. } => Answer::Verified,
             Effect::Snapshot { snapshot: id, .. } | Effect::SnapshotStopped { snapshot: id, .. } => {

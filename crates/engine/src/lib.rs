@@ -12,5 +12,6 @@ pub mod letter;
 pub mod log;
 pub mod paths;
 pub mod ports;
+pub mod provenance;
 pub mod schedule;
 pub mod world;

@@ -59,6 +59,7 @@ pub(crate) fn settings(instances: &[InstanceName]) -> Settings {
         broken_percent: 20,
         degraded_percent: 50,
         outcomes_min: 10,
+        policy: lastgood_domain::provenance::Policy::default(),
     }
 }
 

@@ -5,8 +5,9 @@
 use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Verdict, WayBack},
+    event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
     facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, Standing},
+    provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
 };
 
@@ -79,6 +80,7 @@ fn said() -> Vec<Event> {
         (Gate::Digest, Verdict::Pass),
         (Gate::Version, Verdict::Pass),
         (Gate::WayBack, Verdict::Pass),
+        (Gate::Provenance, Verdict::Hold),
     ];
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
@@ -105,10 +107,18 @@ fn run() -> Vec<Event> {
     let mut full = settings(&["alice", "bob"]);
     full.canary = Some(instance("bob"));
     full.rehearse_on = Some(instance("alice"));
+    full.policy = Policy {
+        tags: Some("v*".into()),
+        annotated: true,
+        signed: true,
+        digests: [(tag("1.0"), digest("1.0"))].into(),
+        passed_in: Some("staging".into()),
+    };
     let aims = [
         (Aim::Track, settings(&["alice"])),
         (Aim::Drain, settings(&["alice"])),
-        (Aim::DryRun, full),
+        (Aim::DryRun, full.clone()),
+        (Aim::DryRun, Settings { policy: Policy::default(), ..full }),
         (
             Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason: "slow".into() },
             settings(&["alice"]),
@@ -191,7 +201,7 @@ fn answers() -> Vec<Answer> {
     answers.extend([
         Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },
         Answer::NothingElse,
-        Answer::Installed { installation: installation("2.0") },
+        Answer::Installed { installation: installation("2.0"), provenance: None },
         Answer::Verified,
         Answer::Snapshotted { facts: snapshot_facts(SnapshotId(4), 10, 20) },
         Answer::RehearsalPassed { facts: rehearsal_facts() },
@@ -205,10 +215,41 @@ fn answers() -> Vec<Answer> {
         Answer::Restored { facts: restored(None) },
         Answer::Cleared,
         Answer::LaidReady { bytes: 5 },
+        Answer::NotAsAnnounced { announced: "m".into(), fetched: "n".into() },
         Answer::Failed { failure: failure("probe-refused") },
         Answer::Hindered { failure: failure("disk-full") },
     ]);
+    answers.extend(provenances().into_iter().map(|provenance| Answer::Installed {
+        installation: installation("2.0"),
+        provenance: Some(Box::new(provenance)),
+    }));
     answers
+}
+
+fn provenances() -> Vec<Provenance> {
+    let signatures = [
+        None,
+        Some(Signature::Missing),
+        Some(Signature::Good { signer: "alice".into() }),
+        Some(Signature::Bad { why: "expired".into() }),
+    ];
+    let git_tag = |named, signature| Some(GitTag { commit: "c0ffee".into(), named, signature });
+    let tags = signatures.map(|signature| Provenance { git_tag: git_tag(Some("2.0".into()), signature), ..none() });
+    let environments = [
+        Environment::Promoted { signed: 9 },
+        Environment::Rejected { because: "by bob".into() },
+        Environment::NotYet { because: "never seen".into() },
+        Environment::CannotTell { because: "unreadable".into() },
+    ];
+    let environments = environments.map(|environment| Provenance { environment: Some(environment), ..none() });
+    let mut all =
+        vec![Provenance { fits: Some(true), ..none() }, Provenance { git_tag: git_tag(None, None), ..none() }];
+    all.extend(tags.into_iter().chain(environments));
+    all
+}
+
+fn none() -> Provenance {
+    Provenance::default()
 }
 
 fn causes() -> Vec<Cause> {

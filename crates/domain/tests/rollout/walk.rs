@@ -57,6 +57,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         broken_percent: 20,
         degraded_percent: 50,
         outcomes_min: 10,
+        policy: lastgood_domain::provenance::Policy::default(),
     }
 }
 
@@ -214,7 +215,9 @@ impl Walk {
                 });
                 Answer::Offered { offer: self.offer(release), standing, foreign: None }
             }
-            Effect::Install { offer } => Answer::Installed { installation: installation(offer.tag.as_str()) },
+            Effect::Install { offer } => {
+                Answer::Installed { installation: installation(offer.tag.as_str()), provenance: None }
+            }
             Effect::Verify { .. } => Answer::Verified,
             Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } => {
                 Answer::Snapshotted { facts: snapshot_facts(*snapshot, 10, 10) }

@@ -6,12 +6,13 @@ mod text;
 
 pub use error::ConfigError;
 
+use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
     terms::{InstanceName, ServiceName, Span},
 };
 use lastgood_drivers::{
-    channel::ChannelConfig,
+    channel::{ChannelConfig, PolicyConfig},
     config_terms::Length,
     metric::WatchConfig,
     notice::NoticeConfig,
@@ -69,6 +70,12 @@ pub struct Config {
 pub struct ServiceConfig {
     /// Where releases come from.
     pub channel: ChannelConfig,
+    /// What a release must prove of where it comes from. Default: nothing.
+    #[serde(default, skip_serializing_if = "PolicyConfig::is_empty")]
+    pub policy: PolicyConfig,
+    /// Where the environment is that a release must have passed in, found when the file was read.
+    #[serde(skip)]
+    pub environment: Option<Environment>,
     /// When `lastgood serve` looks for a new release. Without it only `lastgood run` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
@@ -298,6 +305,11 @@ impl Config {
         let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
         config.folder = folder.to_path_buf();
         config.state_dir = folder.join(&config.state_dir);
+        let (state_dir, anchor) = (config.state_dir.clone(), config.anchor());
+        for service in config.service.values_mut() {
+            service.environment =
+                service.policy.passed_in().map(|passed| Environment::of(passed, folder, &state_dir, &anchor));
+        }
         for service in config.service.values_mut() {
             for instance in &mut service.instance {
                 instance.data = folder.join(&instance.data);
@@ -348,6 +360,7 @@ impl ServiceConfig {
             broken_percent: watch.map_or(5, |watch| watch.broken_percent),
             degraded_percent: watch.map_or(20, |watch| watch.degraded_percent),
             outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
+            policy: provenance::policy(self),
         }
     }
 

@@ -48,6 +48,7 @@ pub fn settings(instances: &[&str]) -> Settings {
         broken_percent: 5,
         degraded_percent: 20,
         outcomes_min: 10,
+        policy: lastgood_domain::provenance::Policy::default(),
     }
 }
 
