@@ -188,6 +188,9 @@ impl Looking<'_> {
         write(&home.join("gpg.conf"), GPG_SETTINGS.as_bytes())?;
         // Without this file gpg writes one, and may keep keys in a daemon of its own.
         write(&home.join("common.conf"), b"")?;
+        // gpg asks an agent even where no secret key is wanted, and fails if the socket's path is longer than about
+        // 100 bytes, as ours can be: so it is told of another socket, where nobody is.
+        write(&home.join("S.gpg-agent"), b"%Assuan%\nsocket=/dev/null/none\n")?;
         Ok(home)
     }
 }
