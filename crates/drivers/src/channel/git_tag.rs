@@ -199,7 +199,8 @@ fn write(at: &Path, bytes: &[u8]) -> Result<(), ChannelError> {
     fs::write(at, bytes).map_err(|error| ChannelError::io("write", at, error))
 }
 
-fn readable(file: &Path) -> Result<(), ChannelError> {
+/// Refuses a file of keys that can't be read.
+pub(crate) fn readable(file: &Path) -> Result<(), ChannelError> {
     let unusable = |error: std::io::Error| ChannelError::SignersUnusable { path: file.into(), why: error.to_string() };
     File::open(file).map(drop).map_err(unusable)
 }

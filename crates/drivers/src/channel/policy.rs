@@ -1,7 +1,8 @@
 //! The keys of `policy` in lastgood.toml: what a release must prove of where it comes from.
 
 use super::{
-    ChannelConfig, Source,
+    ChannelConfig, ChannelError, Source,
+    git_tag::readable,
     order::{Order, Pattern},
 };
 use lastgood_domain::terms::{Digest, ReleaseTag, ServiceName};
@@ -133,6 +134,14 @@ impl PolicyConfig {
             return problem("digest", what, "[[service.NAME.policy.digest]] once for each tag");
         }
         Ok(())
+    }
+
+    /// Looks whether the files of allowed keys can be read; relative paths start at `folder`.
+    ///
+    /// Errors: [`ChannelError::SignersUnusable`] names the first that can't.
+    pub fn check_files(&self, folder: &Path) -> Result<(), ChannelError> {
+        let Some(by) = &self.signed_by else { return Ok(()) };
+        by.ssh(folder).into_iter().chain(by.openpgp(folder)).try_for_each(|file| readable(&file))
     }
 
     /// Gives the pattern of tags.

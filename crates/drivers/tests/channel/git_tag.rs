@@ -201,6 +201,9 @@ fn an_ssh_key_that_may_sign_no_longer_signs_no_tag_whatever_date_the_tag_has() {
     all.refuses(&by_ssh(), "v3", "its key is not in");
     fs::remove_file(all.world.path("allowed")).unwrap();
     assert_eq!(code(all.attest(&by_ssh(), "v3")), "signers-unusable");
+    assert_eq!(code(by_ssh().check_files(&all.world.path("."))), "signers-unusable");
+    all.world.put("allowed", "");
+    assert!(by_ssh().check_files(&all.world.path(".")).is_ok());
 }
 
 #[test]
