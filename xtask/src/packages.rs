@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 12] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -16,6 +16,9 @@ const NEEDED: [(&str, &str); 9] = [
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("git", "git"),
+    ("gpg", "gpg"),
+    ("gpg-agent", "gpg-agent"),
+    ("ssh-keygen", "openssh-client"),
     ("npm", "npm"),
     ("pip", "python3-pip"),
 ];

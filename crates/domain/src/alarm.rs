@@ -203,6 +203,7 @@ mod tests {
             degraded_percent: 20,
             outcomes_min: 10,
             traffic: None,
+            policy: crate::provenance::Policy::default(),
         }
     }
 

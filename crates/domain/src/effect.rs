@@ -10,10 +10,11 @@ use crate::{
         Standing,
     },
     failure::Failure,
+    provenance::Provenance,
     terms::{Digest, InstanceName, ReleaseTag, SnapshotId, Span},
     traffic::Route,
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Something to make so outside.
@@ -209,6 +210,16 @@ pub enum Answer {
     Installed {
         /// Where and what.
         installation: Installation,
+        /// Where it comes from, as far as the service's policy asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provenance: Option<Box<Provenance>>,
+    },
+    /// What was fetched is not what the channel announced a moment before; nothing is installed.
+    NotAsAnnounced {
+        /// The offer's mark.
+        announced: String,
+        /// What was fetched in its place.
+        fetched: String,
     },
     /// The installation is what it was.
     Verified,

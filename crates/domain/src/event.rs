@@ -7,11 +7,14 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
+    provenance::Policy,
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
     traffic::{Share, TrafficEvent, TrafficSettings},
 };
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
+
+pub use crate::gate::{Gate, Verdict};
 
 /// One entry of a service's chain as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -329,42 +332,9 @@ pub struct Settings {
     /// How shared traffic moves; `None` moves instance by instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSettings>,
-}
-
-/// A question asked before a step may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Gate {
-    /// Does a hold or a freeze file stand?
-    Hold,
-    /// Is it what the pin asks for?
-    Pin,
-    /// Is it of this channel?
-    Channel,
-    /// Was it rejected before?
-    Rejected,
-    /// Is it strictly newer than last-good?
-    Newer,
-    /// Are the bytes under this tag those seen before?
-    Digest,
-    /// Is the installed version the one asked for?
-    Version,
-    /// Is last-good's installation whole?
-    WayBack,
-}
-
-/// What a gate answers. Only pass moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Go on.
-    Pass,
-    /// Never this candidate.
-    Fail,
-    /// Not now.
-    Hold,
-    /// The question has no answer; never a yes.
-    CannotTell,
+    /// What a release must prove of where it comes from.
+    #[serde(default, skip_serializing_if = "Policy::is_empty")]
+    pub policy: Policy,
 }
 
 /// How a release can be left again, as its rehearsal showed.

@@ -35,6 +35,8 @@ pub struct Service {
     pub installed: BTreeMap<Digest, Known>,
     /// The first digest seen under each tag.
     pub tags: BTreeMap<ReleaseTag, Digest>,
+    /// The first mark that the channel gave with each tag, whether or not the release was ever installed.
+    pub marks: BTreeMap<ReleaseTag, String>,
     /// The newest release that fully passed.
     pub last_good: Option<Digest>,
     /// The one before.

@@ -53,6 +53,7 @@ impl World {
             degraded_percent: 20,
             outcomes_min: 10,
             traffic: None,
+            policy: lastgood_domain::provenance::Policy::default(),
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None });
         for _ in 0..STEPS_MAX {
@@ -96,6 +97,7 @@ impl World {
                     tree: digest("tree"),
                     bytes: 1,
                 },
+                provenance: None,
             },
             Effect::Verify { .. } => Answer::Verified,
             Effect::Snapshot { snapshot: id, .. } | Effect::SnapshotStopped { snapshot: id, .. } => {

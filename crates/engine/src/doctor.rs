@@ -148,6 +148,9 @@ fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found
             found(failure, true);
         }
     }
+    if let Err(error) = service.policy.check_files(&config.folder) {
+        found(Failure::of(&error), true);
+    }
     if service.busy.is_none() {
         let what = "there is no busy check: every instance counts as idle";
         found(

@@ -37,7 +37,10 @@ fn history() -> Vec<(i64, Event)> {
         };
         [
             Event::Ordered { order: OrderId(order), effect: Effect::Install { offer: offer(text) } },
-            Event::Answered { order: OrderId(order), answer: Answer::Installed { installation: facts } },
+            Event::Answered {
+                order: OrderId(order),
+                answer: Answer::Installed { installation: facts, provenance: None },
+            },
         ]
     };
     let start = |order: u64, name: &str, text: &str| Event::Ordered {

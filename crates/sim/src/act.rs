@@ -138,7 +138,7 @@ fn install(machine: &mut Machine, stage: u32, offer: &Offer) -> Option<Answer> {
         return failed("install-not-found", "the channel does not have it any more");
     };
     machine.installed.insert(installation.release.digest);
-    Some(Answer::Installed { installation })
+    Some(Answer::Installed { installation, provenance: None })
 }
 
 fn verify(machine: &mut Machine, release: Digest) -> Option<Answer> {

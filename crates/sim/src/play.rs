@@ -60,6 +60,7 @@ pub(crate) fn settings(instances: &[InstanceName]) -> Settings {
         degraded_percent: 50,
         outcomes_min: 10,
         traffic: None,
+        policy: lastgood_domain::provenance::Policy::default(),
     }
 }
 

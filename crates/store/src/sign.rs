@@ -226,6 +226,12 @@ impl Reader {
             .map_err(during("read a checkpoint"))
     }
 
+    /// Gives the head of `chain` that its newest checkpoint in the store vouches for, after checking the signature;
+    /// `None` if nothing of it was ever signed. Whether the records lead there is for whoever reads them to see.
+    pub fn signed_head(&self, chain: &ChainName, key: &VerifierKey) -> Result<Option<Head>, SignError> {
+        Ok(self.stored_checkpoint(chain, key)?.map(|signed| signed.checkpoint().head))
+    }
+
     /// Compares every chain with the anchor, in milliseconds: sizes, roots and links, not payloads.
     pub fn check_anchor(&self, key: &VerifierKey, anchor: &Anchor) -> Result<(), SignError> {
         let anchored = anchor.read(key)?;

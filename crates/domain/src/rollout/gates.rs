@@ -6,14 +6,16 @@ use crate::{
     event::{Aim, End, Event, Gate, Settings, Verdict},
     facts::{Installation, Offer, Standing},
     failure::Failure,
+    provenance::{self, Provenance},
     service::Phase,
-    terms::{Digest, RunId},
+    terms::{Digest, Release, ReleaseTag, RunId},
 };
 use alloc::{
     format,
     string::{String, ToString},
     vec::Vec,
 };
+use core::fmt::Display;
 
 pub(super) fn begin(
     deciding: &mut Deciding,
@@ -150,10 +152,12 @@ fn is_behind(deciding: &Deciding, release: Digest) -> bool {
 }
 
 fn changed_mark(deciding: &Deciding, offer: &Offer) -> Option<String> {
-    let digest = deciding.service.tags.get(&offer.tag)?;
-    let first = deciding.service.installed.get(digest)?.mark.as_ref()?;
-    let now = offer.mark.as_ref()?;
-    (first != now).then(|| format!("{} was {first} and is {now} now under the same tag", offer.tag))
+    let (first, now) = (deciding.service.marks.get(&offer.tag)?, offer.mark.as_ref()?);
+    (first != now).then(|| moved(&offer.tag, first, now))
+}
+
+fn moved(tag: &ReleaseTag, first: &dyn Display, now: &dyn Display) -> String {
+    format!("{tag} was {first} and is {now} now under the same tag")
 }
 
 fn not_newer(deciding: &Deciding, offer: &Offer, standing: Option<Standing>) -> Option<(Verdict, String)> {
@@ -170,8 +174,11 @@ fn not_newer(deciding: &Deciding, offer: &Offer, standing: Option<Standing>) -> 
 
 pub(super) fn installed(deciding: &mut Deciding, effect: Effect, answer: Answer) {
     match (effect, answer) {
-        (Effect::Install { offer }, Answer::Installed { installation }) => {
-            accept_installation(deciding, &offer, &installation);
+        (Effect::Install { offer }, Answer::Installed { installation, provenance }) => {
+            accept_installation(deciding, &offer, &installation, provenance.as_deref());
+        }
+        (Effect::Install { offer }, Answer::NotAsAnnounced { announced, fetched }) => {
+            refuse(deciding, Gate::Digest, Verdict::Fail, moved(&offer.tag, &announced, &fetched));
         }
         (Effect::Verify { .. }, Answer::Verified) => {
             gate(deciding, Gate::WayBack, Verdict::Pass, "last-good's installation is whole".into());
@@ -185,7 +192,12 @@ pub(super) fn installed(deciding: &mut Deciding, effect: Effect, answer: Answer)
     }
 }
 
-fn accept_installation(deciding: &mut Deciding, offer: &Offer, installation: &Installation) {
+fn accept_installation(
+    deciding: &mut Deciding,
+    offer: &Offer,
+    installation: &Installation,
+    provenance: Option<&Provenance>,
+) {
     let release = &installation.release;
     let bare = |text: &str| text.trim_start_matches('v').to_string();
     if bare(&installation.version) != bare(release.tag.as_str()) {
@@ -196,20 +208,45 @@ fn accept_installation(deciding: &mut Deciding, offer: &Offer, installation: &In
     if let Some(first) = deciding.service.tags.get(&offer.tag)
         && *first != release.digest
     {
-        let because = format!("{} was {first} and is {} now under the same tag", offer.tag, release.digest);
+        let because = moved(&offer.tag, first, &release.digest);
         return refuse(deciding, Gate::Digest, Verdict::Fail, because);
+    }
+    // What was vouched for must be what was installed, however often the tag moved in between.
+    if let Some((announced, looked_at)) = offer.mark.as_ref().zip(provenance.and_then(Provenance::commit))
+        && announced != looked_at
+    {
+        return refuse(deciding, Gate::Digest, Verdict::Fail, moved(&offer.tag, announced, &looked_at));
     }
     if let Some(rejection) = deciding.service.rejected.get(&release.digest) {
         let because = format!("these bytes were rejected as {}: {}", rejection.tag, rejection.reason);
         return refuse(deciding, Gate::Rejected, Verdict::Fail, because);
     }
     gate(deciding, Gate::Digest, Verdict::Pass, release.digest.to_string());
+    if !comes_from_where_it_must(deciding, release, provenance) {
+        return;
+    }
     match deciding.service.last_good {
         Some(last_good) if last_good != release.digest => {
             deciding.order(Effect::Verify { release: last_good });
         }
         _ => rehearsal::begin(deciding),
     }
+}
+
+/// Asks the policy, if there is one; ends the run if it does not say yes. Nothing is rejected: it may say yes later.
+fn comes_from_where_it_must(deciding: &mut Deciding, release: &Release, found: Option<&Provenance>) -> bool {
+    let run = deciding.service.run.as_ref();
+    // Those left behind follow to what this service has promoted itself.
+    let policy = run.filter(|run| run.aim != Aim::Drain).map(|run| run.settings.policy.clone()).unwrap_or_default();
+    if policy.is_empty() {
+        return true;
+    }
+    let (verdict, because) = provenance::weigh(&policy, release, found);
+    match verdict {
+        Verdict::Pass => gate(deciding, Gate::Provenance, verdict, because),
+        _ => refuse(deciding, Gate::Provenance, verdict, because),
+    }
+    verdict == Verdict::Pass
 }
 
 /// Says why a forward effect of this run may not be ordered now, if something stands in its way.

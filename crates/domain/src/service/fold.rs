@@ -7,6 +7,7 @@ use super::{
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Record, Settings, WayBack},
+    facts::Offer,
     terms::{Digest, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
 };
 use alloc::collections::BTreeMap;
@@ -242,9 +243,16 @@ impl Service {
             return self.traffic_answered(&effect, answer);
         }
         match (effect, answer) {
-            (Effect::Install { offer }, Answer::Installed { installation }) => {
+            (Effect::Check { .. }, Answer::Offered { offer: Offer { tag, mark: Some(mark), .. }, .. }) => {
+                self.marks.entry(tag.clone()).or_insert_with(|| mark.clone());
+            }
+            (Effect::Install { offer }, Answer::Installed { installation, .. }) => {
                 let release = &installation.release;
-                self.tags.entry(release.tag.clone()).or_insert(release.digest);
+                let first = *self.tags.entry(release.tag.clone()).or_insert(release.digest);
+                // A log from before offers were remembered may have seen this tag under another mark first.
+                if let Some(mark) = offer.mark.as_ref().filter(|_| first == release.digest) {
+                    self.marks.insert(release.tag.clone(), mark.clone());
+                }
                 let way_back = self.installed.get(&release.digest).and_then(|known| known.way_back);
                 let known = Known { installation: installation.clone(), mark: offer.mark, way_back };
                 self.installed.insert(release.digest, known);

@@ -153,8 +153,11 @@ fn answered(answer: &Answer) -> Option<String> {
     Some(match answer {
         Answer::Offered { offer, .. } => format!("the channel offers {}", offer.tag),
         Answer::NothingElse => "the channel offers nothing else".into(),
-        Answer::Installed { installation } => {
+        Answer::Installed { installation, .. } => {
             format!("installed {} ({})", installation.release.tag, size(installation.bytes))
+        }
+        Answer::NotAsAnnounced { announced, fetched } => {
+            format!("not installed: {announced} was announced and {fetched} was fetched")
         }
         Answer::Snapshotted { facts } => {
             format!("snapshot {}: {}, {} rows, verified, in {}", facts.id, size(facts.bytes), facts.rows, facts.took)
@@ -267,6 +270,7 @@ pub const fn gate_name(gate: Gate) -> &'static str {
         Gate::Digest => "digest",
         Gate::Version => "version",
         Gate::WayBack => "way-back",
+        Gate::Provenance => "provenance",
     }
 }
 
@@ -279,7 +283,8 @@ const fn health_name(health: Health) -> &'static str {
     }
 }
 
-const fn verdict_name(verdict: Verdict) -> &'static str {
+/// Gives a verdict on screens.
+pub const fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",

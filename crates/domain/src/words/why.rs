@@ -256,6 +256,9 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
         Gate::Newer => ("a candidate must be newer than last-good", "whoever releases it", plan),
         Gate::Digest => ("a tag that comes with other bytes is refused", "whoever releases it, under a new tag", plan),
         Gate::Version => ("a program must say the version it was asked for", "whoever releases it", plan),
+        Gate::Provenance => {
+            ("a release must come from where the policy says", "whoever releases it, or owns the policy", plan)
+        }
         Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
     }
 }

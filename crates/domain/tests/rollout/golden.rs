@@ -5,8 +5,9 @@
 use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Verdict, WayBack},
     facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
+    event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
+    provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
@@ -120,6 +121,7 @@ fn said() -> Vec<Event> {
         (Gate::Digest, Verdict::Pass),
         (Gate::Version, Verdict::Pass),
         (Gate::WayBack, Verdict::Pass),
+        (Gate::Provenance, Verdict::Hold),
     ];
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
@@ -156,11 +158,19 @@ fn run() -> Vec<Event> {
         cannot_tell_max: Span(10),
         resume: true,
     });
+    full.policy = Policy {
+        tags: Some("v*".into()),
+        annotated: true,
+        signed: true,
+        digests: [(tag("1.0"), digest("1.0"))].into(),
+        passed_in: Some("staging".into()),
+    };
     let aims = [
         (Aim::Track, settings(&["alice"])),
         (Aim::Drain, settings(&["alice"])),
-        (Aim::DryRun, full),
         (Aim::Cool, shared),
+        (Aim::DryRun, full.clone()),
+        (Aim::DryRun, Settings { policy: Policy::default(), ..full }),
         (
             Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason: "slow".into() },
             settings(&["alice"]),
@@ -246,7 +256,7 @@ fn answers() -> Vec<Answer> {
     answers.extend([
         Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },
         Answer::NothingElse,
-        Answer::Installed { installation: installation("2.0") },
+        Answer::Installed { installation: installation("2.0"), provenance: None },
         Answer::Verified,
         Answer::Snapshotted { facts: snapshot_facts(SnapshotId(4), 10, 20) },
         Answer::RehearsalPassed { facts: rehearsal_facts() },
@@ -262,10 +272,41 @@ fn answers() -> Vec<Answer> {
         Answer::LaidReady { bytes: 5 },
         Answer::Routed { took: Span(3) },
         Answer::ResumePassed { facts: ResumeFacts { sent: 9, delivered: 9, replayed: 2, took: Span(4) } },
+        Answer::NotAsAnnounced { announced: "m".into(), fetched: "n".into() },
         Answer::Failed { failure: failure("probe-refused") },
         Answer::Hindered { failure: failure("disk-full") },
     ]);
+    answers.extend(provenances().into_iter().map(|provenance| Answer::Installed {
+        installation: installation("2.0"),
+        provenance: Some(Box::new(provenance)),
+    }));
     answers
+}
+
+fn provenances() -> Vec<Provenance> {
+    let signatures = [
+        None,
+        Some(Signature::Missing),
+        Some(Signature::Good { signer: "alice".into() }),
+        Some(Signature::Bad { why: "expired".into() }),
+    ];
+    let git_tag = |named, signature| Some(GitTag { commit: "c0ffee".into(), named, signature });
+    let tags = signatures.map(|signature| Provenance { git_tag: git_tag(Some("2.0".into()), signature), ..none() });
+    let environments = [
+        Environment::Promoted { signed: 9 },
+        Environment::Rejected { because: "by bob".into() },
+        Environment::NotYet { because: "never seen".into() },
+        Environment::CannotTell { because: "unreadable".into() },
+    ];
+    let environments = environments.map(|environment| Provenance { environment: Some(environment), ..none() });
+    let mut all =
+        vec![Provenance { fits: Some(true), ..none() }, Provenance { git_tag: git_tag(None, None), ..none() }];
+    all.extend(tags.into_iter().chain(environments));
+    all
+}
+
+fn none() -> Provenance {
+    Provenance::default()
 }
 
 fn causes() -> Vec<Cause> {

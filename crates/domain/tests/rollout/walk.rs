@@ -61,6 +61,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         degraded_percent: 50,
         outcomes_min: 10,
         traffic: None,
+        policy: lastgood_domain::provenance::Policy::default(),
     }
 }
 
@@ -218,7 +219,9 @@ impl Walk {
                 });
                 Answer::Offered { offer: self.offer(release), standing, foreign: None }
             }
-            Effect::Install { offer } => Answer::Installed { installation: installation(offer.tag.as_str()) },
+            Effect::Install { offer } => {
+                Answer::Installed { installation: installation(offer.tag.as_str()), provenance: None }
+            }
             Effect::Verify { .. } => Answer::Verified,
             Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } => {
                 Answer::Snapshotted { facts: snapshot_facts(*snapshot, 10, 10) }

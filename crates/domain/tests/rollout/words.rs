@@ -82,7 +82,7 @@ fn gates() -> Vec<(&'static str, Walk)> {
         Effect::Install { .. } => {
             let mut installation = crate::walk::installation("1.0");
             installation.release.digest = digest("1.0 again");
-            Some(Answer::Installed { installation })
+            Some(Answer::Installed { installation, provenance: None })
         }
         _ => None,
     };
@@ -94,7 +94,7 @@ fn gates() -> Vec<(&'static str, Walk)> {
         Effect::Install { .. } => {
             let mut installation = crate::walk::installation("2.0");
             installation.version = "0.9".into();
-            Some(Answer::Installed { installation })
+            Some(Answer::Installed { installation, provenance: None })
         }
         _ => None,
     };

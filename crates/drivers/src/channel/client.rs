@@ -11,6 +11,7 @@ use rustix::{
 };
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     io::{self, Read},
     os::{fd::AsFd, unix::process::CommandExt as _},
     path::{Path, PathBuf},
@@ -99,8 +100,26 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Takes the whole environment away but where programs are, so that no settings of the user or the machine count.
+    pub(crate) fn alone(mut self) -> Self {
+        self.command.env_clear();
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+        self.env("PATH", path).env("LC_ALL", "C")
+    }
+
+    /// Gives it a file to read.
+    pub(crate) fn reading(mut self, file: File) -> Self {
+        self.command.stdin(file);
+        self
+    }
+
     /// Runs it to its end and gives what it answered on standard output.
-    pub(crate) fn run(mut self) -> Result<Vec<u8>, ChannelError> {
+    pub(crate) fn run(self) -> Result<Vec<u8>, ChannelError> {
+        self.run_saying().map(|(answer, _)| answer)
+    }
+
+    /// Runs it to its end and gives what it answered, and what it said beside that.
+    pub(crate) fn run_saying(mut self) -> Result<(Vec<u8>, Vec<u8>), ChannelError> {
         self.deadline.check()?;
         let child = self.command.spawn().map_err(|source| self.not_started(source))?;
         let mut running = Running { child, ended: false };
@@ -120,7 +139,7 @@ impl<'a> Call<'a> {
         }
         let status = status.map_err(|source| ChannelError::ClientNotStarted { what: self.what.clone(), source })?;
         if status.success() {
-            return Ok(answer.kept);
+            return Ok((answer.kept, talk.kept));
         }
         let output = said();
         if let Some((name, package)) = self.module

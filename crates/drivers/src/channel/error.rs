@@ -129,6 +129,14 @@ pub enum ChannelError {
         /// What the fetched bytes give.
         fetched: String,
     },
+    /// The file of allowed keys can't be used.
+    #[error("the keys in {} can't be used: {why}", .path.display())]
+    SignersUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The installed program states another version than the one asked for.
     #[error("{tag} was asked for, but what was installed says it is {found:?}")]
     VersionMismatch {
@@ -213,6 +221,7 @@ impl Coded for ChannelError {
             Self::Io { .. } => "channel-io",
             Self::NoSpace { .. } => "install-no-space",
             Self::DigestMismatch { .. } => "digest-mismatch",
+            Self::SignersUnusable { .. } => "signers-unusable",
             Self::VersionMismatch { .. } => "version-mismatch",
             Self::VersionUnreadable { .. } => "version-unreadable",
             Self::Refused { source, .. } => source.code(),
@@ -250,6 +259,11 @@ impl Coded for ChannelError {
             Self::NoSpace { path } => format!("see what is left: df -h {}", path.display()),
             Self::DigestMismatch { .. } => {
                 "do not install it: someone replaced a published release, or the download was changed on its way".into()
+            }
+            Self::SignersUnusable { .. } => {
+                "see docs/guide/provenance.md for the two forms: ssh takes lines like `alice@example.org ssh-ed25519 \
+                 AAAA…`, openpgp what `gpg --export KEY` writes"
+                    .into()
             }
             Self::VersionMismatch { .. } => {
                 "the channel's tag points to another build: ask who publishes it, or correct version_file".into()

@@ -32,6 +32,9 @@ const STRANGERS: [&str; 8] = [
 /// Turns off everything that makes the unpacked bytes differ from the committed ones.
 const AS_COMMITTED: &str = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n";
 
+/// The repository that a tag is fetched into, in a hidden folder.
+pub(crate) const REPOSITORY: &str = "repository";
+
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     address: String,
@@ -112,6 +115,41 @@ impl Git {
         }
     }
 
+    /// Fetches one tag and what it leads to into a repository of its own; gives the commit.
+    pub(crate) fn fetch_tag(
+        &self,
+        tag: &ReleaseTag,
+        staging: &Staging<'_>,
+        deadline: &Deadline<'_>,
+    ) -> Result<String, ChannelError> {
+        let name = tag.as_str();
+        // git allows none of these in a name; in an offer they would name something else than a tag.
+        if name.contains([':', '^', '~', '?', '*', '[', '\\']) || name.contains("..") || name.contains("@{") {
+            return Err(self.gone(tag));
+        }
+        let folder = staging.fetched();
+        let address = self.full_address(&folder_of(deadline));
+        git(&folder, "init", deadline)
+            .making(staging.folder())
+            .args(["init", "--quiet", "--bare", "--template=", REPOSITORY])
+            .run()?;
+        let reference = reference(tag);
+        own("fetch", staging, deadline)
+            .args(["fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--"])
+            .args([&address, &format!("+{reference}:{reference}")])
+            .run()
+            .map_err(|error| match error {
+                ChannelError::ClientFailed { output, .. } if output.contains("couldn't find remote ref") => {
+                    self.gone(tag)
+                }
+                other => other,
+            })?;
+        let answer = own("rev-parse", staging, deadline)
+            .args(["rev-parse", "--verify", &format!("{reference}^{{commit}}")])
+            .run()?;
+        Ok(String::from_utf8_lossy(&answer).trim().to_owned())
+    }
+
     pub(crate) fn fetch(
         &self,
         offer: &Offer,
@@ -119,30 +157,8 @@ impl Git {
         limits: Limits,
         deadline: &Deadline<'_>,
     ) -> Result<Fetched, ChannelError> {
-        let tag = offer.tag.as_str();
-        // git allows none of these in a name; in an offer they would name something else than a tag.
-        if tag.contains([':', '^', '~', '?', '*', '[', '\\']) || tag.contains("..") || tag.contains("@{") {
-            return Err(self.gone(&offer.tag));
-        }
         let folder = staging.fetched();
-        let repository = folder.join("repository");
-        let address = self.full_address(&folder_of(deadline));
-        let call = |act: &'static str| git(&folder, act, deadline).making(staging.folder());
-        let own = |act: &'static str| call(act).args(["--git-dir", "repository"]);
-        call("init").args(["init", "--quiet", "--bare", "--template=", "repository"]).run()?;
-        let reference = format!("refs/tags/{tag}");
-        own("fetch")
-            .args(["fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--"])
-            .args([&address, &format!("+{reference}:{reference}")])
-            .run()
-            .map_err(|error| match error {
-                ChannelError::ClientFailed { output, .. } if output.contains("couldn't find remote ref") => {
-                    self.gone(&offer.tag)
-                }
-                other => other,
-            })?;
-        let answer = own("rev-parse").args(["rev-parse", "--verify", &format!("{reference}^{{commit}}")]).run()?;
-        let commit = String::from_utf8_lossy(&answer).trim().to_owned();
+        let commit = self.fetch_tag(&offer.tag, staging, deadline)?;
         if let Some(announced) = offer.mark.as_ref().filter(|announced| **announced != commit) {
             return Err(ChannelError::DigestMismatch {
                 channel: self.name(),
@@ -151,16 +167,26 @@ impl Git {
                 fetched: commit,
             });
         }
-        let attributes = repository.join("info");
+        let attributes = folder.join(REPOSITORY).join("info");
         fs::create_dir_all(&attributes)
             .and_then(|()| fs::write(attributes.join("attributes"), AS_COMMITTED))
             .map_err(|error| ChannelError::io("write", &attributes, error))?;
-        own("archive")
+        own("archive", staging, deadline)
             .args(["-c", "tar.umask=0022", "archive", "--format=tar", "--output=release.tar", &commit])
             .run()?;
         unpack(&folder.join("release.tar"), &staging.tree(), limits, deadline)?;
         Ok(Fetched { artefact: None, version: None })
     }
+}
+
+/// Names a tag so that git takes it for nothing else.
+pub(crate) fn reference(tag: &ReleaseTag) -> String {
+    format!("refs/tags/{tag}")
+}
+
+/// Prepares git to work in the repository that [`Git::fetch_tag`] made.
+pub(crate) fn own<'a>(act: &'static str, staging: &Staging<'_>, deadline: &'a Deadline<'a>) -> Call<'a> {
+    git(&staging.fetched(), act, deadline).making(staging.folder()).args(["--git-dir", REPOSITORY])
 }
 
 fn folder_of(deadline: &Deadline<'_>) -> PathBuf {

@@ -10,11 +10,13 @@ mod deadline;
 mod directory;
 mod error;
 mod git;
+mod git_tag;
 mod inside;
 mod installation;
 mod launcher;
 mod npm;
 mod order;
+mod policy;
 mod pypi;
 mod refusal;
 mod settle;
@@ -25,6 +27,7 @@ mod unpack;
 pub use config::ChannelKeys;
 pub use error::ChannelError;
 pub use installation::{Verified, discard, verify_fast, verify_full};
+pub use policy::{DigestPin, PassedIn, PolicyConfig, PolicyProblem, SignedBy};
 pub use refusal::Refusal;
 pub use tree::{Entry, Kind, Manifest};
 pub use unpack::Limits;
@@ -33,6 +36,7 @@ use crate::config_terms::Length;
 use deadline::Deadline;
 use lastgood_domain::{
     facts::{Installation, Offer, Standing},
+    provenance::Provenance,
     terms::{Digest, Release, ReleaseTag},
 };
 use order::Order;
@@ -191,6 +195,30 @@ impl ChannelConfig {
             ChannelError::NoSpace { .. } => ChannelError::NoSpace { path: installations.folder().into() },
             other => other,
         })
+    }
+
+    /// Finds out of `offer` what `policy` asks of its tag; what another environment says of it is asked elsewhere.
+    ///
+    /// A git tag is fetched anew into a hidden folder of `installations`, which is removed again.
+    pub fn attest(
+        &self,
+        offer: &Offer,
+        policy: &PolicyConfig,
+        installations: &Path,
+        context: &Context,
+    ) -> Result<Provenance, ChannelError> {
+        let what = format!("looking where {} from {} comes from", offer.tag, self.name());
+        let deadline = Deadline::start(what, self.install_timeout, context);
+        let fits = policy.fits(&offer.tag, self.order());
+        let git_tag = match &self.source {
+            Source::Git(git) if policy.asks_for_git_tag() => {
+                let installations = Installations::open(installations, &deadline)?;
+                let staging = installations.stage(&offer.tag)?;
+                Some(git.attest(&offer.tag, policy.signed_by(), &staging, &deadline)?)
+            }
+            _ => None,
+        };
+        Ok(Provenance { fits, git_tag, environment: None })
     }
 
     /// Lists the whole installations in a folder, ordered by name.

@@ -3,7 +3,7 @@
 use crate::world::{World, channel, code, names, read, tag};
 use std::{path::Path, process::Command};
 
-fn git(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(folder)
         .args(["-c", "user.name=test", "-c", "user.email=test@test", "-c", "init.defaultBranch=main"])
@@ -15,7 +15,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
 }
 
 /// A repository with the tags v1.9 (plain), v1.10 (with a message) and v2.0-rc1.
-fn repository() -> World {
+pub(crate) fn repository() -> World {
     let world = World::new();
     world.put("repo/app", "one\r\n");
     world.put("repo/.gitattributes", "app text eol=lf\nversion export-subst\nhidden export-ignore\n");

@@ -7,5 +7,6 @@ mod crash;
 mod directory;
 mod disk;
 mod git;
+mod git_tag;
 mod hostile;
 mod world;

@@ -1,7 +1,7 @@
 //! What no single value shows: names that must be unique, placeholders that must be known.
 
 use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, text};
-use crate::expand;
+use crate::{expand, provenance::Environment};
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
 use lastgood_drivers::{
     probe::{ConfigProblem, Known, ProbeConfig},
@@ -168,6 +168,15 @@ fn check_service(
     for text in service.command.iter().chain(service.env.values()).chain(&service.workdir) {
         expand::check(text, &names).map_err(|what| unfit(place("command"), what, "{release}, {data}, {port}"))?;
     }
+    service
+        .policy
+        .check(&service.channel)
+        .map_err(|wrong| unfit(place(&format!("policy.{}", wrong.key)), wrong.what, wrong.example))?;
+    if let Some(environment) = &service.environment
+        && let Err(what) = passed_in(config, name, environment)
+    {
+        return Err(unfit(place("policy.passed_in"), what, "passed_in = \"staging\""));
+    }
     if let Some(schedule) = &service.schedule {
         crate::schedule::check(schedule)
             .map_err(|what| unfit(place("schedule"), what, "schedule = { at = \"05:30\", jitter = \"20m\" }"))?;
@@ -186,4 +195,16 @@ fn check_service(
         return Err(unfit(place("instance"), what, "name one of the service's instances"));
     }
     Ok(())
+}
+
+/// Refuses an environment that can't have anything to say: the service itself, or one that is not there.
+fn passed_in(config: &Config, name: &ServiceName, environment: &Environment) -> Result<(), String> {
+    if environment.state_dir != config.state_dir {
+        return Ok(());
+    }
+    match &environment.service {
+        own if own == name => Err("a service can't wait for itself".into()),
+        other if config.service.contains_key(other) => Ok(()),
+        other => Err(format!("there is no service {other}")),
+    }
 }

@@ -8,12 +8,13 @@ mod traffic;
 pub use error::ConfigError;
 pub use traffic::{GuardConfig, ShareConfig, TrafficConfig};
 
+use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
     terms::{InstanceName, ServiceName, Span},
 };
 use lastgood_drivers::{
-    channel::ChannelConfig,
+    channel::{ChannelConfig, PolicyConfig},
     config_terms::Length,
     metric::WatchConfig,
     notice::NoticeConfig,
@@ -71,6 +72,12 @@ pub struct Config {
 pub struct ServiceConfig {
     /// Where releases come from.
     pub channel: ChannelConfig,
+    /// What a release must prove of where it comes from. Default: nothing.
+    #[serde(default, skip_serializing_if = "PolicyConfig::is_empty")]
+    pub policy: PolicyConfig,
+    /// Where the environment is that a release must have passed in, found when the file was read.
+    #[serde(skip)]
+    pub environment: Option<Environment>,
     /// When `lastgood serve` looks for a new release. Without it only `lastgood run` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
@@ -306,6 +313,11 @@ impl Config {
         let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
         config.folder = folder.to_path_buf();
         config.state_dir = folder.join(&config.state_dir);
+        let (state_dir, anchor) = (config.state_dir.clone(), config.anchor());
+        for service in config.service.values_mut() {
+            service.environment =
+                service.policy.passed_in().map(|passed| Environment::of(passed, folder, &state_dir, &anchor));
+        }
         for service in config.service.values_mut() {
             for instance in &mut service.instance {
                 instance.data = folder.join(&instance.data);
@@ -358,6 +370,7 @@ impl ServiceConfig {
             degraded_percent: watch.map_or(20, |watch| watch.degraded_percent),
             outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
             traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
+            policy: provenance::policy(self),
         }
     }
 

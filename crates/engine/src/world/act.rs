@@ -6,6 +6,7 @@ use crate::{
     config::{InstanceConfig, RuntimeConfig},
     ports::Occupant,
     traffic,
+    provenance,
 };
 use lastgood_domain::{
     effect::{Answer, Effect},
@@ -17,7 +18,7 @@ use lastgood_domain::{
     traffic::Route,
 };
 use lastgood_drivers::{
-    channel,
+    channel::{self, ChannelError},
     probe::wait_ready,
     runtime::RuntimeError,
     state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
@@ -36,7 +37,7 @@ const SPACE_FACTOR: u64 = 3;
 pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderId, effect: &Effect) -> Answer {
     let done = match effect {
         Effect::Check { tag, except } => check(site, service, tag.as_ref(), except),
-        Effect::Install { offer } => install(site, offer),
+        Effect::Install { offer } => install(site, service, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
         Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
         Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
@@ -110,9 +111,23 @@ fn stranger(site: &Site, config: &InstanceConfig) -> Option<Failure> {
     (!runs).then(|| found.in_the_way_of(&config.name))
 }
 
-fn install(site: &Site, offer: &Offer) -> Result<Answer, Failure> {
-    let installed = site.config.channel.install(offer, &site.home.installations(), &site.channel);
-    installed.map(|installation| Answer::Installed { installation }).map_err(|error| hindered(&error))
+fn install(site: &Site, service: &Service, offer: &Offer) -> Result<Answer, Failure> {
+    let installations = site.home.installations();
+    let installation = match site.config.channel.install(offer, &installations, &site.channel) {
+        Ok(installation) => installation,
+        Err(ChannelError::DigestMismatch { announced, fetched, .. }) => {
+            return Ok(Answer::NotAsAnnounced { announced, fetched });
+        }
+        Err(error) => return Err(hindered(&error)),
+    };
+    // Those left behind follow to what this service has promoted itself.
+    let asks = !site.config.policy.is_empty() && service.run.as_ref().is_none_or(|run| run.aim != Aim::Drain);
+    let look = || {
+        let digest = Some(&installation.release.digest);
+        provenance::found(&site.config, offer, digest, &installations, &site.channel)
+    };
+    let provenance = asks.then(look).transpose().map_err(|error| hindered(&error))?;
+    Ok(Answer::Installed { installation, provenance: provenance.map(Box::new) })
 }
 
 fn verify_whole(site: &Site, service: &Service, release: &Digest) -> Result<Answer, Failure> {

@@ -4,16 +4,19 @@ use super::Ended;
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
+    self as domain,
+    event::Gate,
     facts::{Offer, Standing},
     failure::Failure,
     rollout::{self, Weighed},
     service::Service,
-    terms::{InstanceName, ReleaseTag, ServiceName},
+    terms::{Digest, InstanceName, Release, ReleaseTag, ServiceName},
     words,
 };
 use lastgood_drivers::channel::{self, ChannelError};
-use lastgood_engine::{config::ServiceConfig, doctor, letter::rfc3339};
+use lastgood_engine::{config::ServiceConfig, doctor, letter::rfc3339, provenance};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Show what would happen now, and why; change nothing.
 #[derive(Debug, Args)]
@@ -64,6 +67,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let Looked { offer, standing, passed } = looked;
     let foreign = config.channel.belongs(&offer.tag).err();
     let mut lines = gates(app, &folded, &offer, standing, foreign);
+    lines.extend(provenance_line(config, &folded, &offer, &context)?);
     lines.extend(taken_port(app, service, &folded)?);
     let blocked = lines.iter().find(|line| line.verdict != "pass");
     let last_good = folded.name_of(folded.last_good.as_ref());
@@ -132,6 +136,43 @@ fn moves(config: &ServiceConfig, behind: &[InstanceName]) -> String {
         traffic.drain.0,
         traffic.warm.0
     )
+}
+
+/// Says what the policy says of the offer, if there is one; what its digest decides only if it is known already.
+fn provenance_line(
+    config: &ServiceConfig,
+    service: &Service,
+    offer: &Offer,
+    context: &channel::Context,
+) -> Result<Option<Line>, Trouble> {
+    if config.policy.is_empty() {
+        return Ok(None);
+    }
+    let cannot_tell = |failure| Trouble { exit: Exit::CannotTell, failure };
+    let temporary = tempfile::tempdir().map_err(|error| {
+        cannot_tell(Failure::new(
+            "channel-io",
+            format!("no temporary folder: {error}"),
+            Some("check space: df -h /tmp"),
+        ))
+    })?;
+    // Marks that are digests are those of the release itself.
+    let digest = service.tags.get(&offer.tag).copied().or_else(|| offer.mark.as_deref()?.parse().ok());
+    let found = provenance::found(config, offer, digest.as_ref(), temporary.path(), context)
+        .map_err(|error| cannot_tell(Failure::of(&error)))?;
+    let mut policy = provenance::policy(config);
+    let later = digest.is_none() && (policy.passed_in.is_some() || !policy.digests.is_empty());
+    if digest.is_none() {
+        (policy.passed_in, policy.digests) = (None, BTreeMap::new());
+    }
+    let digest = digest.unwrap_or(Digest([0; 32]));
+    let release = Release { tag: offer.tag.clone(), digest, origin: offer.origin.clone() };
+    let (verdict, mut because) = domain::provenance::weigh(&policy, &release, Some(&found));
+    if later {
+        because += if because.is_empty() { "" } else { "; " };
+        because += "what its digest decides is asked when it is installed";
+    }
+    Ok(Some(Line { gate: words::gate_name(Gate::Provenance), verdict: words::verdict_name(verdict), because }))
 }
 
 /// Gives a line if an instance can't listen, because a stranger does.
@@ -204,8 +245,7 @@ fn gates(
         (None, Some(Standing::Older)) => line("newer", "fail", format!("older than {last_good}")),
         (None, Some(Standing::Unordered)) => line("newer", "cannot tell", format!("no order to {last_good}")),
     });
-    let first = service.tags.get(&offer.tag).and_then(|digest| service.installed.get(digest));
-    lines.push(match (first.and_then(|known| known.mark.as_ref()), &offer.mark) {
+    lines.push(match (service.marks.get(&offer.tag), &offer.mark) {
         (Some(first), Some(now)) if first != now => line("digest", "fail", format!("was {first}, is {now} now")),
         _ => line("digest", "pass", "the tag has not moved".into()),
     });

@@ -49,6 +49,7 @@ pub fn settings(instances: &[&str]) -> Settings {
         degraded_percent: 20,
         outcomes_min: 10,
         traffic: None,
+        policy: lastgood_domain::provenance::Policy::default(),
     }
 }
 
