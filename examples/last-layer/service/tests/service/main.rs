@@ -3,6 +3,7 @@
 
 mod crashes;
 mod delivery;
+mod gate;
 mod http;
 mod instance;
 mod load;
