@@ -106,6 +106,19 @@ pub struct ProbeFacts {
     pub took: Span,
 }
 
+/// Clients that were cut off on one release and came back on the other, without loss or repetition.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResumeFacts {
+    /// Messages sent through both releases.
+    pub sent: u32,
+    /// Of those, messages that reached every client that listened, once.
+    pub delivered: u32,
+    /// Messages that were sent while a client was away, and that it got when it was back.
+    pub replayed: u32,
+    /// How long it took.
+    pub took: Span,
+}
+
 /// One leg of a rehearsal that passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RehearsalFacts {

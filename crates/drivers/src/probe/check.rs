@@ -1,7 +1,7 @@
 //! Mistakes that only the whole probe shows, found before anything runs.
 
 use super::{
-    BusyConfig, body,
+    BusyConfig, ResumeConfig, body,
     config::{Act, Capture, Step, Way},
     pattern::{JsonExpectation, Pattern},
     variables::{self, Place},
@@ -113,11 +113,39 @@ impl BusyConfig {
     }
 }
 
-/// Checks the steps in their order.
+impl ResumeConfig {
+    /// Checks the variables of a resume gate; the steps before it as those of a probe.
+    pub fn check(&self, known: &Known<'_>) -> Result<(), ConfigProblem> {
+        let keys = self.keys();
+        let mut scope = in_order(&keys.before, known)?;
+        scope.captured.insert("run");
+        scope.text("path", &keys.path, Place::Path)?;
+        scope.headers("headers", &keys.headers)?;
+        keys.protocol.iter().try_for_each(|text| scope.text("protocol", text, Place::Plain))?;
+        keys.when.values().try_for_each(|value| scope.value("when", value))?;
+        let of_resume = Scope { known, captured: scope.captured.iter().copied().chain(["last"]).collect() };
+        of_resume.text("resume_path", &keys.resume_path, Place::Path)?;
+        scope.captured.extend(["id", "n"]);
+        let mut found = Ok(());
+        keys.see_sent(&mut |text| {
+            if found.is_ok() {
+                found = scope.text("what is sent", text, Place::Plain);
+            }
+        });
+        found
+    }
+}
+
+/// Checks the steps of a probe.
 pub(crate) fn probe<'a>(steps: &'a [Step], known: &'a Known<'a>) -> Result<(), ConfigProblem> {
     if steps.is_empty() {
         return Err(ConfigProblem::NoSteps);
     }
+    in_order(steps, known).map(drop)
+}
+
+/// Checks the steps in their order; gives what is known after them.
+fn in_order<'a>(steps: &'a [Step], known: &'a Known<'a>) -> Result<Scope<'a>, ConfigProblem> {
     let mut scope = Scope { known, captured: BTreeSet::new() };
     let mut names = BTreeSet::new();
     for step in steps {
@@ -132,7 +160,7 @@ pub(crate) fn probe<'a>(steps: &'a [Step], known: &'a Known<'a>) -> Result<(), C
         let by_all = |name: &&String| others.iter().all(|way| way.capture.contains_key(*name));
         scope.captured.extend(first.capture.keys().filter(by_all).map(String::as_str));
     }
-    Ok(())
+    Ok(scope)
 }
 
 impl Scope<'_> {

@@ -415,7 +415,8 @@ impl WebSocketKeys {
     }
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+/// Refuses what can't be a path with its query.
+pub(crate) fn check_path(path: &str) -> Result<(), String> {
     let whole = path.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let is_variable = whole.is_some_and(variables::is_variable_name);
     if !(path.starts_with('/') || is_variable) || path.chars().any(|c| c.is_control() || c == ' ' || c == '#') {
@@ -424,7 +425,8 @@ fn check_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
+/// Refuses headers that can't be sent, or that are not the configuration's.
+pub(crate) fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in headers {
         if !is_header_name(name) || value.contains(['\r', '\n', '\0']) {
             return Err(format!(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const COOKIES_MAX: usize = 180;
 
 /// Cookies of one run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Jar {
     /// By name and path.
     cookies: BTreeMap<(String, String), String>,

@@ -17,6 +17,7 @@ mod pattern;
 mod program;
 mod ready;
 mod reason;
+mod resume;
 mod run;
 mod secrets;
 mod tcp;
@@ -32,6 +33,7 @@ pub use failure::{Attempt, FailureKind, ProbeFailure, ReadyFailure};
 pub use logs::LogPatterns;
 pub use pattern::{JsonExpectation, JsonPath, Pattern, StatusSet};
 pub use ready::wait_ready;
+pub use resume::{ResumeConfig, ResumeFailure, ResumeKeys, ResumePart};
 pub use secrets::{SecretError, SecretKeys, SecretSource, Secrets};
 
 use lastgood_domain::facts::ProbeFacts;

@@ -2,7 +2,7 @@
 
 use super::{
     ProbeTarget,
-    answer::{Answer, Mismatch, Outcome},
+    answer::{Answer, Lookup, Mismatch, Outcome},
     config::{Act, HttpKeys, Step, Way},
     failure::{Attempt, FailureKind, ProbeFailure},
     http::{self, Connection, Request},
@@ -13,7 +13,7 @@ use super::{
     tcp, text,
     variables::{self, Place, Unknown},
     websocket,
-    wire::{Base, Trouble},
+    wire::{Base, Trouble, Wire},
 };
 use lastgood_domain::{facts::ProbeFacts, terms::Span};
 use std::{
@@ -21,6 +21,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tungstenite::WebSocket;
 
 /// How a probe names itself to the instance.
 pub(crate) const USER_AGENT: &str = concat!("lastgood/", env!("CARGO_PKG_VERSION"));
@@ -238,10 +239,34 @@ impl<'t> Session<'t> {
         Ok(Answer { outcome, headers: response.headers, body: response.body })
     }
 
-    /// Puts the variables into a path; what isn't ASCII is percent-encoded.
+    /// Begins a run elsewhere with what was captured here and the cookies, as a user does who is moved.
+    pub(crate) fn moved_to(&self, target: &'t ProbeTarget) -> Result<Self, Trouble> {
+        let (captured, scrubber, jar) = (self.captured.clone(), self.scrubber.clone(), self.jar.clone());
+        Ok(Self { captured, scrubber, jar, ..Self::open(target, self.until)? })
+    }
+
+    /// Opens a WebSocket of this run; `value` looks up every variable.
+    pub(crate) fn socket(
+        &self,
+        path: &str,
+        headers: &BTreeMap<String, String>,
+        protocol: Option<&str>,
+        value: Lookup<'_>,
+        until: Instant,
+    ) -> Result<WebSocket<Wire>, Trouble> {
+        let path = self.path_with(path, value)?;
+        let headers = self.headers_with(headers, &path, value)?;
+        let protocol = protocol.map(|text| variables::expand(text, Place::Plain, value)).transpose();
+        websocket::open(&self.base, &path, headers, protocol.map_err(no_value)?, until)
+    }
+
     fn path(&self, path: &str) -> Result<String, Trouble> {
-        let lookup = |name: &str| lookup(self.target, &self.base, &self.captured, name);
-        let whole = variables::expand(path, Place::Path, &lookup).map_err(no_value)?;
+        self.path_with(path, &|name| self.lookup(name))
+    }
+
+    /// Puts the variables into a path; what isn't ASCII is percent-encoded.
+    fn path_with(&self, path: &str, value: Lookup<'_>) -> Result<String, Trouble> {
+        let whole = variables::expand(path, Place::Path, value).map_err(no_value)?;
         // A Location may name the same server in full.
         let own = format!("{}://{}", if self.base.is_tls { "https" } else { "http" }, self.base.authority());
         let local = whole.strip_prefix(&own).unwrap_or(&whole);
@@ -260,17 +285,25 @@ impl<'t> Session<'t> {
         Ok(encoded)
     }
 
-    /// Puts the variables into headers and adds the cookies, unless the step sends its own.
     fn headers(&self, headers: &BTreeMap<String, String>, path: &str) -> Result<Vec<(String, String)>, Trouble> {
-        let lookup = |name: &str| lookup(self.target, &self.base, &self.captured, name);
+        self.headers_with(headers, path, &|name| self.lookup(name))
+    }
+
+    /// Puts the variables into headers and adds the cookies, unless the step sends its own.
+    fn headers_with(
+        &self,
+        headers: &BTreeMap<String, String>,
+        path: &str,
+        value: Lookup<'_>,
+    ) -> Result<Vec<(String, String)>, Trouble> {
         let mut out = Vec::with_capacity(headers.len() + 2);
         for (name, text) in headers {
-            let value = variables::expand(text, Place::Plain, &lookup).map_err(no_value)?;
+            let text = variables::expand(text, Place::Plain, value).map_err(no_value)?;
             // A captured line break would let an instance write headers of its own.
-            if value.contains(|c: char| c.is_control() && c != '\t') {
+            if text.contains(|c: char| c.is_control() && c != '\t') {
                 return Err(Trouble::config(format!("a header {name} with a control character")));
             }
-            out.push((name.clone(), value));
+            out.push((name.clone(), text));
         }
         if http::values(&out, "cookie").next().is_none()
             && let Some(cookies) = self.jar.header(&format!("{}{path}", self.base.prefix))

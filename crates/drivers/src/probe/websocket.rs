@@ -33,26 +33,9 @@ pub(crate) fn converse(
     value: Lookup<'_>,
     until: Instant,
 ) -> Result<Answer, Trouble> {
-    if base.is_tls {
-        return Err(Trouble::config("an https address; WebSocket steps need the instance's own http address"));
-    }
-    let unfit = |error: &dyn std::fmt::Display| Trouble::config(format!("a request that can't be sent ({error})"));
-    let mut request = format!("ws://{}{}{path}", base.authority(), base.prefix)
-        .into_client_request()
-        .map_err(|error| unfit(&error))?;
     let protocol = keys.protocol.as_deref().map(|text| variables::expand(text, Place::Plain, value)).transpose();
-    let protocol = protocol.map_err(no_value)?.map(|text| ("Sec-WebSocket-Protocol".to_owned(), text));
-    for (name, text) in headers.into_iter().chain(protocol) {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unfit(&error))?;
-        request.headers_mut().insert(name, HeaderValue::from_str(&text).map_err(|error| unfit(&error))?);
-    }
-    let limits = WebSocketConfig::default().max_message_size(Some(BODY_BYTES_MAX)).max_frame_size(Some(BODY_BYTES_MAX));
-    let wire = base.connect(until)?;
-    let (mut socket, _) =
-        tungstenite::client::client_with_config(request, wire, Some(limits)).map_err(|error| match error {
-            HandshakeError::Failure(error) => trouble(&error, "no WebSocket"),
-            HandshakeError::Interrupted(_) => Trouble::timeout("no WebSocket in time"),
-        })?;
+    let protocol = protocol.map_err(no_value)?;
+    let mut socket = open(base, path, headers, protocol, until)?;
     let mut last = Vec::new();
     for turn in &keys.script {
         if let Some(message) = speak_or_await(&mut socket, turn, value)? {
@@ -61,6 +44,36 @@ pub(crate) fn converse(
     }
     close(&mut socket);
     Ok(Answer { body: last, ..Answer::default() })
+}
+
+/// Opens a connection; every read and write on it ends at `until`, which its wire can be given anew.
+pub(crate) fn open(
+    base: &Base,
+    path: &str,
+    headers: Vec<(String, String)>,
+    protocol: Option<String>,
+    until: Instant,
+) -> Result<WebSocket<Wire>, Trouble> {
+    if base.is_tls {
+        return Err(Trouble::config("an https address; WebSocket steps need the instance's own http address"));
+    }
+    let unfit = |error: &dyn std::fmt::Display| Trouble::config(format!("a request that can't be sent ({error})"));
+    let mut request = format!("ws://{}{}{path}", base.authority(), base.prefix)
+        .into_client_request()
+        .map_err(|error| unfit(&error))?;
+    let protocol = protocol.map(|text| ("Sec-WebSocket-Protocol".to_owned(), text));
+    for (name, text) in headers.into_iter().chain(protocol) {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unfit(&error))?;
+        request.headers_mut().insert(name, HeaderValue::from_str(&text).map_err(|error| unfit(&error))?);
+    }
+    let limits = WebSocketConfig::default().max_message_size(Some(BODY_BYTES_MAX)).max_frame_size(Some(BODY_BYTES_MAX));
+    let wire = base.connect(until)?;
+    let (socket, _) =
+        tungstenite::client::client_with_config(request, wire, Some(limits)).map_err(|error| match error {
+            HandshakeError::Failure(error) => trouble(&error, "no WebSocket"),
+            HandshakeError::Interrupted(_) => Trouble::timeout("no WebSocket in time"),
+        })?;
+    Ok(socket)
 }
 
 fn speak_or_await(socket: &mut WebSocket<Wire>, turn: &Turn, value: Lookup<'_>) -> Result<Option<String>, Trouble> {
@@ -105,7 +118,7 @@ fn speak_or_await(socket: &mut WebSocket<Wire>, turn: &Turn, value: Lookup<'_>) 
 }
 
 /// Says goodbye and waits a moment for the other side; how that ends is no part of the check.
-fn close(socket: &mut WebSocket<Wire>) {
+pub(crate) fn close(socket: &mut WebSocket<Wire>) {
     socket.get_mut().set_until(Instant::now() + CLOSE_TIMEOUT);
     if socket.close(None).is_err() {
         return;
@@ -117,7 +130,8 @@ fn close(socket: &mut WebSocket<Wire>) {
     }
 }
 
-fn trouble(error: &Error, so_far: &str) -> Trouble {
+/// Says how a conversation ended; `so_far` says what had come.
+pub(crate) fn trouble(error: &Error, so_far: &str) -> Trouble {
     match error {
         Error::Io(io) => Trouble::of_io(io, so_far),
         Error::ConnectionClosed | Error::AlreadyClosed => {

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod logs;
 mod reason;
+mod resume;
 mod secrets;
 mod sockets;
 mod waiting;
