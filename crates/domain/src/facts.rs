@@ -159,19 +159,6 @@ pub struct Outcomes {
     pub broken: u64,
 }
 
-/// Sessions that were dropped at one release and resumed at the other, both ways.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ResumeFacts {
-    /// Messages sent through real clients.
-    pub sent: u64,
-    /// Messages that arrived, each once.
-    pub delivered: u64,
-    /// Of those, how many were replayed to a client that came back.
-    pub replayed: u64,
-    /// How long it took.
-    pub took: Span,
-}
-
 /// Whether an instance runs, as its runtime sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -124,6 +124,10 @@ fn check_service(
             if let Some((key, what, example)) = traffic.problem(&service.instance) {
                 return Err(unfit(place(key), what, example));
             }
+            if let Some(one) = service.instance.iter().find(|one| one.front_door.is_some()) {
+                let what = format!("{} has a front door of its own; with shared traffic the router is it", one.name);
+                return Err(unfit(place("instance"), what, "leave front_door out"));
+            }
             let named = [("rollout.canary", &service.rollout.canary), ("rehearsal.on", &service.rehearsal.on)];
             if let Some((key, _)) = named.into_iter().find(|(_, name)| name.is_some()) {
                 let what = "with shared traffic nobody is moved by name".into();
@@ -159,6 +163,9 @@ fn check_service(
     let problem =
         |key: &str, problem: ConfigProblem| unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default());
     ProbeConfig { steps: service.probe.clone() }.check(&known).map_err(|wrong| problem("probe", wrong))?;
+    if let Some(resume) = service.traffic.as_ref().and_then(|traffic| traffic.resume.as_ref()) {
+        resume.check(&known).map_err(|wrong| problem("traffic.resume", wrong))?;
+    }
     if let Some(ready) = &service.ready {
         ready.check(&known).map_err(|wrong| problem("ready", wrong))?;
     }

@@ -6,7 +6,7 @@ use lastgood_domain::{
     terms::InstanceName,
     traffic::{SEATS, Share, ShareStep, TrafficSettings},
 };
-use lastgood_drivers::{config_terms::Length, traffic::HaproxyConfig};
+use lastgood_drivers::{config_terms::Length, probe::ResumeConfig, traffic::HaproxyConfig};
 use lastgood_proxy::Serving;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct TrafficConfig {
     /// What a candidate is held to while it has a share, and after it has all.
     #[serde(default)]
     pub guard: GuardConfig,
+    /// How sessions of the service are resumed: proven between both releases before the share exceeds 25 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ResumeConfig>,
 }
 
 /// One share.
@@ -187,7 +190,7 @@ impl TrafficConfig {
             drain: self.drain.0,
             warm: self.warm.0,
             cannot_tell_max: self.guard.deadline.0,
-            resume: false,
+            resume: self.resume.is_some(),
         }
     }
 }

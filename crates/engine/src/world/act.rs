@@ -19,7 +19,7 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     channel::{self, ChannelError},
-    probe::wait_ready,
+    probe::{ResumePart, wait_ready},
     runtime::RuntimeError,
     state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
 };
@@ -53,11 +53,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
         Effect::LayReady { instance, snapshot } => lay_ready(site, instance, *snapshot),
         Effect::Route { route } => tell_router(site, service, route),
-        Effect::TryResume { .. } => Err(Failure::new(
-            "resume-unset",
-            "nothing says how sessions of this service are resumed",
-            Some("set up service.NAME.traffic.resume"),
-        )),
+        Effect::TryResume { candidate, last_good } => try_resume(site, service, candidate, last_good),
         Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
@@ -330,6 +326,30 @@ fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, 
             }
         }
     }
+}
+
+/// Tries on real sessions whether each release goes on where the other left off. Last-good against itself is the control:
+/// where that fails, the gate is broken and not the candidate.
+fn try_resume(site: &Site, service: &Service, candidate: &Digest, last_good: &Digest) -> Result<Answer, Failure> {
+    let resume = site.config.traffic.as_ref().and_then(|traffic| traffic.resume.as_ref()).ok_or_else(|| {
+        Failure::new("resume-unset", "nothing says how its sessions are resumed", Some("set up service.NAME.traffic.resume"))
+    })?;
+    let of = |release: &Digest| {
+        let sides = service.instances.iter().filter(|(_, one)| one.release.as_ref() == Some(release));
+        let name = sides.map(|(name, _)| name).next().ok_or_else(|| not_installed(service, release))?;
+        site.instance(name)
+    };
+    let (old, new) = (of(last_good)?, of(candidate)?);
+    let (old, new) = (site.target(old, &old.data, None), site.target(new, &new.data, None));
+    let deadline = site.config.ready_timeout.duration() * 2;
+    Ok(match resume.run(&old, &new, deadline) {
+        Ok(facts) => Answer::ResumePassed { facts },
+        Err(failure) if failure.part == ResumePart::LastGood => return Err(scrubbed(site, Failure::of(&failure))),
+        Err(failure) => match resume.run(&old, &old, deadline) {
+            Ok(_) => Answer::Failed { failure: scrubbed(site, Failure::of(&failure)) },
+            Err(control) => return Err(scrubbed(site, Failure::of(&control))),
+        },
+    })
 }
 
 fn millis(time: Duration) -> u64 {

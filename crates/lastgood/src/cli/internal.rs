@@ -1,6 +1,7 @@
 //! Work that lastgood does in a process of its own: in another identity, or behind a fence.
 
-use clap::Subcommand;
+use clap::{Parser as _, Subcommand};
+use last_layer::Place;
 use lastgood_drivers::{runtime::launcher, state};
 use lastgood_engine::world;
 use std::{ffi::OsString, process::ExitCode};
@@ -14,6 +15,12 @@ pub(crate) enum Internal {
     Rehearse,
     /// Be the built-in service of the demo.
     Notebook {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Be the built-in chat service of the demo.
+    LastLayer {
         /// Passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -38,6 +45,20 @@ impl Internal {
         match self {
             Self::Snapshot => ExitCode::from(state::worker_main()),
             Self::Rehearse => ExitCode::from(world::rehearsal_main()),
+            Self::LastLayer { arguments } => {
+                let named = std::iter::once("last-layer".to_owned()).chain(arguments);
+                let done = Place::try_parse_from(named).map_err(|error| error.to_string()).and_then(|place| {
+                    let served = place.release().and_then(|release| last_layer::serve(&release, &place));
+                    served.map_err(|error| last_layer::whole_story(&error))
+                });
+                match done {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(why) => {
+                        crate::screen::err(&why);
+                        ExitCode::FAILURE
+                    }
+                }
+            }
             Self::Notebook { arguments } => match lastgood_notebook::run(&arguments) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

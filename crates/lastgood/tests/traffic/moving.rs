@@ -1,0 +1,99 @@
+//! Releases move by share: good ones through, bad ones back, and nobody loses a message.
+
+use crate::kit::{Chat, nobody_lost_anything, until};
+use std::{fs, time::Duration};
+
+/// People enough for evidence within seconds: each asks some 40 times a second.
+const PEOPLE: u32 = 24;
+/// As long as a rollout with all its shares may take; the count ends when told so.
+const LONG: Duration = Duration::from_secs(20);
+
+const RESUME: &str = r#"
+[service.chat.traffic.resume]
+path = "/rooms/gate-{run}/socket"
+resume_path = "/rooms/gate-{run}/socket?after={last}"
+send_json = { type = "post", id = "{id}", text = "c2VjcmV0" }
+when = { "$.type" = "message" }
+id = "$.id"
+position = "$.seq"
+"#;
+
+#[test]
+fn a_good_release_gets_share_by_share_and_nobody_loses_a_message() {
+    let chat = Chat::running(RESUME);
+    chat.publish("1.1.0");
+    let people = chat.people(PEOPLE, LONG);
+    chat.lastgood(&["run"]).ended(0);
+    assert_eq!(chat.version(), "1.1.0");
+    let report = people.join().unwrap();
+    nobody_lost_anything(&report);
+    assert!(report.releases["1.0.0"] > 0 && report.releases["1.1.0"] > 0, "{:?}", report.releases);
+    let log = chat.log();
+    for said in ["20 % of the traffic", "25 % of the traffic", "100 % of the traffic", "sessions resume both ways"] {
+        assert!(log.contains(said), "not {said:?} in {log}");
+    }
+    let status = chat.status();
+    assert_eq!(status["traffic"]["standby"]["warm"], true, "{status}");
+    // The release before is warm: going back is one order to the router, and forward again is another release's turn.
+    chat.lastgood(&["--yes", "rollback"]).ended(0).says("all traffic: 1.1.0 -> 1.0.0");
+    assert_eq!(chat.version(), "1.0.0");
+}
+
+#[test]
+fn a_release_that_fails_a_fifth_goes_back_by_itself_and_says_the_numbers() {
+    let chat = Chat::running("");
+    chat.publish("1.2.0");
+    let people = chat.people(PEOPLE, LONG);
+    chat.lastgood(&["run"]).ended(5).says("requests failed");
+    assert_eq!((chat.version(), chat.share()), ("1.0.0".into(), 0.0));
+    let report = people.join().unwrap();
+    // Some requests failed at the candidate; what was acknowledged came to everybody, once.
+    assert!(report.failed_requests > 0 && report.missing + report.doubled + report.out_of_order == 0, "{report:#?}");
+    let status = chat.status();
+    assert_eq!(status["rejected"][0]["release"], "1.2.0");
+    assert_eq!(status["holds"].as_array().unwrap().len(), 1);
+    until("the notice", || {
+        let notices = fs::read_to_string(chat.path("notices")).unwrap_or_default();
+        notices.contains("rolled back") && notices.contains("requests failed")
+    });
+}
+
+#[test]
+fn a_release_that_forgets_where_people_were_never_gets_more_than_a_quarter() {
+    for (version, word) in [("1.3.0", "missing"), ("1.3.1", "twice")] {
+        let chat = Chat::running(RESUME);
+        chat.publish(version);
+        let people = chat.people(PEOPLE, Duration::from_secs(8));
+        chat.lastgood(&["run"]).ended(5).says(word);
+        assert_eq!(chat.version(), "1.0.0");
+        let log = chat.log();
+        assert!(log.contains("25 % of the traffic") && !log.contains("\"share\":10000"), "{log}");
+        people.join().unwrap();
+    }
+}
+
+#[test]
+fn data_that_the_release_before_can_t_read_is_refused_before_anything_starts() {
+    let chat = Chat::running("");
+    chat.publish("2.0.0");
+    chat.lastgood(&["run"]).ended(9).says("expand first");
+    assert_eq!(chat.version(), "1.0.0");
+    assert!(!chat.log().contains("shift-begun"));
+}
+
+#[test]
+fn without_traffic_nothing_grows_and_the_plan_says_what_is_missing() {
+    let chat = Chat::running("");
+    chat.publish("1.1.0");
+    chat.lastgood(&["plan"]).ended(0).says("20 % for at least 1.0 s").says("closed with 1012");
+    let mut run = chat.begin(&["run"]);
+    until("the first share", || chat.share() > 0.0);
+    until("an answer of the guards", || chat.lastgood(&["why"]).out.contains("requests are needed"));
+    // Far beyond the bake time: a share that grew on time alone would be at 100 % by now.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(chat.share(), 20.0);
+    // A person takes it back; the run that waits ends.
+    chat.lastgood(&["--yes", "rollback", "--reason", "not today"]).ended(0);
+    assert_eq!((chat.version(), chat.share()), ("1.0.0".into(), 0.0));
+    run.wait().unwrap();
+}

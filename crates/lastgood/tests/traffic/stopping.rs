@@ -1,0 +1,44 @@
+//! New entries are refused at once, what runs goes on, and all of it can be turned on again.
+
+use crate::kit::Chat;
+use serde_json::json;
+use std::net::TcpStream;
+use tungstenite::{Message, client};
+
+#[test]
+fn new_entries_stop_at_once_and_what_runs_goes_on() {
+    let chat = Chat::running("");
+    let stream = TcpStream::connect(("127.0.0.1", chat.front)).unwrap();
+    let (mut socket, _) = client("ws://chat/rooms/lobby/socket", stream).unwrap();
+    chat.lastgood(&["stop-new", "--reason", "an audit", "--retry-after", "90s"])
+        .ended(0)
+        .says("the router refuses new entries")
+        .says("1 tunnels");
+    let answer = chat.ask("GET /version");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.to_lowercase().contains("retry-after: 90"), "{answer}");
+    // The open socket goes on where it was.
+    let post = json!({ "type": "post", "id": "a-1", "text": "c2VjcmV0" }).to_string();
+    socket.send(Message::text(post)).unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        heard.push(socket.read().unwrap().to_text().unwrap().to_owned());
+    }
+    assert!(heard.iter().any(|text| text.contains("\"message\"") && text.contains("a-1")), "{heard:?}");
+    let status = chat.lastgood(&["status"]).ended(0);
+    status.says("NEW ENTRIES STOPPED");
+    chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(0).says("lets new entries in again");
+    assert_eq!(chat.version(), "1.0.0");
+    chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(1).says("are not stopped");
+}
+
+#[test]
+fn only_the_named_routes_are_stopped_whatever_their_spelling() {
+    let chat = Chat::running("");
+    chat.lastgood(&["stop-new", "--route", "/rooms/*", "--reason", "an audit"]).ended(0);
+    for path in ["/rooms/lobby/messages", "//rooms/lobby/messages", "/%72ooms/lobby/messages", "/x/../rooms/lobby/messages"] {
+        let answer = chat.ask(&format!("GET {path}"));
+        assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
+    }
+    assert_eq!(chat.version(), "1.0.0");
+    chat.lastgood(&["stop-new", "--route", "rooms", "--reason", "an audit"]).ended(2).says("a path starts with /");
+}

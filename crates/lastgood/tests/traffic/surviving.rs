@@ -1,0 +1,60 @@
+//! What dies in the middle: the daemon, the proxy, an instance. Nobody loses a message by the first two.
+
+use crate::kit::{Chat, nobody_lost_anything, until};
+use std::{process::Command, time::Duration};
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_daemon_killed_in_the_middle_of_a_share_costs_nobody_anything_and_the_next_one_goes_on() {
+    let chat = Chat::running("");
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve");
+    chat.publish("1.1.0");
+    let people = chat.people(24, Duration::from_secs(15));
+    let mut run = chat.begin(&["run", "--now"]);
+    until("a share", || chat.share() > 0.0);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let mut daemon = chat.begin(&["serve"]);
+    until("the end of the rollout", || chat.status()["last_good"] == "1.1.0");
+    assert_eq!(chat.version(), "1.1.0");
+    nobody_lost_anything(&people.join().unwrap());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
+fn a_proxy_that_dies_is_started_again_with_the_table_it_had() {
+    let chat = Chat::running("");
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve");
+    let [first] = chat.processes("proxy --settings")[..] else { panic!("not one proxy") };
+    kill(first);
+    until("another proxy", || chat.processes("proxy --settings").iter().any(|pid| *pid != first));
+    until("an answer", || std::net::TcpStream::connect(("127.0.0.1", chat.front)).is_ok());
+    assert_eq!(chat.version(), "1.0.0");
+    // Without the daemon it goes on by itself.
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert_eq!(chat.version(), "1.0.0");
+}
+
+#[test]
+fn a_candidate_that_dies_with_a_share_is_left() {
+    let chat = Chat::running("");
+    chat.publish("1.1.0");
+    let mut run = chat.begin(&["run"]);
+    until("a share", || chat.share() > 0.0);
+    for pid in chat.processes("1.1.0") {
+        kill(pid);
+    }
+    run.wait().unwrap();
+    let status = chat.status();
+    assert_eq!(status["last_end"]["end"]["end"], "rolled-back", "{status}");
+    assert_eq!(chat.version(), "1.0.0");
+}
