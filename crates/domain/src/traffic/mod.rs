@@ -8,6 +8,7 @@ mod pattern;
 mod seat;
 mod slice;
 mod table;
+pub mod wire;
 
 pub use latency::Latency;
 pub use pattern::{PatternError, RoutePattern};

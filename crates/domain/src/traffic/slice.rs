@@ -34,6 +34,8 @@ pub struct Counts {
     pub aborted: u64,
     /// Of all failed ones, how many another release then answered for.
     pub saved: u64,
+    /// Requests whose client went away before any answer; they count in nothing else.
+    pub left: u64,
     /// Times from the request's arrival to the answer's first byte, of those that were answered.
     pub latency: Latency,
     /// People (sticky ids) not seen at this release within the last minute.
@@ -76,6 +78,7 @@ impl Counts {
         }
         self.aborted += other.aborted;
         self.saved += other.saved;
+        self.left += other.left;
         self.latency.merge(&other.latency);
         self.people += other.people;
         self.opened += other.opened;
