@@ -4,13 +4,14 @@ use crate::{Done, root, run::read};
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// Which crate of ours may see which; all others are walls.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("drivers", &["domain"]),
     ("engine", &["domain", "drivers", "store"]),
+    ("proxy", &["domain"]),
     ("server", &["domain", "engine", "store"]),
-    ("lastgood", &["domain", "drivers", "engine", "notebook", "server", "store"]),
+    ("lastgood", &["domain", "drivers", "engine", "notebook", "proxy", "server", "store"]),
     ("sim", &["domain", "engine"]),
     ("verify", &["domain"]),
     ("notebook", &[]),

@@ -1,0 +1,487 @@
+//! A running proxy: its threads, its clock, and what can be asked of it.
+
+use crate::{
+    carry::{
+        Alarms, Door, Site, Stopping,
+        lane::{Arrived, Lane},
+        now_ms, now_seconds,
+        site::locked,
+        unix_ms,
+    },
+    control::{
+        server,
+        tables::Tables,
+        takeover::{self, Link},
+    },
+    front::{self, Socket},
+    settings::{Settings, SettingsError},
+    tls::Keys,
+};
+use lastgood_domain::{
+    terms::ServiceName,
+    traffic::{
+        Slice, Table,
+        wire::{Live, Look, SOCKET},
+    },
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// How often deadlines are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a connection may wait for its next request when the proxy stops.
+const STOP_IDLE_MS: u64 = 500;
+/// How long tunnels may take to close after a stop's grace.
+const STOP_TUNNELS_MS: u64 = 10_000;
+/// How often certificates are looked at for a change, in seconds.
+const KEYS_SECONDS: u64 = 10;
+/// Troubles that are kept for those who look.
+const TROUBLES_MAX: usize = 100;
+
+/// Why a proxy can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The settings can't be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// An address can't be listened at.
+    #[error("{address} can't be listened at")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The state folder can't be used.
+    #[error("the proxy's folder {path} can't be used", path = path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The proxy that runs did not hand its sockets over.
+    #[error("the proxy that runs did not hand its sockets over: {0}")]
+    HandOver(String),
+    /// The system gives no thread.
+    #[error("no thread can be started")]
+    Thread(#[source] io::Error),
+    /// TLS can't be set up.
+    #[error("TLS can't be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+impl ProxyError {
+    /// Gives the error's stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(error) => error.code(),
+            Self::Listen { .. } => "proxy-listen-failed",
+            Self::State { .. } => "proxy-state-unusable",
+            Self::HandOver(_) => "proxy-hand-over-failed",
+            Self::Thread(_) | Self::Tls(_) => "proxy-not-started",
+        }
+    }
+}
+
+/// A table in use, and whether it is on disk.
+#[derive(Debug)]
+struct InUse {
+    table: Arc<Table>,
+    is_stored: bool,
+}
+
+/// Why a table was refused.
+pub(crate) struct NotRouted {
+    pub(crate) why: String,
+    pub(crate) epoch: Option<u64>,
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    doors: Vec<Arc<Door>>,
+    lanes: Vec<Arc<Lane>>,
+    sockets: Mutex<Arc<Vec<Socket>>>,
+    tables: Tables,
+    in_use: Mutex<BTreeMap<ServiceName, InUse>>,
+    /// Tables are refused: somebody else takes over.
+    is_handing_over: AtomicBool,
+    stopping: Arc<AtomicBool>,
+    /// When a stop ends tunnels, in milliseconds of [`now_ms`]; 0 for never.
+    tunnels_until: AtomicU64,
+    /// Its other end wakes the front when it is dropped.
+    wake: Mutex<Option<OwnedFd>>,
+    /// The proxy that ran before and still finishes what it has.
+    before: Mutex<Option<Link>>,
+    troubles: Mutex<Vec<String>>,
+}
+
+impl Proxy {
+    /// Starts one: takes over from the one that runs, if there is one, and carries from then on.
+    ///
+    /// Tables and certificates that can't be read are skipped and told by [`Proxy::troubles`].
+    pub fn start(settings: Settings) -> Result<Arc<Self>, ProxyError> {
+        settings.check()?;
+        // As many connections as the system allows; the limit of the settings is for each service.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+        let unusable = |source| ProxyError::State { path: settings.state_dir.clone(), source };
+        let tables = Tables::open(&settings.state_dir).map_err(unusable)?;
+        let taken = takeover::take(&settings.state_dir.join(SOCKET)).map_err(ProxyError::HandOver)?;
+        let mut troubles = Vec::new();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let doors: Vec<Arc<Door>> = settings
+            .services
+            .iter()
+            .map(|(service, serving)| Arc::new(Door::new(service.clone(), serving.clone(), stopping.clone())))
+            .collect();
+        let (link, mut given) = taken.map_or((None, Vec::new()), |taken| (Some(taken.link), taken.sockets));
+        let mut sockets = Vec::new();
+        for (at, door) in doors.iter().enumerate() {
+            for address in &door.serving.listen {
+                let handed = given
+                    .iter()
+                    .position(|(listening, _)| listening.service == door.service && listening.address == *address);
+                let socket = match handed {
+                    Some(handed) => {
+                        Socket { service: at, address: *address, listener: given.swap_remove(handed).1.into() }
+                    }
+                    None => Socket::open(at, *address)?,
+                };
+                sockets.push(socket);
+            }
+        }
+        let keys = keys(&doors, &mut troubles)?;
+        let threads =
+            settings.threads.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
+        let lanes: Vec<Arc<Lane>> = (0..threads)
+            .map(|_| {
+                let alarms = Arc::new(Alarms::default());
+                let sites = doors.iter().map(|door| Arc::new(Site::new(door.clone(), alarms.clone()))).collect();
+                Arc::new(Lane { alarms, sites, keys: keys.clone() })
+            })
+            .collect();
+        let (wake, woken) = rustix::pipe::pipe().map_err(|error| ProxyError::Thread(error.into()))?;
+        let proxy = Arc::new(Self {
+            doors,
+            lanes,
+            sockets: Mutex::new(Arc::new(sockets)),
+            tables,
+            in_use: Mutex::default(),
+            is_handing_over: AtomicBool::new(false),
+            stopping,
+            tunnels_until: AtomicU64::new(0),
+            wake: Mutex::new(Some(woken)),
+            before: Mutex::default(),
+            troubles: Mutex::new(troubles),
+        });
+        proxy.read_tables();
+        proxy.start_threads(wake)?;
+        server::listen(&proxy, &settings.state_dir).map_err(unusable)?;
+        if let Some(mut link) = link {
+            // The old one stops accepting only now: there was no moment without anybody who accepts.
+            link.ready().map_err(ProxyError::HandOver)?;
+            *locked(&proxy.before) = Some(link);
+        }
+        Ok(proxy)
+    }
+
+    fn start_threads(self: &Arc<Self>, wake: OwnedFd) -> Result<(), ProxyError> {
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(ProxyError::Thread)
+        };
+        let mut senders: Vec<(Arc<Lane>, UnboundedSender<Arrived>)> = Vec::new();
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let (sender, arrivals) = unbounded_channel();
+            senders.push((lane.clone(), sender));
+            let (lane, proxy) = (lane.clone(), self.clone());
+            let run = move || {
+                if let Err(error) = lane.run(arrivals) {
+                    proxy.trouble(format!("a thread carries nothing: {error}"));
+                }
+            };
+            spawn(&format!("carry-{at}"), Box::new(run))?;
+        }
+        let proxy = self.clone();
+        let front = move || {
+            let sockets = locked(&proxy.sockets).clone();
+            front::accept(&sockets, &proxy.doors, &senders, &proxy.stopping, &wake);
+            drop(sockets);
+            // With the last reference the sockets are closed, so that nobody waits in a queue that is not served.
+            *locked(&proxy.sockets) = Arc::default();
+        };
+        spawn("front", Box::new(front))?;
+        let proxy = self.clone();
+        spawn("clock", Box::new(move || proxy.clock()))
+    }
+
+    /// Looks at deadlines ten times a second, and finishes a slice each second; never ends.
+    fn clock(&self) {
+        let mut second = unix_ms() / 1_000;
+        loop {
+            thread::sleep(LOOK);
+            let (now, unix) = (now_ms(), unix_ms());
+            let stopping = self.stopping.load(Ordering::Relaxed).then(|| {
+                let until = self.tunnels_until.load(Ordering::Relaxed);
+                Stopping { idle_ms: STOP_IDLE_MS, tunnels: until != 0 && until <= now }
+            });
+            for lane in &self.lanes {
+                lane.alarms.look(now, unix, stopping);
+            }
+            if unix / 1_000 != second {
+                self.finish_second(second);
+                second = unix / 1_000;
+                self.lanes.iter().flat_map(|lane| &lane.sites).for_each(|site| site.tidy(now));
+                if second.is_multiple_of(KEYS_SECONDS) {
+                    let mut troubles = Vec::new();
+                    let keys = self.lanes.first().map(|lane| &lane.keys[..]).unwrap_or_default();
+                    keys.iter().flatten().for_each(|keys| keys.read_changed(&mut troubles));
+                    troubles.into_iter().for_each(|trouble| self.trouble(trouble));
+                }
+            }
+        }
+    }
+
+    fn finish_second(&self, second: u64) {
+        for (at, door) in self.doors.iter().enumerate() {
+            let mut slice = Slice { second, counts: Vec::new() };
+            for lane in &self.lanes {
+                for (release, ledger) in lane.sites[at].ledgers() {
+                    let counts = ledger.take();
+                    if counts != Default::default() {
+                        slice.merge(&Slice { second, counts: vec![(release, counts)] });
+                    }
+                }
+            }
+            locked(&door.ring).push(slice);
+        }
+    }
+
+    fn read_tables(&self) {
+        for door in &self.doors {
+            match self.tables.read(&door.service) {
+                Ok(Some(table)) => {
+                    self.apply(&table);
+                    let in_use = InUse { table: Arc::new(table), is_stored: true };
+                    locked(&self.in_use).insert(door.service.clone(), in_use);
+                }
+                Ok(None) => {}
+                Err(why) => self.trouble(why),
+            }
+        }
+    }
+
+    fn apply(&self, table: &Table) {
+        for site in self.lanes.iter().flat_map(|lane| &lane.sites) {
+            if site.door.service == table.service {
+                site.route(table);
+            }
+        }
+    }
+
+    /// Uses a table from now on, stores it, and gives its epoch; the same one again is no error.
+    pub(crate) fn route(&self, table: Table) -> Result<u64, NotRouted> {
+        let mut in_use = locked(&self.in_use);
+        let current = in_use.get(&table.service);
+        let epoch = current.map(|current| current.table.epoch);
+        let refused = |why: String| Err(NotRouted { why, epoch });
+        if self.is_handing_over.load(Ordering::Acquire) {
+            return refused("another proxy takes over: ask again, at the socket as it is then".into());
+        }
+        self.use_table(table, &mut in_use, epoch)
+    }
+
+    /// The same for the one who took over, who tells what it was told.
+    pub(crate) fn route_along(&self, table: Table) -> Result<u64, NotRouted> {
+        let mut in_use = locked(&self.in_use);
+        let epoch = in_use.get(&table.service).map(|current| current.table.epoch);
+        if epoch.is_none_or(|epoch| epoch < table.epoch) {
+            let newer = table.epoch;
+            self.apply(&table);
+            self.tell_before(&table);
+            in_use.insert(table.service.clone(), InUse { table: Arc::new(table), is_stored: true });
+            return Ok(newer);
+        }
+        Ok(epoch.unwrap_or(0))
+    }
+
+    fn use_table(
+        &self,
+        table: Table,
+        in_use: &mut BTreeMap<ServiceName, InUse>,
+        epoch: Option<u64>,
+    ) -> Result<u64, NotRouted> {
+        let refused = |why: String| Err(NotRouted { why, epoch });
+        if !self.doors.iter().any(|door| door.service == table.service) {
+            return refused(format!("{} is not served here", table.service));
+        }
+        if let Err(error) = table.check() {
+            return refused(error.to_string());
+        }
+        let current = in_use.get(&table.service);
+        if let Some(current) = current {
+            let is_same = *current.table == table;
+            if is_same && current.is_stored {
+                return Ok(table.epoch);
+            }
+            if !is_same && current.table.epoch >= table.epoch {
+                return refused(format!("its epoch {} is not newer than {}", table.epoch, current.table.epoch));
+            }
+        }
+        // In use first, stored second: a slow disk must not keep a way back waiting.
+        self.apply(&table);
+        self.tell_before(&table);
+        let stored = self.tables.write(&table);
+        let (newer, service) = (table.epoch, table.service.clone());
+        in_use.insert(service, InUse { table: Arc::new(table), is_stored: stored.is_ok() });
+        match stored {
+            Ok(()) => Ok(newer),
+            Err(error) => {
+                let why = format!("it is used, but can't be stored: {error}");
+                self.trouble(why.clone());
+                Err(NotRouted { why, epoch: Some(newer) })
+            }
+        }
+    }
+
+    fn tell_before(&self, table: &Table) {
+        let mut before = locked(&self.before);
+        if before.as_mut().is_some_and(|link| link.route(table).is_err()) {
+            *before = None;
+        }
+    }
+
+    /// Gives the finished seconds of a service; `None` if it is not served here.
+    pub(crate) fn slices(&self, service: &ServiceName, after: u64) -> Option<Vec<Slice>> {
+        let door = self.doors.iter().find(|door| door.service == *service)?;
+        let mut slices = locked(&door.ring).after(after);
+        let mut before = locked(&self.before);
+        if let Some(link) = &mut *before {
+            match link.slices(service, after) {
+                Ok(theirs) => {
+                    for slice in theirs {
+                        match slices.binary_search_by_key(&slice.second, |mine| mine.second) {
+                            Ok(at) => slices[at].merge(&slice),
+                            Err(at) => slices.insert(at, slice),
+                        }
+                    }
+                }
+                Err(_) => *before = None,
+            }
+        }
+        Some(slices)
+    }
+
+    /// Tells what goes on at a service; `None` if it is not served here.
+    pub(crate) fn look(&self, service: &ServiceName) -> Option<Look> {
+        let at = self.doors.iter().position(|door| door.service == *service)?;
+        let mut look = Look {
+            epoch: locked(&self.in_use).get(service).map(|in_use| in_use.table.epoch),
+            pid: std::process::id(),
+            releases: Vec::new(),
+            troubles: locked(&self.troubles).clone(),
+        };
+        for (release, people) in self.doors[at].all_people() {
+            look.releases.push(Live { release, in_flight: 0, tunnels: 0, people: people.count(now_seconds()) });
+        }
+        for lane in &self.lanes {
+            for live in lane.sites[at].live() {
+                match look.releases.iter_mut().find(|mine| mine.release == live.release) {
+                    Some(mine) => {
+                        mine.in_flight += live.in_flight;
+                        mine.tunnels += live.tunnels;
+                    }
+                    None => look.releases.push(live),
+                }
+            }
+        }
+        let mut before = locked(&self.before);
+        if let Some(link) = &mut *before {
+            match link.look(service) {
+                Ok(theirs) => look.merge(theirs),
+                Err(_) => *before = None,
+            }
+        }
+        Some(look)
+    }
+
+    /// Stops: accepts nothing more, finishes what runs; after `grace` tunnels are closed with 1012.
+    pub fn stop(&self, grace: Duration) {
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.tunnels_until.store(now_ms().saturating_add(grace), Ordering::Relaxed);
+        self.stop_accepting();
+    }
+
+    /// Stops accepting; requests and tunnels last as long as they do.
+    pub(crate) fn stop_accepting(&self) {
+        self.stopping.store(true, Ordering::Release);
+        // Closing this end wakes the front.
+        drop(locked(&self.wake).take());
+    }
+
+    /// Refuses tables from now on, or takes them again.
+    pub(crate) fn handing_over(&self, is_handing_over: bool) {
+        // Whoever is within `route` is through before this returns.
+        let _in_use = locked(&self.in_use);
+        self.is_handing_over.store(is_handing_over, Ordering::Release);
+    }
+
+    /// Gives the listening sockets.
+    pub(crate) fn sockets(&self) -> Arc<Vec<Socket>> {
+        locked(&self.sockets).clone()
+    }
+
+    pub(crate) fn doors(&self) -> &[Arc<Door>] {
+        &self.doors
+    }
+
+    /// Waits until it was stopped and nothing runs any more.
+    pub fn wait(&self) {
+        loop {
+            thread::sleep(LOOK / 2);
+            if !self.stopping.load(Ordering::Relaxed) {
+                continue;
+            }
+            let running: usize = self.lanes.iter().map(|lane| lane.alarms.len()).sum();
+            let until = self.tunnels_until.load(Ordering::Relaxed);
+            let is_late = until != 0 && until.saturating_add(STOP_TUNNELS_MS) <= now_ms();
+            if running == 0 || is_late {
+                return;
+            }
+        }
+    }
+
+    /// Lists what could not be read and was skipped, oldest first.
+    pub fn troubles(&self) -> Vec<String> {
+        locked(&self.troubles).clone()
+    }
+
+    fn trouble(&self, trouble: String) {
+        let mut troubles = locked(&self.troubles);
+        troubles.push(trouble);
+        let surplus = troubles.len().saturating_sub(TROUBLES_MAX);
+        troubles.drain(..surplus);
+    }
+}
+
+fn keys(doors: &[Arc<Door>], troubles: &mut Vec<String>) -> Result<Vec<Option<Arc<Keys>>>, ProxyError> {
+    let open = |door: &Arc<Door>| match &door.serving.tls[..] {
+        [] => Ok(None),
+        files => Keys::open(files, troubles).map(|keys| Some(Arc::new(keys))).map_err(ProxyError::Tls),
+    };
+    doors.iter().map(open).collect()
+}

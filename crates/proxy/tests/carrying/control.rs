@@ -1,0 +1,99 @@
+//! Tables, what is refused, and what is left after a crash.
+
+use crate::{
+    service::Service,
+    stage::{Stage, body, chat, side},
+};
+use lastgood_domain::traffic::{Answering, Closed};
+use lastgood_drivers::traffic::builtin::BuiltinError;
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+#[test]
+fn an_older_table_never_wins_and_the_same_again_is_no_error() {
+    let (stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    let older = stage.table(Some(side("1", &[one.address])));
+    let newer = stage.table(Some(side("2", &[two.address])));
+    assert_eq!(stage.control().route(&newer).unwrap(), 2);
+    assert_eq!(stage.control().route(&newer).unwrap(), 2);
+    for stale in [older.clone(), {
+        let mut same = older;
+        same.epoch = 2;
+        same
+    }] {
+        match stage.control().route(&stale) {
+            Err(BuiltinError::Refused { epoch: Some(2), .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(body(&stage.get("/hello", "")), "two");
+}
+
+#[test]
+fn what_can_t_be_used_is_refused_and_the_table_before_stays() {
+    let (stage, one) = (Stage::new(), Service::start("one"));
+    stage.all_to(one.address);
+    let mut broken = stage.table(Some(side("1", &[])));
+    assert!(matches!(stage.control().route(&broken), Err(BuiltinError::Refused { epoch: Some(1), .. })));
+    broken.service = lastgood_domain::terms::ServiceName::new("other").unwrap();
+    assert!(stage.control().route(&broken).is_err());
+    assert_eq!(body(&stage.get("/hello", "")), "one");
+}
+
+#[test]
+fn after_a_crash_it_serves_by_the_last_table_and_a_damaged_one_is_told() {
+    let (mut stage, one) = (Stage::new(), Service::start("one"));
+    stage.all_to(one.address);
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    drop(stage.start_again());
+    assert_eq!(body(&stage.get("/hello", "")), "one");
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    let path = stage.folder.path().join("state/tables/chat.json");
+    let text = fs::read(&path).unwrap();
+    fs::write(&path, &text[..text.len() - 5]).unwrap();
+    drop(stage.start_again());
+    assert!(stage.get("/hello", "").starts_with("HTTP/1.1 503"));
+    let look = stage.control().look(&chat()).unwrap();
+    assert!(look.troubles[0].contains("chat.json") && stage.said().contains("chat.json"), "{look:?}");
+}
+
+#[test]
+fn a_closed_route_is_answered_exactly_in_every_spelling_and_the_others_go_on() {
+    let (stage, one) = (Stage::new(), Service::start("one"));
+    let mut table = stage.table(Some(side("1", &[one.address])));
+    let answer = Answering { status: 503, retry_after: Some(120), body: "closed by a switch".into() };
+    table.closed =
+        vec![Closed { by: "switch auth".into(), routes: vec!["POST /account/login".parse().unwrap()], answer }];
+    stage.control().route(&table).unwrap();
+    for path in
+        ["/account/login", "/account//login?x", "/x/../account/%6Cogin", "/ACCOUNT/login/", "http://c/account/login"]
+    {
+        let answer = stage.say(
+            format!("POST {path} HTTP/1.1\r\nHost: c\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes(),
+        );
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 120\r\n"), "{path}: {answer}");
+        assert_eq!(body(&answer), "closed by a switch", "{path}");
+    }
+    assert_eq!(one.requests(), 0);
+    assert_eq!(body(&stage.get("/account/login", "")), "one");
+}
+
+#[test]
+fn the_socket_is_for_its_owner_alone_and_nonsense_there_harms_nothing() {
+    use std::io::{Read as _, Write as _};
+    let (stage, one) = (Stage::new(), Service::start("one"));
+    stage.all_to(one.address);
+    let path = stage.folder.path().join("state/control.sock");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    for nonsense in
+        ["\n", "{}\n", "{\"do\":\"ready\"}\n", "\u{0}\u{1}\n", "{\"do\":\"route\",\"table\":{}}\n", "[[[[[[[[\n"]
+    {
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.write_all(nonsense.as_bytes()).unwrap();
+        let mut answer = [0; 512];
+        let count = stream.read(&mut answer).unwrap();
+        assert!(String::from_utf8_lossy(&answer[..count]).contains("refused"), "{nonsense:?}");
+    }
+    assert_eq!(body(&stage.get("/hello", "")), "one");
+}

@@ -1,0 +1,7 @@
+//! Real proxies as processes of their own, real services and clients on loopback.
+
+mod control;
+mod requests;
+mod service;
+mod stage;
+mod websockets;
