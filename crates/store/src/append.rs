@@ -7,7 +7,7 @@ use crate::{
     read::{ChainRow, chain_row, count, digest, signed},
 };
 use lastgood_domain::{
-    evidence::{ChainId, Head, leaf},
+    evidence::{ChainId, Head, leaves},
     failure::Coded,
     terms::{ChainName, Timestamp},
 };
@@ -178,7 +178,9 @@ fn checked_row(transaction: &Transaction<'_>, chain: &ChainName) -> Result<Chain
         return Ok(ChainRow { id: transaction.last_insert_rowid(), head: Head::EMPTY, frontier: Vec::new() });
     };
     let last = transaction
-        .prepare_cached("SELECT seq, link FROM record WHERE chain = ?1 ORDER BY seq DESC LIMIT 1")
+        // The plus sign: SQLite compiles a statement anew for each value that could change its plan, and would look at
+        // this one because of the order. Compiling takes longer than all else that an append of one record computes.
+        .prepare_cached("SELECT seq, link FROM record WHERE chain = +?1 ORDER BY seq DESC LIMIT 1")
         .and_then(|mut select| select.query_row([row.id], |found| Ok((count(found, 0)?, digest(found, 1)?))).optional())
         .map_err(&failed)?;
     let end = match last {
@@ -211,8 +213,8 @@ fn insert_records(
     let mut insert = transaction
         .prepare_cached("INSERT INTO record (chain, seq, at, leaf, link, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
         .map_err(&failed)?;
-    for record in records {
-        let leaf = leaf(&record.bytes);
+    let payloads: Vec<&[u8]> = records.iter().map(|record| record.bytes.as_slice()).collect();
+    for (record, leaf) in records.iter().zip(leaves(&payloads)) {
         let seq = signed(head.size);
         head = head.then(&id, record.at, &leaf);
         insert.execute((row.id, seq, record.at.0, leaf.0, head.link.0, &record.bytes)).map_err(&failed)?;

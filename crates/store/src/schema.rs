@@ -11,7 +11,7 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x6c67_6576;
 
 /// The steps; the version is how many were done. Never edit one that was released: add one.
-const STEPS: &[&str] = &[STEP_1, STEP_2];
+const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3];
 
 const STEP_1: &str = "
     -- One row per chain: its head, and the Merkle peaks that the next append needs.
@@ -149,6 +149,66 @@ const STEP_2: &str = "
     CREATE INDEX notice_return ON notice (turn) WHERE turn > n;
 ";
 
+/// The index over the lines had an end in each of them, so that a commit changed pages all over it: a third of its pages.
+/// Now a message names the one it waits for, which is a number near its own, and a line's last message stands in a small
+/// table. A pending message that is not due and waits for none would wait for ever, so the file takes none. Every index
+/// costs each new row something, also where it has no place in it: what is under way and what is set aside share one.
+const STEP_3: &str = "
+    CREATE TABLE notice_3 (
+        n            INTEGER PRIMARY KEY,
+        message_id   TEXT    NOT NULL,
+        chain        INTEGER NOT NULL,
+        seq          INTEGER NOT NULL,
+        ordinal      INTEGER NOT NULL,
+        endpoint     TEXT    NOT NULL,
+        subject      TEXT    NOT NULL,
+        kind         TEXT    NOT NULL,
+        body         BLOB    NOT NULL,
+        at           INTEGER NOT NULL,
+        -- Its place: its own number, or a later one if it was put back at the end of its line or came behind such a one.
+        turn         INTEGER NOT NULL,
+        -- The message before it in its line, while that is unsettled.
+        behind       INTEGER,
+        state        TEXT    NOT NULL CHECK (state = 'pending' OR state = 'in-flight' OR state = 'delivered'
+                                             OR state = 'failed' OR state = 'parked'),
+        attempts     INTEGER NOT NULL DEFAULT 0,
+        step         INTEGER NOT NULL DEFAULT 0,
+        lost         INTEGER NOT NULL DEFAULT 0,
+        due          INTEGER,
+        lease_until  INTEGER,
+        settled_at   INTEGER,
+        why          TEXT,
+        CHECK (state <> 'pending' OR due IS NOT NULL OR behind IS NOT NULL)
+    ) STRICT;
+    INSERT INTO notice_3 (n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, behind, state,
+                          attempts, step, lost, due, lease_until, settled_at, why)
+        SELECT n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, before, state,
+               attempts, step, lost,
+               CASE WHEN state = 'pending' AND before IS NULL THEN coalesce(due, at) ELSE due END,
+               lease_until, settled_at, why
+        FROM (SELECT *, CASE WHEN settled_at IS NULL THEN
+                  lag(n) OVER (PARTITION BY endpoint, subject, settled_at IS NULL ORDER BY turn, n) END AS before FROM notice)
+        ORDER BY n;
+    DROP TABLE notice;
+    ALTER TABLE notice_3 RENAME TO notice;
+    CREATE INDEX notice_behind ON notice (behind) WHERE behind IS NOT NULL;
+    CREATE INDEX notice_due    ON notice (due, turn) WHERE state = 'pending' AND due IS NOT NULL;
+    CREATE INDEX notice_aside  ON notice (state, lease_until)
+        WHERE state = 'in-flight' OR state = 'failed' OR state = 'parked';
+
+    -- The lines in which something waits or is under way, and the last message of each.
+    CREATE TABLE IF NOT EXISTS line (
+        endpoint  TEXT    NOT NULL,
+        subject   TEXT    NOT NULL,
+        last      INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, subject)
+    ) STRICT, WITHOUT ROWID;
+    DELETE FROM line;
+    INSERT INTO line (endpoint, subject, last)
+        SELECT endpoint, subject, n FROM notice AS final
+        WHERE settled_at IS NULL AND NOT EXISTS (SELECT 1 FROM notice WHERE behind = final.n);
+";
+
 /// The newest schema this program knows.
 pub(crate) fn newest() -> i64 {
     STEPS.len() as i64
@@ -205,6 +265,7 @@ mod tests {
     const ALL: &str =
         "SELECT n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state, attempts,
                               step, lost, due, lease_until, settled_at, why FROM notice ORDER BY n";
+    const LINES: &str = "SELECT n, behind, line.last FROM notice LEFT JOIN line USING (endpoint, subject) ORDER BY n";
     const ATTEMPTS: &str = "SELECT * FROM attempt ORDER BY notice, number";
 
     fn rows(connection: &Connection, sql: &str) -> Vec<Vec<rusqlite::types::Value>> {
@@ -247,8 +308,8 @@ mod tests {
         Some(Outcome::Failed { class: "http-400".into(), text: "no".into() })
     }
 
-    /// Makes of a store's file what the first version would have written.
-    fn turn_back(connection: &Connection) {
+    /// Makes of a store's file what the given version would have written.
+    fn turn_back(connection: &Connection, version: usize) {
         connection.pragma_update(None, "foreign_keys", false).unwrap();
         let indexes = rows(
             connection,
@@ -258,22 +319,37 @@ mod tests {
             let rusqlite::types::Value::Text(name) = &index[0] else { panic!("an index without a name") };
             connection.execute_batch(&format!("DROP INDEX {name}")).unwrap();
         }
-        connection.execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM notice; DROP TABLE notice").unwrap();
+        let kept = format!("CREATE TEMP TABLE kept AS {ALL}; DROP TABLE notice; DROP TABLE line");
+        connection.execute_batch(&kept).unwrap();
         connection.execute_batch(STEP_1).unwrap();
-        connection.execute_batch("INSERT INTO notice SELECT * FROM kept").unwrap();
-        connection.pragma_update(None, "user_version", 1).unwrap();
-        let unique =
+        connection.execute_batch("INSERT INTO notice SELECT * FROM kept; DROP TABLE kept").unwrap();
+        for step in &STEPS[1..version] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection.pragma_update(None, "user_version", version as i64).unwrap();
+        let copy =
             "INSERT INTO notice SELECT n + 1000, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at,
-                      turn + 1000, state, 0, 0, 0, NULL, NULL, NULL, NULL FROM notice LIMIT 1";
-        assert!(connection.execute(unique, []).is_err(), "the first version kept ids unique by an index");
+                        turn + 1000, state, 0, 0, 0, NULL, NULL, NULL, NULL FROM notice LIMIT 1";
+        if version == 1 {
+            assert!(connection.execute(copy, []).is_err(), "the first version kept ids unique by an index");
+        }
     }
 
     #[test]
     fn messages_of_the_first_version_keep_their_attempts_and_their_order() {
+        messages_of_an_old_version_keep_their_attempts_and_their_order(1);
+    }
+
+    #[test]
+    fn messages_of_the_second_version_keep_their_attempts_and_their_order() {
+        messages_of_an_old_version_keep_their_attempts_and_their_order(2);
+    }
+
+    fn messages_of_an_old_version_keep_their_attempts_and_their_order(old: usize) {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         // One dead and replayed, one delivered, one waiting for its retry, one in flight, and those behind them.
-        let head = append(&mut store, Head::EMPTY, &["a1", "a2", "b1", "b2", "c1", "d1"]);
+        let head = append(&mut store, Head::EMPTY, &["a1", "a2", "b1", "b2", "c1", "d1", "d2", "c2", "d3"]);
         deliver(&mut store, 1, |body| match body {
             "a1" => refused(body),
             "b1" => Some(Outcome::Delivered),
@@ -285,20 +361,22 @@ mod tests {
         drop(store);
 
         let file = Connection::open(dir.path().join(EVIDENCE_FILE)).unwrap();
-        turn_back(&file);
-        let (messages, attempts) = (rows(&file, ALL), rows(&file, ATTEMPTS));
-        assert_eq!((messages.len(), attempts.len()), (6, 4));
-        // Once from the first version, once more from a file that lost its number, and once with nothing to do.
-        for version in [1, 0, newest()] {
+        let (messages, lines, attempts) = (rows(&file, ALL), rows(&file, LINES), rows(&file, ATTEMPTS));
+        assert_eq!((messages.len(), attempts.len()), (9, 4));
+        turn_back(&file, old);
+        assert_eq!((rows(&file, ALL), rows(&file, ATTEMPTS)), (messages.clone(), attempts.clone()));
+        // Once from the old version, once more from a file that lost its number, and once with nothing to do.
+        for version in [old as i64, 0, newest()] {
             file.pragma_update(None, "user_version", version).unwrap();
             let store = Store::open(dir.path()).unwrap();
             assert!(store.verify(None, None).unwrap().is_ok());
             assert_eq!(rows(&file, ALL), messages);
+            assert_eq!(rows(&file, LINES), lines);
             assert_eq!(rows(&file, ATTEMPTS), attempts);
             assert!(rows(&file, "PRAGMA foreign_key_check").is_empty());
             let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'notice' ORDER BY name";
             let names: Vec<_> = rows(&file, indexes).into_iter().flatten().collect();
-            let expected = ["aside", "due", "lease", "line", "return"].map(|name| format!("notice_{name}").into());
+            let expected = ["aside", "behind", "due"].map(|name| format!("notice_{name}").into());
             assert_eq!(names, expected);
         }
 
@@ -310,5 +388,11 @@ mod tests {
         // Attempts still go with their messages.
         assert_eq!(store.clear_delivered(Timestamp(100)).unwrap(), 5);
         assert_eq!(rows(&file, ATTEMPTS).len(), 2);
+        // Nor has anybody overtaken c1, which waits for its retry, and d1, which is in flight.
+        store.reclaim_all(Timestamp(10_000)).unwrap();
+        let sent: Vec<_> =
+            (0..4).flat_map(|at| deliver(&mut store, 10_000 + at, |_| Some(Outcome::Delivered))).collect();
+        assert_eq!(sent, ["c1", "d1", "d2", "c2", "d3"]);
+        assert!(rows(&file, "SELECT * FROM line").is_empty());
     }
 }

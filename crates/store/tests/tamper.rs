@@ -211,8 +211,9 @@ fn records_removed_moved_added_or_doubled_are_found_at_their_place() {
         ("UPDATE notice SET seq = 498 WHERE seq = 499".into(), "service/actual@498: notice msg_"),
         ("UPDATE notice SET chain = 4711 WHERE seq = 499".into(), "-@499: notice msg_"),
         (
-            "INSERT INTO notice (message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state)
-             SELECT message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, 4711, state FROM notice
+            "INSERT INTO notice (message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state,
+                                 due)
+             SELECT message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, 4711, state, 0 FROM notice
              WHERE seq = 499"
                 .into(),
             "service/actual@499: notice msg_",

@@ -1,6 +1,6 @@
 //! The hash chain: what makes an edited, lost, added or moved record visible, and names the place.
 
-use super::hash::{digest_prefixed, digest_short};
+use super::hash::{digest_all_prefixed, digest_prefixed, digest_short};
 use crate::terms::{ChainName, Digest, Timestamp};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,11 @@ const LINK_BYTES: usize = 119;
 pub fn leaf(bytes: &[u8]) -> Digest {
     let [leaf] = digest_prefixed(0, [bytes]);
     leaf
+}
+
+/// Digests the bytes of many records as [`leaf`] does, in less time.
+pub fn leaves(records: &[&[u8]]) -> Vec<Digest> {
+    digest_all_prefixed(0, records)
 }
 
 /// Stands for a chain's name in its links: fixed in size, hashed once per chain.

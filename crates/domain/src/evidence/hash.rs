@@ -7,6 +7,7 @@
 //! with the plain interface at every length around the block borders.
 
 use crate::terms::Digest;
+use alloc::vec::Vec;
 use core::array;
 use sha2::block_api::compress256;
 
@@ -37,6 +38,14 @@ impl<'a> Blocks<'a> {
             Self { first: Some(block), middle, ..Self::ending(&[], left, bits) }
         } else {
             Self::ending(&[first], rest, bits)
+        }
+    }
+
+    /// Cuts a message.
+    fn whole(message: &'a [u8]) -> Self {
+        match message.split_first() {
+            Some((first, rest)) => Self::prefixed(*first, rest),
+            None => Self::ending(&[], &[], 0),
         }
     }
 
@@ -79,6 +88,28 @@ pub(super) fn digest_short<const LENGTH: usize, const LANES: usize>(
 ) -> [Digest; LANES] {
     const { assert!(LENGTH + TRAILER <= 2 * BLOCK, "longer than two blocks") };
     digest_blocks(&messages.map(|message| Blocks::ending(message, &[], LENGTH as u64 * 8)))
+}
+
+/// Digests each message as [`Digest::of`] does, in less time: two are hashed side by side.
+pub fn digest_all(messages: &[&[u8]]) -> Vec<Digest> {
+    in_twos(messages, Blocks::whole)
+}
+
+/// Digests each message `first` ‖ `rest`, two side by side.
+pub(super) fn digest_all_prefixed(first: u8, rests: &[&[u8]]) -> Vec<Digest> {
+    in_twos(rests, |rest| Blocks::prefixed(first, rest))
+}
+
+fn in_twos<'a>(messages: &[&'a [u8]], cut: impl Fn(&'a [u8]) -> Blocks<'a>) -> Vec<Digest> {
+    let mut digests = Vec::with_capacity(messages.len());
+    let (twos, rest) = messages.as_chunks::<2>();
+    for two in twos {
+        digests.extend(digest_blocks(&two.map(&cut)));
+    }
+    for one in rest {
+        digests.extend(digest_blocks(&[cut(one)]));
+    }
+    digests
 }
 
 /// Takes a block of each message in turn until all are done.
@@ -144,5 +175,13 @@ mod tests {
             }
         }
         assert_eq!(digest_short([b"abc", b"xyz"]), [Digest::of(b"abc"), Digest::of(b"xyz")]);
+        // Even and odd counts; nothing is a message too.
+        let all: Vec<&[u8]> = (0..=300).map(|length| &bytes[..length]).collect();
+        for count in [0, 1, 2, 300, 301] {
+            let expected: Vec<Digest> = all[..count].iter().map(|message| Digest::of(message)).collect();
+            assert_eq!(digest_all(&all[..count]), expected, "{count} messages");
+            let rests: Vec<&[u8]> = all[1..].iter().map(|message| &message[1..]).take(count).collect();
+            assert_eq!(digest_all_prefixed(bytes[0], &rests), plain[..rests.len()], "{count} messages");
+        }
     }
 }

@@ -14,10 +14,11 @@ mod note;
 mod proof;
 
 pub use crate::terms::ChainName;
-pub use chain::{ChainBreak, ChainCheck, ChainId, Head, RecordView, leaf, link};
+pub use chain::{ChainBreak, ChainCheck, ChainId, Head, RecordView, leaf, leaves, link};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, chain_of, origin_of};
 pub use corrective::RewindAcknowledged;
 pub use export::{ExportCheck, ExportEnd, ExportError, ExportHeader, ExportLine, ExportRecord, ExportVerdict};
+pub use hash::digest_all;
 pub use merkle::{
     Frontier, FrontierError, MerkleError, Subtrees, check_consistency, check_inclusion, consistency_proof, empty_root,
     fold_subtree, inclusion_proof, node, root_at,

@@ -1,6 +1,10 @@
 //! What the sender does: claim messages under a lease, send them elsewhere, settle what came of it.
 
-use super::{MessageId, NoticeState, advance_line, schedule::retry_delay};
+use super::{
+    MessageId, NoticeState,
+    line::{self, Place},
+    schedule::retry_delay,
+};
 use crate::{
     error::{StoreError, during},
     open::Store,
@@ -201,22 +205,17 @@ fn take_back(transaction: &Transaction<'_>, ended: Option<Timestamp>, now: Times
     )?;
     let until = ended.map_or(i64::MAX, |time| time.0);
     let rows = select.query_map([until], |row| {
-        Ok((
-            row.get::<_, i64>(0)?,
-            row.get::<_, String>(1)?,
-            row.get::<_, String>(2)?,
-            row.get::<_, u32>(3)?,
-            row.get::<_, u32>(4)?,
-        ))
+        let place = Place::first(row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((place, row.get::<_, u32>(3)?, row.get::<_, u32>(4)?))
     })?;
     let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-    for (n, endpoint, subject, attempt, lost) in &rows {
+    for (place, attempt, lost) in &rows {
         transaction
             .prepare_cached(
                 "UPDATE attempt SET class = 'lease-lost', text = 'the sender gave no result before its lease ended'
                  WHERE notice = ?1 AND number = ?2 AND class IS NULL",
             )?
-            .execute((n, attempt))?;
+            .execute((place.n, attempt))?;
         let dead = lost + 1 >= LEASES_LOST_MAX;
         let (state, due, settled) = if dead { ("failed", None, Some(now.0)) } else { ("pending", Some(now.0), None) };
         transaction
@@ -224,9 +223,9 @@ fn take_back(transaction: &Transaction<'_>, ended: Option<Timestamp>, now: Times
                 "UPDATE notice SET state = ?2, due = ?3, settled_at = ?4, lease_until = NULL, lost = lost + 1,
                      why = CASE WHEN ?4 IS NULL THEN why ELSE 'lease-lost: its senders died' END WHERE n = ?1",
             )?
-            .execute((n, state, due, settled))?;
+            .execute((place.n, state, due, settled))?;
         if dead {
-            advance_line(transaction, endpoint, subject, now)?;
+            line::leave(transaction, place, now)?;
         }
     }
     Ok(rows.len() as u64)
@@ -234,9 +233,7 @@ fn take_back(transaction: &Transaction<'_>, ended: Option<Timestamp>, now: Times
 
 /// What of a message decides how a result is applied.
 struct Standing {
-    n: i64,
-    endpoint: String,
-    subject: String,
+    place: Place,
     state: String,
     attempts: u32,
     step: u32,
@@ -248,9 +245,7 @@ fn standing(connection: &Connection, id: &MessageId) -> rusqlite::Result<Option<
         .prepare_cached("SELECT endpoint, subject, state, attempts, step FROM notice WHERE n = ?1")?
         .query_row([n], |row| {
             Ok(Standing {
-                n,
-                endpoint: row.get(0)?,
-                subject: row.get(1)?,
+                place: Place::first(n, row.get(0)?, row.get(1)?),
                 state: row.get(2)?,
                 attempts: row.get(3)?,
                 step: u32::try_from(count(row, 4)?).unwrap_or(u32::MAX),
@@ -273,7 +268,7 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> rusqlit
     if let Outcome::NotSent { again } = settlement.outcome {
         return hand_back(transaction, &standing, again).map(|()| Some(NoticeState::Pending));
     }
-    write_attempt(transaction, standing.n, settlement)?;
+    write_attempt(transaction, standing.place.n, settlement)?;
     let step = standing.step + 1;
     let (state, due, why) = match &settlement.outcome {
         Outcome::Delivered => (NoticeState::Delivered, None, None),
@@ -291,9 +286,9 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> rusqlit
         .prepare_cached(
             "UPDATE notice SET state = ?2, due = ?3, settled_at = ?4, why = ?5, step = ?6, lease_until = NULL WHERE n = ?1",
         )?
-        .execute((standing.n, state.as_str(), due.map(|time| time.0), settled_at, why, step))?;
+        .execute((standing.place.n, state.as_str(), due.map(|time| time.0), settled_at, why, step))?;
     if settled_at.is_some() {
-        advance_line(transaction, &standing.endpoint, &standing.subject, settlement.at)?;
+        line::leave(transaction, &standing.place, settlement.at)?;
     }
     Ok(Some(state))
 }
@@ -302,12 +297,12 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> rusqlit
 fn hand_back(transaction: &Transaction<'_>, standing: &Standing, again: Timestamp) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("DELETE FROM attempt WHERE notice = ?1 AND number = ?2")?
-        .execute((standing.n, standing.attempts))?;
+        .execute((standing.place.n, standing.attempts))?;
     transaction
         .prepare_cached(
             "UPDATE notice SET state = 'pending', due = ?2, lease_until = NULL, attempts = attempts - 1 WHERE n = ?1",
         )?
-        .execute((standing.n, again.0))?;
+        .execute((standing.place.n, again.0))?;
     Ok(())
 }
 

@@ -4,9 +4,11 @@
 //! A lease saves double work; correctness does not need it: the receiver knows a repeat by the message id,
 //! and an answer to a lost lease is refused by its attempt number. Order holds per (endpoint, subject): only
 //! the first unsettled message of such a line is ever due. Failed and parked ones no longer hold up their line.
+//! How a line is kept stands in `line.rs`.
 
 mod deliver;
 mod enqueue;
+mod line;
 mod operate;
 mod schedule;
 
@@ -15,7 +17,7 @@ pub(crate) use enqueue::{enqueue, message_id};
 pub use operate::{Attempt, EndpointBacklog, NoticeRow, OutboxError};
 pub use schedule::retry_delay;
 
-use lastgood_domain::terms::{TermError, Timestamp};
+use lastgood_domain::terms::TermError;
 use rusqlite::{Connection, OptionalExtension};
 use std::{fmt, str::FromStr};
 
@@ -116,29 +118,4 @@ impl NoticeState {
             .into_iter()
             .find(|state| state.as_str() == word)
     }
-}
-
-/// Makes the first unsettled message of a line due, unless it is in flight or has its own time already.
-fn advance_line(connection: &Connection, endpoint: &str, subject: &str, now: Timestamp) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            // The plus signs: SQLite compiles a statement anew for each value that could change its plan, and would look
-            // at these because of the order: a fifth of the time of appending with notices went there.
-            "UPDATE notice SET due = ?3 WHERE state = 'pending' AND due IS NULL AND n =
-                (SELECT n FROM notice WHERE endpoint = +?1 AND subject = +?2 AND settled_at IS NULL
-                 ORDER BY turn LIMIT 1)",
-        )?
-        .execute((endpoint, subject, now.0))?;
-    Ok(())
-}
-
-/// Gives the next number of a message, which is also its turn. No message has a turn before its number, so only those
-/// that were put back at the end of their lines can have a turn beyond the last number.
-fn next_number(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached(
-            "SELECT 1 + max(coalesce((SELECT max(n) FROM notice), 0),
-                            coalesce((SELECT max(turn) FROM notice WHERE turn > n), 0))",
-        )?
-        .query_row([], |row| row.get(0))
 }

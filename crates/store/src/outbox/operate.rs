@@ -1,6 +1,9 @@
 //! What people do with the outbox: look at it, skip, replay, pause, and clear what was delivered long ago.
 
-use super::{MessageId, NoticeState, advance_line, next_number};
+use super::{
+    MessageId, NoticeState,
+    line::{self, Last, Place},
+};
 use crate::{
     error::{StoreError, during},
     open::{Reader, Store},
@@ -129,8 +132,12 @@ impl Reader {
             .connection
             .prepare_cached(
                 "WITH open AS (
-                    SELECT endpoint, state, at FROM notice WHERE settled_at IS NULL
-                    UNION ALL SELECT endpoint, state, at FROM notice WHERE state IN ('failed', 'parked')
+                    SELECT endpoint, state, at FROM notice WHERE state = 'pending' AND due IS NOT NULL
+                    UNION ALL SELECT endpoint, state, at FROM notice
+                        WHERE behind IS NOT NULL AND state = 'pending' AND due IS NULL
+                    UNION ALL SELECT endpoint, state, at FROM notice WHERE state = 'in-flight'
+                    UNION ALL SELECT endpoint, state, at FROM notice WHERE state = 'failed'
+                    UNION ALL SELECT endpoint, state, at FROM notice WHERE state = 'parked'
                     UNION ALL SELECT endpoint, NULL, NULL FROM paused)
                  SELECT open.endpoint,
                     count(*) FILTER (WHERE state IN ('pending', 'in-flight')),
@@ -230,11 +237,11 @@ impl Store {
             }
             transaction
                 .prepare_cached(
-                    "UPDATE notice SET state = 'parked', settled_at = ?2, due = NULL, lease_until = NULL, why = ?3
-                     WHERE n = ?1",
+                    "UPDATE notice SET state = 'parked', settled_at = ?2, due = NULL, lease_until = NULL, behind = NULL,
+                         why = ?3 WHERE n = ?1",
                 )?
-                .execute((found.n, now.0, format!("skipped: {why}")))?;
-            advance_line(transaction, &found.endpoint, &found.subject, now)?;
+                .execute((found.place.n, now.0, format!("skipped: {why}")))?;
+            line::leave(transaction, &found.place, now)?;
             Ok(true)
         })
     }
@@ -245,14 +252,17 @@ impl Store {
             if !matches!(found.state, NoticeState::Failed | NoticeState::Parked) {
                 return Ok(false);
             }
-            let turn = next_number(transaction)?;
+            let Place { n, endpoint, subject, .. } = &found.place;
+            let before = line::last(transaction, endpoint, subject)?;
+            let turn = Last::turn_behind(before, line::next_number(transaction)?);
+            let (behind, due) = (before.map(|before| before.n), before.is_none().then_some(now.0));
             transaction
                 .prepare_cached(
-                    "UPDATE notice SET state = 'pending', settled_at = NULL, due = NULL, step = 0, lost = 0, turn = ?2
-                     WHERE n = ?1",
+                    "UPDATE notice SET state = 'pending', settled_at = NULL, step = 0, lost = 0, turn = ?2,
+                         behind = ?3, due = ?4 WHERE n = ?1",
                 )?
-                .execute((found.n, turn))?;
-            advance_line(transaction, &found.endpoint, &found.subject, now)?;
+                .execute((n, turn, behind, due))?;
+            line::set_last(transaction, endpoint, subject, *n)?;
             Ok(true)
         })
     }
@@ -311,21 +321,24 @@ impl Store {
 }
 
 struct Found {
-    n: i64,
-    endpoint: String,
-    subject: String,
+    place: Place,
     state: NoticeState,
 }
 
 fn find(connection: &Connection, id: &MessageId) -> rusqlite::Result<Option<Found>> {
     let Some(n) = id.find(connection)? else { return Ok(None) };
     connection
-        .prepare_cached("SELECT endpoint, subject, state FROM notice WHERE n = ?1")?
+        // What is due or under way waits for none, whatever an older lastgood that still ran has left.
+        .prepare_cached(
+            "SELECT endpoint, subject, CASE WHEN state = 'pending' AND due IS NULL THEN behind END, state
+             FROM notice WHERE n = ?1",
+        )?
         .query_row([n], |row| {
-            let word: String = row.get(2)?;
+            let word: String = row.get(3)?;
             // The column's CHECK keeps other words out.
             let state = NoticeState::of(&word).unwrap_or(NoticeState::Parked);
-            Ok(Found { n, endpoint: row.get(0)?, subject: row.get(1)?, state })
+            let place = Place { n, endpoint: row.get(0)?, subject: row.get(1)?, behind: row.get(2)? };
+            Ok(Found { place, state })
         })
         .optional()
 }
