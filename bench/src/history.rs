@@ -114,7 +114,7 @@ impl Yes {
                     tree: digest,
                     bytes: 4_000_000,
                 };
-                Answer::Installed { installation }
+                Answer::Installed { installation, provenance: None }
             }
             Effect::Verify { .. } => Answer::Verified,
             Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } => {

@@ -164,7 +164,7 @@ impl Play {
         let service = self.driver.service();
         if let Some(run) = &service.run {
             let works = |effect: &Effect| !effect.is_housekeeping();
-            if !run.orders.values().any(works) && rollout::wakes_at(service, self.driver.world.now()).is_none() {
+            if !run.orders.values().any(works) && rollout::wakes_at(service, self.machine.borrow().now()).is_none() {
                 self.machine.borrow_mut().violated(format!("{} stands still", run.id));
             }
         }
