@@ -4,7 +4,7 @@ use crate::notebook::{Notebooks, said};
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Record},
-    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
+    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts, Standing},
     service::Service,
     terms::{Actor, Digest, OrderId, Release, ReleaseTag, ServiceName, Span, Timestamp},
 };
@@ -149,6 +149,8 @@ impl Yes {
             Effect::Restore { snapshot, .. } => {
                 Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 0, took: STEP } }
             }
+            Effect::Route { .. } => Answer::Routed { took: Span(2) },
+            Effect::TryResume { .. } => Answer::ResumePassed { facts: ResumeFacts::default() },
             Effect::ClearRehearsal | Effect::LayReady { .. } | Effect::Prune { .. } => Answer::Cleared,
         })
     }

@@ -59,6 +59,12 @@ pub(crate) struct Chat {
     _reserved: Vec<UdpSocket>,
 }
 
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
 fn reserve() -> (u16, UdpSocket) {
     loop {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -123,7 +129,7 @@ http = {{ method = "GET", path = "/rooms/lobby/messages" }}
 expect = {{ status = 200 }}
 
 [notice.file]
-command = {{ argv = ["sh", "-c", "cat >> {notices}"] }}
+command = ["sh", "-c", "cat >> {notices}"]
 "#,
             listen = self.listen,
             front = self.front,
@@ -152,9 +158,13 @@ command = {{ argv = ["sh", "-c", "cat >> {notices}"] }}
 
     /// Runs a command to its end.
     pub(crate) fn lastgood(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+        said(&mut self.command(arguments))
+    }
+
+    /// Runs a command beside the test.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> JoinHandle<Said> {
+        let mut command = self.command(arguments);
+        thread::spawn(move || said(&mut command))
     }
 
     /// Begins a command.
