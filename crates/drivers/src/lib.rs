@@ -10,3 +10,4 @@ pub mod notice;
 pub mod probe;
 pub mod runtime;
 pub mod state;
+pub mod traffic;
