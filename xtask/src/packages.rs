@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -18,6 +18,7 @@ const NEEDED: [(&str, &str); 9] = [
     ("git", "git"),
     ("npm", "npm"),
     ("pip", "python3-pip"),
+    ("haproxy", "haproxy"),
 ];
 
 /// Makes sure that every program is there.
