@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 12] = [
+const NEEDED: [(&str, &str); 13] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -21,6 +21,7 @@ const NEEDED: [(&str, &str); 12] = [
     ("ssh-keygen", "openssh-client"),
     ("npm", "npm"),
     ("pip", "python3-pip"),
+    ("haproxy", "haproxy"),
 ];
 
 /// Makes sure that every program is there.

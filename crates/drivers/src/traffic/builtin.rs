@@ -1,138 +1,114 @@
-//! The built-in proxy, as it is reached over its control socket.
+//! The built-in proxy, through its control socket: one JSON request and one JSON answer, a line each.
+//!
+//! Of the answers only what is needed is read, so that a newer proxy may say more.
 
+use super::{
+    Load, Routed, Router, RouterError,
+    exchange::{End, Place, ask},
+};
 use lastgood_domain::{
     terms::ServiceName,
-    traffic::{
-        Slice, Table,
-        wire::{Ask, LINE_MAX, Look, SOCKET, Told},
-    },
+    traffic::{Slice, Table},
 };
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::{
-    io::{self, Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-/// Why the proxy did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum BuiltinError {
-    /// Nobody answers at the socket.
-    #[error("the proxy does not answer at {socket}", socket = socket.display())]
-    Unreachable {
-        /// The control socket.
-        socket: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It refused.
-    #[error("the proxy refused: {why}")]
-    Refused {
-        /// Why, in its words.
-        why: String,
-        /// The epoch of the table it uses, when a table was refused.
-        epoch: Option<u64>,
-    },
-    /// It answered something that is no answer to what was asked.
-    #[error("the proxy's answer does not fit: {0}")]
-    Unfit(String),
-}
+/// The socket's name in the state folder.
+const SOCKET: &str = "control.sock";
+/// Longest wait for an answer: a living proxy needs some milliseconds, and a rollback waits for it.
+const WAIT: Duration = Duration::from_secs(2);
+/// Longest answer: the proxy's own limit for a line.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-impl BuiltinError {
-    /// Gives the error's stable code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => "proxy-unreachable",
-            Self::Refused { .. } => "proxy-refused",
-            Self::Unfit(_) => "proxy-answer-unfit",
-        }
-    }
-}
-
-/// A proxy's control socket. Each call is a connection of its own, so that it reaches whoever serves now.
+/// Tells the built-in proxy.
 #[derive(Debug, Clone)]
 pub struct Builtin {
-    socket: PathBuf,
-    patience: Duration,
+    place: Place,
 }
 
 impl Builtin {
-    /// Names the proxy whose state is in `state_dir`; a call takes at most `patience`.
-    pub fn new(state_dir: &Path, patience: Duration) -> Self {
-        Self { socket: state_dir.join(SOCKET), patience }
+    /// Makes one for the proxy that belongs to the state folder. Connects to nothing yet.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { place: Place::Unix(state_dir.join(SOCKET)) }
     }
 
-    /// Has a table used; gives its epoch. The same table again is no error.
-    pub fn route(&self, table: &Table) -> Result<u64, BuiltinError> {
-        match self.ask(&Ask::Route { table: table.clone() })? {
-            Told::Routed { epoch } => Ok(epoch),
-            other => Err(unfit(&other)),
-        }
+    /// Asks; once more if the proxy hung up or is just being replaced. All that is asked may be asked twice.
+    fn ask(&self, request: &Value) -> Result<Told, RouterError> {
+        let line = format!("{request}\n");
+        let once = || ask(&self.place, line.as_bytes(), End::Line, ANSWER_BYTES_MAX, WAIT);
+        let answer = match once() {
+            Err(RouterError::Unreachable { .. }) => once()?,
+            answer => answer?,
+        };
+        serde_json::from_slice(&answer).map_err(|error| self.unreadable(&error.to_string()))
     }
 
-    /// Gives the finished seconds later than `after`, oldest first.
-    pub fn slices(&self, service: &ServiceName, after: u64) -> Result<Vec<Slice>, BuiltinError> {
-        match self.ask(&Ask::Slices { service: service.clone(), after })? {
-            Told::Slices { slices } => Ok(slices),
-            other => Err(unfit(&other)),
-        }
+    fn unreadable(&self, why: &str) -> RouterError {
+        RouterError::AnswerUnreadable { at: self.place.to_string(), why: why.into() }
     }
 
-    /// Tells what goes on right now.
-    pub fn look(&self, service: &ServiceName) -> Result<Look, BuiltinError> {
-        match self.ask(&Ask::Look { service: service.clone() })? {
-            Told::Looked(look) => Ok(look),
-            other => Err(unfit(&other)),
-        }
-    }
-
-    /// Stops it: nothing new, what runs is finished, tunnels are closed with 1012 after `grace`.
-    pub fn stop(&self, grace: Duration) -> Result<(), BuiltinError> {
-        let grace_seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
-        match self.ask(&Ask::Stop { grace_seconds })? {
-            Told::Stopping => Ok(()),
-            other => Err(unfit(&other)),
-        }
-    }
-
-    fn ask(&self, ask: &Ask) -> Result<Told, BuiltinError> {
-        let told =
-            self.exchange(ask).map_err(|source| BuiltinError::Unreachable { socket: self.socket.clone(), source })?;
+    /// Makes an answer that is none to the question an error.
+    fn other(&self, told: Told) -> RouterError {
         match told {
-            Told::Refused { why, epoch } => Err(BuiltinError::Refused { why, epoch }),
-            told => Ok(told),
+            Told::Refused { why, .. } => RouterError::Refused { why: why.chars().take(500).collect() },
+            _ => self.unreadable("it answers another question"),
         }
-    }
-
-    fn exchange(&self, ask: &Ask) -> io::Result<Told> {
-        let until = Instant::now() + self.patience;
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_write_timeout(Some(self.patience))?;
-        let mut line = serde_json::to_vec(ask)?;
-        line.push(b'\n');
-        stream.write_all(&line)?;
-        let mut answer = Vec::new();
-        let mut piece = [0; 16 << 10];
-        while answer.last() != Some(&b'\n') {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            stream.set_read_timeout(Some(left))?;
-            match stream.read(&mut piece)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => answer.extend(&piece[..count]),
-            }
-            // Slices of three minutes are the longest answers.
-            if answer.len() > 4 * LINE_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
-            }
-        }
-        Ok(serde_json::from_slice(&answer)?)
     }
 }
 
-fn unfit(told: &Told) -> BuiltinError {
-    let said: String = serde_json::to_string(told).unwrap_or_default().chars().take(200).collect();
-    BuiltinError::Unfit(said)
+/// What the proxy answers.
+#[derive(Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+enum Told {
+    Routed {
+        epoch: u64,
+    },
+    Refused {
+        why: String,
+        /// Of the table in use, when a table was refused.
+        epoch: Option<u64>,
+    },
+    Slices {
+        slices: Vec<Slice>,
+    },
+    Looked {
+        releases: Vec<Load>,
+    },
+}
+
+impl Router for Builtin {
+    fn route(&self, table: &Table) -> Result<Routed, RouterError> {
+        let began = Instant::now();
+        table.check().map_err(|source| RouterError::TableWrong { source })?;
+        let epoch = match self.ask(&json!({ "do": "route", "table": table }))? {
+            Told::Routed { epoch } => epoch,
+            Told::Refused { epoch: Some(has), .. } if has >= table.epoch => {
+                return Err(RouterError::TableOlder { asked: table.epoch, has });
+            }
+            told => return Err(self.other(told)),
+        };
+        if epoch != table.epoch {
+            let differences = vec![format!("it carries table {epoch}")];
+            return Err(RouterError::Unconfirmed { epoch: table.epoch, differences });
+        }
+        Ok(Routed { epoch, share: table.share, took: began.elapsed() })
+    }
+
+    fn slices(&self, service: &ServiceName, after: u64) -> Result<Vec<Slice>, RouterError> {
+        match self.ask(&json!({ "do": "slices", "service": service, "after": after }))? {
+            Told::Slices { slices } => Ok(slices),
+            told => Err(self.other(told)),
+        }
+    }
+
+    fn look(&self, service: &ServiceName) -> Result<Vec<Load>, RouterError> {
+        match self.ask(&json!({ "do": "look", "service": service }))? {
+            Told::Looked { releases } => Ok(releases),
+            told => Err(self.other(told)),
+        }
+    }
 }

@@ -117,7 +117,7 @@ impl Site {
     pub fn open(config: &Config, name: &ServiceName, home: ServiceHome, program: PathBuf) -> Result<Self, SiteError> {
         let service = config.service.get(name).ok_or_else(|| SiteError::UnknownService { name: name.clone() })?.clone();
         let driver = |error: &dyn Coded| SiteError::Driver(Failure::of(error));
-        let mut folders = vec![home.installations(), home.shelf()];
+        let mut folders = vec![home.installations(), home.shelf(), home.root().join("traffic")];
         folders.extend(service.instance.iter().map(|instance| home.instance(&instance.name)));
         for path in folders {
             std::fs::create_dir_all(&path).map_err(|source| SiteError::Folder { path, source })?;
@@ -130,7 +130,7 @@ impl Site {
         let haproxy = service.traffic.as_ref().and_then(|traffic| traffic.haproxy.clone());
         let router: Option<Arc<dyn Router>> = match (&proxy, haproxy) {
             (Some(proxy), _) => Some(Arc::new(Builtin::new(proxy.folder()))),
-            (None, Some(haproxy)) => Some(Arc::new(Haproxy::new(name.clone(), haproxy, &home.root().join("haproxy")))),
+            (None, Some(haproxy)) => Some(Arc::new(Haproxy::new(name.clone(), haproxy, &home.root().join("traffic")))),
             (None, None) => None,
         };
         Ok(Self {

@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, body, chat, side},
 };
 use lastgood_domain::traffic::{Answering, Closed};
-use lastgood_drivers::traffic::builtin::BuiltinError;
+use crate::client::BuiltinError;
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 #[test]

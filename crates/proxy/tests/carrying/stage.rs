@@ -4,7 +4,7 @@ use lastgood_domain::{
     terms::{Digest, InstanceName, ServiceName},
     traffic::{Counts, Leaving, Share, Side, Slice, Table, Upstream},
 };
-use lastgood_drivers::traffic::builtin::Builtin;
+use crate::client::Builtin;
 use serde_json::{Value, json};
 use std::{
     fs,
