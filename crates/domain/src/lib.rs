@@ -18,6 +18,8 @@ pub mod failure;
 pub mod notice;
 pub mod rollout;
 pub mod service;
+pub mod switches;
 pub mod terms;
 pub mod totals;
+pub mod traffic;
 pub mod words;

@@ -1,0 +1,16 @@
+//! Shared traffic: who is sent where, and what is counted of it.
+//!
+//! These types pass between the one who decides and the router that carries. A router keeps the last [`Table`] it was
+//! given, so the table's form is a format: fields are only added, with defaults.
+
+mod latency;
+mod pattern;
+mod seat;
+mod slice;
+mod table;
+
+pub use latency::Latency;
+pub use pattern::{PatternError, RoutePattern};
+pub use seat::{SEATS, Share, seat};
+pub use slice::{Closes, Counts, Slice};
+pub use table::{Answering, Closed, Leaving, Side, Table, TableError, Upstream};
