@@ -13,4 +13,5 @@ pub mod log;
 pub mod paths;
 pub mod ports;
 pub mod schedule;
+pub mod switches;
 pub mod world;

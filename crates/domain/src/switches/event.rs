@@ -87,3 +87,10 @@ pub enum Event {
         reason: String,
     },
 }
+
+impl Event {
+    /// Tells whether it can only block and never open: then it is taken even where the record is in doubt.
+    pub const fn only_blocks(&self) -> bool {
+        matches!(self, Self::Tripped { .. } | Self::FlagTurnedOff { .. })
+    }
+}

@@ -2,9 +2,11 @@
 
 mod check;
 mod error;
+mod switches;
 mod text;
 
 pub use error::ConfigError;
+pub use switches::{FlagConfig, Safe, SwitchesConfig};
 
 use lastgood_domain::{
     event::Settings,
@@ -58,6 +60,9 @@ pub struct Config {
     /// Where notices go, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notice: BTreeMap<String, NoticeConfig>,
+    /// Kill switches and feature flags; without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<SwitchesConfig>,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,
