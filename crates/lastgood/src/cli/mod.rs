@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod doctor;
 pub(crate) mod evidence;
+mod flag;
 mod hold;
 mod init;
 pub(crate) mod internal;
@@ -17,6 +18,7 @@ mod rollback;
 mod run;
 mod serve;
 mod status;
+mod switch;
 mod watch;
 mod why;
 
@@ -83,6 +85,12 @@ enum Command {
     Waive(release::Waive),
     /// Take instances back to last-good or a named release, with their data.
     Rollback(rollback::Rollback),
+    /// Turn something off now: all of it, or one subsystem.
+    #[command(subcommand)]
+    Switch(switch::Switch),
+    /// Turn something on for some; flags are off until turned on.
+    #[command(subcommand)]
+    Flag(flag::Flag),
     /// Verify, export and sign the evidence.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
@@ -141,6 +149,8 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Reject(reject) => reject.run(&open()?),
         Command::Waive(waive) => waive.run(&open()?),
         Command::Rollback(rollback) => rollback.run(&open()?),
+        Command::Switch(switch) => switch.run(&open()?),
+        Command::Flag(flag) => flag.run(&open()?),
         Command::Evidence(evidence) => evidence.run(&open()?),
         Command::Notices(notices) => notices.run(&open()?),
         Command::Internal(_) => Ok(Exit::Done),
