@@ -8,6 +8,7 @@ mod lookout;
 mod metrics;
 mod serve;
 mod snapshot;
+pub mod switches;
 mod text;
 
 pub use lookout::Lookout;

@@ -189,6 +189,19 @@ impl Desk {
         Self { store, environment, routes, folded: Folded::default() }
     }
 
+    /// Gives the state of now.
+    ///
+    /// Errors: the store can't be read; what was folded before stays.
+    pub fn look(&mut self) -> Result<&Folded, StoreError> {
+        self.folded.read_on(self.store.deref(), &self.environment)?;
+        Ok(&self.folded)
+    }
+
+    /// Gives the records found so far that could not be taken as they stand.
+    pub fn damaged(&self) -> &[Damaged] {
+        &self.folded.damaged
+    }
+
     /// Appends what `decide` decides on the state of now, with the notices it causes, in one transaction. If somebody else
     /// appended in between it is decided again.
     ///
