@@ -2,7 +2,7 @@
 //!
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
-//! is a terminal.
+//! is a terminal, `switches` is flags and kill switches, `openfeature` asks for flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -10,6 +10,8 @@ mod cli;
 mod crash;
 mod daemon;
 mod kit;
+mod openfeature;
 mod sink;
 mod story;
+mod switches;
 mod watch;
