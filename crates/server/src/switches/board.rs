@@ -3,7 +3,10 @@
 //! It beats four times in a lease, and only after it has looked: subscribers of a board that can't look run out of their
 //! lease and go to their safe states, which is what they are for.
 
-use super::{given::Given, shard::Post};
+use super::{
+    given::Given,
+    shard::{Current, Post},
+};
 use lastgood_domain::{
     failure::Failure,
     switches,
@@ -75,9 +78,9 @@ impl Bell {
 }
 
 pub(super) struct Board {
-    pub(super) setting: Setting,
-    pub(super) posts: Vec<Arc<Post>>,
-    pub(super) by: Actor,
+    setting: Setting,
+    posts: Vec<Arc<Post>>,
+    by: Actor,
     told: usize,
     failing: bool,
 }
@@ -97,26 +100,26 @@ impl Board {
     }
 
     /// Beats, looks and trips until it is told to stop.
-    pub(super) fn run(&mut self, asks: &Receiver<Ask>, mut given: Arc<Given>) {
+    pub(super) fn run(&mut self, asks: &Receiver<Ask>, current: &Current, mut given: Arc<Given>) {
         let beat = self.setting.config.lease.duration() / BEATS;
         let mut next = Instant::now() + beat;
         loop {
             let due = next.saturating_duration_since(Instant::now());
             match asks.recv_timeout(due) {
-                Ok(Ask::Look) => self.look(&mut given, false),
-                Ok(Ask::Trip { switch, reason, from }) => self.trip(&mut given, &switch, &reason, &from),
+                Ok(Ask::Look) => self.look(current, &mut given, false),
+                Ok(Ask::Trip { switch, reason, from }) => self.trip(current, &mut given, (&switch, &reason), &from),
                 Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     // Late beats are not made up for.
                     next = Instant::now() + beat;
-                    self.look(&mut given, true);
+                    self.look(current, &mut given, true);
                 }
             }
         }
     }
 
     /// Reads what is new and says it; `beats` says it in any case, if it could be read.
-    fn look(&mut self, given: &mut Arc<Given>, beats: bool) {
+    fn look(&mut self, current: &Current, given: &mut Arc<Given>, beats: bool) {
         match self.setting.desk.look() {
             Ok(folded) => {
                 self.failing = false;
@@ -125,7 +128,7 @@ impl Board {
                     *given = Arc::new(Given::new(&self.setting.config, folded));
                 }
                 if changed || beats {
-                    self.say(given);
+                    self.say(current, given);
                 }
                 self.tell_damage();
             }
@@ -138,7 +141,13 @@ impl Board {
         }
     }
 
-    fn trip(&mut self, given: &mut Arc<Given>, switch: &SwitchName, reason: &Reason, from: &Asker) {
+    fn trip(
+        &mut self,
+        current: &Current,
+        given: &mut Arc<Given>,
+        (switch, reason): (&SwitchName, &Reason),
+        from: &Asker,
+    ) {
         let config = &self.setting.config;
         let declared = config.declared();
         let now = (self.setting.now)();
@@ -147,7 +156,7 @@ impl Board {
             Ok((_, folded)) => {
                 let epoch = folded.switches.epoch;
                 *given = Arc::new(Given::new(config, folded));
-                self.say(given);
+                self.say(current, given);
                 (self.setting.written)();
                 let environment = &self.setting.config.environment;
                 (200, json!({ "environment": environment, "switch": switch, "tripped": true, "epoch": epoch }))
@@ -162,7 +171,8 @@ impl Board {
         }
     }
 
-    fn say(&self, given: &Arc<Given>) {
+    fn say(&self, current: &Current, given: &Arc<Given>) {
+        current.set(given);
         for post in &self.posts {
             post.say(given);
         }

@@ -17,6 +17,8 @@ const MOVE_MAX: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 16 * 1024;
 /// Answers that wait for a client that sends and doesn't read: beyond this its requests wait.
 const OUT_BYTES_MAX: usize = 256 * 1024;
+/// Requests that wait behind one another: beyond this nothing is read. The longest request fits.
+const IN_BYTES_MAX: usize = 128 * 1024;
 /// Ends an event, so that a client sees that we live.
 const COMMENT: &[u8] = b":\n\n";
 
@@ -40,6 +42,13 @@ pub(super) enum Flow {
     Ends,
 }
 
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Interest {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
 /// One client.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -54,8 +63,10 @@ pub(super) struct Connection {
     waiting: Option<bool>,
     /// Whether it ends once `out` is written.
     last: bool,
-    /// Whether the system was told that we want to write.
-    wants_write: bool,
+    /// Whether the client has said everything; it may still want to hear the answers.
+    is_done: bool,
+    /// What the system was told that we want.
+    interest: Interest,
     /// Since when nothing has moved.
     since: Instant,
 }
@@ -71,7 +82,8 @@ impl Connection {
             pending: None,
             waiting: None,
             last: false,
-            wants_write: false,
+            is_done: false,
+            interest: Interest { read: true, write: false },
             since: Instant::now(),
         }
     }
@@ -90,14 +102,15 @@ impl Connection {
 
     /// Reads what has come.
     pub(super) fn read(&mut self) -> Flow {
+        if self.is_done || self.input.len() >= IN_BYTES_MAX {
+            return Flow::Stays;
+        }
         let mut buffer = [0; READ_BYTES];
         match self.stream.read(&mut buffer) {
-            // Who has said everything may still want to hear the answer.
-            Ok(0) if self.kind == Kind::Requests && (self.waiting.is_some() || !self.out.is_empty()) => {
-                self.last = true;
-                Flow::Stays
+            Ok(0) => {
+                self.is_done = true;
+                if self.kind == Kind::Requests { Flow::Stays } else { Flow::Ends }
             }
-            Ok(0) => Flow::Ends,
             // A subscriber has nothing more to say.
             Ok(_) if self.kind != Kind::Requests => Flow::Stays,
             Ok(count) => {
@@ -138,11 +151,6 @@ impl Connection {
             self.last |= !keep;
         }
         Some(then)
-    }
-
-    /// Waits for the board; [`Connection::next`] has noted how.
-    pub(super) fn wait_for_board(&mut self) {
-        self.since = Instant::now();
     }
 
     /// Ends the wait; tells whether the connection stays.
@@ -221,12 +229,23 @@ impl Connection {
         if self.last && self.waiting.is_none() { Flow::Ends } else { Flow::Stays }
     }
 
-    /// Tells whether we want to write, if that is news.
-    pub(super) fn interest_changed(&mut self) -> Option<bool> {
-        let wants = !self.out.is_empty();
-        let changed = wants != self.wants_write;
-        self.wants_write = wants;
-        changed.then_some(wants)
+    /// Tells whether everything was said and answered.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_done && self.waiting.is_none() && self.out.is_empty()
+    }
+
+    /// Tells whether all that was to be written is.
+    pub(super) fn is_written(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Tells what it waits for, if that is news.
+    pub(super) fn interest_changed(&mut self) -> Option<Interest> {
+        let read = !self.is_done && self.input.len() < IN_BYTES_MAX;
+        let interest = Interest { read, write: !self.out.is_empty() };
+        let changed = interest != self.interest;
+        self.interest = interest;
+        changed.then_some(interest)
     }
 
     /// Tells whether it has had its time.

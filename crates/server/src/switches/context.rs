@@ -67,10 +67,37 @@ impl Context for Asked<'_> {
     }
 }
 
-#[derive(Deserialize)]
+/// The body as a whole: an object, of which only the context counts.
 struct Question<'a> {
-    #[serde(borrow, default)]
     context: Option<Asked<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Question<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Body)
+    }
+}
+
+struct Body;
+
+impl<'de> Visitor<'de> for Body {
+    type Value = Question<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a context")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Question<'de>, M::Error> {
+        let mut context = None;
+        while let Some(Name(name)) = map.next_key()? {
+            if name == "context" {
+                context = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Question { context })
+    }
 }
 
 #[derive(Debug)]

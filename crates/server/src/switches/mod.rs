@@ -9,13 +9,15 @@ mod context;
 mod given;
 mod http;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 pub use board::{Bell, Setting, Tell};
 
 use crate::serve::{ServeError, check_loopback};
 use board::{Ask, Board};
 use lastgood_domain::failure::{Coded, Failure};
-use shard::{Post, Shard};
+use shard::{Current, Post, Shard};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -101,16 +103,17 @@ pub fn serve_switches(listener: TcpListener, setting: Setting) -> Result<SwitchS
     let token = setting.token.as_deref().map(Arc::from);
     let mut board = Board::new(setting, posts.clone());
     let given = board.first().map_err(SwitchesError::Unread)?;
+    let current = Arc::new(Current::new(Arc::clone(&given)));
     let mut server = SwitchServer { address, bell: Bell(asks.clone()), posts: posts.clone(), threads: Vec::new() };
     let mut listener = Some(listener);
     for number in 0..count {
         let with = (asks.clone(), token.clone());
-        let shard = Shard::new(number, posts.clone(), listener.take(), Arc::clone(&given), with).map_err(starting)?;
+        let shard = Shard::new(number, posts.clone(), listener.take(), Arc::clone(&current), with).map_err(starting)?;
         // A shard ends early only if the system fails; its clients then run out of their lease.
         let thread = thread::Builder::new().name(format!("switches-{number}")).spawn(move || drop(shard.run()));
         server.threads.push(thread.map_err(starting)?);
     }
-    let thread = thread::Builder::new().name("switch-board".into()).spawn(move || board.run(&asked, given));
+    let thread = thread::Builder::new().name("switch-board".into()).spawn(move || board.run(&asked, &current, given));
     server.threads.push(thread.map_err(starting)?);
     Ok(server)
 }

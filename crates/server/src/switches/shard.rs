@@ -8,6 +8,7 @@ use super::{
     given::Given,
     http::Answer,
 };
+use lastgood_domain::terms::Digest;
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
@@ -18,7 +19,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::Sender,
     },
     time::{Duration, Instant},
@@ -89,6 +90,28 @@ impl Post {
     }
 }
 
+/// What is given now, for all shards: set before anybody is told, so that whoever asks because it was told gets the new.
+pub(super) struct Current {
+    turn: AtomicU64,
+    given: Mutex<Arc<Given>>,
+}
+
+impl Current {
+    pub(super) fn new(given: Arc<Given>) -> Self {
+        Self { turn: AtomicU64::new(0), given: Mutex::new(given) }
+    }
+
+    pub(super) fn set(&self, given: &Arc<Given>) {
+        *self.lock() = Arc::clone(given);
+        self.turn.fetch_add(1, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Given>> {
+        // A pointer has no broken state in between.
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One thread's share.
 pub(super) struct Shard {
     pub(super) number: usize,
@@ -97,7 +120,12 @@ pub(super) struct Shard {
     listener: Option<TcpListener>,
     listening: bool,
     next: usize,
+    current: Arc<Current>,
     given: Arc<Given>,
+    /// The turn that `given` is of.
+    turn: u64,
+    /// The flags that followers were told of.
+    told: Digest,
     /// When the board said it last.
     said: Instant,
     connections: Vec<Option<Connection>>,
@@ -114,11 +142,12 @@ impl Shard {
         number: usize,
         posts: Vec<Arc<Post>>,
         listener: Option<TcpListener>,
-        given: Arc<Given>,
+        current: Arc<Current>,
         (asks, token): (Sender<Ask>, Option<Arc<str>>),
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &posts[number].wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let given = Arc::clone(&current.lock());
         let mut shard = Self {
             number,
             epoll,
@@ -126,7 +155,10 @@ impl Shard {
             listener,
             listening: false,
             next: 0,
+            current,
+            told: given.version,
             given,
+            turn: 0,
             said: Instant::now(),
             connections: Vec::new(),
             turns: Vec::new(),
@@ -246,17 +278,16 @@ impl Shard {
     fn serve(&mut self, name: u64, flags: epoll::EventFlags) {
         let Some(place) = self.place_of(name) else { return };
         let Some(connection) = &mut self.connections[place] else { return };
-        let mut flow = Flow::Stays;
-        if flags.intersects(epoll::EventFlags::OUT) {
-            flow = connection.flush();
-        }
-        let readable =
-            epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        let mut flow = if flags.intersects(epoll::EventFlags::OUT) { connection.flush() } else { Flow::Stays };
+        let readable = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
         if flow == Flow::Stays && flags.intersects(readable) {
             flow = connection.read();
-            if flow == Flow::Stays {
-                flow = self.requests(place);
-            }
+        }
+        if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+            flow = Flow::Ends;
+        }
+        if flow == Flow::Stays {
+            flow = self.requests(place);
         }
         self.settle(place, flow);
     }
@@ -264,29 +295,44 @@ impl Shard {
     /// Answers the requests that lie in a connection's buffer.
     fn requests(&mut self, place: usize) -> Flow {
         let name = self.name(place);
+        let turn = self.current.turn.load(Ordering::Acquire);
+        if turn != self.turn {
+            self.turn = turn;
+            self.given = Arc::clone(&self.current.lock());
+        }
         // A board that can't look must not lend a lease to those who come again and again.
         let fresh = self.said.elapsed() <= self.given.lease / 2;
         let Some(connection) = &mut self.connections[place] else { return Flow::Ends };
         loop {
-            let (given, token) = (&self.given, self.token.as_deref());
-            let Some(then) = connection.next(|request, out| answer(request, given, (fresh, token), out)) else { break };
-            match then {
-                Then::Answered => {}
-                Then::Switches => {
-                    connection.become_stream(Kind::Switches, Some(&given.switches_event).filter(|_| fresh))
-                }
-                // Whoever comes is told to evaluate: what it knows may be from before.
-                Then::Events => connection.become_stream(Kind::Events, Some(&given.refetch_event)),
-                Then::Trip(switch, reason) => {
-                    connection.wait_for_board();
-                    let from = Asker { shard: self.number, token: name };
-                    if self.asks.send(Ask::Trip { switch, reason, from }).is_err() {
-                        return Flow::Ends;
+            let mut any = false;
+            loop {
+                let (given, token) = (&self.given, self.token.as_deref());
+                let then = connection.next(|request, out| answer(request, given, (fresh, token), out));
+                let Some(then) = then else { break };
+                any = true;
+                match then {
+                    Then::Answered => {}
+                    Then::Switches => {
+                        connection.become_stream(Kind::Switches, Some(&given.switches_event).filter(|_| fresh));
+                    }
+                    // Whoever comes is told to evaluate: what it knows may be from before.
+                    Then::Events => connection.become_stream(Kind::Events, Some(&given.refetch_event)),
+                    Then::Trip(switch, reason) => {
+                        let from = Asker { shard: self.number, token: name };
+                        if self.asks.send(Ask::Trip { switch, reason, from }).is_err() {
+                            return Flow::Ends;
+                        }
                     }
                 }
             }
+            if connection.flush() == Flow::Ends || connection.is_finished() {
+                return Flow::Ends;
+            }
+            // Requests may wait that had no room for their answers before.
+            if !any || !connection.is_written() {
+                return Flow::Stays;
+            }
         }
-        connection.flush()
     }
 
     fn settle(&mut self, place: usize, flow: Flow) {
@@ -294,9 +340,12 @@ impl Shard {
         if flow == Flow::Ends {
             return self.leave(place);
         }
-        if let Some(wants_write) = connection.interest_changed() {
-            let mut flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
-            if wants_write {
+        if let Some(interest) = connection.interest_changed() {
+            let mut flags = epoll::EventFlags::empty();
+            if interest.read {
+                flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+            }
+            if interest.write {
                 flags |= epoll::EventFlags::OUT;
             }
             let data = epoll::EventData::new_u64((u64::from(self.turns[place]) << 32) | place as u64);
@@ -330,8 +379,8 @@ impl Shard {
 
     /// Writes what is given to all who follow it. The switches' stream is told even if it is the same: that is the beat.
     fn say(&mut self, given: Arc<Given>) {
-        let flags_changed = given.version != self.given.version;
-        self.given = Arc::clone(&given);
+        let flags_changed = given.version != self.told;
+        self.told = given.version;
         self.said = Instant::now();
         for place in 0..self.connections.len() {
             let Some(connection) = &mut self.connections[place] else { continue };

@@ -32,14 +32,11 @@ pub(super) fn open(app: &App, delivery: &Arc<Wake>) -> Result<Option<SwitchServe
 }
 
 fn secret(app: &App, name: &str) -> Result<String, Trouble> {
-    let only: BTreeMap<_, _> = app.config.secret.iter().filter(|(one, _)| *one == name).map(own).collect();
-    let secrets = Secrets::load(&only, &app.config.folder).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     // The configuration was checked for it.
+    let source = app.config.secret.get(name).map(|source| (name.to_owned(), source.clone()));
+    let only: BTreeMap<_, _> = source.into_iter().collect();
+    let secrets = Secrets::load(&only, &app.config.folder).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     Ok(secrets.get(name).unwrap_or_default().to_owned())
-}
-
-fn own<A: Clone, B: Clone>((key, value): (&A, &B)) -> (A, B) {
-    (key.clone(), value.clone())
 }
 
 /// Lets this process have as many files as the system allows it; what can't be had is felt only by late subscribers.
