@@ -4,6 +4,7 @@
 
 mod appending;
 mod delivering;
+mod evaluating;
 mod floor;
 mod history;
 mod notebook;
@@ -12,6 +13,8 @@ mod peers;
 mod resting;
 mod returning;
 mod snapshotting;
+mod switchboard;
+mod switching;
 mod verifying;
 mod writer;
 
@@ -23,7 +26,7 @@ use std::{
 };
 
 const USAGE: &str = "usage: lastgood-bench \
-    [all | return | canary | snapshot | append | verify | outbox | rest | status | peers] [ROUNDS] [--peers]";
+    [all | return | canary | snapshot | append | verify | outbox | rest | status | switches | flags | peers] [ROUNDS] [--peers]";
 /// Measures the peers that pip can install as well.
 const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
@@ -72,7 +75,7 @@ impl Bench {
 
     fn measure(&self, row: &str) -> Result<(), String> {
         match row {
-            "all" => ["return", "canary", "snapshot", "append", "verify", "outbox", "rest"]
+            "all" => ["return", "canary", "snapshot", "append", "verify", "outbox", "rest", "switches", "flags"]
                 .iter()
                 .try_for_each(|row| self.measure(row)),
             "return" => returning::measure(self, MANY),
@@ -81,6 +84,8 @@ impl Bench {
             "append" => appending::measure(self),
             "verify" => verifying::measure(self),
             "outbox" => delivering::measure(self),
+            "switches" => switching::measure(self),
+            "flags" => evaluating::measure(self),
             "peers" => peers::measure(self, MANY),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),

@@ -4,7 +4,7 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 34] = [
+const COMMANDS: [&str; 46] = [
     "",
     "init",
     "doctor",
@@ -25,6 +25,18 @@ const COMMANDS: [&str; 34] = [
     "reject",
     "waive",
     "rollback",
+    "switch",
+    "switch trip",
+    "switch reset",
+    "switch confirm",
+    "switch list",
+    "flag",
+    "flag set",
+    "flag on",
+    "flag off",
+    "flag list",
+    "flag show",
+    "flag remove",
     "evidence",
     "evidence verify",
     "evidence export",

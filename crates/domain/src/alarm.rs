@@ -61,7 +61,9 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::RehearsalFailed
         | NoticeKind::TagMoved
         | NoticeKind::RunFailed
-        | NoticeKind::Waiting => None,
+        | NoticeKind::Waiting
+        | NoticeKind::SwitchTripped
+        | NoticeKind::SwitchReset => None,
     };
     KINDS
         .into_iter()

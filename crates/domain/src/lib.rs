@@ -20,6 +20,7 @@ pub mod notice;
 pub mod provenance;
 pub mod rollout;
 pub mod service;
+pub mod switches;
 pub mod terms;
 pub mod totals;
 pub mod traffic;

@@ -48,6 +48,10 @@ pub enum NoticeKind {
     Stale,
     /// An instance died by itself.
     Died,
+    /// A kill switch was tripped.
+    SwitchTripped,
+    /// A kill switch was reset, or somebody asks for it.
+    SwitchReset,
 }
 
 /// How urgent a notice is.

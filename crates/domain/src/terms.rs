@@ -128,6 +128,29 @@ text_term!(
     |text| (1..=500).contains(&text.trim().len()) && !text.chars().any(char::is_control)
 );
 
+text_term!(
+    /// Names the place that flags and switches are set for, such as `production`; part of a chain's name.
+    EnvironmentName, "environment name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+text_term!(
+    /// Names one kill switch: a subsystem, or `all`.
+    SwitchName, "switch name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+text_term!(
+    /// Names a feature flag as programs ask for it.
+    FlagKey, "flag key", "use 1 to 128 of letters, digits, '-', '_', '.' and ':'",
+    |text| (1..=128).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'))
+);
+text_term!(
+    /// Names one of a flag's values.
+    VariantName, "variant name", "use 1 to 64 of letters, digits, '-', '_' and '.'",
+    |text| (1..=64).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+);
+
 macro_rules! id_term {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*

@@ -15,4 +15,5 @@ pub mod ports;
 pub mod provenance;
 pub mod schedule;
 pub mod traffic;
+pub mod switches;
 pub mod world;

@@ -173,7 +173,7 @@ pub fn serve(listener: TcpListener, pages: Pages) -> Result<Server, ServeError> 
     Ok(Server { address, stop: Some(stop), thread: Some(thread) })
 }
 
-fn check_loopback(address: SocketAddr) -> Result<(), ServeError> {
+pub(crate) fn check_loopback(address: SocketAddr) -> Result<(), ServeError> {
     if address.ip().is_loopback() { Ok(()) } else { Err(ServeError::NotLoopback { address }) }
 }
 

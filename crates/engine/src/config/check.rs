@@ -43,6 +43,15 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
     }
+    if let Some(switches) = &config.switches {
+        if let Some((place, what, example)) = switches.wrong() {
+            return Err(unfit(place, what, example));
+        }
+        if let Some(missing) = switches.token.as_ref().filter(|token| !config.secret.contains_key(*token)) {
+            let what = format!("there is no [secret.{missing}]");
+            return Err(unfit("switches.token".into(), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
+    }
     let mut taken = BTreeSet::new();
     for (name, service) in &config.service {
         check_service(config, name, service, &unfit)?;

@@ -2,11 +2,13 @@
 
 mod check;
 mod error;
+mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
 pub use traffic::{GuardConfig, ShareConfig, TrafficConfig};
+pub use switches::{FlagConfig, Safe, SwitchesConfig};
 
 use crate::provenance::{self, Environment};
 use lastgood_domain::{
@@ -61,6 +63,9 @@ pub struct Config {
     /// Where notices go, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notice: BTreeMap<String, NoticeConfig>,
+    /// Kill switches and feature flags; without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<SwitchesConfig>,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,

@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod doctor;
 pub(crate) mod evidence;
+mod flag;
 mod hold;
 mod init;
 pub(crate) mod internal;
@@ -19,6 +20,7 @@ mod run;
 mod serve;
 mod status;
 mod stop_new;
+mod switch;
 mod watch;
 mod why;
 
@@ -89,6 +91,12 @@ enum Command {
     StopNew(stop_new::StopNew),
     /// Take instances back to last-good or a named release, with their data.
     Rollback(rollback::Rollback),
+    /// Turn something off now: all of it, or one subsystem.
+    #[command(subcommand)]
+    Switch(switch::Switch),
+    /// Turn something on for some; flags are off until turned on.
+    #[command(subcommand)]
+    Flag(flag::Flag),
     /// Verify, export and sign the evidence.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
@@ -149,6 +157,8 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Waive(waive) => waive.run(&open()?),
         Command::StopNew(stop) => stop.run(&open()?),
         Command::Rollback(rollback) => rollback.run(&open()?),
+        Command::Switch(switch) => switch.run(&open()?),
+        Command::Flag(flag) => flag.run(&open()?),
         Command::Evidence(evidence) => evidence.run(&open()?),
         Command::Notices(notices) => notices.run(&open()?),
         Command::Internal(_) => Ok(Exit::Done),

@@ -1,5 +1,7 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod switchboard;
+
 use super::Ended;
 use crate::{
     app::{App, log_trouble},
@@ -32,7 +34,10 @@ use lastgood_engine::{
     traffic::ProxyHost,
     world,
 };
-use lastgood_server::{DriverState, Lookout, Pages, Server, Snapshot};
+use lastgood_server::{
+    DriverState, Lookout, Pages, Server, Snapshot,
+    switches::{Bell, SwitchServer},
+};
 use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
 use std::{
     collections::BTreeMap,
@@ -77,7 +82,7 @@ impl Serve {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
-        if services.is_empty() {
+        if services.is_empty() && app.config.switches.is_none() {
             app.service(None)?;
         }
         let locks: Vec<DriverLock> =
@@ -93,8 +98,9 @@ impl Serve {
         let (_server, address) = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
-        listen(app, &bells, &delivery)?;
         let proxy = traffic::proxy(app)?;
+        let switches = switchboard::open(app, &delivery)?;
+        listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
         thread::scope(|scope| {
@@ -199,7 +205,7 @@ fn ring(bells: &Bells) {
 }
 
 /// Passes the bell that other commands ring on to all drivers.
-fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>) -> Result<(), Trouble> {
+fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -> Result<(), Trouble> {
     let socket = wake::listen(app.home.root()).map_err(|error| {
         Trouble::say(
             Exit::Failed,
@@ -212,6 +218,8 @@ fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>) -> Result<(), Trouble>
     thread::spawn(move || {
         let mut buffer = [0; 16];
         while socket.recv(&mut buffer).is_ok() {
+            // A switch is what must not wait.
+            board.iter().for_each(Bell::ring);
             ring(&bells);
             delivery.ring();
         }

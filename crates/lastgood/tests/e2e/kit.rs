@@ -387,7 +387,7 @@ impl Drop for Farm {
 }
 
 /// A running `lastgood serve`; killed when it is dropped.
-pub(crate) struct Daemon(Child);
+pub(crate) struct Daemon(pub(crate) Child);
 
 impl Daemon {
     pub(crate) fn pid(&self) -> u32 {
@@ -531,7 +531,7 @@ fn processes() -> Vec<u32> {
 }
 
 /// Takes a port that no other test takes, outside of the range that connections draw theirs from.
-fn reserve() -> (u16, UdpSocket) {
+pub(crate) fn reserve() -> (u16, UdpSocket) {
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 18_000;
     let begin = std::process::id().wrapping_mul(37) % COUNT;

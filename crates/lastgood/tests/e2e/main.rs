@@ -2,7 +2,8 @@
 //!
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
-//! is a terminal, `provenance` is where releases come from.
+//! is a terminal, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
+//! flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -11,6 +12,8 @@ mod crash;
 mod daemon;
 mod kit;
 mod provenance;
+mod openfeature;
 mod sink;
 mod story;
+mod switches;
 mod watch;

@@ -1,0 +1,130 @@
+use super::*;
+use lastgood_domain::{
+    notice::NoticeKind,
+    switches::Declared,
+    terms::{Reason, SwitchName},
+};
+use std::path::Path;
+
+/// The evidence file, to damage it.
+fn damage(folder: &Path, sql: &str) {
+    let file = folder.join(lastgood_store::EVIDENCE_FILE);
+    let connection = rusqlite::Connection::open(file).unwrap();
+    connection.execute_batch(sql).unwrap();
+}
+
+fn production() -> EnvironmentName {
+    EnvironmentName::new("production").unwrap()
+}
+
+fn desk(folder: &Path) -> Desk {
+    let wants = |endpoint: &str, kinds: &[NoticeKind]| Route { endpoint: endpoint.into(), kinds: kinds.to_vec() };
+    let routes = vec![wants("pager", &[NoticeKind::SwitchTripped]), wants("deploys", &[NoticeKind::Promoted])];
+    Desk::new(Store::open(folder).unwrap(), production(), routes)
+}
+
+fn declared() -> Declared {
+    let subsystems = ["auth", "crypto"].map(|name| SwitchName::new(name).unwrap()).into();
+    Declared { subsystems, ..Declared::default() }
+}
+
+fn say(desk: &mut Desk, word: &str, switch: &str) -> Result<Switches, SayError> {
+    let (by, switch) = (Actor::new("person:alice").unwrap(), SwitchName::new(switch).unwrap());
+    let (declared, reason) = (declared(), Reason::new("so it is").unwrap());
+    let decide = |state: &Switches| match word {
+        "trip" => switches::trip(&declared, &switch, &reason),
+        _ => switches::reset(state, &declared, &by, &switch, &reason),
+    };
+    desk.say(&by, Timestamp(1_767_225_600_000), &decide).map(|(_, folded)| folded.switches.clone())
+}
+
+fn read(folder: &Path) -> Folded {
+    Folded::read(&Reader::open(folder).unwrap(), &production()).unwrap()
+}
+
+/// auth and crypto are tripped, auth is reset: three records.
+fn three(folder: &Path) -> Desk {
+    let mut desk = desk(folder);
+    for (word, switch) in [("trip", "auth"), ("trip", "crypto"), ("reset", "auth")] {
+        say(&mut desk, word, switch).unwrap();
+    }
+    desk
+}
+
+#[test]
+fn a_trip_and_its_notice_are_written_together_and_two_desks_see_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut one, mut other) = (desk(folder.path()), desk(folder.path()));
+    say(&mut one, "trip", "auth").unwrap();
+    let state = say(&mut other, "trip", "crypto").unwrap();
+    assert_eq!((state.epoch, state.tripped.len()), (2, 2));
+    let state = say(&mut one, "reset", "crypto").unwrap();
+    assert_eq!((state.epoch, state.tripped.len()), (3, 1));
+    assert!(matches!(say(&mut other, "reset", "crypto"), Err(SayError::Refused(_))));
+    let store = Store::open(folder.path()).unwrap();
+    let notices = store.notices(lastgood_store::NoticeState::Pending, 10).unwrap();
+    let told: Vec<(&str, &str, u64)> =
+        notices.iter().map(|row| (row.endpoint.as_str(), row.kind.as_str(), row.seq)).collect();
+    assert_eq!(told, [("pager", "switch-tripped", 0), ("pager", "switch-tripped", 1)]);
+    assert!(store.verify(None, None).unwrap().is_ok());
+}
+
+#[test]
+fn a_damaged_record_is_passed_over_and_told_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = three(folder.path());
+    damage(folder.path(), "UPDATE record SET bytes = x'00ff' WHERE seq = 1");
+    let folded = read(folder.path());
+    assert_eq!(folded.switches.epoch, 3);
+    assert!(folded.switches.tripped.is_empty());
+    assert_eq!(folded.damaged.iter().map(|one| one.seq).collect::<Vec<_>>(), [1]);
+    assert!(folded.damaged[0].what.contains("edited"), "{:?}", folded.damaged);
+    // And the next word is taken.
+    assert_eq!(say(&mut desk, "trip", "auth").unwrap().epoch, 4);
+    assert!(read(folder.path()).switches.is_tripped("auth"));
+}
+
+#[test]
+fn a_record_in_doubt_may_block_and_never_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    three(folder.path());
+    // Somebody edits the reset, and the trip before it, each into another that reads well.
+    let edit = "UPDATE record SET bytes = CAST(replace(CAST(bytes AS TEXT), 'so it is', 'so it was') AS BLOB)";
+    damage(folder.path(), edit);
+    let folded = read(folder.path());
+    assert_eq!(folded.damaged.len(), 3);
+    assert!(folded.switches.is_tripped("auth"), "an edited reset was believed");
+    assert!(folded.switches.is_tripped("crypto"), "an edited trip was not believed");
+}
+
+#[test]
+fn rows_that_are_missing_or_of_another_form_hide_no_others() {
+    for (sql, seq) in [
+        ("DELETE FROM record WHERE seq = 1", 1),
+        ("DELETE FROM record WHERE seq = 2", 2),
+        ("UPDATE record SET link = x'00' WHERE seq = 1", 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        three(folder.path());
+        // STRICT tables and checks guard the form; who edits the file by other means is not held by them.
+        damage(folder.path(), &format!("PRAGMA ignore_check_constraints = ON; {sql}"));
+        let folded = read(folder.path());
+        assert_eq!(folded.switches.epoch, 3, "{sql}");
+        assert!(folded.damaged.iter().any(|one| one.seq == seq), "{sql}: {:?}", folded.damaged);
+        let auth = folded.switches.is_tripped("auth");
+        assert!(auth || seq == 1, "{sql}: the reset is gone, so the trip stands");
+    }
+}
+
+#[test]
+fn a_chain_that_was_put_back_is_read_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path());
+    say(&mut desk, "trip", "auth").unwrap();
+    let reader = Reader::open(folder.path()).unwrap();
+    let mut folded = Folded::read(&reader, &production()).unwrap();
+    assert!(folded.switches.is_tripped("auth"));
+    damage(folder.path(), "DELETE FROM notice; DELETE FROM node; DELETE FROM record; DELETE FROM chain;");
+    folded.read_on(&reader, &production()).unwrap();
+    assert_eq!(folded, Folded::default());
+}

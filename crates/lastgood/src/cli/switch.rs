@@ -1,0 +1,204 @@
+//! `lastgood switch`: kill switches, tripped by one person, reset by one or two.
+
+use super::Ended;
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Subcommand;
+use lastgood_domain::{
+    switches::{self, Declared, Event, Refused, Switches},
+    terms::{Actor, Reason, SwitchName},
+};
+use lastgood_engine::{
+    config::SwitchesConfig,
+    letter::rfc3339,
+    switches::{Desk, Folded, SayError},
+};
+use serde_json::json;
+
+/// Turn something off now: all of it, or one subsystem.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Switch {
+    /// Trip a switch: what it names is blocked at once.
+    Trip {
+        /// The switch; `all` is always there.
+        switch: SwitchName,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// Reset a switch, or ask for it where a second person must confirm.
+    Reset {
+        /// The switch.
+        switch: SwitchName,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// Confirm a reset that somebody else has asked for.
+    Confirm {
+        /// The switch.
+        switch: SwitchName,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// List all switches and which are tripped.
+    List,
+}
+
+impl Switch {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        match self {
+            Self::Trip { switch, reason } => trip(app, &switch, &reason),
+            Self::Reset { switch, reason } => reset(app, &switch, &reason),
+            Self::Confirm { switch, reason } => confirm(app, &switch, &reason),
+            Self::List => list(app),
+        }
+    }
+}
+
+/// Gives the `[switches]` of the configuration.
+///
+/// Errors: exit 2 where there are none.
+pub(super) fn configured(app: &App) -> Result<&SwitchesConfig, Trouble> {
+    app.config.switches.as_ref().ok_or_else(|| {
+        Trouble::say(
+            Exit::Usage,
+            "switches-none",
+            format!("{} has no [switches]", app.config_path.display()),
+            "write: [switches] with subsystems = [\"auth\"]; see docs/guide/switches.md",
+        )
+    })
+}
+
+/// Writes one decision of a person; the daemon is told.
+pub(super) fn say(
+    app: &App,
+    decide: &dyn Fn(&Switches, &Declared, &Actor) -> Result<Event, Refused>,
+) -> Result<(Event, Switches), Trouble> {
+    let config = configured(app)?;
+    let declared = config.declared();
+    let mut desk = Desk::new(app.store()?, config.environment.clone(), app.routes());
+    let said = desk.say(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
+    let (record, folded) = said.map_err(|error| trouble(&error))?;
+    crate::wake::ring(app.home.root());
+    Ok((record.event, folded.switches.clone()))
+}
+
+fn trouble(error: &SayError) -> Trouble {
+    let exit = match error {
+        SayError::Refused(Refused::OwnConfirmation { .. }) => Exit::NotAllowed,
+        SayError::Refused(Refused::AlreadyRequested { .. }) => Exit::Pending,
+        _ => Exit::Failed,
+    };
+    Trouble::new(exit, error.coded())
+}
+
+/// Gives an environment's state of now.
+pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
+    let environment = &configured(app)?.environment;
+    match app.reader()? {
+        None => Ok(Folded::default()),
+        Some(reader) => Folded::read(&reader, environment).map_err(|error| Trouble::new(Exit::Failed, &error)),
+    }
+}
+
+fn trip(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
+    let (_, after) = say(app, &|_, declared, _| switches::trip(declared, switch, reason))?;
+    let environment = &configured(app)?.environment;
+    app.screen.show(
+        "switch-tripped",
+        &json!({ "environment": environment, "switch": switch, "reason": reason, "epoch": after.epoch }),
+        &format!("{switch} is tripped in {environment}\nundo it: lastgood switch reset {switch} --reason …"),
+    );
+    Ok(Exit::Done)
+}
+
+fn reset(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
+    let (event, after) = say(app, &|state, declared, by| switches::reset(state, declared, by, switch, reason))?;
+    if !matches!(event, Event::ResetRequested { .. }) {
+        return opened(app, switch, &after);
+    }
+    let environment = &configured(app)?.environment;
+    let by = &app.actor;
+    app.screen.show(
+        "switch-reset-requested",
+        &json!({ "environment": environment, "switch": switch, "by": by, "reason": reason, "epoch": after.epoch }),
+        &format!(
+            "{by} asks to reset {switch}; it stays tripped until somebody else confirms\n\
+             have another person type: lastgood switch confirm {switch} --reason …"
+        ),
+    );
+    Ok(Exit::Pending)
+}
+
+fn confirm(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
+    let (_, after) = say(app, &|state, declared, by| switches::confirm(state, declared, by, switch, reason))?;
+    opened(app, switch, &after)
+}
+
+fn opened(app: &App, switch: &SwitchName, after: &Switches) -> Ended {
+    let environment = &configured(app)?.environment;
+    let blocked = after.is_tripped(switch.as_str());
+    let text = match blocked {
+        true => format!("{switch} is reset in {environment}, and blocked by all\nsee which are: lastgood switch list"),
+        false => format!("{switch} is open again in {environment}"),
+    };
+    let data = json!({ "environment": environment, "switch": switch, "blocked": blocked, "epoch": after.epoch });
+    app.screen.show("switch-reset", &data, &text);
+    Ok(Exit::Done)
+}
+
+fn list(app: &App) -> Ended {
+    let config = configured(app)?;
+    let folded = look(app)?;
+    let state = &folded.switches;
+    let mut names = config.declared().switches();
+    let forgotten: Vec<SwitchName> = state.tripped.keys().filter(|name| !names.contains(name)).cloned().collect();
+    names.extend(forgotten);
+    let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for name in &names {
+        let trip = state.tripped.get(name);
+        let blocked = state.is_tripped(name.as_str());
+        text += &match trip {
+            Some(trip) => {
+                let again = if trip.times > 1 { format!(", {} times", trip.times) } else { String::new() };
+                let since = rfc3339(trip.since);
+                format!("{name:width$}  TRIPPED  since {since} by {}: {}{again}\n", trip.by, trip.reason)
+            }
+            None if blocked => format!("{name:width$}  blocked by all\n"),
+            None => format!("{name:width$}  open\n"),
+        };
+        if let Some(request) = trip.and_then(|trip| trip.request.as_ref()) {
+            text += &format!("{:width$}  {} asks to reset it: {}\n", "", request.by, request.reason);
+        }
+        rows.push(json!({
+            "switch": name, "tripped": trip.is_some(), "blocked": blocked, "safe": config.safe_of(name),
+            "since": trip.map(|trip| trip.since), "by": trip.map(|trip| &trip.by),
+            "reason": trip.map(|trip| &trip.reason), "times": trip.map_or(0, |trip| trip.times),
+            "request": trip.and_then(|trip| trip.request.as_ref()).map(|request| json!({
+                "by": request.by, "at": request.at, "reason": request.reason,
+            })),
+        }));
+    }
+    text += &damage(&folded);
+    let data = json!({
+        "environment": config.environment, "epoch": state.epoch, "switches": rows, "damaged": damaged(&folded),
+    });
+    app.screen.show("switches", &data, &text);
+    Ok(Exit::Done)
+}
+
+/// Says which records could not be taken as they stand.
+fn damage(folded: &Folded) -> String {
+    let Some(first) = folded.damaged.first() else { return String::new() };
+    let more = folded.damaged.len() - 1;
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("DAMAGED: record {}{more}: {}; see all: lastgood evidence verify\n", first.seq, first.what)
+}
+
+fn damaged(folded: &Folded) -> Vec<serde_json::Value> {
+    folded.damaged.iter().map(|one| json!({ "seq": one.seq, "what": one.what })).collect()
+}
