@@ -15,6 +15,7 @@ pub mod event;
 pub mod evidence;
 pub mod facts;
 pub mod failure;
+pub mod guard;
 pub mod notice;
 pub mod rollout;
 pub mod service;
