@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod facts;
 pub mod failure;
 mod gate;
+pub mod guard;
 pub mod notice;
 pub mod provenance;
 pub mod rollout;

@@ -22,6 +22,11 @@ impl Chance {
         if end == 0 { 0 } else { self.next() % end }
     }
 
+    /// Gives a number from 0 up to but not including 1, in steps of 2^-53.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// Says yes in `share` of 1000 cases.
     pub(crate) fn permille(&mut self, share: u64) -> bool {
         share > 0 && self.below(1_000) < share

@@ -7,6 +7,7 @@
 
 mod act;
 mod chance;
+pub mod guarding;
 mod invariants;
 mod machine;
 mod play;

@@ -1,6 +1,6 @@
 //! Prints one world's log, for looking into a seed that failed.
 //!
-//! `cargo run -p lastgood-sim -- --seed 12`, or `-- --scenario happy`.
+//! `cargo run -p lastgood-sim -- --seed 12`, or `-- --scenario happy`. `-- guards 400` prints how often guards are wrong.
 
 use std::{
     io::{self, Write as _},
@@ -9,6 +9,9 @@ use std::{
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).as_deref() == Some("guards") {
+        return guards(arguments.nth(1).as_deref());
+    }
     let report = match (arguments.next().as_deref(), arguments.next()) {
         (Some("--seed"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random),
         (Some("--scenario"), Some(name)) => {
@@ -18,7 +21,7 @@ fn main() -> ExitCode {
     };
     let Some(report) = report else {
         let names: Vec<&str> = lastgood_sim::scenarios().iter().map(|scenario| scenario.name).collect();
-        let usage = format!("usage: lastgood-sim --seed N | --scenario {}\n", names.join("|"));
+        let usage = format!("usage: lastgood-sim --seed N | --scenario {} | guards [RUNS]\n", names.join("|"));
         // Nothing better can be done when even the usage can't be written.
         drop(io::stderr().write_all(usage.as_bytes()));
         return ExitCode::from(2);
@@ -33,4 +36,15 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Prints the figures of guards; four hundred runs a cell tell 1 % from 2 %.
+fn guards(runs: Option<&str>) -> ExitCode {
+    let Ok(runs) = runs.map_or(Ok(400), str::parse) else {
+        return ExitCode::from(2);
+    };
+    match io::stdout().write_all(lastgood_sim::guarding::figures(runs, 1).as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
