@@ -24,7 +24,22 @@ pub(crate) fn assert_table(app: &App, name: &ServiceName, service: &Service) -> 
     if let Some(proxy) = &site.proxy {
         proxy.ensure().map_err(trouble)?;
     }
-    let table = traffic::table(name, service, route, &site.config).map_err(trouble)?;
+    let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root()).map_err(trouble)?;
+    let table = traffic::table(name, service, route, &site.config, &switches).map_err(trouble)?;
     router.route(&table).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     Ok(true)
+}
+
+/// Tells the routers of all services in which a kill switch closes something; gives which they are.
+pub(crate) fn assert_switches(app: &App) -> Result<Vec<ServiceName>, Trouble> {
+    let closes = app.config.service.iter().filter(|(_, service)| {
+        service.traffic.as_ref().is_some_and(|traffic| !traffic.closes.is_empty())
+    });
+    let mut told = Vec::new();
+    for (name, _) in closes {
+        if assert_table(app, name, &app.look(name)?.service)? {
+            told.push(name.clone());
+        }
+    }
+    Ok(told)
 }

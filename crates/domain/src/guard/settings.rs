@@ -19,6 +19,11 @@ impl Rate {
         Self(if count > Self::WHOLE { Self::WHOLE } else { count })
     }
 
+    /// Gives it in millionths.
+    pub const fn in_millionths(self) -> u32 {
+        self.0
+    }
+
     /// Makes a rate of whole percents; more than 100 are 100.
     pub const fn percent(percent: u8) -> Self {
         Self::millionths(percent as u32 * 10_000)

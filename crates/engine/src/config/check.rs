@@ -172,6 +172,12 @@ fn check_service(
     let problem =
         |key: &str, problem: ConfigProblem| unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default());
     ProbeConfig { steps: service.probe.clone() }.check(&known).map_err(|wrong| problem("probe", wrong))?;
+    let declared = config.switches.as_ref().map(|switches| switches.declared()).unwrap_or_default();
+    let closes = service.traffic.iter().flat_map(|traffic| &traffic.closes);
+    if let Some(closes) = closes.into_iter().find(|closes| !declared.knows(&closes.switch)) {
+        let what = format!("there is no switch {}", closes.switch);
+        return Err(unfit(place("traffic.closes"), what, "[switches] with subsystems = [\"auth\"]"));
+    }
     if let Some(resume) = service.traffic.as_ref().and_then(|traffic| traffic.resume.as_ref()) {
         resume.check(&known).map_err(|wrong| problem("traffic.resume", wrong))?;
     }

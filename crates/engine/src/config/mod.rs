@@ -7,7 +7,7 @@ mod text;
 mod traffic;
 
 pub use error::ConfigError;
-pub use traffic::{GuardConfig, ShareConfig, TrafficConfig};
+pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 
 use crate::provenance::{self, Environment};

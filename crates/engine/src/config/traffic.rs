@@ -3,8 +3,8 @@
 use super::{InstanceConfig, ServiceConfig};
 use lastgood_domain::{
     guard::{GuardSettings, Rate},
-    terms::InstanceName,
-    traffic::{SEATS, Share, ShareStep, TrafficSettings},
+    terms::{InstanceName, SwitchName},
+    traffic::{RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
 };
 use lastgood_drivers::{config_terms::Length, probe::ResumeConfig, traffic::HaproxyConfig};
 use lastgood_proxy::Serving;
@@ -35,9 +35,37 @@ pub struct TrafficConfig {
     /// What a candidate is held to while it has a share, and after it has all.
     #[serde(default)]
     pub guard: GuardConfig,
+    /// What is closed while a kill switch is tripped: exactly the routes named here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closes: Vec<ClosesConfig>,
     /// How sessions of the service are resumed: proven between both releases before the share exceeds 25 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumeConfig>,
+}
+
+/// What one kill switch closes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClosesConfig {
+    /// The switch, of `[switches]`; `all` counts for each.
+    #[schemars(with = "String")]
+    pub switch: SwitchName,
+    /// The requests, such as `["POST /account/login", "/account/*"]`.
+    #[schemars(with = "Vec<String>")]
+    pub routes: Vec<RoutePattern>,
+    /// The answer's status, 400 to 599. Default 503.
+    #[serde(default = "unavailable")]
+    pub status: u16,
+    /// Sent as Retry-After. Default: nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Length>,
+    /// The answer's text. Default: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body: String,
+}
+
+const fn unavailable() -> u16 {
+    503
 }
 
 /// One share.
@@ -159,6 +187,14 @@ impl TrafficConfig {
         }
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
+        }
+        if let Some(closes) = self.closes.iter().find(|closes| !(400..=599).contains(&closes.status)) {
+            let what = format!("{} is no status of a closed route: it must be 400 to 599", closes.status);
+            return Some(("traffic.closes", what, "status = 503"));
+        }
+        if self.closes.iter().any(|closes| closes.routes.is_empty()) {
+            let what = "a switch that closes no route".into();
+            return Some(("traffic.closes", what, "routes = [\"POST /account/login\"]"));
         }
         let mut ports = BTreeSet::new();
         for instance in instances {

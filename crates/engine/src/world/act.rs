@@ -312,7 +312,8 @@ fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, 
     let router = site.router.as_ref().ok_or_else(|| {
         Failure::new("router-unset", "the service has no router", Some("set up service.NAME.traffic in lastgood.toml"))
     })?;
-    let table = traffic::table(&site.name, service, route, &site.config)?;
+    let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir)?;
+    let table = traffic::table(&site.name, service, route, &site.config, &switches)?;
     let begun = Instant::now();
     loop {
         match router.route(&table) {

@@ -2,7 +2,7 @@
 
 use super::sole_holder::SoleHolder;
 use crate::{
-    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig},
+    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
     paths::ServiceHome,
     traffic::ProxyHost,
@@ -48,6 +48,8 @@ pub struct Site {
     pub channel: channel::Context,
     /// What carries its traffic, if that is shared.
     pub router: Option<Arc<dyn Router>>,
+    /// Kill switches, which may close routes of its traffic.
+    pub switches: Option<SwitchesConfig>,
     /// The built-in proxy, if it carries this service's traffic.
     pub proxy: Option<ProxyHost>,
     pub(super) sole_holder: SoleHolder,
@@ -144,6 +146,7 @@ impl Site {
             program,
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
             router,
+            switches: config.switches.clone(),
             proxy,
             sole_holder,
             fence: OnceLock::new(),

@@ -112,9 +112,9 @@ impl Serve {
                 };
                 scope.spawn(move || keep_driving(app, service, bells, delivery, stop, &alive));
             }
-            if let Some(proxy) = proxy {
-                let (stop, services) = (&stop, &services);
-                scope.spawn(move || keep_proxy(app, &proxy, services, stop));
+            if app.config.service.values().any(|service| service.traffic.is_some()) {
+                let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
+                scope.spawn(move || keep_routers(app, proxy, services, stop));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
@@ -227,14 +227,19 @@ fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -
     Ok(())
 }
 
-/// Keeps the built-in proxy up and its tables those of the log; it carries on by itself while we are gone.
-fn keep_proxy(app: &App, proxy: &ProxyHost, services: &[ServiceName], stop: &AtomicBool) {
-    let mut first = true;
+/// Keeps the built-in proxy up and all routers' tables those of the log; they carry on by themselves while we are gone.
+fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[ServiceName], stop: &AtomicBool) {
+    let (mut first, mut epoch) = (true, 0);
     let mut said = None;
     while !stop.load(Ordering::SeqCst) {
-        let told = proxy.ensure().map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
+        let ensured = proxy.map_or(Ok(false), ProxyHost::ensure);
+        let told = ensured.map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
             // What was decided while nobody could tell it, and what a proxy without its folder has lost.
-            if std::mem::take(&mut first) || started {
+            // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy.
+            let switches = lastgood_engine::traffic::switches_of(app.config.switches.as_ref(), app.home.root())
+                .map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
+            let turned = std::mem::replace(&mut epoch, switches.epoch) != switches.epoch;
+            if std::mem::take(&mut first) || started || turned {
                 for service in services {
                     traffic::assert_table(app, service, &app.look(service)?.service)?;
                 }
@@ -250,11 +255,7 @@ fn keep_proxy(app: &App, proxy: &ProxyHost, services: &[ServiceName], stop: &Ato
         } else {
             said = None;
         }
-        for _ in 0..5 {
-            if !stop.load(Ordering::SeqCst) {
-                thread::sleep(LOOK_EVERY);
-            }
-        }
+        thread::sleep(LOOK_EVERY);
     }
 }
 
