@@ -1,7 +1,7 @@
-//! Answers: metrics and health over HTTP, on loopback only, for those who watch.
+//! Answers: metrics and health, flags and switches over HTTP, on loopback only.
 //!
-//! It looks and never acts: a scrape reads what was written to the evidence since the last one and folds it.
-//! Nothing here can change a service, so nothing here asks who you are.
+//! It looks: a scrape reads what was written to the evidence since the last one and folds it. Nothing here can change a
+//! service; the one thing that can be done is to trip a switch, for which a token may be asked.
 
 mod health;
 mod lookout;

@@ -7,7 +7,7 @@ use lastgood_domain::{
     terms::{Actor, ChainName, Reason},
     words,
 };
-use lastgood_engine::log::chain_of;
+use lastgood_engine::{log::chain_of, switches};
 use lastgood_store::{Anchor, Finding, KeyError, Reader, Signer, Store, Verification};
 use serde_json::json;
 use std::{
@@ -23,7 +23,7 @@ pub(crate) enum Evidence {
     Verify,
     /// Write a service's records to a file that `lastgood-verify` checks without this machine.
     Export {
-        /// The service; may be left out if there is only one.
+        /// The service, or the switches' chain such as switches/production; may be left out if there is one service.
         service: Option<String>,
         /// The file to write.
         #[arg(long, value_name = "FILE")]
@@ -36,7 +36,7 @@ pub(crate) enum Evidence {
     Checkpoint,
     /// Go on after the log turned out not to be the one that was signed.
     Acknowledge {
-        /// The service.
+        /// The service, or the switches' chain such as switches/production.
         service: String,
         /// Why it is not.
         #[arg(long)]
@@ -160,9 +160,20 @@ pub(crate) fn sign_all(
     Ok(signed)
 }
 
+/// Gives the chain that a command is about, and how it is called: a service's, or that of the switches.
+fn subject(app: &App, name: Option<&str>) -> Result<(String, ChainName), Trouble> {
+    let switches = app.config.switches.as_ref().map(|config| switches::chain_of(&config.environment));
+    match switches.filter(|chain| name == Some(chain.as_str())) {
+        Some(chain) => Ok((chain.to_string(), chain)),
+        None => {
+            let service = app.service(name)?;
+            Ok((service.to_string(), chain_of(&service)))
+        }
+    }
+}
+
 fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> Ended {
-    let service = app.service(service)?;
-    let chain = chain_of(&service);
+    let (service, chain) = subject(app, service)?;
     let (signer, anchor) = signer(app)?;
     // What is exported must be signed: everything up to now.
     let mut store = app.store()?;
@@ -202,12 +213,12 @@ fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> End
 }
 
 fn acknowledge(app: &App, service: &str, reason: Reason) -> Ended {
-    let service = app.service(Some(service))?;
+    let (service, chain) = subject(app, Some(service))?;
     let (signer, anchor) = signer(app)?;
     let mut store = app.store()?;
     let who: Actor = app.actor.clone();
     let note = store
-        .acknowledge_rewind(&chain_of(&service), (&signer, &anchor), (who, reason), app.now())
+        .acknowledge_rewind(&chain, (&signer, &anchor), (who, reason), app.now())
         .map_err(|error| failed(&error))?;
     let size = note.checkpoint().head.size;
     app.screen.show(

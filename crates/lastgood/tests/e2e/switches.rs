@@ -124,6 +124,8 @@ fn a_trip_goes_into_the_evidence_to_flags_and_to_programs_and_back_again() {
     assert_eq!(given().1["value"], json!(true));
     assert_eq!(switches.epoch(), Some(3));
     world.lastgood(&["evidence", "verify"]).ended(0).says("switches/production").says("the evidence holds: 3 records");
+    let export = world.path("export.jsonl").display().to_string();
+    world.lastgood(&["evidence", "export", "switches/production", "--to", &export]).ended(0).says("3 records written");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! One client: what came from it, what is to go to it, and how long it may take.
 
-use super::answer::Then;
-use super::http::{self, GO_ON, Read, Request, STREAM_HEAD};
+use super::{
+    answer::Then,
+    board::problem,
+    http::{self, GO_ON, Read, Request, STREAM_HEAD},
+};
+use lastgood_domain::failure::Failure;
 use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
@@ -136,9 +140,10 @@ impl Connection {
                 return None;
             }
             Read::Bad(status) => {
-                http::Answer { status, tag: None, keep: false }.write(&mut self.out, |out| {
-                    out.extend_from_slice(b"{\"code\":\"api-request-unreadable\"}");
-                });
+                let what = "the request can't be read as HTTP/1.1, has no plain length, or is too long";
+                let failure = Failure::new("api-request-unreadable", what, Some("send it with one Content-Length"));
+                http::Answer { status, tag: None, keep: false }
+                    .write(&mut self.out, |out| out.extend_from_slice(problem(&failure).to_string().as_bytes()));
                 self.last = true;
                 return Some(Then::Answered);
             }
