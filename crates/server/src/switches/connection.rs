@@ -1,7 +1,10 @@
 //! One client: what came from it, what is to go to it, and how long it may take.
 
-use super::answer::Then;
-use super::http::{self, GO_ON, Read, Request, STREAM_HEAD};
+use super::{
+    answer::Then,
+    board::problem,
+    http::{self, GO_ON, Read, Request, STREAM_HEAD},
+};
 use lastgood_domain::failure::Failure;
 use std::{
     io::{self, Read as _, Write as _},
