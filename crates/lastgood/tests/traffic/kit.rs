@@ -230,7 +230,7 @@ command = ["sh", "-c", "cat >> {notices}"]
     /// Lets people use it; they count what they lose.
     pub(crate) fn people(&self, clients: u32, time: Duration) -> JoinHandle<Report> {
         let address = SocketAddr::from(([127, 0, 0, 1], self.front));
-        let pause = Duration::from_millis(20);
+        let pause = Duration::from_millis(80);
         let load = Load { address, clients, rooms: 4, messages: u64::MAX, time, pause };
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -13,7 +13,7 @@ fn a_daemon_killed_in_the_middle_of_a_share_costs_nobody_anything_and_the_next_o
     let mut daemon = chat.begin(&["serve"]);
     until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve");
     chat.publish("1.1.0");
-    let people = chat.people(24, Duration::from_secs(15));
+    let people = chat.people(60, Duration::from_secs(15));
     let mut run = chat.begin(&["run", "--now"]);
     until("a share", || chat.share() > 0.0);
     daemon.kill().unwrap();
