@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tungstenite::Message;
 
@@ -68,6 +69,9 @@ fn a_variable_is_known_only_where_it_has_a_value() {
     }
 }
 
+/// How much later a message is pushed a second time.
+const LATER: Duration = Duration::from_millis(60);
+
 /// How a chat in memory goes wrong.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
@@ -97,7 +101,8 @@ impl Chat {
                 Ok(response)
             };
             let Ok(mut socket) = tungstenite::accept_hdr(stream, read_after) else { return };
-            socket.get_ref().set_read_timeout(Some(std::time::Duration::from_millis(2))).unwrap();
+            socket.get_ref().set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+            let mut again: Option<(Instant, (usize, String))> = None;
             loop {
                 match socket.read() {
                     Ok(Message::Text(id)) => all.lock().unwrap().push(id.to_string()),
@@ -111,7 +116,11 @@ impl Chat {
                 after += news.len();
                 match wrong {
                     Wrong::TurnsOrderAround => news.reverse(),
-                    Wrong::PushesTwice => news.extend(news.clone().into_iter().take(1)),
+                    // As by a second process that pushes too, a little later.
+                    Wrong::PushesTwice => match again.take_if(|(due, _)| *due < Instant::now()) {
+                        Some((_, message)) => news.push(message),
+                        None => again = news.last().map(|last| (Instant::now() + LATER, last.clone())).or(again),
+                    },
                     Wrong::ForgetsLateComers if is_late => continue,
                     Wrong::Nothing | Wrong::HasNoPosition | Wrong::ForgetsLateComers => {}
                 }
@@ -160,6 +169,7 @@ fn wrong_order_repetition_and_deliveries_without_a_position_are_told_apart() {
     assert!(!failure.disordered.is_empty() && failure.missing.is_empty() && failure.doubled.is_empty(), "{failure}");
     let failure = run(Wrong::PushesTwice);
     assert!(!failure.doubled.is_empty() && failure.missing.is_empty(), "{failure}");
+    assert_eq!(failure.part, ResumePart::Forward, "late, and still told of the part in which it was: {failure}");
     let said = run(Wrong::HasNoPosition).to_string();
     assert!(said.contains("values at $.new[*].text and 0 at $.new[*].at"), "{said}");
 }
@@ -201,7 +211,7 @@ fn whoever_hangs_refuses_or_is_not_there_is_named_and_cut_at_the_time_out() {
     assert!(refused.1.starts_with(&format!("{said}status 403 instead of 101")), "{}", refused.1);
     let gone = run(good, free_port()).unwrap_err();
     assert!(gone.1.starts_with(&format!("{said}no connection to")), "{}", gone.1);
-    let unheard = config.run(&target(good), &target(silent), LONG).unwrap_err();
+    let unheard = config.run(&target(good), &target(silent), Duration::MAX).unwrap_err();
     assert_eq!(unheard.part, ResumePart::Forward);
     assert!(unheard.missing.len() >= 20, "{unheard}");
     // A last-good that does not work says nothing of the candidate.
@@ -219,7 +229,7 @@ fn the_whole_gate_ends_at_its_deadline() {
     let config =
         read(&format!("{GOOD}\ntimeout = \"7d\"").replace("$.id", "$.new[*].text").replace("$.seq", "$.new[*].at"))
             .unwrap();
-    let failure = config.run(&target(good), &target(hanging), std::time::Duration::from_secs(3)).unwrap_err();
+    let failure = config.run(&target(good), &target(hanging), Duration::from_secs(3)).unwrap_err();
     assert_eq!(failure.code(), "resume-handshake");
 }
 

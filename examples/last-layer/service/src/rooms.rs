@@ -23,10 +23,8 @@ const TAIL_MAX: usize = 256;
 const SWEEP_LOOKS: u32 = 1_000;
 
 /// Why the feeder looks.
-#[derive(Default)]
 pub(crate) enum Wake {
     /// This process has committed.
-    #[default]
     Committed,
     /// Somebody listens to a room where nobody did.
     Entered(Arc<Room>),

@@ -1,7 +1,7 @@
 //! The service: listens, answers, and misbehaves as its release says.
 
 use crate::release::befalls;
-use crate::rooms::Rooms;
+use crate::rooms::{Rooms, Wake};
 use crate::store::{Post, Posted, Store};
 use crate::{Fault, LastLayerError, Place, Release, report, socket};
 use axum::Router;
@@ -47,7 +47,12 @@ pub(crate) struct Service {
 /// Migrates first and listens then. Errors: the data, or the address.
 pub fn serve(release: &Release, place: &Place) -> Result<(), LastLayerError> {
     let (wake, woken) = channel::channel();
-    let store = Store::open(&place.data, release, wake.clone())?;
+    let committed = wake.clone();
+    let told = move || {
+        // Without a feeder the process is about to end.
+        let _gone = committed.send(Wake::Committed);
+    };
+    let store = Store::open(&place.data, release, told)?;
     let deaf = |source| LastLayerError::Deaf { address: place.address().to_string(), source };
     let rooms = Rooms::start(&store, release, wake, woken).map_err(deaf)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(deaf)?;

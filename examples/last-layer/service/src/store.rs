@@ -4,7 +4,7 @@ use crate::release::befalls;
 use crate::{Fault, LastLayerError, Release, report, schema};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Posts that wait for the writer; the next is refused. A second of a busy room.
@@ -63,23 +63,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Migrates the data and starts the writer, which says on `committed` when there is something new.
-    pub(crate) fn open<T: Default + Send + 'static>(
+    /// Migrates the data and starts the writer, which calls `committed` when there is something new.
+    pub(crate) fn open(
         folder: &Path,
         release: &Release,
-        committed: channel::Sender<T>,
+        committed: impl Fn() + Send + 'static,
     ) -> Result<Arc<Self>, LastLayerError> {
         let file = schema::migrate(folder, release)?;
         let unreadable = |source| LastLayerError::DataUnreadable { file: file.clone(), source };
         let mut data = schema::open(&file).map_err(unreadable)?;
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let of_writer = release.clone();
-        let started = std::thread::Builder::new().name("writer".into()).spawn(move || {
-            write_all(&mut data, waiting, &of_writer, || {
-                // Without a feeder the process is about to end.
-                let _gone = committed.send(T::default());
-            });
-        });
+        let writer = std::thread::Builder::new().name("writer".into());
+        let started = writer.spawn(move || write_all(&mut data, waiting, &of_writer, committed));
         started.map_err(|source| LastLayerError::Unwritable { path: file.clone(), source })?;
         let (readers, permits) = (Mutex::default(), Semaphore::new(READERS_MAX));
         Ok(Arc::new(Self { file, release: release.clone(), jobs, readers, permits }))

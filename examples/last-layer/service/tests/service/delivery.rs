@@ -57,8 +57,9 @@ fn who_comes_back_gets_what_was_missed_without_gap_or_repetition_while_messages_
     let (one, two) = (Instance::start("1.0.0", world.path()), Instance::start("1.1.0", world.path()));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (done, one, two) = (&done, &one, &two);
+        let (one, two) = (&one, &two);
         for (place, service) in [one, two].into_iter().enumerate() {
+            let done = &done;
             scope.spawn(move || {
                 let mut number = 0;
                 while !done.load(Ordering::SeqCst) {
@@ -67,6 +68,8 @@ fn who_comes_back_gets_what_was_missed_without_gap_or_repetition_while_messages_
                 }
             });
         }
+        // Also when an assertion below fails: the scope waits for those who post.
+        let _told_at_the_end = Done(&done);
         let mut last = 0;
         for round in 0..40 {
             let service = if round % 2 == 0 { one } else { two };
@@ -75,8 +78,15 @@ fn who_comes_back_gets_what_was_missed_without_gap_or_repetition_while_messages_
             assert_eq!(socket.hear_numbers(25), expected, "round {round}");
             last += 25;
         }
-        done.store(true, Ordering::SeqCst);
     });
+}
+
+struct Done<'d>(&'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]
