@@ -4,13 +4,14 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 34] = [
+const COMMANDS: [&str; 35] = [
     "",
     "init",
     "doctor",
     "plan",
     "run",
     "serve",
+    "proxy",
     "status",
     "watch",
     "why",

@@ -1,6 +1,7 @@
 //! The built-in proxy, as it is reached over its control socket.
 
 use lastgood_domain::{
+    failure::Coded,
     terms::ServiceName,
     traffic::{
         Slice, Table,
@@ -38,14 +39,21 @@ pub enum BuiltinError {
     Unfit(String),
 }
 
-impl BuiltinError {
-    /// Gives the error's stable code.
-    pub fn code(&self) -> &'static str {
+impl Coded for BuiltinError {
+    fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "proxy-unreachable",
             Self::Refused { .. } => "proxy-refused",
             Self::Unfit(_) => "proxy-answer-unfit",
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreachable { socket, .. } => format!("see whether it runs: ss -lxp | grep {}", socket.display()),
+            Self::Refused { .. } => "what it says is wrong must be put right before it is asked again".into(),
+            Self::Unfit(_) => "update the older of the two: the proxy and who asks must be of one version".into(),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod log;
 mod named;
 mod notices;
 mod plan;
+mod proxy;
 mod release;
 mod rollback;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Run(run::Run),
     /// Run as the daemon: follow schedules, move late instances, watch, deliver notices.
     Serve(serve::Serve),
+    /// Carry traffic, as a process of its own that serves by the tables it is told.
+    Proxy(proxy::Proxy),
     /// Show what runs where and what is awaited.
     Status(status::Status),
     /// Show status again and again until it ends or reaches a state.
@@ -125,6 +128,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         // These must work without a valid configuration.
         Command::Init(init) => init.run(screen, arguments.config.as_deref()),
         Command::Demo(demo) => demo.run(screen),
+        Command::Proxy(proxy) => proxy.run(screen),
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
         Command::Plan(plan) => plan.run(&open()?),
