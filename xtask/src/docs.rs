@@ -4,13 +4,14 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 48] = [
     "",
     "init",
     "doctor",
     "plan",
     "run",
     "serve",
+    "proxy",
     "status",
     "watch",
     "why",
@@ -24,6 +25,7 @@ const COMMANDS: [&str; 46] = [
     "unpin",
     "reject",
     "waive",
+    "stop-new",
     "rollback",
     "switch",
     "switch trip",

@@ -18,6 +18,7 @@ use crate::{
     tls::Keys,
 };
 use lastgood_domain::{
+    failure::Coded,
     terms::ServiceName,
     traffic::{
         Slice, Table,
@@ -46,7 +47,7 @@ const STOP_IDLE_MS: u64 = 500;
 /// How long tunnels may take to close after a stop's grace.
 const STOP_TUNNELS_MS: u64 = 10_000;
 /// How often certificates are looked at for a change, in seconds.
-const KEYS_SECONDS: u64 = 10;
+const KEYS_SECONDS: u64 = 2;
 /// Troubles that are kept for those who look.
 const TROUBLES_MAX: usize = 100;
 
@@ -83,9 +84,8 @@ pub enum ProxyError {
     Tls(#[source] rustls::Error),
 }
 
-impl ProxyError {
-    /// Gives the error's stable code.
-    pub fn code(&self) -> &'static str {
+impl Coded for ProxyError {
+    fn code(&self) -> &'static str {
         match self {
             Self::Settings(error) => error.code(),
             Self::Listen { .. } => "proxy-listen-failed",
@@ -93,6 +93,16 @@ impl ProxyError {
             Self::HandOver(_) => "proxy-hand-over-failed",
             Self::Thread(_) | Self::Tls(_) => "proxy-not-started",
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Settings(error) => return error.hint(),
+            Self::Listen { address, .. } => format!("see who has it: ss -ltnp 'sport = :{}'", address.port()),
+            Self::State { path, .. } => format!("make it a folder of this user: ls -ld {}", path.display()),
+            Self::HandOver(_) => "end the proxy that runs, or start again in a moment".into(),
+            Self::Thread(_) | Self::Tls(_) => "see the limits of this user: ulimit -a".into(),
+        })
     }
 }
 

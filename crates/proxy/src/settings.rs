@@ -1,6 +1,6 @@
 //! What a proxy is set up with for its whole life; who gets which traffic comes later, in tables.
 
-use lastgood_domain::terms::ServiceName;
+use lastgood_domain::{failure::Coded, terms::ServiceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -212,13 +212,19 @@ pub enum SettingsError {
     Unfit(String),
 }
 
-impl SettingsError {
-    /// Gives the error's stable code.
-    pub fn code(&self) -> &'static str {
+impl Coded for SettingsError {
+    fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "proxy-settings-unreadable",
             Self::Wrong { .. } | Self::Unfit(_) => "proxy-settings-wrong",
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreadable { .. } => "name a file that this user can read: lastgood proxy --settings FILE".into(),
+            Self::Wrong { .. } | Self::Unfit(_) => "correct the settings and start again".into(),
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lastgood proxy`: be the built-in proxy, until a newer one takes over or it is stopped.
+//! `lastgood proxy`: carries traffic. `serve` starts it, and it goes on without.
 
 use super::Ended;
 use crate::{
@@ -17,14 +17,18 @@ use std::{
     time::Duration,
 };
 
-/// What tunnels are given when the proxy is told to end by a signal; `lastgood proxy` again takes over without an end.
+/// How long requests and tunnels may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether it was told to end.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Be the built-in proxy; `serve` and `run` start it by themselves.
+/// Carry traffic, as a process of its own that serves by the tables it is told.
+///
+/// Where one runs already with the same state folder, its listening sockets are taken over: no connection is lost, and
+/// the one before ends when its last request and tunnel have.
 #[derive(Debug, Args)]
 pub(crate) struct Proxy {
-    /// Its settings, a JSON file.
+    /// JSON file with the settings: state_dir, and listen, tls, sticky, limits of each service.
     #[arg(long, value_name = "FILE")]
     settings: PathBuf,
 }
@@ -32,25 +36,23 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen) -> Ended {
-        let trouble = |error: &ProxyError| {
-            Trouble::say(Exit::Failed, error.code(), error.to_string(), "see docs/guide/proxy.md")
-        };
-        let proxy = Settings::read(&self.settings)
-            .map_err(ProxyError::from)
-            .and_then(Carrier::start)
-            .map_err(|error| trouble(&error))?;
-        for what in proxy.troubles() {
-            screen.tell(&what);
+        let settings = Settings::read(&self.settings).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+        let proxy = Carrier::start(settings).map_err(|error| {
+            let exit = if matches!(error, ProxyError::Settings(_)) { Exit::Usage } else { Exit::Failed };
+            Trouble::new(exit, &error)
+        })?;
+        for trouble in proxy.troubles() {
+            screen.tell(&format!("skipped: {trouble}"));
         }
-        let told = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&told)).map_err(|error| {
+            signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
                 Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
             })?;
         }
         let stopped = Arc::clone(&proxy);
         thread::spawn(move || {
-            while !told.load(Ordering::SeqCst) {
+            while !stop.load(Ordering::Relaxed) {
                 thread::sleep(LOOK_EVERY);
             }
             stopped.stop(GRACE);

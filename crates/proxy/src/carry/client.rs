@@ -155,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                         match head_end(bytes, &mut scanned) {
                             Ok(Some(length)) if length <= bytes_max => return Poll::Ready(Begun::Head(length)),
                             Ok(None) if bytes.len() < bytes_max => {}
-                            Ok(_) => return Poll::Ready(Begun::Refused(too_large(bytes))),
+                            Ok(_) => return Poll::Ready(Begun::Refused(too_large(bytes, bytes_max))),
                             Err(_) => return Poll::Ready(Begun::Refused(BARE_FEED)),
                         }
                     }
@@ -223,6 +223,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return self.answer(&answer, length, &request).await;
             }
         };
+        // Refused here, because after the switch there is no answer any more that could say so.
+        let tunnel = (request.upgrade == Upgrade::WebSocket).then(|| site.door.open_tunnel());
+        if matches!(tunnel, Some(None)) {
+            let answer = Answer::new(503, "there are too many WebSockets");
+            return self.answer(&answer, length, &request).await;
+        }
         if let Identity::Brought(id) = &identity {
             party.ledger.saw(fingerprint(id), now_seconds());
         }
@@ -242,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             flight: Flight::new(&party.ledger, started),
             upload: Upload::new(request.framing, serving.limits.body_bytes),
             facts,
+            tunnel: tunnel.flatten(),
         };
         let party = party.clone();
         match self.send(&routing, &party, &mut way, scratch).await {
@@ -353,8 +360,8 @@ const TOO_LONG: Refusal = Refusal { status: 413, why: "the body is longer than a
 const BARE_FEED: Refusal = Refusal { status: 400, why: "a line ends without a carriage return" };
 
 /// Tells what of a head is too large: its first line or its headers.
-fn too_large(bytes: &[u8]) -> Refusal {
-    match bytes.contains(&b'\n') {
+fn too_large(bytes: &[u8], most: usize) -> Refusal {
+    match bytes[..bytes.len().min(most)].contains(&b'\n') {
         true => Refusal { status: 431, why: "the headers are longer than allowed" },
         false => Refusal { status: 414, why: "the request line is longer than allowed" },
     }

@@ -4,6 +4,7 @@ use super::{
     Buf, Phase,
     client::{After, Client, Facts, Scratch, is_time_out},
     now_ms,
+    site::OpenTunnel,
     tunnel::Ends,
     upload::{Stuck, Upload},
     upstream::{Fresh, Upstream},
@@ -32,6 +33,8 @@ pub(crate) struct Way {
     pub(crate) flight: Flight,
     pub(crate) upload: Upload,
     pub(crate) facts: Facts,
+    /// The room for the tunnel that it asks for.
+    pub(crate) tunnel: Option<OpenTunnel>,
 }
 
 /// What sending a request came to.
@@ -355,21 +358,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         mut answer: Buf,
         head: usize,
         response: &Response,
-        way: Way,
+        mut way: Way,
         scratch: &mut Scratch,
     ) -> After {
         let mut out = Vec::new();
         let bytes = &answer.bytes()[..head];
         rewrite::response(&mut out, bytes, response, &scratch.answer_fields, Ending::Stays, &way.facts.cookie);
         answer.used(head);
-        let tunnel = way.flight.tunnel();
+        let (tunnel, room) = (way.flight.tunnel(), way.tunnel.take());
         drop(way);
         if !self.write(&out).await {
             tunnel.ended(crate::observe::Ended::Clean);
             return After::Close;
         }
         self.alarm.enter(Phase::Tunnel);
-        After::Tunnel(Box::new(Ends { service: upstream.stream, answer, tunnel }))
+        After::Tunnel(Box::new(Ends { service: upstream.stream, answer, tunnel, _room: room }))
     }
 }
 

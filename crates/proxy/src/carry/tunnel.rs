@@ -4,7 +4,7 @@
 //! long, where a frame ends), never within one. What the client still sends goes to the instance until its own Close,
 //! so that no message of its is lost on the way.
 
-use super::{Buf, client::Client, now_ms, unix_ms};
+use super::{Buf, client::Client, now_ms, site::OpenTunnel, unix_ms};
 use crate::{
     observe::{Ended, ledger::Tunnel},
     websocket::frames::{Frames, close, masked_close},
@@ -37,6 +37,8 @@ pub(crate) struct Ends {
     /// What the instance sent and was not brought yet.
     pub(crate) answer: Buf,
     pub(crate) tunnel: Tunnel,
+    /// What it takes of the limit.
+    pub(crate) _room: Option<OpenTunnel>,
 }
 
 /// One direction.
@@ -89,10 +91,6 @@ enum Closing {
 
 /// Carries a tunnel to its end, and counts how it ended.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut client: Client<S>, ends: Ends) {
-    let Some(_open) = client.site.door.open_tunnel() else {
-        ends.tunnel.ended(Ended::Clean);
-        return;
-    };
     let _ = client.alarm.drained_with.set(ends.tunnel.ledger().clone());
     let idle_seconds = client.site.door.serving.limits.tunnel_idle_seconds;
     client.alarm.set(idle_seconds);

@@ -1,8 +1,14 @@
 //! Real proxies as processes of their own, real services and clients on loopback.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod client;
 mod control;
+mod hostile;
+mod http2;
 mod requests;
 mod service;
+mod smuggling;
 mod stage;
+mod tls;
+mod upgrade;
 mod websockets;

@@ -1,5 +1,6 @@
 //! A proxy process for tests: settings from the file that is named, troubles to stderr, stopped by the control socket.
 
+use lastgood_domain::failure::Coded as _;
 use lastgood_proxy::{Proxy, Settings};
 use std::{io::Write as _, path::Path, process::ExitCode};
 
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{}: {error}", error.code());
+            let _ = writeln!(std::io::stderr(), "{}: {error} {}", error.code(), error.hint().unwrap_or_default());
             ExitCode::FAILURE
         }
     }

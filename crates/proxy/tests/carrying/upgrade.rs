@@ -1,0 +1,191 @@
+//! A new proxy takes over from the one that runs, under load.
+
+use crate::{
+    service::Service,
+    stage::{Stage, body, chat, until},
+    websockets::{echo, open},
+};
+use lastgood_domain::traffic::Share;
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+use tungstenite::Message;
+
+/// Clients that ask without a pause, each on a kept connection, and count what fails.
+struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    threads: Vec<thread::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(address: SocketAddr, clients: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = (0..clients).map(|client| {
+            let (stop, done) = (stop.clone(), done.clone());
+            thread::spawn(move || {
+                let mut failed = Vec::new();
+                let mut kept = None;
+                while !stop.load(Ordering::Relaxed) {
+                    match ask(address, &mut kept, client) {
+                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => failed.push(error),
+                    }
+                }
+                failed
+            })
+        });
+        let threads = threads.collect();
+        Self { stop, done, threads }
+    }
+
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; gives the failures.
+    fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    }
+}
+
+/// Sends a POST, which nobody may repeat, and reads its answer; half of the clients connect anew each time.
+fn ask(address: SocketAddr, kept: &mut Option<TcpStream>, client: usize) -> Result<(), String> {
+    let mut stream = match kept.take() {
+        Some(stream) => stream,
+        None => TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?,
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let request =
+        format!("POST /echo HTTP/1.1\r\nHost: c\r\nCookie: lastgood={client:032x}\r\nContent-Length: 5\r\n\r\nhello");
+    stream.write_all(request.as_bytes()).map_err(|error| format!("write: {error}"))?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 1024];
+    while !answer.ends_with(b"hello") {
+        match stream.read(&mut piece) {
+            Ok(0) => return Err(format!("ended after {:?}", String::from_utf8_lossy(&answer))),
+            Ok(count) => answer.extend(&piece[..count]),
+            Err(error) => return Err(format!("read: {error}")),
+        }
+    }
+    let text = String::from_utf8_lossy(&answer);
+    if !text.starts_with("HTTP/1.1 200 OK") {
+        return Err(text.into_owned());
+    }
+    if !text.contains("Connection: close") && client.is_multiple_of(2) {
+        *kept = Some(stream);
+    }
+    Ok(())
+}
+
+#[test]
+fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
+    let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::percent(30));
+    let load = Load::start(stage.address, 8);
+    for _ in 0..5 {
+        let before = load.done();
+        until("requests flow", || load.done() > before + 200);
+        let mut old = stage.start_again();
+        until("the old one has ended", || old.try_wait().unwrap().is_some());
+        assert!(old.wait().unwrap().success());
+        stage.split(one.address, two.address, Share::percent(60));
+    }
+    let before = load.done();
+    until("requests flow", || load.done() > before + 200);
+    let failed = load.end();
+    assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
+}
+
+#[test]
+fn a_hundred_flips_in_a_row_lose_no_request() {
+    let (stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::NONE);
+    let load = Load::start(stage.address, 8);
+    for flip in 0..100 {
+        let before = load.done();
+        until("requests flow", || load.done() > before + 20);
+        stage.split(one.address, two.address, if flip % 2 == 0 { Share::ALL } else { Share::NONE });
+    }
+    let failed = load.end();
+    assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
+    let (one, two) =
+        (stage.counted("1", |counts| counts.requests() > 0), stage.counted("2", |counts| counts.requests() > 0));
+    assert_eq!((one.failed(), two.failed()), (0, 0));
+}
+
+#[test]
+fn tunnels_stay_with_the_old_process_are_seen_by_the_new_one_and_drained_by_its_tables() {
+    let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::ALL);
+    let mut socket = open(&stage);
+    echo(&mut socket, "before");
+    let mut old = stage.start_again();
+    echo(&mut socket, "after");
+    assert_eq!(stage.live("2").1, 1, "the new process does not know of the old one's tunnel");
+    assert_eq!(body(&stage.get("/hello", "")), "two");
+    assert!(old.try_wait().unwrap().is_none());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    stage.leave(one.address, two.address, Some(now));
+    match socket.read().unwrap() {
+        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1012),
+        other => panic!("{other:?}"),
+    }
+    let _ = socket.read();
+    let closed = Instant::now();
+    until("the old one has ended", || old.try_wait().unwrap().is_some());
+    println!("the old process ended {:?} after its last tunnel", closed.elapsed());
+    assert_eq!(body(&stage.get("/hello", "")), "one");
+}
+
+#[test]
+fn whoever_takes_over_and_dies_leaves_everything_as_it_was() {
+    let (mut stage, one) = (Stage::new(), Service::start("one"));
+    stage.all_to(one.address);
+    {
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(stage.folder.path().join("state/control.sock")).unwrap();
+        stream.write_all(b"{\"do\":\"hand-over\"}\n").unwrap();
+        let mut answer = [0; 256];
+        assert!(stream.read(&mut answer).unwrap() > 0);
+        // Meanwhile tables are refused, because nobody knows who will serve.
+        assert!(stage.control().route(&stage.table(None)).is_err());
+    }
+    until("tables are taken again", || {
+        stage.control().route(&stage.table(Some(crate::stage::side("1", &[one.address])))).is_ok()
+    });
+    assert_eq!(body(&stage.get("/hello", "")), "one");
+    assert!(stage.child.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn a_stop_finishes_what_runs_and_refuses_new_connections() {
+    let (mut stage, one) = (Stage::new(), Service::start("one"));
+    stage.all_to(one.address);
+    let mut socket = open(&stage);
+    echo(&mut socket, "hello");
+    let mut slow = stage.connect();
+    slow.write_all(b"GET /slow?700 HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
+    until("it is in flight", || stage.live("1").0 == 1);
+    stage.control().stop(Duration::ZERO).unwrap();
+    until(
+        "nobody listens",
+        || matches!(TcpStream::connect(stage.address), Err(error) if error.kind() == ErrorKind::ConnectionRefused),
+    );
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("Connection: close") && body(&answer) == "one", "{answer}");
+    assert!(matches!(socket.read().unwrap(), Message::Close(Some(frame)) if u16::from(frame.code) == 1012));
+    let _ = socket.read();
+    until("it has ended", || stage.child.try_wait().unwrap().is_some());
+    assert!(stage.child.wait().unwrap().success());
+    assert!(stage.control().look(&chat()).is_err());
+}
