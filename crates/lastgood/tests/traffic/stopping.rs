@@ -42,3 +42,36 @@ fn only_the_named_routes_are_stopped_whatever_their_spelling() {
     assert_eq!(chat.version(), "1.0.0");
     chat.lastgood(&["stop-new", "--route", "rooms", "--reason", "an audit"]).ended(2).says("a path starts with /");
 }
+
+const CLOSES: &str = r#"
+[[service.chat.traffic.closes]]
+switch = "posting"
+routes = ["POST /rooms/*"]
+status = 403
+body = "Posting is switched off.\n"
+
+[switches]
+subsystems = ["posting"]
+listen = "127.0.0.1:0"
+"#;
+
+#[test]
+fn a_kill_switch_closes_exactly_its_routes_at_once_and_opens_them_again() {
+    let chat = Chat::running(CLOSES);
+    let post = || chat.ask("POST /rooms/lobby/messages");
+    let before = post();
+    assert!(!before.starts_with("HTTP/1.1 403"), "{before}");
+    // Without a daemon, and by either name.
+    for switch in ["posting", "all"] {
+        chat.lastgood(&["switch", "trip", switch, "--reason", "abuse"]).ended(0);
+        let answer = post();
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("Posting is switched off."), "{answer}");
+        assert_eq!(chat.version(), "1.0.0");
+        chat.lastgood(&["switch", "reset", switch, "--reason", "over"]).ended(0);
+        assert!(!post().starts_with("HTTP/1.1 403"));
+    }
+    // A release that moves in between does not open what is closed.
+    chat.lastgood(&["switch", "trip", "posting", "--reason", "abuse"]).ended(0);
+    chat.lastgood(&["stop-new", "--route", "/version", "--reason", "an audit"]).ended(0);
+    assert!(post().starts_with("HTTP/1.1 403"));
+}
