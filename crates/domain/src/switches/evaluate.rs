@@ -1,14 +1,8 @@
 //! Which value of a flag somebody gets. What can't be told never gives more than the flag gives when off.
 
-use super::{Comparison, Condition, Definition, Live, Serve, Test};
-use crate::{
-    terms::{FlagKey, SwitchName, VariantName},
-    traffic::seat,
-};
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use super::{Comparison, Condition, Definition, Live, Serve, Test, salted::Salted};
+use crate::terms::{FlagKey, SwitchName, VariantName};
+use alloc::{string::String, vec::Vec};
 
 /// An attribute of who asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +90,7 @@ pub struct Compiled {
 enum Rest {
     Off,
     Conflict,
-    On { salt: String, rules: Vec<(Vec<Ready>, Given)>, serve: Given },
+    On { salt: Salted, rules: Vec<(Vec<Ready>, Given)>, serve: Given },
 }
 
 #[derive(Debug, Clone)]
@@ -147,10 +141,24 @@ impl Compiled {
     ///
     /// Errors: [`Failed`]; never a value instead.
     pub fn evaluate(&self, context: &impl Context) -> Result<Outcome, Failed> {
-        let (salt, rules, serve) = match &self.rest {
+        self.evaluate_at(context, self.seat(context))
+    }
+
+    /// Gives the seat of who asks, as this flag counts shares; none without a targeting key.
+    pub fn seat(&self, context: &impl Context) -> Option<u16> {
+        let Rest::On { salt, .. } = &self.rest else { return None };
+        let key = context.targeting_key().filter(|key| !key.is_empty())?;
+        Some(salt.seat(key.as_bytes()))
+    }
+
+    /// Gives what `context` gets, whose seat was asked for before.
+    ///
+    /// Errors: as [`Compiled::evaluate`].
+    pub fn evaluate_at(&self, context: &impl Context, seat: Option<u16>) -> Result<Outcome, Failed> {
+        let (rules, serve) = match &self.rest {
             Rest::Off => return Ok(Outcome { variant: self.off, why: Why::Disabled }),
             Rest::Conflict => return Err(Failed::Conflict),
-            Rest::On { salt, rules, serve } => (salt, rules, serve),
+            Rest::On { rules, serve, .. } => (rules, serve),
         };
         let fits = rules.iter().find(|(when, _)| when.iter().all(|one| one.holds(context)));
         let given = fits.map_or(serve, |(_, given)| given);
@@ -164,8 +172,7 @@ impl Compiled {
                 Ok(Outcome { variant: Some(*variant), why })
             }
             Given::Split(parts) => {
-                let key = context.targeting_key().filter(|key| !key.is_empty()).ok_or(Failed::NoTargetingKey)?;
-                let seat = seat(key.as_bytes(), salt.as_bytes());
+                let seat = seat.ok_or(Failed::NoTargetingKey)?;
                 Ok(match parts.iter().find(|(below, _)| seat < *below) {
                     Some((_, variant)) => Outcome { variant: Some(*variant), why: Why::Split },
                     None => Outcome { variant: self.off, why: Why::Default },
@@ -193,7 +200,7 @@ fn ready(definition: &Definition, key: &FlagKey, place: &dyn Fn(&VariantName) ->
         Some((when, given(&rule.serve)?))
     });
     Some(Rest::On {
-        salt: definition.salt.clone().unwrap_or_else(|| key.to_string()),
+        salt: Salted::new(definition.salt.as_deref().unwrap_or(key.as_str()).as_bytes()),
         rules: rules.collect::<Option<Vec<_>>>()?,
         serve: given(&definition.serve)?,
     })

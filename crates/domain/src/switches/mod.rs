@@ -9,6 +9,7 @@ mod evaluate;
 mod event;
 mod flag;
 mod fold;
+mod salted;
 mod value;
 mod words;
 

@@ -17,8 +17,8 @@ use std::{
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A request must be whole, and an answer taken, within this.
 const MOVE_MAX: Duration = Duration::from_secs(10);
-/// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read at once: a question has some hundred, and the room is cleared each time.
+const READ_BYTES: usize = 4 * 1024;
 /// Answers that wait for a client that sends and doesn't read: beyond this its requests wait.
 const OUT_BYTES_MAX: usize = 256 * 1024;
 /// Requests that wait behind one another: beyond this nothing is read. The longest request fits.

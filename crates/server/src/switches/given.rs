@@ -27,6 +27,10 @@ pub(super) struct Given {
     places: HashMap<FlagKey, usize>,
     /// The answer to a question for all flags, in order.
     pieces: Vec<Piece>,
+    /// The places of those flags that depend on who asks, in order.
+    asked: Vec<usize>,
+    /// Longest answer to a question for all flags.
+    length: usize,
     tail: Vec<u8>,
     /// The event of the switches' stream.
     pub(super) switches_event: Arc<[u8]>,
@@ -76,12 +80,24 @@ impl Given {
         let tail = format!("],\"eventStreams\":{streams},\"metadata\":{{\"version\":\"{}\"}}}}", version.short());
         let state = state(config, folded);
         let epoch = folded.switches.epoch;
+        let pieces = pieces(&flags);
+        let asked = pieces.iter().filter_map(|piece| match piece {
+            Piece::Asked(place) => Some(*place),
+            Piece::Fixed(_) => None,
+        });
+        let longest = |place: &usize| flags[*place].answers.iter().map(Vec::len).max().unwrap_or(0);
+        let length = pieces.iter().map(|piece| match piece {
+            Piece::Asked(place) => longest(place) + 1,
+            Piece::Fixed(text) => text.len() + 1,
+        });
         let refetch = json!({ "type": "refetchEvaluation", "etag": format!("\"{}\"", version.short()) });
         Self {
             epoch,
             lease: config.lease.duration(),
             version,
-            pieces: pieces(&flags),
+            asked: asked.collect(),
+            length: length.sum::<usize>() + tail.len() + 16,
+            pieces,
             flags,
             places,
             tail: tail.into_bytes(),
@@ -114,11 +130,17 @@ impl Given {
     /// Gives what one flag gives.
     pub(super) fn one(&self, key: &str, asked: &Asked<'_>) -> Answer<'_> {
         let place = FlagKey::new(key).ok().and_then(|key| self.places.get(&key));
-        place.map_or(Answer::Unknown, |place| self.flags[*place].answer(asked))
+        let Some(place) = place else { return Answer::Unknown };
+        let flag = &self.flags[*place];
+        flag.answer(asked, flag.compiled.seat(asked))
     }
 
     /// Writes what all flags give. A flag that can't be told is an error among the others.
     pub(super) fn all(&self, asked: &Asked<'_>, out: &mut Vec<u8>) {
+        // All seats first: what is given depends on them, and the processor can't guess it.
+        let seats: Vec<Option<u16>> = self.asked.iter().map(|place| self.flags[*place].compiled.seat(asked)).collect();
+        let mut seats = seats.into_iter();
+        out.reserve(self.length);
         out.extend_from_slice(b"{\"flags\":[");
         let mut first = true;
         for piece in &self.pieces {
@@ -128,7 +150,7 @@ impl Given {
             first = false;
             match piece {
                 Piece::Fixed(text) => out.extend_from_slice(text),
-                Piece::Asked(place) => match self.flags[*place].answer(asked) {
+                Piece::Asked(place) => match self.flags[*place].answer(asked, seats.next().flatten()) {
                     Answer::Value(text) | Answer::Error(text) => out.extend_from_slice(text),
                     Answer::Unknown => {}
                 },
@@ -170,8 +192,8 @@ impl Ready {
         }
     }
 
-    fn answer(&self, asked: &Asked<'_>) -> Answer<'_> {
-        match self.compiled.evaluate(asked) {
+    fn answer(&self, asked: &Asked<'_>, seat: Option<u16>) -> Answer<'_> {
+        match self.compiled.evaluate_at(asked, seat) {
             Ok(outcome) => {
                 let row = outcome.variant.map_or(self.compiled.variants.len(), usize::from);
                 Answer::Value(&self.answers[row * Why::ALL.len() + outcome.why as usize])
@@ -190,7 +212,7 @@ fn pieces(flags: &[Ready]) -> Vec<Piece> {
             pieces.push(Piece::Asked(place));
             continue;
         }
-        let text = match flag.answer(&Asked::default()) {
+        let text = match flag.answer(&Asked::default(), None) {
             Answer::Value(text) | Answer::Error(text) => text,
             Answer::Unknown => continue,
         };
