@@ -9,6 +9,7 @@ mod history;
 mod notebook;
 mod numbers;
 mod peers;
+mod proxying;
 mod resting;
 mod returning;
 mod snapshotting;
@@ -23,7 +24,7 @@ use std::{
 };
 
 const USAGE: &str = "usage: lastgood-bench \
-    [all | return | canary | snapshot | append | verify | outbox | rest | status | peers] [ROUNDS] [--peers]";
+    [all | return | canary | snapshot | append | verify | outbox | rest | status | peers | proxy] [ROUNDS] [--peers]";
 /// Measures the peers that pip can install as well.
 const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
@@ -82,6 +83,7 @@ impl Bench {
             "verify" => verifying::measure(self),
             "outbox" => delivering::measure(self),
             "peers" => peers::measure(self, MANY),
+            "proxy" => proxying::measure(self),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -16,6 +16,7 @@ const NEEDED: [(&str, &str); 9] = [
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("git", "git"),
+    ("openssl", "openssl"),
     ("npm", "npm"),
     ("pip", "python3-pip"),
 ];
