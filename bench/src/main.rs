@@ -10,6 +10,7 @@ mod history;
 mod notebook;
 mod numbers;
 mod peers;
+mod proxying;
 mod resting;
 mod returning;
 mod snapshotting;
@@ -26,7 +27,7 @@ use std::{
 };
 
 const USAGE: &str = "usage: lastgood-bench \
-    [all | return | canary | snapshot | append | verify | outbox | rest | status | switches | flags | peers] [ROUNDS] [--peers]";
+    [all | return | canary | snapshot | append | verify | outbox | rest | status | switches | flags | proxy | peers] [ROUNDS] [--peers]";
 /// Measures the peers that pip can install as well.
 const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
@@ -87,6 +88,7 @@ impl Bench {
             "switches" => switching::measure(self),
             "flags" => evaluating::measure(self),
             "peers" => peers::measure(self, MANY),
+            "proxy" => proxying::measure(self),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 14] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -19,6 +19,7 @@ const NEEDED: [(&str, &str); 13] = [
     ("gpg", "gpg"),
     ("gpg-agent", "gpg-agent"),
     ("ssh-keygen", "openssh-client"),
+    ("openssl", "openssl"),
     ("npm", "npm"),
     ("pip", "python3-pip"),
     ("haproxy", "haproxy"),

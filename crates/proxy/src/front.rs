@@ -4,11 +4,11 @@
 //! hand-over passes a socket with all that waits in its queue.
 
 use crate::{
-    ProxyError,
     carry::{
         Door,
         lane::{Arrived, Lane},
     },
+    error::ProxyError,
 };
 use lastgood_domain::traffic::wire::Listening;
 use rustix::{

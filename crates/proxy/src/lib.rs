@@ -7,6 +7,7 @@
 
 mod carry;
 mod control;
+mod error;
 mod front;
 mod http;
 mod observe;
@@ -16,5 +17,6 @@ mod settings;
 mod tls;
 mod websocket;
 
-pub use proxy::{Proxy, ProxyError};
+pub use error::ProxyError;
+pub use proxy::Proxy;
 pub use settings::{Certificate, Limits, Network, Serving, Settings, SettingsError, Sticky};

@@ -13,12 +13,12 @@ use crate::{
         tables::Tables,
         takeover::{self, Link},
     },
+    error::ProxyError,
     front::{self, Socket},
-    settings::{Settings, SettingsError},
+    settings::Settings,
     tls::Keys,
 };
 use lastgood_domain::{
-    failure::Coded,
     terms::ServiceName,
     traffic::{
         Slice, Table,
@@ -27,21 +27,22 @@ use lastgood_domain::{
 };
 use std::{
     collections::BTreeMap,
-    io,
-    net::SocketAddr,
     os::fd::OwnedFd,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// How often deadlines are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How many looks lie between two questions to the proxy before for what it has counted.
+const INHERIT_TICKS: u64 = 2;
+/// How long a proxy that has ended its work waits for its successor to take its last counts.
+const LAST_COUNTS: Duration = Duration::from_millis(600);
 /// How long a connection may wait for its next request when the proxy stops.
 const STOP_IDLE_MS: u64 = 500;
 /// How long tunnels may take to close after a stop's grace.
@@ -50,61 +51,6 @@ const STOP_TUNNELS_MS: u64 = 10_000;
 const KEYS_SECONDS: u64 = 2;
 /// Troubles that are kept for those who look.
 const TROUBLES_MAX: usize = 100;
-
-/// Why a proxy can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
-    /// The settings can't be used.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// An address can't be listened at.
-    #[error("{address} can't be listened at")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The state folder can't be used.
-    #[error("the proxy's folder {path} can't be used", path = path.display())]
-    State {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The proxy that runs did not hand its sockets over.
-    #[error("the proxy that runs did not hand its sockets over: {0}")]
-    HandOver(String),
-    /// The system gives no thread.
-    #[error("no thread can be started")]
-    Thread(#[source] io::Error),
-    /// TLS can't be set up.
-    #[error("TLS can't be set up")]
-    Tls(#[source] rustls::Error),
-}
-
-impl Coded for ProxyError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Settings(error) => error.code(),
-            Self::Listen { .. } => "proxy-listen-failed",
-            Self::State { .. } => "proxy-state-unusable",
-            Self::HandOver(_) => "proxy-hand-over-failed",
-            Self::Thread(_) | Self::Tls(_) => "proxy-not-started",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Settings(error) => return error.hint(),
-            Self::Listen { address, .. } => format!("see who has it: ss -ltnp 'sport = :{}'", address.port()),
-            Self::State { path, .. } => format!("make it a folder of this user: ls -ld {}", path.display()),
-            Self::HandOver(_) => "end the proxy that runs, or start again in a moment".into(),
-            Self::Thread(_) | Self::Tls(_) => "see the limits of this user: ulimit -a".into(),
-        })
-    }
-}
 
 /// A table in use, and whether it is on disk.
 #[derive(Debug)]
@@ -137,6 +83,10 @@ pub struct Proxy {
     /// The proxy that ran before and still finishes what it has.
     before: Mutex<Option<Link>>,
     troubles: Mutex<Vec<String>>,
+    /// The last second that is finished: what the rings have of later ones is still growing.
+    finished: AtomicU64,
+    /// How often finished seconds were asked for.
+    were_read: AtomicU64,
 }
 
 impl Proxy {
@@ -198,6 +148,8 @@ impl Proxy {
             wake: Mutex::new(Some(woken)),
             before: Mutex::default(),
             troubles: Mutex::new(troubles),
+            finished: AtomicU64::new(unix_ms() / 1_000 - 1),
+            were_read: AtomicU64::new(0),
         });
         proxy.read_tables();
         proxy.start_threads(wake)?;
@@ -208,6 +160,22 @@ impl Proxy {
             *locked(&proxy.before) = Some(link);
         }
         Ok(proxy)
+    }
+
+    /// Takes what the proxy before has counted meanwhile.
+    fn inherit(&self) {
+        let mut before = locked(&self.before);
+        let Some(link) = &mut *before else { return };
+        for door in &self.doors {
+            match link.slices(&door.service) {
+                Ok(slices) => slices.into_iter().for_each(|slice| locked(&door.ring).merge(slice)),
+                // It has ended.
+                Err(_) => {
+                    *before = None;
+                    return;
+                }
+            }
+        }
     }
 
     fn start_threads(self: &Arc<Self>, wake: OwnedFd) -> Result<(), ProxyError> {
@@ -242,6 +210,7 @@ impl Proxy {
     /// Looks at deadlines ten times a second, and finishes a slice each second; never ends.
     fn clock(&self) {
         let mut second = unix_ms() / 1_000;
+        let mut ticks = 0_u64;
         loop {
             thread::sleep(LOOK);
             let (now, unix) = (now_ms(), unix_ms());
@@ -251,6 +220,10 @@ impl Proxy {
             });
             for lane in &self.lanes {
                 lane.alarms.look(now, unix, stopping);
+            }
+            ticks += 1;
+            if ticks.is_multiple_of(INHERIT_TICKS) {
+                self.inherit();
             }
             if unix / 1_000 != second {
                 self.finish_second(second);
@@ -279,6 +252,8 @@ impl Proxy {
             }
             locked(&door.ring).push(slice);
         }
+        // A process that ends finishes its second before the clock does, which then comes late.
+        self.finished.fetch_max(second, Ordering::AcqRel);
     }
 
     fn read_tables(&self) {
@@ -378,21 +353,11 @@ impl Proxy {
     /// Gives the finished seconds of a service; `None` if it is not served here.
     pub(crate) fn slices(&self, service: &ServiceName, after: u64) -> Option<Vec<Slice>> {
         let door = self.doors.iter().find(|door| door.service == *service)?;
+        self.inherit();
+        self.were_read.fetch_add(1, Ordering::Relaxed);
         let mut slices = locked(&door.ring).after(after);
-        let mut before = locked(&self.before);
-        if let Some(link) = &mut *before {
-            match link.slices(service, after) {
-                Ok(theirs) => {
-                    for slice in theirs {
-                        match slices.binary_search_by_key(&slice.second, |mine| mine.second) {
-                            Ok(at) => slices[at].merge(&slice),
-                            Err(at) => slices.insert(at, slice),
-                        }
-                    }
-                }
-                Err(_) => *before = None,
-            }
-        }
+        let finished = self.finished.load(Ordering::Acquire);
+        slices.retain(|slice| slice.second <= finished);
         Some(slices)
     }
 
@@ -470,9 +435,26 @@ impl Proxy {
             let until = self.tunnels_until.load(Ordering::Relaxed);
             let is_late = until != 0 && until.saturating_add(STOP_TUNNELS_MS) <= now_ms();
             if running == 0 || is_late {
+                self.leave_counts();
                 return;
             }
         }
+    }
+
+    /// Finishes the second that has begun, and lets a successor take it.
+    fn leave_counts(&self) {
+        self.finish_second(unix_ms() / 1_000);
+        if !self.is_handing_over.load(Ordering::Acquire) {
+            return;
+        }
+        // Each service is asked for; after as many questions as there are services all of them were.
+        let enough = self.were_read.load(Ordering::Relaxed) + self.doors.len() as u64;
+        let until = Instant::now() + LAST_COUNTS;
+        while self.were_read.load(Ordering::Relaxed) < enough && Instant::now() < until {
+            thread::sleep(LOOK / 10);
+        }
+        // The last answer is being written.
+        thread::sleep(LOOK / 10);
     }
 
     /// Lists what could not be read and was skipped, oldest first.

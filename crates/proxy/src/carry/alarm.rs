@@ -41,7 +41,10 @@ pub(crate) struct Alarm {
     phase: AtomicU8,
     /// Since when it is in its phase.
     since: AtomicU64,
+    /// There is something to look at: the deadline, or `told`.
     rung: AtomicBool,
+    /// A drain or a stop wants it to end.
+    told: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// Of a tunnel: the release whose drain closes it.
     pub(crate) drained_with: OnceLock<Arc<Ledger>>,
@@ -54,6 +57,7 @@ impl Alarm {
             phase: AtomicU8::new(Phase::Busy as u8),
             since: AtomicU64::new(now_ms()),
             rung: AtomicBool::new(false),
+            told: AtomicBool::new(false),
             waker: Mutex::new(None),
             drained_with: OnceLock::new(),
         }
@@ -80,19 +84,20 @@ impl Alarm {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// Tells whether it was rung; the task must be attached.
+    /// Tells whether the deadline has passed, or a drain or a stop wants the connection to end; the task must be attached.
+    ///
+    /// A ring that came too late, for a deadline that was set anew or a connection that has work again, is none.
     pub(crate) fn poll(&self) -> Poll<()> {
-        if self.rung.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Makes it ready to be rung again.
-    pub(crate) fn again(&self) {
-        self.clear();
-        self.rung.store(false, Ordering::Release);
+        if !self.rung.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        self.rung.store(false, Ordering::Relaxed);
+        let due = self.due.load(Ordering::Relaxed);
+        let is_told = self.told.swap(false, Ordering::AcqRel) && !self.is(Phase::Busy);
+        if is_told || (due != 0 && due <= now_ms()) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn ring(&self) {
-        self.due.store(0, Ordering::Relaxed);
         self.rung.store(true, Ordering::Release);
         if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
             waker.wake_by_ref();
@@ -154,7 +159,10 @@ impl Alarms {
                         || alarm.is(Phase::Tunnel) && stopping.tunnels
                 })
             };
-            if due != 0 && due <= now_ms || drained() || stopped() {
+            if drained() || stopped() {
+                alarm.told.store(true, Ordering::Release);
+                alarm.ring();
+            } else if due != 0 && due <= now_ms {
                 alarm.ring();
             }
         }

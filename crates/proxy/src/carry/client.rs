@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 if alarm.poll().is_ready() {
-                    alarm.again();
+                    alarm.clear();
                     return Poll::Ready(if is_waiting { Begun::Gone } else { Begun::Refused(TOO_SLOW) });
                 }
                 match ready!(buf.poll_fill(cx, stream)) {
@@ -311,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Says to the client that nothing more comes.
     pub(crate) async fn shutdown(&mut self) {
-        self.alarm.again();
+        self.alarm.clear();
         self.alarm.set(LINGER_SECONDS);
         let Self { stream, alarm, .. } = self;
         poll_fn(|cx| match alarm.poll() {

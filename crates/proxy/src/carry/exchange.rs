@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Ok(answered) => return Sent::Answered(Box::new(answered)),
                 Err(failed) => failed,
             };
-            self.alarm.again();
+            self.alarm.clear();
             let (status, why, is_stale) = match failed {
                 Failed::Stuck(stuck) => return Sent::Stuck(stuck),
                 Failed::TooSlow => return Sent::Failed(504, "the service did not answer in time"),

@@ -59,7 +59,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(cl
         Poll::Pending => shaking.as_mut().poll(cx).map(Result::ok),
     });
     let Some(mut connection) = shaken.await else { return };
-    alarm.again();
+    alarm.clear();
     alarm.enter(Phase::Many);
     alarm.set(limits.idle_seconds);
     let open = Arc::new(AtomicU32::new(0));
@@ -67,7 +67,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(cl
     loop {
         let accepted = poll_fn(|cx| {
             if alarm.poll().is_ready() {
-                alarm.again();
+                alarm.clear();
                 let is_idle = open.load(Ordering::Relaxed) == 0;
                 match leaving_since {
                     None if site.door.is_stopping() || is_idle => {

@@ -62,7 +62,7 @@ impl Lane {
                 Some(keys) => {
                     alarm.set(site.door.serving.limits.header_seconds);
                     let Some((stream, speaks_http2)) = keys.shake_hands(stream, &alarm).await else { return };
-                    alarm.again();
+                    alarm.clear();
                     let client = Client { stream, buf: Buf::default(), alarm, site, asker };
                     if speaks_http2 { http2::serve(client).await } else { carry(client).await }
                 }

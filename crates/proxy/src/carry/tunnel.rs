@@ -142,7 +142,7 @@ impl Both {
         tunnel: &Tunnel,
     ) -> Poll<Ended> {
         if client.alarm.poll().is_ready() {
-            client.alarm.again();
+            client.alarm.clear();
             let is_drained = tunnel.ledger().is_due(unix_ms()) || client.site.door.is_stopping();
             if let Some(how) = self.rung(is_drained) {
                 return Poll::Ready(how);

@@ -53,7 +53,7 @@ impl Upstream {
                 Ok(Self { stream, reused: false })
             }
             Err(error) => {
-                alarm.again();
+                alarm.clear();
                 peer.refused(now_ms());
                 Err(error)
             }

@@ -109,3 +109,48 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastgood_domain::traffic::wire::{Ask, Told};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Any bytes end in a message, an error or the end; never in a panic or a wait.
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..300), damage in any::<u8>(), at in any::<prop::sample::Index>()) {
+            let mut good = br#"{"do":"slices","service":"chat","after":7}"#.to_vec();
+            let place = at.index(good.len());
+            good[place] = damage;
+            for text in [bytes, good] {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                theirs.write_all(&text).unwrap();
+                theirs.write_all(b"\n{\"do\":\"hand-over\"}\n").unwrap();
+                drop(theirs);
+                let mut lines = Lines::new(ours);
+                for _ in 0..text.len() + 3 {
+                    match lines.read::<Ask>() {
+                        Ok(Some(_)) | Err(_) => {}
+                        Ok(None) => return Ok(()),
+                    }
+                }
+                prop_assert!(false, "it does not end");
+            }
+        }
+    }
+
+    #[test]
+    fn sockets_come_along_with_their_message() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        use std::os::fd::AsFd as _;
+        Lines::new(ours).write_with(&Told::Stopping, &[listener.as_fd()]).unwrap();
+        drop(listener);
+        let (told, mut sockets) = Lines::new(theirs).read_with::<Told>().unwrap().unwrap();
+        assert_eq!((told, sockets.len()), (Told::Stopping, 1));
+        let listener = std::net::TcpListener::from(sockets.remove(0));
+        assert_eq!(listener.local_addr().unwrap(), address);
+    }
+}

@@ -9,6 +9,7 @@ use lastgood_domain::{
     },
 };
 use std::{
+    collections::BTreeMap,
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Link {
     lines: Lines,
+    /// The last second of each service that was taken over.
+    taken: BTreeMap<ServiceName, u64>,
 }
 
 /// What was taken over.
@@ -48,9 +51,10 @@ pub(crate) fn take(socket: &Path) -> Result<Option<Taken>, String> {
         Ok(lines.read_with()?.map(|(told, sockets)| (told, sockets, lines)))
     };
     match asked().map_err(|error| error.to_string())? {
-        Some((Told::Listening { sockets: named }, sockets, lines)) if named.len() == sockets.len() => {
-            Ok(Some(Taken { link: Link { lines }, sockets: named.into_iter().zip(sockets).collect() }))
-        }
+        Some((Told::Listening { sockets: named }, sockets, lines)) if named.len() == sockets.len() => Ok(Some(Taken {
+            link: Link { lines, taken: BTreeMap::new() },
+            sockets: named.into_iter().zip(sockets).collect(),
+        })),
         Some((Told::Refused { why, .. }, ..)) => Err(why),
         Some(_) => Err("it answered something else".into()),
         // It was about to exit.
@@ -78,9 +82,16 @@ impl Link {
         self.ask(&Ask::Route { table: table.clone() }).map(drop)
     }
 
-    pub(crate) fn slices(&mut self, service: &ServiceName, after: u64) -> io::Result<Vec<Slice>> {
+    /// Gives the seconds that it has finished since it was last asked.
+    pub(crate) fn slices(&mut self, service: &ServiceName) -> io::Result<Vec<Slice>> {
+        let after = self.taken.get(service).copied().unwrap_or(0);
         match self.ask(&Ask::Slices { service: service.clone(), after })? {
-            Told::Slices { slices } => Ok(slices),
+            Told::Slices { slices } => {
+                if let Some(last) = slices.last() {
+                    self.taken.insert(service.clone(), last.second);
+                }
+                Ok(slices)
+            }
             _ => Ok(Vec::new()),
         }
     }

@@ -32,6 +32,14 @@ impl Ring {
         }
     }
 
+    /// Adds what another process of the same router counted.
+    pub(crate) fn merge(&mut self, slice: Slice) {
+        match self.slices.binary_search_by_key(&slice.second, |mine| mine.second) {
+            Ok(at) => self.slices[at].merge(&slice),
+            Err(at) => self.slices.insert(at, slice),
+        }
+    }
+
     /// Gives the seconds later than `after`.
     pub(crate) fn after(&self, after: u64) -> Vec<Slice> {
         let later = self.slices.iter().rev().take_while(|slice| slice.second > after);

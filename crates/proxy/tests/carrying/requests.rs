@@ -218,6 +218,9 @@ fn a_client_that_leaves_is_noticed_and_its_request_is_given_up() {
         let mut client = stage.connect();
         client.write_all(format!("GET {path} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
         until("it is in flight", || stage.live("1").0 == 1);
+        if path == "/drip" {
+            client.read_exact(&mut [0; 10]).unwrap();
+        }
         drop(client);
         until("the service is left", || service.seen.left.load(Ordering::Relaxed) == before + 1);
         until("nothing is in flight", || stage.live("1").0 == 0);

@@ -9,7 +9,16 @@ const WS: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZS
 
 /// Each is one message that must be refused, whatever follows it.
 fn refused() -> Vec<(String, u16)> {
-    let headers = |headers: &str| (format!("POST / HTTP/1.1\r\nHost: c\r\n{headers}\r\n"), 400);
+    // The bodies are right for whoever takes the headers, so that only their refusal keeps the service from them.
+    let headers = |headers: &str| {
+        let lower = headers.to_lowercase();
+        let body = match (lower.contains("encoding"), lower.contains("length")) {
+            (true, _) => "0\r\n\r\n",
+            (false, true) => "hello",
+            (false, false) => "",
+        };
+        (format!("POST / HTTP/1.1\r\nHost: c\r\n{headers}\r\n{body}"), 400)
+    };
     let line = |line: &str, status: u16| (format!("{line}\r\nHost: c\r\n\r\n"), status);
     let chunks =
         |chunks: &str| (format!("POST / HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"), 400);

@@ -101,8 +101,15 @@ fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
     }
     let before = load.done();
     until("requests flow", || load.done() > before + 200);
+    let done = load.done.clone();
     let failed = load.end();
     assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
+    // Nothing that the old ones counted is lost with them.
+    let done = done.load(Ordering::Relaxed);
+    until("all is counted", || {
+        let counted = stage.counted("1", |_| true).requests() + stage.counted("2", |_| true).requests();
+        counted == done
+    });
 }
 
 #[test]

@@ -5,7 +5,11 @@ use crate::{
     stage::{PATIENCE, Stage, until},
 };
 use lastgood_domain::traffic::Share;
-use std::{net::TcpStream, time::SystemTime};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::SystemTime,
+};
 use tungstenite::{Message, WebSocket, client::IntoClientRequest as _, protocol::CloseFrame};
 
 pub(crate) fn open(stage: &Stage) -> WebSocket<TcpStream> {
@@ -110,4 +114,165 @@ fn a_tunnel_that_says_nothing_for_long_is_closed_in_order() {
         Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1001),
         other => panic!("{other:?}"),
     }
+}
+
+/// Opens a WebSocket and gives the bare connection.
+fn open_bare(stage: &Stage) -> TcpStream {
+    let mut stream = stage.connect();
+    let request = "GET /ws HTTP/1.1\r\nHost: c\r\nCookie: lastgood=0123456789abcdef0123456789abcdef\r\nConnection: upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+/// A service that switches and then does what it wants with the bare connection.
+fn switching(then: impl Fn(TcpStream) + Send + Sync + 'static) -> Service {
+    Service::speaking(move |mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        if crate::service::head(&mut reader).is_some() {
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+            then(stream);
+        }
+    })
+}
+
+fn wire(first: u8, length: usize, is_masked: bool) -> Vec<u8> {
+    let bit = if is_masked { 128 } else { 0 };
+    let mut frame = vec![first];
+    match length {
+        0..=125 => frame.push(bit | length as u8),
+        126..=65_535 => {
+            frame.push(bit | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(bit | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    if is_masked {
+        frame.extend([1, 2, 3, 4]);
+    }
+    frame.extend((0..length).map(|at| at as u8));
+    frame
+}
+
+#[test]
+fn frames_of_any_kind_pass_byte_for_byte_both_ways() {
+    let stage = Stage::new();
+    let service = switching(|stream| {
+        let (mut from, mut to) = (stream.try_clone().unwrap(), stream);
+        let _ = std::io::copy(&mut from, &mut to);
+    });
+    stage.all_to(service.address);
+    let mut cases = Vec::new();
+    for is_masked in [true, false] {
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 300_000] {
+            cases.push(wire(0x82, length, is_masked));
+        }
+        // In parts, with a ping, a pong and an empty part between; reserved bits and opcodes; a close within a message.
+        let parts =
+            [(0x01, 3), (0x89, 125), (0x00, 0), (0x8a, 0), (0x80, 200), (0xf1, 9), (0x83, 4), (0x8b, 4), (0x01, 2)];
+        cases.push(parts.into_iter().flat_map(|(first, length)| wire(first, length, is_masked)).collect());
+    }
+    let mut stream = open_bare(&stage);
+    for case in &cases {
+        let mut writer = stream.try_clone().unwrap();
+        let sent = case.clone();
+        let writing = std::thread::spawn(move || writer.write_all(&sent).unwrap());
+        let mut got = vec![0; case.len()];
+        stream.read_exact(&mut got).unwrap();
+        assert!(got == *case, "{} bytes came otherwise", case.len());
+        writing.join().unwrap();
+    }
+    drop(stream);
+    for code in [1000_u16, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 3000, 4999, 0, 999, 5000] {
+        let mut stream = open_bare(&stage);
+        let mut close = vec![0x88, 0x82, 0, 0, 0, 0];
+        close.extend(code.to_be_bytes());
+        // What follows a Close goes nowhere.
+        stream.write_all(&[&close[..], &wire(0x81, 5, true)].concat()).unwrap();
+        let mut got = vec![0; close.len()];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(got, close);
+        drop(stream);
+    }
+    let counts = stage.counted("1", |counts| counts.closes.clean == 16);
+    assert_eq!((counts.closes.errors, counts.closes.cut), (0, 0));
+}
+
+#[test]
+fn a_close_is_put_where_a_message_ends_and_never_within_one() {
+    let stage = Stage::new();
+    let old = Service::start("old");
+    let new = switching(|mut stream| {
+        // One message in two parts, the first of them in two pieces.
+        for piece in [&[0x01, 5, b'h', b'e'][..], b"llo", &[0x80, 1, b'!'], &[0x81, 5, b'a', b'f', b't', b'e', b'r']] {
+            if stream.write_all(piece).is_err() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(400));
+        }
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    stage.split(old.address, new.address, Share::ALL);
+    let mut stream = open_bare(&stage);
+    let mut got = vec![0; 4];
+    stream.read_exact(&mut got).unwrap();
+    stage.leave(old.address, new.address, Some(unix_ms()));
+    let mut rest = vec![0; 6];
+    stream.read_exact(&mut rest).unwrap();
+    assert_eq!([got, rest].concat(), [0x01, 5, b'h', b'e', b'l', b'l', b'o', 0x80, 1, b'!']);
+    let mut close = [0; 4];
+    stream.read_exact(&mut close).unwrap();
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1012));
+    let mut reason = vec![0; usize::from(close[1]) - 2];
+    stream.read_exact(&mut reason).unwrap();
+    // The client says Close; then the connection ends, with nothing more of the message behind.
+    stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xf4]).unwrap();
+    let mut end = Vec::new();
+    stream.read_to_end(&mut end).unwrap();
+    assert_eq!(end, b"");
+}
+
+#[test]
+fn what_a_client_says_after_the_close_and_before_its_own_still_reaches_the_service() {
+    let stage = Stage::new();
+    let old = Service::start("old");
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    let new = switching(move |mut stream| {
+        let mut bytes = Vec::new();
+        let mut piece = [0; 1_024];
+        // Until the client's Close.
+        while !bytes.windows(2).any(|pair| pair == [0x88, 0x82]) {
+            match stream.read(&mut piece) {
+                Ok(count) if count > 0 => bytes.extend(&piece[..count]),
+                _ => break,
+            }
+        }
+        *hears.lock().unwrap() = bytes;
+    });
+    stage.split(old.address, new.address, Share::ALL);
+    let mut stream = open_bare(&stage);
+    until("it is open", || stage.live("2").1 == 1);
+    stage.leave(old.address, new.address, Some(unix_ms()));
+    let mut close = [0; 2];
+    stream.read_exact(&mut close).unwrap();
+    assert_eq!(close[0], 0x88);
+    let last = wire(0x81, 5, true);
+    stream.write_all(&last).unwrap();
+    stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xf4]).unwrap();
+    let mut end = Vec::new();
+    let _ = stream.read_to_end(&mut end);
+    until("the service heard it", || heard.lock().unwrap().starts_with(&last));
 }
