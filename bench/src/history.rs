@@ -4,7 +4,10 @@ use crate::notebook::{Notebooks, said};
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Record},
-    facts::{Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts, Standing},
+    facts::{
+        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
+        Standing,
+    },
     service::Service,
     terms::{Actor, Digest, OrderId, Release, ReleaseTag, ServiceName, Span, Timestamp},
 };

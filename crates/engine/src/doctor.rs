@@ -151,7 +151,8 @@ fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found
     if let Err(error) = service.policy.check_files(&config.folder) {
         found(Failure::of(&error), true);
     }
-    if service.busy.is_none() {
+    // Where traffic is shared nobody is stopped who is in use: what is left drains.
+    if service.busy.is_none() && service.traffic.is_none() {
         let what = "there is no busy check: every instance counts as idle";
         found(
             Failure::new("busy-none", what, Some("busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")),

@@ -14,6 +14,6 @@ pub mod paths;
 pub mod ports;
 pub mod provenance;
 pub mod schedule;
-pub mod traffic;
 pub mod switches;
+pub mod traffic;
 pub mod world;

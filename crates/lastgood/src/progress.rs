@@ -12,6 +12,7 @@ use lastgood_engine::{
     drive::{Log, LogError},
     letter::rfc3339,
     log::ServiceLog,
+    world,
 };
 use serde_json::json;
 use std::{
@@ -71,9 +72,10 @@ impl Progress {
         inner.refresh();
     }
 
-    /// Says what is awaited; a pipe gets a line, a live view is up to date anyway.
+    /// Says what is awaited: a line into a pipe, what is left of the time in a live view.
     pub(crate) fn heartbeat(&self) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.refresh();
         if inner.live.is_none() && !inner.screen.json {
             let waits = inner.awaited();
             inner.screen.tell(&format!("      … {waits}"));
@@ -133,6 +135,9 @@ impl Inner {
             && run.orders.is_empty()
         {
             return format!("watching the wave until {}", rfc3339(*until));
+        }
+        if matches!(run.phase, Phase::Shifting { .. }) && run.orders.is_empty() {
+            return words::awaited(&self.service, run, world::now());
         }
         let mut doing: Vec<String> = run.orders.values().map(words::doing).collect();
         let more = doing.len().saturating_sub(3);

@@ -32,9 +32,11 @@ pub(crate) fn assert_table(app: &App, name: &ServiceName, service: &Service) -> 
 
 /// Tells the routers of all services in which a kill switch closes something; gives which they are.
 pub(crate) fn assert_switches(app: &App) -> Result<Vec<ServiceName>, Trouble> {
-    let closes = app.config.service.iter().filter(|(_, service)| {
-        service.traffic.as_ref().is_some_and(|traffic| !traffic.closes.is_empty())
-    });
+    let closes = app
+        .config
+        .service
+        .iter()
+        .filter(|(_, service)| service.traffic.as_ref().is_some_and(|traffic| !traffic.closes.is_empty()));
     let mut told = Vec::new();
     for (name, _) in closes {
         if assert_table(app, name, &app.look(name)?.service)? {

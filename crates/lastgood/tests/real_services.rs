@@ -15,8 +15,13 @@ use std::{
 };
 
 /// Every configuration that the examples have.
-const EXAMPLES: [&str; 4] =
-    ["actual-server/first-run.toml", "actual-server/lastgood.toml", "isso/lastgood.toml", "notebook/lastgood.toml"];
+const EXAMPLES: [&str; 5] = [
+    "actual-server/first-run.toml",
+    "actual-server/lastgood.toml",
+    "isso/lastgood.toml",
+    "last-layer/lastgood.toml",
+    "notebook/lastgood.toml",
+];
 /// The configurations of one example: the daily one, and one for its first run if it has one.
 const CONFIGURATIONS: [&str; 2] = ["lastgood.toml", "first-run.toml"];
 

@@ -130,7 +130,7 @@ pub enum GuardSettingsError {
         span: Span,
     },
     /// A candidate better than last-good would be called worse, or none ever.
-    #[error("against_last_good_percent is {0}, it must be 100 to 10000")]
+    #[error("against_last_good is {0}, it must be 100 to 10000")]
     Against(u32),
     /// A chance that is none.
     #[error("{name} is {rate}, it must be 0.01 % to 20 %")]
@@ -216,7 +216,7 @@ mod tests {
             "error_rate_max is 0 %, it must be 0.01 % to 50 %",
             "p95_max is 0 ms, it must be 1 ms to 10 min",
             "p95_for is 1 h 1 min, it must be 10 s to 1 h",
-            "against_last_good_percent is 99, it must be 100 to 10000",
+            "against_last_good is 99, it must be 100 to 10000",
             "doubt is 21 %, it must be 0.01 % to 20 %",
             "sustained and early are both off: nothing could fail",
         ];

@@ -5,8 +5,8 @@
 use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
+    facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},

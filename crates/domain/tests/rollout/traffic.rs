@@ -130,6 +130,21 @@ fn shares_grow_one_by_one_on_a_healthy_verdict_and_the_release_before_stays_warm
 }
 
 #[test]
+fn one_instance_migrates_the_data_that_all_share_before_the_others_start() {
+    let mut walk = serving();
+    let from = walk.records.len();
+    walk.track("2.0");
+    settle(&mut walk);
+    let started = walk.ordered_since(from).into_iter().filter_map(|effect| match effect {
+        Effect::Start { instance, .. } => Some(format!("start {instance}")),
+        Effect::Probe { instance, .. } => Some(format!("probe {instance}")),
+        _ => None,
+    });
+    let started: Vec<String> = started.collect();
+    assert_eq!(started[..3], ["start a.green", "probe a.green", "start b.green"], "{started:?}");
+}
+
+#[test]
 fn nothing_grows_on_time_alone() {
     for verdict in [None, Some(Verdict::CannotTell), Some(Verdict::Hold)] {
         let mut walk = at_share(5);

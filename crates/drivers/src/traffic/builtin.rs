@@ -7,7 +7,7 @@ use super::{
     exchange::{End, Place, ask},
 };
 use lastgood_domain::{
-    terms::ServiceName,
+    terms::{ServiceName, Span},
     traffic::{Slice, Table},
 };
 use serde::Deserialize;
@@ -34,6 +34,17 @@ impl Builtin {
     /// Makes one for the proxy that belongs to the state folder. Connects to nothing yet.
     pub fn new(state_dir: &Path) -> Self {
         Self { place: Place::Unix(state_dir.join(SOCKET)) }
+    }
+
+    /// Tells the proxy to end: nobody new is let in, what runs finishes, tunnels are closed with 1012 after `grace`.
+    ///
+    /// Does not wait for the end; the proxy answers questions until then.
+    pub fn stop(&self, grace: Span) -> Result<(), RouterError> {
+        let seconds = u32::try_from(grace.0 / 1_000).unwrap_or(u32::MAX);
+        match self.ask(&json!({ "do": "stop", "grace_seconds": seconds }))? {
+            Told::Stopping => Ok(()),
+            told => Err(self.other(told)),
+        }
     }
 
     /// Asks; once more if the proxy hung up or is just being replaced. All that is asked may be asked twice.
@@ -78,6 +89,7 @@ enum Told {
     Looked {
         releases: Vec<Load>,
     },
+    Stopping,
 }
 
 impl Router for Builtin {

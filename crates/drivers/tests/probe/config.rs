@@ -125,7 +125,9 @@ fn the_examples_and_the_guide_are_read_and_checked() {
     let mut texts: Vec<String> =
         guide.split("```toml\n").skip(1).map(|part| part.split("```").next().unwrap().into()).collect();
     assert!(texts.len() >= 5, "the guide has {} examples", texts.len());
-    texts.extend(["notebook", "isso", "actual-server"].map(|name| read(&format!("examples/{name}/lastgood.toml"))));
+    texts.extend(
+        ["notebook", "isso", "actual-server", "last-layer"].map(|name| read(&format!("examples/{name}/lastgood.toml"))),
+    );
     for text in texts {
         let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let known = Known { secrets: file.secret.keys().map(String::as_str).collect(), vars: ["account"].into() };

@@ -7,8 +7,8 @@ mod text;
 mod traffic;
 
 pub use error::ConfigError;
-pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
+pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
 use crate::provenance::{self, Environment};
 use lastgood_domain::{

@@ -6,7 +6,7 @@
 use crate::config::Config;
 use lastgood_domain::{
     failure::Failure,
-    terms::ServiceName,
+    terms::{ServiceName, Span},
 };
 use lastgood_drivers::{
     runtime::session,
@@ -25,6 +25,8 @@ use std::{
 /// Longest wait for a proxy that was started to answer: it binds its sockets and reads its tables, or takes over from
 /// the one before.
 const START_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for a proxy to end: its tunnels have 10 s to answer a Close.
+const STOP_WAIT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Where the proxy of a state folder is, and what it is started with.
@@ -54,11 +56,11 @@ impl ProxyHost {
 
     /// Makes sure that a proxy with these settings answers; tells whether one had to be started.
     ///
-    /// Errors: `proxy-not-started` with the end of its log.
+    /// Errors: `proxy-not-answering` with the end of its log.
     pub fn ensure(&self) -> Result<bool, Failure> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Failure::new(
-                "proxy-not-started",
+                "proxy-not-answering",
                 format!("{what} {}: {error}", self.folder.display()),
                 Some("check the folder's owner and space"),
             )
@@ -76,6 +78,29 @@ impl ProxyHost {
         self.write_settings().map_err(|error| failed("can't write the settings in", &error))?;
         self.start()?;
         Ok(true)
+    }
+
+    /// Ends the proxy if one runs, and waits for its end; open tunnels are closed with 1012.
+    ///
+    /// Errors: it does not do what it is told.
+    pub fn stop(&self) -> Result<(), Failure> {
+        if !self.answers() {
+            return Ok(());
+        }
+        Builtin::new(&self.folder).stop(Span::ZERO).map_err(|error| Failure::of(&error))?;
+        let begun = Instant::now();
+        while self.answers() {
+            if begun.elapsed() >= STOP_WAIT {
+                let what = format!("the proxy has not ended within {} s", STOP_WAIT.as_secs());
+                return Err(Failure::new(
+                    "proxy-not-stopped",
+                    what,
+                    Some("see what it says: proxy/proxy.log in the state folder"),
+                ));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     fn answers(&self) -> bool {
@@ -119,12 +144,14 @@ impl ProxyHost {
             thread::sleep(LOOK_EVERY);
         }
         let said = fs::read(&log).unwrap_or_default();
-        let said = String::from_utf8_lossy(said.get(usize::try_from(written).unwrap_or(0)..).unwrap_or_default()).into_owned();
-        let end: String = said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
+        let said =
+            String::from_utf8_lossy(said.get(usize::try_from(written).unwrap_or(0)..).unwrap_or_default()).into_owned();
+        let end: String =
+            said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
         // Nobody may take settings for those of a running proxy.
         let _ = fs::remove_file(self.file());
         Err(Failure::new(
-            "proxy-not-started",
+            "proxy-not-answering",
             format!("the proxy did not answer within {} s: {end}", START_WAIT.as_secs()),
             Some("read proxy/proxy.log in the state folder; most often a port is taken"),
         ))

@@ -187,7 +187,9 @@ impl Round {
 /// Gives the numbers of a verdict without its name, which stands before them wherever they are said.
 fn numbers(said: &GuardVerdict) -> String {
     let says = said.says();
-    let named = ["healthy: ", "cannot tell: ", "cannot tell yet: ", "watching: "].iter().find_map(|name| says.strip_prefix(name));
+    let named = ["healthy: ", "cannot tell: ", "cannot tell yet: ", "watching: "]
+        .iter()
+        .find_map(|name| says.strip_prefix(name));
     named.unwrap_or(&says).to_owned()
 }
 

@@ -5,8 +5,7 @@ use crate::{
     boundary::EachAct,
     config::{InstanceConfig, RuntimeConfig},
     ports::Occupant,
-    traffic,
-    provenance,
+    provenance, traffic,
 };
 use lastgood_domain::{
     effect::{Answer, Effect},
@@ -333,7 +332,11 @@ fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, 
 /// where that fails, the gate is broken and not the candidate.
 fn try_resume(site: &Site, service: &Service, candidate: &Digest, last_good: &Digest) -> Result<Answer, Failure> {
     let resume = site.config.traffic.as_ref().and_then(|traffic| traffic.resume.as_ref()).ok_or_else(|| {
-        Failure::new("resume-unset", "nothing says how its sessions are resumed", Some("set up service.NAME.traffic.resume"))
+        Failure::new(
+            "resume-unset",
+            "nothing says how its sessions are resumed",
+            Some("set up service.NAME.traffic.resume"),
+        )
     })?;
     let of = |release: &Digest| {
         let sides = service.instances.iter().filter(|(_, one)| one.release.as_ref() == Some(release));

@@ -11,11 +11,11 @@ pub use rehearse::worker_main as rehearsal_main;
 pub(crate) use site::runtime_of;
 pub use site::{Site, SiteError};
 
+use crate::traffic::Watchman;
 use crate::{
     boundary,
     drive::{Happening, World},
 };
-use crate::traffic::Watchman;
 use crew::Crew;
 use deaths::Deaths;
 use lastgood_domain::{

@@ -61,6 +61,10 @@ impl Run {
 pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, drive::RUN)?;
     let folded = app.look(service)?;
+    // Without a daemon nobody else starts the proxy again after a restart of the machine, or tells it new settings.
+    if let Err(trouble) = crate::traffic::assert_table(app, service, &folded.service) {
+        app.screen.trouble(&trouble);
+    }
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
     let home = app.home.service(service);
     let mut driver = drive::open(app, &app.config, service, home, folded, Some(progress.clone()))?;

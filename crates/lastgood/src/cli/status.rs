@@ -113,8 +113,15 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
         text += "  NOT CONFIRMED by the router\n";
     }
     if let Some(standby) = &service.traffic.standby {
-        let what = if standby.warm { "stands by, warm," } else { "finishes what it has," };
-        text += &format!("  {} {what} for another {}\n", name(&standby.side), standby.until.since(now));
+        let left = standby.until.since(now);
+        let what = match standby.warm {
+            _ if standby.until <= now => {
+                "stands by; its time is over: the daemon stops it, or the next release takes its place".to_owned()
+            }
+            true => format!("stands by, warm, for another {left}"),
+            false => format!("finishes what it has, for another {left}"),
+        };
+        text += &format!("  {} {what}\n", name(&standby.side));
     }
     if let Some(stopped) = &service.traffic.stopped {
         text += &format!("  NEW ENTRIES STOPPED by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));

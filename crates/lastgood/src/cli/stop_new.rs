@@ -89,7 +89,12 @@ fn show(app: &App, service: &ServiceName) -> Ended {
     let says = match &folded.traffic.stopped {
         None => "new entries are let in".to_owned(),
         Some(stopped) => {
-            format!("new entries were stopped by {} {} ago: {}", stopped.by, app.now().since(stopped.since), stopped.reason)
+            format!(
+                "new entries were stopped by {} {} ago: {}",
+                stopped.by,
+                app.now().since(stopped.since),
+                stopped.reason
+            )
         }
     };
     app.screen.show(

@@ -49,7 +49,9 @@ fn a_hundred_flips_forward_and_back_and_an_upgrade_of_the_proxy_cost_nobody_anyt
             // A new proxy takes the sockets over from the one that carries all of this.
             let settings = chat.path("state/proxy/settings.json");
             let mut upgrade = chat.begin(&["proxy", "--settings", settings.to_str().unwrap()]);
-            until("the new proxy", || router.look(&table.service).is_ok() && chat.processes("proxy --settings").len() == 2);
+            until("the new proxy", || {
+                router.look(&table.service).is_ok() && chat.processes("proxy --settings").len() == 2
+            });
             assert!(upgrade.try_wait().unwrap().is_none());
         }
         thread::sleep(PAUSE);

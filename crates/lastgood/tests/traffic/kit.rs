@@ -22,7 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const COMMAND_SECONDS_MAX: &str = "180";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Shares of the tests: as many people as requests are needed come to 20 % within some seconds.
-const SHARES: &str = r#"[{ percent = 20, bake = "1s" }, { percent = 25, bake = "1s" }, { percent = 100, bake = "1s" }]"#;
+const SHARES: &str =
+    r#"[{ percent = 20, bake = "1s" }, { percent = 25, bake = "1s" }, { percent = 100, bake = "1s" }]"#;
 
 /// What a command came to.
 #[derive(Debug)]
@@ -80,7 +81,8 @@ impl Chat {
     pub(crate) fn new(more: &str) -> Self {
         let temporary = tempfile::Builder::new().prefix("lastgood-traffic-").tempdir().unwrap();
         let (ports, reserved): (Vec<u16>, Vec<UdpSocket>) = (0..4).map(|_| reserve()).unzip();
-        let chat = Self { temporary, front: ports[0], listen: ports[1], places: [ports[2], ports[3]], _reserved: reserved };
+        let chat =
+            Self { temporary, front: ports[0], listen: ports[1], places: [ports[2], ports[3]], _reserved: reserved };
         for folder in ["releases", "data"] {
             fs::create_dir(chat.path(folder)).unwrap();
         }

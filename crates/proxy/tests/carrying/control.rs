@@ -1,11 +1,11 @@
 //! Tables, what is refused, and what is left after a crash.
 
+use crate::client::BuiltinError;
 use crate::{
     service::Service,
     stage::{Stage, body, chat, side},
 };
 use lastgood_domain::traffic::{Answering, Closed};
-use crate::client::BuiltinError;
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 #[test]

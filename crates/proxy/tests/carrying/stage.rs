@@ -1,10 +1,10 @@
 //! A proxy process in a folder of its own, and what tests say to it.
 
+use crate::client::Builtin;
 use lastgood_domain::{
     terms::{Digest, InstanceName, ServiceName},
     traffic::{Counts, Leaving, Share, Side, Slice, Table, Upstream},
 };
-use crate::client::Builtin;
 use serde_json::{Value, json};
 use std::{
     fs,

@@ -80,7 +80,7 @@ pub(crate) fn open(file: &Path) -> rusqlite::Result<Connection> {
 
 fn refuse_unknown(data: &Connection, release: &Release, file: &Path) -> Result<(), LastLayerError> {
     let unreadable = |source| LastLayerError::DataUnreadable { file: file.into(), source };
-    if !data.table_exists(None, "migration").map_err(unreadable)? {
+    if !was_migrated(data).map_err(unreadable)? {
         return Ok(());
     }
     let mut rows = data.prepare("SELECT number, name, additive FROM migration ORDER BY number").map_err(unreadable)?;
@@ -94,9 +94,17 @@ fn refuse_unknown(data: &Connection, release: &Release, file: &Path) -> Result<(
     Ok(())
 }
 
+/// Tells whether any migration was applied, by whichever process.
+///
+/// A statement: `table_exists` gives what this connection has read of the schema, and another may have made it since.
+fn was_migrated(data: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'migration'";
+    data.query_row(query, [], |row| row.get::<_, u32>(0)).map(|count| count > 0)
+}
+
 fn apply(data: &mut Connection, migration: &Migration) -> rusqlite::Result<()> {
     let change = data.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done = change.table_exists(None, "migration")?
+    let done = was_migrated(&change)?
         && change
             .query_row("SELECT 1 FROM migration WHERE number = ?1", [migration.number], |_| Ok(()))
             .optional()?

@@ -9,7 +9,7 @@ use crate::{
     terms::{Digest, InstanceName, Timestamp},
     traffic::{Route, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 /// Seals the plan and starts the candidate; refuses one that last-good can't live with.
 pub(in crate::rollout) fn begin(deciding: &mut Deciding) {
@@ -56,8 +56,7 @@ pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
         return returning::begin(deciding, Cause::Halted { because });
     }
     if ordered == 0 {
-        let waiting: Vec<InstanceName> =
-            steps.iter().filter(|(_, step)| **step == MoveStep::Waiting).map(|(name, _)| name.clone()).collect();
+        let waiting = startable(steps);
         let ready = steps.values().all(|step| *step == MoveStep::Moved);
         for instance in waiting {
             raise(deciding, instance, release);
@@ -69,6 +68,19 @@ pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
     }
     if let Some(until) = until {
         baked(deciding, until);
+    }
+}
+
+/// Gives the instances that may be started now: one alone until it has passed its probe, then all others.
+///
+/// The first migrates the data that all of them share; what the rehearsal proved is one process that does so.
+fn startable(steps: &BTreeMap<InstanceName, MoveStep>) -> Vec<InstanceName> {
+    let waiting = steps.iter().filter(|(_, step)| **step == MoveStep::Waiting).map(|(name, _)| name.clone());
+    let has = |wanted: fn(&MoveStep) -> bool| steps.values().any(wanted);
+    match has(|step| *step == MoveStep::Moved) {
+        true => waiting.collect(),
+        false if has(|step| *step != MoveStep::Waiting) => Vec::new(),
+        false => waiting.take(1).collect(),
     }
 }
 

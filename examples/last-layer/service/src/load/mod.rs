@@ -3,16 +3,18 @@
 //! They are as good as clients should be: each comes back after a cut with the last number it had, and sends what was
 //! not acknowledged once more under the same id. What they count is what they saw, before any repetition.
 
+mod crowd;
 mod listener;
 mod poster;
 mod tally;
 
+pub use crowd::Crowd;
 pub use tally::{Percentiles, Report};
 
 use listener::Listener;
 use poster::Poster;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tally::Tally;
@@ -55,6 +57,8 @@ struct Shared {
     tally: Mutex<Tally>,
     /// Clients that still send.
     senders: AtomicU32,
+    /// Becomes true when nobody shall send any more, whatever the load says.
+    enough: Arc<AtomicBool>,
     /// Becomes true when nobody sends any more.
     all_sent: watch::Sender<bool>,
 }
@@ -76,7 +80,7 @@ impl Shared {
     }
 
     fn may_send(&self, sent: u64) -> bool {
-        sent < self.load.messages && self.started.elapsed() < self.load.time
+        sent < self.load.messages && self.started.elapsed() < self.load.time && !self.enough.load(Ordering::SeqCst)
     }
 
     /// The time at which even what is on its way is given up.
@@ -119,12 +123,18 @@ impl Person {
 
 /// Lets the clients do their work and gives what they saw. Ends by itself, [`FINISH`] after `load.time` at the latest.
 pub async fn run(load: Load) -> Report {
+    run_until(load, Arc::default()).await
+}
+
+/// As [`run`]; no new message either once `enough` is true.
+async fn run_until(load: Load, enough: Arc<AtomicBool>) -> Report {
     let (all_sent, told) = watch::channel(false);
     let shared = Arc::new(Shared {
         run: format!("{:08x}", getrandom::u32().unwrap_or(std::process::id())),
         started: Instant::now(),
         tally: Mutex::default(),
         senders: AtomicU32::new(load.clients),
+        enough,
         all_sent,
         load: load.clone(),
     });

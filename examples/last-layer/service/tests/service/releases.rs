@@ -39,6 +39,18 @@ fn release_2_0_0_works_and_breaks_every_older_one_beside_it() {
     assert!(!refused.end().success());
 }
 
+#[test]
+fn processes_that_start_at_the_same_instant_on_no_data_migrate_it_once() {
+    for _ in 0..10 {
+        let world = tempfile::tempdir().unwrap();
+        let release = Release::of_catalogue("1.1.0").unwrap();
+        let mut all = [(); 4].map(|()| Instance::spawn(&release, world.path()));
+        for one in &mut all {
+            one.await_line("listens on");
+        }
+    }
+}
+
 /// Counts answers of 500 and above among posts.
 fn failed_of(service: &Instance, count: usize) -> usize {
     (0..count).filter(|number| service.post("lobby", &format!("m-{number}"), "text").0 >= 500).count()

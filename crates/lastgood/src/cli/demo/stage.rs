@@ -1,0 +1,113 @@
+//! The place where a story plays: a state folder, a service, and chapters.
+
+use super::{other_way, trouble};
+use crate::{
+    app::{self, App},
+    cli::{evidence, run, status::describe},
+    drive,
+    exit::Exit,
+    screen::{Screen, Trouble},
+};
+use lastgood_domain::{
+    event::{End, Event},
+    terms::{HoldId, Reason, ServiceName},
+};
+use lastgood_engine::{config::Config, paths::Home, traffic::ProxyHost, world::Site};
+use std::{
+    cell::Cell,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+/// The place where a story plays.
+pub(super) struct Stage {
+    pub(super) app: App,
+    pub(super) service: ServiceName,
+    pub(super) folder: PathBuf,
+    chapters: Cell<u32>,
+}
+
+/// Finds ports that nobody listens at.
+pub(super) fn free_ports<const N: usize>(folder: &Path) -> Result<[u16; N], Trouble> {
+    let failed = |error: std::io::Error| trouble("find a port for", folder, &error);
+    // All are held until the last is chosen, so that no two are the same.
+    let mut listeners = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+        *port = listener.local_addr().map_err(failed)?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
+}
+
+impl Stage {
+    /// Writes the configuration and reads it as every command does.
+    pub(super) fn build(screen: Screen, folder: &Path, service: &str, text: &str) -> Result<Self, Trouble> {
+        let path = folder.join("lastgood.toml");
+        fs::write(&path, text).map_err(|error| trouble("write", &path, &error))?;
+        let config = Config::parse(text, &path, folder).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let app = App { screen, config_path: path, home: Home::at(&config.state_dir), config, actor: app::actor() };
+        let service = ServiceName::new(service).expect("a fixed valid name");
+        Ok(Self { app, service, folder: folder.to_path_buf(), chapters: Cell::new(0) })
+    }
+
+    /// Begins the next chapter.
+    pub(super) fn chapter(&self, title: &str) {
+        self.chapters.set(self.chapters.get() + 1);
+        self.app.screen.tell(&format!("\n== {}. {title}", self.chapters.get()));
+    }
+
+    /// Tells something that happens beside lastgood.
+    pub(super) fn aside(&self, text: &str) {
+        self.app.screen.tell(&format!("      {text}"));
+    }
+
+    /// Does one pass and stops the story if it does not end as told.
+    pub(super) fn expect(&self, wanted: &str, is: fn(&End) -> bool) -> Result<(), Trouble> {
+        let end = run::pass(&self.app, &self.service)?;
+        match &end {
+            Some(end) if is(end) => Ok(()),
+            other => Err(other_way(&format!("{wanted} was to come, and {other:?} came"))),
+        }
+    }
+
+    /// Lifts the hold that lastgood set when it rolled back, as the person who has read its notice would.
+    pub(super) fn lift(&self) -> Result<(), Trouble> {
+        let reason = Reason::new("read the notice; upstream is told").expect("a fixed valid reason");
+        self.app.say(&self.service, |folded| {
+            let holds: Vec<HoldId> = folded.holds.keys().copied().collect();
+            Ok(holds.into_iter().map(|hold| Event::HoldLifted { hold, reason: reason.clone() }).collect())
+        })?;
+        self.aside("a person reads the notice and lifts the hold");
+        Ok(())
+    }
+
+    /// Tells the last chapter; gives how many there were, and whether the evidence holds.
+    pub(super) fn end(&self) -> Result<(u32, bool), Trouble> {
+        self.chapter("where everything stands, and whether the evidence holds");
+        let folded = self.app.look(&self.service)?;
+        let (_, text) = describe(&self.app, &[(self.service.clone(), folded)])?;
+        self.app.screen.tell(&text);
+        let verified = evidence::verified(&self.app)?;
+        Ok((self.chapters.get(), verified.is_ok()))
+    }
+
+    /// Stops what the story started: the proxy first, so that it asks nobody who is gone.
+    pub(super) fn clear(&self) {
+        let Ok(program) = drive::program() else { return };
+        if let Some(proxy) = ProxyHost::of(&self.app.config, &program)
+            && let Err(failure) = proxy.stop()
+        {
+            self.app.screen.trouble(&Trouble { exit: Exit::Failed, failure });
+        }
+        let home = self.app.home.service(&self.service);
+        let Ok(site) = Site::open(&self.app.config, &self.service, home, program) else { return };
+        for instance in &site.config.instance {
+            if let Err(error) = site.runtime.stop(&self.service, &instance.name, site.config.stop_timeout.0) {
+                self.app.screen.trouble(&Trouble::new(Exit::Failed, &error));
+            }
+        }
+    }
+}
