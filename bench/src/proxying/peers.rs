@@ -5,7 +5,7 @@ use lastgood_domain::{
     terms::{Digest, InstanceName, ServiceName},
     traffic::{Share, Side, Table, Upstream},
 };
-use lastgood_drivers::traffic::builtin::Builtin;
+use lastgood_drivers::traffic::{Builtin, Router as _};
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -216,5 +216,5 @@ pub(super) fn route(proxy: &Peer, upstreams: &Upstreams, seats: u16) -> Result<(
         leaving: Vec::new(),
         closed: Vec::new(),
     };
-    Builtin::new(&proxy.state, Duration::from_secs(5)).route(&table).map(drop).map_err(|error| error.to_string())
+    Builtin::new(&proxy.state).route(&table).map(drop).map_err(|error| error.to_string())
 }
