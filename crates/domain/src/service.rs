@@ -351,6 +351,9 @@ pub enum Phase {
     },
 }
 
+/// Tries of each order on a way back of traffic: one that gives up at the first hiccup strands people.
+pub(crate) const TRIES_MAX: u32 = 3;
+
 /// How far an instance has come that must be up before traffic goes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Raised {

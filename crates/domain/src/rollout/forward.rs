@@ -308,6 +308,13 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     let deaths = deciding.service.instances.get(&instance).map_or(0, |one| one.deaths);
     let again_at = deciding.now.after(back_off(deaths));
     deciding.say(Event::Died { instance: instance.clone(), why, again_at });
+    if settings.traffic.is_some() {
+        let carries = deciding.service.traffic.carries(&instance);
+        if deaths + 1 >= DEATHS_MAX && carries && deciding.service.run.is_none() && watches(deciding, &settings) {
+            traffic::returning::by_itself(deciding, Cause::Candidate { instance, failure }, settings);
+        }
+        return;
+    }
     if deaths + 1 >= DEATHS_MAX && deciding.service.run.is_none() && watches(deciding, &settings) {
         returning::by_itself(deciding, Cause::Candidate { instance, failure }, settings);
     }

@@ -36,7 +36,7 @@ pub(super) fn begin(
     let run = RunId(deciding.service.next.run);
     deciding.say(Event::RunStarted { run, aim: aim.clone(), settings });
     match aim {
-        Aim::Back { to, instances, reason, .. } if traffic::settings(deciding).is_some() => {
+        Aim::Back { to, instances, reason, .. } if traffic::moves_so(deciding) => {
             traffic::returning::asked(deciding, to, &instances, reason, traffic_found)
         }
         Aim::Cool => {
@@ -50,6 +50,10 @@ pub(super) fn begin(
             Ok(())
         }
         Aim::Track | Aim::Drain => {
+            if let Some(failure) = traffic::strangers(deciding) {
+                deciding.stop(failure);
+                return Ok(());
+            }
             match holding(deciding, frozen) {
                 Some(because) => {
                     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());

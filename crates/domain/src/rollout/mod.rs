@@ -22,6 +22,7 @@ use crate::{
     failure::Failure,
     service::{MoveStep, Phase, Service},
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
+    traffic::Share,
 };
 use alloc::{string::String, vec::Vec};
 
@@ -69,6 +70,8 @@ pub enum Input {
     },
     /// The guards were asked about a release on trial.
     Judged {
+        /// Which, and at which share: an answer that comes late is about nothing.
+        on: Judging,
         /// What they say.
         verdict: Verdict,
         /// The numbers.
@@ -88,6 +91,15 @@ pub enum Input {
     },
     /// A person's decision or an observation that needs no further thought; a hold gets its id here.
     Say(Event),
+}
+
+/// What the guards were asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judging {
+    /// The release on trial.
+    pub release: Digest,
+    /// Its share; all after a promotion.
+    pub share: Share,
 }
 
 /// Why an input does not fit; nothing has changed then.
@@ -118,7 +130,9 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         }
         Input::Died { instance, why, settings } => forward::died(&mut deciding, instance, why, settings),
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
-        Input::Judged { verdict, because, settings } => traffic::judged(&mut deciding, verdict, because, settings),
+        Input::Judged { on, verdict, because, settings } => {
+            traffic::judged(&mut deciding, on, verdict, because, settings)
+        }
         Input::Emptied { release } => traffic::emptied(&mut deciding, release),
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
@@ -226,6 +240,12 @@ impl Deciding {
     /// Ends a run in which nothing was moved.
     fn stop(&mut self, failure: Failure) {
         self.end(End::Stopped { failure });
+    }
+
+    /// Tells whether something is under way on an instance.
+    fn is_ordered(&self, instance: &InstanceName) -> bool {
+        let orders = self.service.run.iter().flat_map(|run| run.orders.values());
+        orders.into_iter().any(|effect| effect.instance() == Some(instance))
     }
 
     fn settings(&self) -> Option<&Settings> {

@@ -486,7 +486,7 @@ pub(super) fn conclude(
     }
 }
 
-fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
+pub(super) fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
     if matches!(cause, Cause::Pinned { .. }) {
         return;
     }

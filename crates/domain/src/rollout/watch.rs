@@ -1,6 +1,6 @@
 //! After a bump: what users see, and whether waiting has become an alarm.
 
-use super::{Deciding, forward, returning};
+use super::{Deciding, forward, returning, traffic};
 use crate::{
     event::{Cause, Event, Health, Settings},
     facts::Outcomes,
@@ -33,7 +33,9 @@ pub(super) fn counted(deciding: &mut Deciding, outcomes: Outcomes, settings: Set
         && settings.back_when_broken
         && deciding.service.run.is_none()
         && forward::watches(deciding, &settings);
-    if goes_back {
+    if goes_back && settings.traffic.is_some() {
+        traffic::returning::by_itself(deciding, Cause::Broken { outcomes }, settings);
+    } else if goes_back {
         returning::by_itself(deciding, Cause::Broken { outcomes }, settings);
     }
 }

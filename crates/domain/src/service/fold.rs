@@ -212,6 +212,10 @@ impl Service {
     /// Records that `release` may touch the data from now on, whether or not the start succeeds.
     fn start_ordered(&mut self, name: &InstanceName, release: &Digest, at: Timestamp) {
         let instance = self.instances.entry(name.clone()).or_default();
+        if instance.release != Some(*release) {
+            // Another release's deaths say nothing of this one.
+            (instance.deaths, instance.streak) = (0, None);
+        }
         if let Some(Phase::Moving { steps, way_back, from, .. }) = self.run.as_ref().map(|run| &run.phase)
             && let Some(MoveStep::Keeping { snapshot }) = steps.get(name)
         {

@@ -1,12 +1,15 @@
 //! Folding: what shared traffic changes in a service.
 
-use super::{MoveStep, Phase, Raised, Service};
+use super::{MoveStep, Phase, Raised, Service, TRIES_MAX};
 use crate::{
     effect::{Answer, Effect},
     event::Record,
-    terms::{Span, Timestamp},
+    terms::{InstanceName, Span, Timestamp},
     traffic::{Standby, TrafficEvent},
 };
+
+/// Time that closing tunnels takes after their deadline: the router's look, and what it gives clients to answer.
+const CLOSING: Span = Span::seconds(15);
 
 impl Service {
     pub(super) fn apply_traffic(&mut self, event: &TrafficEvent, record: &Record) {
@@ -53,8 +56,17 @@ impl Service {
     pub(super) fn stand_by(&mut self, at_least: Span, warm: bool, at: Timestamp) {
         let left = self.traffic.route.as_ref().and_then(|route| route.leaving.first());
         let Some(left) = left else { return };
-        let until = at.after(at_least).max(left.deadline);
-        self.traffic.standby = Some(Standby { side: left.side.clone(), until, warm });
+        // The router closes the last tunnels at the deadline; nobody is stopped while it does.
+        let until = at.after(at_least).max(left.deadline.after(CLOSING));
+        self.traffic.standby = Some(Standby { side: left.side.clone(), until, warm, empty: false });
+    }
+
+    /// Tells whether an instance that died is to stay down: it gets no traffic, and its release was left for a fault.
+    pub fn stays_down(&self, name: &InstanceName) -> bool {
+        let Some(release) = self.instances.get(name).and_then(|one| one.release) else { return true };
+        let standby = self.traffic.standby.as_ref().filter(|one| one.side.instances.contains(name));
+        let left = standby.is_some_and(|one| !one.warm) || self.rejected.contains_key(&release);
+        self.traffic.route.is_some() && left && !self.traffic.carries(name)
     }
 
     /// Notes an order of a phase in which traffic moves.
@@ -112,11 +124,16 @@ impl Service {
             (Phase::Unshifting { raise, .. }, Effect::Start { instance, .. }, Answer::Started { .. }) => {
                 raise.insert(instance.clone(), Raised::Up);
             }
+            (Phase::Unshifting { raise, .. }, Effect::Start { instance, .. }, _) => {
+                if let Some(one @ Raised::Starting { tries: TRIES_MAX }) = raise.get_mut(instance) {
+                    *one = Raised::Failed;
+                }
+            }
             _ => {}
         }
     }
 
-    fn stopped(&mut self, instance: &crate::terms::InstanceName) {
+    fn stopped(&mut self, instance: &InstanceName) {
         if let Some(known) = self.instances.get_mut(instance) {
             (known.release, known.again_at) = (None, None);
         }

@@ -32,6 +32,8 @@ pub struct Standby {
     pub until: Timestamp,
     /// Whether it waits to be gone back to; one that was left for a fault is stopped as soon as it is empty.
     pub warm: bool,
+    /// Whether it has no request and no tunnel any more.
+    pub empty: bool,
 }
 
 /// An answer of the guards.
@@ -75,9 +77,11 @@ impl Traffic {
             TrafficEvent::Emptied { release } => {
                 if let Some(standby) = &mut self.standby
                     && standby.side.release == *release
-                    && !standby.warm
                 {
-                    standby.until = at;
+                    standby.empty = true;
+                    if !standby.warm {
+                        standby.until = at;
+                    }
                 }
             }
             TrafficEvent::EntriesStopped { routes, retry_after, reason } => {

@@ -4,7 +4,7 @@ use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, se
 use lastgood_domain::{
     effect::Effect,
     event::{Aim, Cause, End, Event, Gate, Settings, Verdict},
-    rollout::{self, Input},
+    rollout::{self, Input, Judging},
     service::Phase,
     terms::{Span, Timestamp},
     traffic::{Route, Share, ShareStep, TrafficEvent, TrafficSettings},
@@ -41,8 +41,17 @@ fn serving() -> Walk {
 }
 
 fn judge(walk: &mut Walk, verdict: Verdict) {
+    let route = walk.service.traffic.route.clone().expect("something is routed");
+    let on = match (route.candidate, route.last_good) {
+        (Some(side), _) => Judging { release: side.release, share: route.share },
+        (None, side) => Judging { release: side.expect("somebody serves").release, share: Share::ALL },
+    };
+    judge_of(walk, on, verdict);
+}
+
+fn judge_of(walk: &mut Walk, on: Judging, verdict: Verdict) {
     let (settings, because) = (walk.settings.clone(), "3 of 100 requests failed".to_owned());
-    walk.put(Input::Judged { verdict, because, settings }).expect("a verdict always has a place");
+    walk.put(Input::Judged { on, verdict, because, settings }).expect("a verdict always has a place");
 }
 
 fn tick_at(walk: &mut Walk, at: Timestamp) {
@@ -200,7 +209,10 @@ fn a_broken_verdict_flips_before_anything_else_and_rejects_and_freezes() {
         // What was left finishes its tunnels first; then a later run stops it.
         assert_eq!(walk.runs("a.green"), "2.0");
         let standby = walk.service.traffic.standby.clone().unwrap();
-        assert!(!standby.warm && standby.until == route.leaving[0].deadline);
+        assert!(
+            !standby.warm && standby.until > route.leaving[0].deadline,
+            "it is stopped while the router closes tunnels"
+        );
         walk.put(Input::Emptied { release: digest("2.0") }).unwrap();
         walk.begin(Aim::Cool);
         assert_eq!(walk.end(), End::Cooled);
@@ -401,4 +413,178 @@ fn new_entries_can_be_stopped_and_let_in_again() {
     assert!(walk.service.traffic.stopped.is_none());
     // Nothing of it moves the service: its traffic stays where it was.
     assert_eq!(walk.service.traffic.last_good().unwrap().release, digest("1.0"));
+}
+
+/// A rollout of 2.0 whose promotion the router has been told and not confirmed.
+fn at_promotion() -> Walk {
+    let mut walk = at_share(100);
+    judge(&mut walk, Verdict::Pass);
+    let Some(Phase::Shifting { until: Some(until), .. }) = walk.service.run.as_ref().map(|run| run.phase.clone())
+    else {
+        panic!("it bakes");
+    };
+    tick_at(&mut walk, until);
+    assert!(walk.orders().iter().any(|(_, effect)| is_route(effect)));
+    walk
+}
+
+#[test]
+fn a_promotion_that_is_not_confirmed_goes_back_to_what_was_before_it() {
+    let mut walk = at_promotion();
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    let route = walk.service.traffic.route.clone().unwrap();
+    assert_eq!(route.last_good.unwrap().release, digest("1.0"));
+    assert_eq!(route.leaving[0].side.release, digest("2.0"));
+
+    let mut walk = at_promotion();
+    let mut first = std::cell::Cell::new(true);
+    let end = walk.end_with(&|effect| (is_route(effect) && first.replace(false)).then(hindered));
+    assert!(matches!(end, End::RolledBack { cause: Cause::Router { .. } }), "{end:?}");
+    assert!(!*first.get_mut());
+    assert_eq!(walk.service.traffic.last_good().unwrap().release, digest("1.0"));
+}
+
+#[test]
+fn a_first_release_that_the_router_does_not_take_is_closed_and_can_be_tried_again() {
+    let mut walk = Walk::new(&[]);
+    walk.settings = shared();
+    walk.track("1.0");
+    let tries = std::cell::Cell::new(0);
+    let end = walk.end_with(&|effect| (is_route(effect) && tries.replace(tries.get() + 1) < 1).then(hindered));
+    assert!(matches!(end, End::RolledBack { cause: Cause::Router { .. } }), "{end:?}");
+    assert!(walk.service.traffic.route.as_ref().unwrap().last_good.is_none());
+    for hold in walk.service.holds.keys().copied().collect::<Vec<_>>() {
+        walk.say(Event::HoldLifted { hold, reason: reason("the port is free") });
+    }
+    walk.put(Input::Emptied { release: digest("1.0") }).unwrap();
+    walk.track("1.0");
+    assert_eq!(walk.end(), End::Promoted);
+}
+
+#[test]
+fn a_way_back_that_the_router_never_confirmed_is_taken_up_again_and_leaves_the_same_release() {
+    let mut walk = at_share(25);
+    judge(&mut walk, Verdict::Fail);
+    let end = walk.end_with(&|effect| is_route(effect).then(hindered));
+    assert!(matches!(end, End::RollbackFailed { .. }), "{end:?}");
+    assert_eq!(walk.service.holds.len(), 1, "the bad release must not be tried again meanwhile");
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert!(walk.service.rejected.contains_key(&digest("2.0")) && !walk.service.rejected.contains_key(&digest("1.0")));
+    assert_eq!(walk.last_good(), "1.0");
+}
+
+#[test]
+fn what_died_of_last_good_is_started_before_traffic_goes_back_to_it_and_what_is_left_stays_down() {
+    let mut walk = at_share(5);
+    let settings = walk.settings.clone();
+    walk.put(Input::Died { instance: instance("a.blue"), why: "killed".into(), settings: settings.clone() }).unwrap();
+    assert!(
+        matches!(walk.service.run.as_ref().unwrap().phase, Phase::Shifting { .. }),
+        "it says nothing of the candidate"
+    );
+    let from = walk.records.len();
+    judge(&mut walk, Verdict::Fail);
+    let orders = walk.ordered_since(from);
+    assert!(matches!(&orders[..], [Effect::Start { .. }]), "{orders:?}");
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    walk.put(Input::Died { instance: instance("a.green"), why: "killed".into(), settings }).unwrap();
+    assert!(walk.service.stays_down(&instance("a.green")) && !walk.service.stays_down(&instance("a.blue")));
+}
+
+#[test]
+fn one_dead_instance_of_last_good_does_not_hold_a_way_back_up() {
+    let mut walk = at_share(5);
+    let settings = walk.settings.clone();
+    walk.put(Input::Died { instance: instance("a.blue"), why: "killed".into(), settings }).unwrap();
+    judge(&mut walk, Verdict::Fail);
+    let end = walk.end_with(&|effect| matches!(effect, Effect::Start { .. }).then(hindered));
+    assert!(matches!(end, End::RolledBack { .. }), "{end:?}");
+}
+
+#[test]
+fn a_late_verdict_on_another_release_or_share_changes_nothing() {
+    let mut walk = at_share(5);
+    for on in [
+        Judging { release: digest("1.0"), share: Share::percent(5) },
+        Judging { release: digest("2.0"), share: Share::percent(25) },
+    ] {
+        judge_of(&mut walk, on, Verdict::Fail);
+        assert!(walk.service.traffic.judged.is_none() && walk.orders().is_empty());
+    }
+    judge(&mut walk, Verdict::Fail);
+    walk.end();
+    // The rest of the watch over 2.0 arrives when 1.0 has everything again.
+    judge_of(&mut walk, Judging { release: digest("2.0"), share: Share::percent(5) }, Verdict::Fail);
+    assert!(walk.service.run.is_none() && walk.last_good() == "1.0");
+}
+
+#[test]
+fn a_hold_that_comes_during_the_proof_of_sessions_keeps_the_share() {
+    let mut walk = at_share(25);
+    judge(&mut walk, Verdict::Pass);
+    let Some(Phase::Shifting { until: Some(until), .. }) = walk.service.run.as_ref().map(|run| run.phase.clone())
+    else {
+        panic!("it bakes");
+    };
+    tick_at(&mut walk, until);
+    walk.say(Event::HoldSet { hold: lastgood_domain::terms::HoldId(0), reason: reason("audit"), until: None });
+    settle(&mut walk);
+    assert_eq!(walk.service.traffic.share(), Share::percent(25));
+}
+
+#[test]
+fn a_doubt_after_a_long_hold_counts_from_when_it_began() {
+    let mut walk = at_share(5);
+    judge(&mut walk, Verdict::Pass);
+    walk.say(Event::HoldSet { hold: lastgood_domain::terms::HoldId(0), reason: reason("weekend"), until: None });
+    tick_after(&mut walk, Span::minutes(3_000));
+    judge(&mut walk, Verdict::CannotTell);
+    tick_after(&mut walk, Span::minutes(1));
+    assert_eq!(walk.service.traffic.share(), Share::percent(5), "a minute's doubt took it back");
+    tick_after(&mut walk, CANNOT_TELL);
+    assert_eq!(walk.service.traffic.share(), Share::NONE);
+}
+
+#[test]
+fn the_next_candidate_does_not_cut_tunnels_of_a_warm_release_and_stops_all_of_it_before_it_starts() {
+    let mut walk = at_share(100);
+    pass(&mut walk);
+    walk.track("3.0");
+    settle(&mut walk);
+    assert_eq!((walk.runs("a.blue"), walk.runs("b.blue")), ("1.0".into(), "1.0".into()), "tunnels of 1.0 may be open");
+    let wakes = rollout::wakes_at(&walk.service, walk.now).expect("it waits for their deadline");
+    let from = walk.records.len();
+    tick_at(&mut walk, wakes);
+    settle(&mut walk);
+    let orders = walk.ordered_since(from);
+    let at = |wanted: fn(&Effect) -> bool| orders.iter().position(wanted).unwrap();
+    assert_eq!(orders[..at(|effect| matches!(effect, Effect::Start { .. }))].len(), 2, "both stop first: {orders:?}");
+    assert_eq!((walk.runs("a.blue"), walk.runs("b.blue")), ("3.0".into(), "3.0".into()));
+}
+
+#[test]
+fn a_release_that_loops_after_its_promotion_goes_back() {
+    let mut walk = at_share(100);
+    pass(&mut walk);
+    let settings = walk.settings.clone();
+    // A warm release's deaths say nothing of the one that serves.
+    for name in ["a.blue", "a.blue", "a.blue", "a.green", "a.green", "a.green"] {
+        assert!(walk.service.run.is_none(), "{name}");
+        walk.put(Input::Died { instance: instance(name), why: "killed".into(), settings: settings.clone() }).unwrap();
+        let revived = Input::Revived { instance: instance(name) };
+        walk.put(revived).unwrap();
+    }
+    assert!(matches!(walk.end(), End::RolledBack { cause: Cause::Candidate { .. } }));
+    assert_eq!(walk.last_good(), "1.0");
+}
+
+#[test]
+fn instances_that_the_configuration_no_longer_has_keep_a_run_from_beginning() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.settings = shared();
+    walk.track("2.0");
+    let end = walk.end();
+    assert!(matches!(&end, End::Stopped { failure } if failure.message.contains("alice")), "{end:?}");
 }

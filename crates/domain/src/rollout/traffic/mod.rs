@@ -6,7 +6,7 @@
 pub(super) mod returning;
 pub(super) mod shifting;
 
-use super::Deciding;
+use super::{Deciding, Judging};
 use crate::{
     effect::{Answer, Effect},
     event::{Cause, End, Event, Settings, Verdict},
@@ -14,12 +14,37 @@ use crate::{
     service::Phase,
     terms::{Digest, InstanceName, Timestamp},
     traffic::{Route, RouteLeaving, RouteSide, Share, TrafficEvent, TrafficSettings},
+    words::names,
 };
 use alloc::{string::String, vec::Vec};
 
 /// Gives the settings of a service whose traffic is shared.
 pub(super) fn settings(deciding: &Deciding) -> Option<&TrafficSettings> {
     deciding.settings().and_then(|settings| settings.traffic.as_ref())
+}
+
+/// Tells whether this service goes back by its traffic: also one whose configuration no longer says so.
+pub(super) fn moves_so(deciding: &Deciding) -> bool {
+    settings(deciding).is_some() || deciding.service.traffic.route.is_some()
+}
+
+/// Refuses to begin while instances run that the configuration no longer has: they work on the same data, and nobody
+/// would stop or count them. It is what turning `traffic` on or off leaves behind.
+pub(super) fn strangers(deciding: &Deciding) -> Option<Failure> {
+    let settings = deciding.settings()?;
+    if settings.traffic.is_none() && deciding.service.traffic.route.is_none() {
+        return None;
+    }
+    let running = deciding.service.instances.iter().filter(|(_, one)| one.release.is_some());
+    let strangers: Vec<InstanceName> =
+        running.map(|(name, _)| name.clone()).filter(|name| !settings.instances.contains(name)).collect();
+    (!strangers.is_empty()).then(|| {
+        Failure::new(
+            "instances-left",
+            alloc::format!("{} still run on this data and are not in the configuration", names(&strangers)),
+            Some("put the configuration back as it was, or set the service up under a new name"),
+        )
+    })
 }
 
 /// Gives the side that carries nothing: where the candidate goes.
@@ -62,13 +87,18 @@ fn route_all(deciding: &Deciding, last_good: Option<RouteSide>, left: Option<Rou
 }
 
 /// Reacts to an answer of the guards: they are asked all the time, and only a change is worth a record.
-pub(super) fn judged(deciding: &mut Deciding, verdict: Verdict, because: String, settings: Settings) {
+pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, because: String, settings: Settings) {
     let traffic = &deciding.service.traffic;
     let known = traffic.judged.as_ref().map(|judged| judged.verdict);
     let on_trial = match deciding.phase() {
-        Some(Phase::Shifting { ordered, .. }) => *ordered > 0,
+        Some(Phase::Shifting { release, until, .. }) => {
+            until.is_some() && on == Judging { release: *release, share: traffic.share() }
+        }
         Some(_) => false,
-        None => super::forward::watches(deciding, &settings),
+        None => {
+            let serves = traffic.last_good().is_some_and(|side| side.release == on.release);
+            serves && on.share == Share::ALL && super::forward::watches(deciding, &settings)
+        }
     };
     if !on_trial {
         return;
@@ -90,7 +120,7 @@ pub(super) fn judged(deciding: &mut Deciding, verdict: Verdict, because: String,
 
 /// Reacts to a release that was left and has nothing to finish any more.
 pub(super) fn emptied(deciding: &mut Deciding, release: Digest) {
-    let waits = deciding.service.traffic.standby_of(&release).is_some_and(|one| !one.warm && deciding.now < one.until);
+    let waits = deciding.service.traffic.standby_of(&release).is_some_and(|one| !one.empty && deciding.now < one.until);
     if waits {
         deciding.say(Event::Traffic(TrafficEvent::Emptied { release }));
         if matches!(deciding.phase(), Some(Phase::Shifting { .. })) {
@@ -103,7 +133,7 @@ pub(super) fn emptied(deciding: &mut Deciding, release: Digest) {
 pub(super) fn cool(deciding: &mut Deciding) {
     let standby = deciding.service.traffic.standby.clone();
     let Some(standby) = standby.filter(|standby| standby.until <= deciding.now) else {
-        return deciding.end(End::UpToDate);
+        return deciding.end(End::Cooled);
     };
     for instance in standby.side.instances {
         deciding.order(Effect::Stop { instance });
@@ -129,7 +159,10 @@ pub(super) fn wakes_at(deciding: &super::Service, now: Timestamp) -> Option<Time
     let run = deciding.run.as_ref()?;
     let settings = run.settings.traffic.as_ref()?;
     let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
-    let drained = deciding.traffic.standby.as_ref().filter(|_| *ordered == 0).map(|standby| standby.until);
+    let drained = deciding.traffic.standby.as_ref().filter(|_| *ordered == 0).and_then(|_| {
+        let route = deciding.traffic.route.as_ref()?;
+        route.leaving.iter().map(|one| one.deadline).max()
+    });
     let over = until.map(|until| until.after(settings.cannot_tell_max));
     [*until, over, drained].into_iter().flatten().filter(|at| *at > now).min()
 }

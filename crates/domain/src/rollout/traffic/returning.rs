@@ -3,24 +3,35 @@
 use super::{failure_of, other_side, route_all, settings};
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, Cause, End, Event, Settings},
+    event::{Aim, Cause, End, Event, Settings, WayBack},
     rollout::{Deciding, IllegalStep, returning},
-    service::{Phase, Raised},
+    service::{Phase, Raised, TRIES_MAX},
     terms::{Digest, InstanceName, ReleaseTag, RunId},
-    traffic::{RouteSide, TrafficEvent},
+    traffic::{Route, RouteSide, TrafficEvent},
 };
 use alloc::{format, string::String, vec::Vec};
-
-/// Tries of each order on the way back.
-const TRIES_MAX: u32 = 3;
 
 /// Leaves the candidate of the rollout under way.
 pub(in crate::rollout) fn begin(deciding: &mut Deciding, cause: Cause) {
     let Some(Phase::Shifting { release, .. }) = deciding.phase() else { return };
     let left = *release;
-    let to = deciding.service.traffic.last_good().map(|side| side.release);
-    // Last-good carries the rest of the traffic: it is up.
-    go(deciding, cause, left, to, Vec::new());
+    let to = before(deciding, left);
+    let raise = to.map(|to| dead_of(deciding, to)).unwrap_or_default();
+    go(deciding, cause, left, to, raise);
+}
+
+/// Finds who carried the traffic before `left` did: in the route of a promotion it is what leaves.
+fn before(deciding: &Deciding, left: Digest) -> Option<Digest> {
+    let route = deciding.service.traffic.route.as_ref()?;
+    let sides = route.last_good.iter().chain(route.leaving.iter().map(|one| &one.side));
+    sides.map(|side| side.release).find(|release| *release != left)
+}
+
+/// Gives the instances of a release that died and were not started again yet; the others are up.
+fn dead_of(deciding: &Deciding, release: Digest) -> Vec<InstanceName> {
+    let instances = deciding.service.instances.iter();
+    let dead = instances.filter(|(_, one)| one.release == Some(release) && one.again_at.is_some());
+    dead.map(|(name, _)| name.clone()).collect()
 }
 
 /// Goes back from the promoted release without anybody's order.
@@ -37,6 +48,11 @@ pub(in crate::rollout) fn by_itself(deciding: &mut Deciding, cause: Cause, setti
 /// Finds what is last-good and what was before it.
 fn promoted(deciding: &Deciding) -> Option<(Digest, Digest)> {
     let left = deciding.service.traffic.last_good()?.release;
+    // Without the data: nobody has seen an older release read what this one may have migrated.
+    let way_back = deciding.service.installed.get(&left).and_then(|known| known.way_back);
+    if way_back != Some(WayBack::CodeOnly) {
+        return None;
+    }
     let to = deciding.service.previous_good.filter(|to| *to != left && deciding.service.installed.contains_key(to))?;
     Some((left, to))
 }
@@ -64,7 +80,13 @@ pub(in crate::rollout) fn found(deciding: &Deciding) -> Found {
         Some(Phase::Shifting { release, .. }) => Found::Candidate(*release),
         Some(Phase::Unshifting { left, to, .. }) => Found::Return(*left, *to),
         Some(_) => Found::Untouched,
-        None => Found::Nothing,
+        // A way back that the router never confirmed is not over, although its run is.
+        None => match deciding.service.traffic.route.as_ref().filter(|_| !deciding.service.traffic.confirmed) {
+            Some(Route { leaving, last_good, .. }) if !leaving.is_empty() => {
+                Found::Return(leaving[0].side.release, last_good.as_ref().map(|side| side.release))
+            }
+            _ => Found::Nothing,
+        },
     }
 }
 
@@ -83,9 +105,16 @@ pub(in crate::rollout) fn asked(
     let serving = deciding.service.traffic.last_good().map(|side| side.release);
     let cause = Cause::Asked { reason };
     let (left, target, raise) = match found {
-        Found::Candidate(release) => (release, serving, Vec::new()),
+        Found::Candidate(release) => {
+            let to = before(deciding, release);
+            (release, to, to.map(|to| dead_of(deciding, to)).unwrap_or_default())
+        }
         Found::Return(left, to) => {
-            let raise = if to == serving { Vec::new() } else { side_of_previous(deciding) };
+            let raise = if to == serving {
+                to.map(|to| dead_of(deciding, to)).unwrap_or_default()
+            } else {
+                side_of_previous(deciding)
+            };
             (left, to, raise)
         }
         Found::Untouched if promoted(deciding).is_none() && to.is_none() => {
@@ -134,10 +163,19 @@ fn start(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
 fn flip_if_up(deciding: &mut Deciding) {
     let Some(Phase::Unshifting { left, to, raise, told, .. }) = deciding.phase() else { return };
     let (left, to, told) = (*left, *to, *told);
-    if told > 0 || !raise.values().all(|one| *one == Raised::Up) {
+    let starting = raise.values().any(|one| matches!(one, Raised::Starting { .. }));
+    if told > 0 || starting || !to.is_none_or(|to| somebody_is_up(deciding, to)) {
         return;
     }
     flip(deciding, left, to);
+}
+
+/// Tells whether a release has an instance that can answer.
+fn somebody_is_up(deciding: &Deciding, release: Digest) -> bool {
+    let Some(Phase::Unshifting { raise, .. }) = deciding.phase() else { return false };
+    let up = |name: &InstanceName| raise.get(name).is_none_or(|one| *one == Raised::Up);
+    let mut on = deciding.service.instances.iter().filter(|(_, one)| one.release == Some(release));
+    on.any(|(name, _)| up(name))
 }
 
 fn flip(deciding: &mut Deciding, left: Digest, to: Option<Digest>) {
@@ -174,16 +212,16 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
         (Effect::Start { .. }, Answer::Started { .. }) => flip_if_up(deciding),
         (Effect::Route { .. }, Answer::Routed { .. }) => returned(deciding),
         (Effect::Route { .. }, _) if told < TRIES_MAX => flip(deciding, left, to),
-        (Effect::Start { instance, release }, answer) => {
-            let tries = match raise.get(&instance) {
-                Some(Raised::Starting { tries }) => *tries,
-                _ => TRIES_MAX,
-            };
-            if tries < TRIES_MAX {
-                return deciding.order(Effect::Start { instance, release });
+        (Effect::Start { instance, release }, answer) => match raise.get(&instance) {
+            Some(Raised::Starting { .. }) => deciding.order(Effect::Start { instance, release }),
+            // The others carry it alone; that is better than what is left.
+            _ if somebody_is_up(deciding, release)
+                || raise.values().any(|one| matches!(one, Raised::Starting { .. })) =>
+            {
+                flip_if_up(deciding);
             }
-            stuck(deciding, instance, answer);
-        }
+            _ => stuck(deciding, instance, answer),
+        },
         (effect, answer) => {
             let first = settings(deciding).and_then(|settings| settings.sides[0].first().cloned());
             if let Some(instance) = effect.instance().cloned().or(first) {
@@ -196,7 +234,15 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
 /// Ends a way back that can't be finished: what carries the traffic goes on carrying it, and somebody is paged.
 fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
     let (failure, _) = failure_of(answer, "the way back");
-    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure });
+    let cause = match deciding.phase() {
+        Some(Phase::Unshifting { cause, .. }) => Some(cause.clone()),
+        _ => None,
+    };
+    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure: failure.clone() });
+    // What is to be left must not be tried once more while somebody mends the way back.
+    if let Some(cause) = cause {
+        returning::freeze(deciding, &cause, &format!("the way back failed: {failure}"));
+    }
     deciding.end(End::RollbackFailed { instances: Vec::from([instance]) });
 }
 

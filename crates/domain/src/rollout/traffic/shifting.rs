@@ -56,7 +56,10 @@ pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
         return returning::begin(deciding, Cause::Halted { because });
     }
     if ordered == 0 {
-        let waiting = startable(steps);
+        let waiting = match stoppable(deciding, steps, release) {
+            others if others.is_empty() => startable(steps),
+            others => others,
+        };
         let ready = steps.values().all(|step| *step == MoveStep::Moved);
         for instance in waiting {
             raise(deciding, instance, release);
@@ -69,6 +72,15 @@ pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
     if let Some(until) = until {
         baked(deciding, until);
     }
+}
+
+/// Gives the instances that run something else still: all are stopped before the first is started, so that none of them
+/// is forgotten when that one fails.
+fn stoppable(deciding: &Deciding, steps: &BTreeMap<InstanceName, MoveStep>, release: Digest) -> Vec<InstanceName> {
+    let runs = |name: &InstanceName| deciding.service.instances.get(name).and_then(|one| one.release);
+    let waiting = steps.iter().filter(|(_, step)| matches!(step, MoveStep::Waiting | MoveStep::Stopping));
+    let others = waiting.filter(|(name, _)| runs(name).is_some_and(|other| other != release));
+    others.map(|(name, _)| name.clone()).collect()
 }
 
 /// Gives the instances that may be started now: one alone until it has passed its probe, then all others.
@@ -94,11 +106,7 @@ fn raise(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
     if gates::holding(deciding, None).is_some() {
         return;
     }
-    let standby = deciding.service.traffic.standby.as_ref();
-    let draining = standby.is_some_and(|one| {
-        !one.warm && deciding.now < one.until && one.side.release != release && one.side.instances.contains(&instance)
-    });
-    if draining {
+    if is_draining(deciding, &instance) || deciding.is_ordered(&instance) {
         return;
     }
     let runs = deciding.service.instances.get(&instance).and_then(|one| one.release);
@@ -106,6 +114,15 @@ fn raise(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
         Some(other) if other != release => deciding.order(Effect::Stop { instance }),
         _ => deciding.order(Effect::Start { instance, release }),
     }
+}
+
+/// Tells whether tunnels of what it carried before may still go on.
+fn is_draining(deciding: &Deciding, instance: &InstanceName) -> bool {
+    let traffic = &deciding.service.traffic;
+    let standby = traffic.standby.as_ref().filter(|one| !one.empty && one.side.instances.contains(instance));
+    let leaving = traffic.route.iter().flat_map(|route| &route.leaving);
+    let deadline = leaving.map(|one| one.deadline).max();
+    standby.is_some() && deadline.is_some_and(|deadline| deciding.now < deadline)
 }
 
 /// Tells whether something was ordered that decides what is next.
@@ -129,7 +146,9 @@ fn baked(deciding: &mut Deciding, until: Timestamp) {
         return;
     }
     let most = settings(deciding).map(|settings| settings.cannot_tell_max).unwrap_or_default();
-    if deciding.now >= until.after(most) {
+    // A doubt counts from when it began, not from when a hold or a stop of ours let the bake time pass.
+    let since = judged.map_or(until, |judged| judged.at.max(until));
+    if deciding.now >= since.after(most) {
         let said = judged.map_or_else(|| "nothing was measured".into(), |judged| judged.because.clone());
         let share = deciding.service.traffic.share();
         let because =
@@ -183,7 +202,8 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
             deciding.order(Effect::Probe { instance, release });
         }
         (Effect::Probe { .. }, Answer::ProbePassed { .. }) => go_on(deciding),
-        (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => next_share(deciding),
+        // Asked anew: a hold or a doubt may have come meanwhile.
+        (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => go_on(deciding),
         (Effect::Route { route }, Answer::Routed { .. }) => routed(deciding, release, &route),
         (Effect::Route { .. }, answer) => {
             let (failure, _) = failure_of(answer, "route");
