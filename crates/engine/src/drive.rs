@@ -8,8 +8,8 @@ use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Record, Settings, Verdict},
     facts::Outcomes,
-    rollout::{self, IllegalStep, Input},
-    service::Service,
+    rollout::{self, IllegalStep, Input, Judging},
+    service::{Phase, Service},
     terms::{Actor, Digest, InstanceName, OrderId, RunId, Timestamp},
 };
 
@@ -90,6 +90,8 @@ pub enum Happening {
     Counted(Outcomes),
     /// The guards were asked about a release on trial.
     Judged {
+        /// What they were asked about.
+        on: Judging,
         /// What they say.
         verdict: Verdict,
         /// The numbers.
@@ -135,10 +137,21 @@ impl<L: Log, W: World> Driver<L, W> {
         let mut driver = Self { log, world, service, settings, by };
         let news = driver.log.news()?;
         driver.fold(&news);
+        driver.doubt()?;
         for (order, effect) in driver.service.run.iter().flat_map(|run| &run.orders) {
             driver.world.perform(&driver.service, *order, effect);
         }
         Ok(driver)
+    }
+
+    /// Doubts what the guards said before: nobody has watched since, and an old yes must not let a share grow.
+    fn doubt(&mut self) -> Result<(), DriveError> {
+        let Some(run) = &self.service.run else { return Ok(()) };
+        let Phase::Shifting { release, until: Some(_), .. } = run.phase else { return Ok(()) };
+        let on = Judging { release, share: self.service.traffic.share() };
+        let because = "nobody has watched for a while".to_owned();
+        let (settings, by) = (self.settings.clone(), self.by.clone());
+        self.put(Input::Judged { on, verdict: Verdict::CannotTell, because, settings }, &by)
     }
 
     /// Keeps the state for the next driver; to be called when nothing is under way.
@@ -232,7 +245,7 @@ impl<L: Log, W: World> Driver<L, W> {
             Happening::Died { instance, why } => Input::Died { instance, why, settings },
             Happening::Revived { instance } => Input::Revived { instance },
             Happening::Counted(outcomes) => Input::Counted { outcomes, settings },
-            Happening::Judged { verdict, because } => Input::Judged { verdict, because, settings },
+            Happening::Judged { on, verdict, because } => Input::Judged { on, verdict, because, settings },
             Happening::Emptied { release } => Input::Emptied { release },
             Happening::Woken => return None,
         })

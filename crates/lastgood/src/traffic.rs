@@ -1,7 +1,8 @@
 //! Keeps the router as the log says it should be, whoever drives: the daemon, a command, or nobody.
 
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
-use lastgood_domain::{failure::Failure, service::Service, terms::ServiceName};
+use lastgood_domain::{failure::Failure, terms::ServiceName};
+use lastgood_drivers::traffic::RouterError;
 use lastgood_engine::{
     traffic::{self, ProxyHost},
     world::Site,
@@ -15,19 +16,33 @@ pub(crate) fn proxy(app: &App) -> Result<Option<ProxyHost>, Trouble> {
 /// Tells a service's router its newest table, as the log has it; nothing for a service that was never routed.
 ///
 /// Errors: `router-…` if it does not confirm; the log stands, and whoever drives tells it again.
-pub(crate) fn assert_table(app: &App, name: &ServiceName, service: &Service) -> Result<bool, Trouble> {
-    let Some(route) = &service.traffic.route else { return Ok(false) };
+pub(crate) fn assert_table(app: &App, name: &ServiceName) -> Result<bool, Trouble> {
+    /// Times that the log may move on while it is told; each mover tells by itself.
+    const TRIES: u32 = 5;
     let trouble = |failure: Failure| Trouble { exit: Exit::Failed, failure };
+    if app.look(name)?.service.traffic.route.is_none() {
+        return Ok(false);
+    }
     let site = Site::open(&app.config, name, app.home.service(name), drive::program()?)
         .map_err(|error| Trouble::new(Exit::Failed, &error))?;
     let Some(router) = &site.router else { return Ok(false) };
     if let Some(proxy) = &site.proxy {
         proxy.ensure().map_err(trouble)?;
     }
-    let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root()).map_err(trouble)?;
-    let table = traffic::table(name, service, route, &site.config, &switches).map_err(trouble)?;
-    router.route(&table).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    Ok(true)
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let service = app.look(name)?.service;
+        let Some(route) = &service.traffic.route else { return Ok(false) };
+        let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
+        let table = traffic::table(name, &service, route, &site.config, switches.as_ref()).map_err(trouble)?;
+        let is_newest = || app.look(name).is_ok_and(|now| now.service.traffic.route.as_ref() == Some(route));
+        match traffic::tell(router.as_ref(), table, &is_newest) {
+            Ok(_) => return Ok(true),
+            Err(RouterError::TableOlder { .. }) if tries < TRIES => {}
+            Err(error) => return Err(Trouble::new(Exit::Failed, &error)),
+        }
+    }
 }
 
 /// Tells the routers of all services in which a kill switch closes something; gives which they are.
@@ -37,11 +52,14 @@ pub(crate) fn assert_switches(app: &App) -> Result<Vec<ServiceName>, Trouble> {
         .service
         .iter()
         .filter(|(_, service)| service.traffic.as_ref().is_some_and(|traffic| !traffic.closes.is_empty()));
-    let mut told = Vec::new();
+    // One service whose router does not answer keeps no switch from closing the others.
+    let (mut told, mut failed) = (Vec::new(), None);
     for (name, _) in closes {
-        if assert_table(app, name, &app.look(name)?.service)? {
-            told.push(name.clone());
+        match assert_table(app, name) {
+            Ok(true) => told.push(name.clone()),
+            Ok(false) => {}
+            Err(trouble) => failed = Some(trouble),
         }
     }
-    Ok(told)
+    failed.map_or(Ok(told), Err)
 }

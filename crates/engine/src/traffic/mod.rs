@@ -5,5 +5,5 @@ mod table;
 mod watchman;
 
 pub use proxy::ProxyHost;
-pub use table::{switches_of, table};
+pub use table::{switches_of, table, tell};
 pub(crate) use watchman::Watchman;

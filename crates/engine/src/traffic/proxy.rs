@@ -7,6 +7,7 @@ use crate::config::Config;
 use lastgood_domain::{
     failure::Failure,
     terms::{ServiceName, Span},
+    traffic::wire::SOCKET,
 };
 use lastgood_drivers::{
     runtime::session,
@@ -17,6 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::{self, File},
     io::Write as _,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -109,6 +111,13 @@ impl ProxyHost {
         first.is_some_and(|service: &ServiceName| router.look(service).is_ok())
     }
 
+    /// Gives the process that listens at the control socket.
+    fn listener(&self) -> Option<u32> {
+        let stream = UnixStream::connect(self.folder.join(SOCKET)).ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.join("settings.json")
     }
@@ -135,10 +144,11 @@ impl ProxyHost {
         let argv = [text(&self.program), "proxy".into(), "--settings".into(), text(&self.file())];
         let log = self.folder.join("proxy.log");
         let written = fs::metadata(&log).map_or(0, |meta| meta.len());
-        session::detach(&self.program, &argv, &log, None).map_err(|error| Failure::of(&error))?;
+        let started = session::detach(&self.program, &argv, &log, None).map_err(|error| Failure::of(&error))?;
         let begun = Instant::now();
         while begun.elapsed() < START_WAIT {
-            if self.answers() {
+            // One that is replaced goes on answering until the new one has taken over.
+            if self.listener() == Some(started.pid) && self.answers() {
                 return Ok(());
             }
             thread::sleep(LOOK_EVERY);

@@ -11,6 +11,7 @@ use lastgood_domain::{
     terms::{ServiceName, Span},
     traffic::{Answering, Closed, Leaving, Route, RouteSide, Side, Table, Upstream},
 };
+use lastgood_drivers::traffic::{Routed, Router, RouterError};
 use lastgood_store::Reader;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,48 +22,50 @@ use std::{
 ///
 /// Its epoch is the number of records it follows from, the service's and the switches', both of which only grow: of two
 /// tables the one from the longer logs wins, whichever comes last.
-/// Errors: an instance of the route is not in the configuration any more.
+/// Without `switches`, because they can't be read, all that they could close is closed: what may be tripped is not opened.
+/// Errors: a release of the route has no instance in the configuration any more.
 pub fn table(
     name: &ServiceName,
     service: &Service,
     route: &Route,
     config: &ServiceConfig,
-    switches: &Switches,
+    switches: Option<&Switches>,
 ) -> Result<Table, Failure> {
     let side = |one: &RouteSide| side(service, one, config);
-    let leaving = route.leaving.iter().map(|one| {
-        let deadline = Some(one.deadline);
-        Ok(Leaving { side: side(&one.side)?, deadline })
+    // What is left may have lost all its instances: then nothing of it is carried any more.
+    let leaving = route.leaving.iter().filter_map(|one| {
+        let side = side(&one.side).ok()?;
+        Some(Leaving { side, deadline: Some(one.deadline) })
     });
     Ok(Table {
         v: Table::VERSION,
         service: name.clone(),
-        epoch: service.records + switches.epoch,
+        epoch: service.records + switches.map_or(0, |switches| switches.epoch),
         salt: route.salt.clone(),
         last_good: route.last_good.as_ref().map(side).transpose()?,
         candidate: route.candidate.as_ref().map(side).transpose()?,
         share: route.share,
-        leaving: leaving.collect::<Result<_, Failure>>()?,
+        leaving: leaving.collect(),
         closed: closed(service, config, switches),
     })
 }
 
 fn side(service: &Service, side: &RouteSide, config: &ServiceConfig) -> Result<Side, Failure> {
-    let upstreams = side.instances.iter().map(|name| {
-        let one = config.instance(name).ok_or_else(|| {
-            Failure::new(
-                "instance-unknown",
-                format!("{name} is not in the configuration any more"),
-                Some("put it back into lastgood.toml until its release is left"),
-            )
-        })?;
-        Ok(Upstream { instance: name.clone(), address: address(&config.bind, one.port) })
-    });
-    Ok(Side {
-        release: side.release,
-        tag: service.name_of(Some(&side.release)),
-        upstreams: upstreams.collect::<Result<_, Failure>>()?,
-    })
+    // One that was taken out of the configuration while it carries is left out; the others carry on, and a way back
+    // stays open.
+    let configured = side.instances.iter().filter_map(|name| config.instance(name));
+    let upstreams: Vec<Upstream> = configured
+        .map(|one| Upstream { instance: one.name.clone(), address: address(&config.bind, one.port) })
+        .collect();
+    let tag = service.name_of(Some(&side.release));
+    if upstreams.is_empty() {
+        return Err(Failure::new(
+            "instance-unknown",
+            format!("no instance of {tag} is in the configuration any more"),
+            Some("put them back into lastgood.toml until that release is left"),
+        ));
+    }
+    Ok(Side { release: side.release, tag, upstreams })
 }
 
 /// Gives where an instance is reached from this machine.
@@ -76,9 +79,10 @@ fn address(bind: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-fn closed(service: &Service, config: &ServiceConfig, switches: &Switches) -> Vec<Closed> {
+fn closed(service: &Service, config: &ServiceConfig, switches: Option<&Switches>) -> Vec<Closed> {
     let closes = config.traffic.iter().flat_map(|traffic| &traffic.closes);
-    let tripped = closes.filter(|closes| switches.is_tripped(closes.switch.as_str())).map(|closes| Closed {
+    let is_tripped = |name: &str| switches.is_none_or(|switches| switches.is_tripped(name));
+    let tripped = closes.filter(|closes| is_tripped(closes.switch.as_str())).map(|closes| Closed {
         by: format!("switch {}", closes.switch),
         routes: closes.routes.clone(),
         answer: Answering {
@@ -107,17 +111,30 @@ fn seconds(span: Span) -> u32 {
     u32::try_from(span.0.div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
-/// Gives the switches of now; none are configured, none are tripped.
-///
-/// Errors: `switches-unreadable`: what may be tripped must not be opened, so the table that stands stays.
-pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Result<Switches, Failure> {
-    let Some(config) = config else { return Ok(Switches::default()) };
+/// Gives the switches of now; none are configured, none are tripped. `None` if they can't be read.
+pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
+    let Some(config) = config else { return Some(Switches::default()) };
     let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &config.environment));
-    read.map(|folded| folded.switches).map_err(|error| {
-        Failure::new(
-            "switches-unreadable",
-            format!("the switches can't be read, so no table can be made: {error}"),
-            Some("find out where the evidence is damaged: lastgood evidence verify"),
-        )
-    })
+    read.ok().map(|folded| folded.switches)
+}
+
+/// Tells a router the newest table of a service, whoever has told it what before.
+///
+/// Two who read logs of different length may come at once, and a log that was put back, or switches of another
+/// environment, give smaller numbers than before: a router that has a larger one is told the same with a still larger
+/// one, as long as `is_newest` says that the log still has the traffic go there.
+/// Errors: the router's own, [`RouterError::TableOlder`] if the log has moved on; it stands, and whoever moved it tells.
+pub fn tell(router: &dyn Router, mut table: Table, is_newest: &dyn Fn() -> bool) -> Result<Routed, RouterError> {
+    /// Others who tell at the same time: a driver, a command, the daemon's look.
+    const RIVALS: u32 = 5;
+    let mut told = router.route(&table);
+    for _ in 0..RIVALS {
+        let Err(RouterError::TableOlder { has, .. }) = told else { break };
+        if !is_newest() {
+            break;
+        }
+        table.epoch = has + 1;
+        told = router.route(&table);
+    }
+    told
 }

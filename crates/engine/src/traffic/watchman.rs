@@ -6,6 +6,7 @@ use crate::drive::Happening;
 use lastgood_domain::{
     event::{Settings, Verdict},
     guard::{Guard, GuardSettings, GuardVerdict},
+    rollout::Judging,
     service::{Phase, Service},
     terms::{Digest, ServiceName, Timestamp},
     traffic::{Share, Slice},
@@ -19,6 +20,8 @@ use std::{
 
 /// How often the router is asked: it finishes a slice each second, and a total failure is to be found within one.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// Seconds that the clock must have gone back before counting begins again.
+const CLOCK_BACK: u64 = 10;
 /// A verdict that stays the same is told again so often, with its newest numbers.
 const TELL_EVERY: u64 = 10;
 
@@ -65,7 +68,7 @@ impl Watchman {
     /// Says how the service stands; cheap, and to be called after each change.
     pub(crate) fn note(&self, service: &Service, settings: &Settings, now: Timestamp) {
         let standby = service.traffic.standby.as_ref();
-        let leaves = standby.filter(|one| !one.warm && now < one.until).map(|one| one.side.release);
+        let leaves = standby.filter(|one| !one.empty && now < one.until).map(|one| one.side.release);
         let duty = Duty { trial: trial(service, settings, now), leaves };
         *self.duty.lock().unwrap_or_else(PoisonError::into_inner) = duty;
     }
@@ -129,10 +132,8 @@ impl Round {
     }
 
     fn trial(&mut self, trial: Option<Trial>) -> Result<(), ()> {
-        let Some(trial) = trial else {
-            self.watch = None;
-            return Ok(());
-        };
+        // Between two stages nothing is asked, and nothing of what speaks against the candidate is forgotten.
+        let Some(trial) = trial else { return Ok(()) };
         if self.watch.as_ref().is_none_or(|watch| watch.trial != trial) {
             self.watch = Some(self.begin(trial));
         }
@@ -144,13 +145,18 @@ impl Round {
             watch.taken = watch.taken.max(slice.second);
         }
         let now = (self.now)();
+        let second = u64::try_from(now.0 / 1_000).unwrap_or(0);
+        if watch.taken > second.saturating_add(CLOCK_BACK) {
+            watch.guard.clock_set_back(now);
+            watch.taken = second;
+        }
         let said = watch.guard.verdict(now);
         let verdict = verdict(&said);
-        let second = u64::try_from(now.0 / 1_000).unwrap_or(0);
         let stale = |(told, at): (Verdict, u64)| told != verdict || second.saturating_sub(at) >= TELL_EVERY;
         if watch.told.is_none_or(stale) {
             watch.told = Some((verdict, second));
-            return self.tell.send(Happening::Judged { verdict, because: numbers(&said) }).map_err(drop);
+            let on = Judging { release: watch.trial.candidate, share: watch.trial.share };
+            return self.tell.send(Happening::Judged { on, verdict, because: numbers(&said) }).map_err(drop);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::{Site, deaths::Deaths, rehearse};
 use crate::{
     boundary::EachAct,
     config::{InstanceConfig, RuntimeConfig},
+    fold::Folded,
     ports::Occupant,
     provenance, traffic,
 };
@@ -22,6 +23,7 @@ use lastgood_drivers::{
     runtime::RuntimeError,
     state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
 };
+use lastgood_store::Reader;
 use std::{
     net::TcpStream,
     path::{Path, PathBuf},
@@ -311,11 +313,14 @@ fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, 
     let router = site.router.as_ref().ok_or_else(|| {
         Failure::new("router-unset", "the service has no router", Some("set up service.NAME.traffic in lastgood.toml"))
     })?;
-    let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir)?;
-    let table = traffic::table(&site.name, service, route, &site.config, &switches)?;
+    let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
+    let table = traffic::table(&site.name, service, route, &site.config, switches.as_ref())?;
     let begun = Instant::now();
     loop {
-        match router.route(&table) {
+        if is_superseded(site, route) {
+            return Ok(Answer::Routed { took: Span(millis(begun.elapsed())) });
+        }
+        match traffic::tell(router.as_ref(), table.clone(), &|| !is_superseded(site, route)) {
             Ok(_) => return Ok(Answer::Routed { took: Span(millis(begun.elapsed())) }),
             Err(error) if begun.elapsed() > ROUTE_WAIT => return Err(Failure::of(&error)),
             Err(_) => {
@@ -354,6 +359,13 @@ fn try_resume(site: &Site, service: &Service, candidate: &Digest, last_good: &Di
             Err(control) => return Err(scrubbed(site, Failure::of(&control))),
         },
     })
+}
+
+/// Tells whether the log says something newer than `route`: who decided that tells the router, and this is void.
+fn is_superseded(site: &Site, route: &Route) -> bool {
+    let reader = Reader::open(&site.state_dir);
+    let folded = reader.ok().and_then(|reader| Folded::read(&reader, &site.name).ok());
+    folded.and_then(|folded| folded.service.traffic.route).is_some_and(|newest| newest != *route)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -62,6 +62,8 @@ enum Lane {
     Instance(InstanceName),
     Heavy(usize),
     Shared,
+    /// Nothing waits before a router is told: of two tables the newer wins.
+    Route(OrderId),
 }
 
 #[derive(Clone)]
@@ -127,6 +129,7 @@ impl Host {
         match effect {
             Effect::Snapshot { .. } | Effect::LayReady { .. } => Lane::Heavy(order.0 as usize % HEAVY_MAX),
             Effect::Rehearse { .. } | Effect::ClearRehearsal => Lane::Heavy(0),
+            Effect::Route { .. } => Lane::Route(order),
             _ => effect.instance().map_or(Lane::Shared, |instance| Lane::Instance(instance.clone())),
         }
     }

@@ -62,7 +62,7 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     let _lock = drive::lock(app, service, drive::RUN)?;
     let folded = app.look(service)?;
     // Without a daemon nobody else starts the proxy again after a restart of the machine, or tells it new settings.
-    if let Err(trouble) = crate::traffic::assert_table(app, service, &folded.service) {
+    if let Err(trouble) = crate::traffic::assert_table(app, service) {
         app.screen.trouble(&trouble);
     }
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
@@ -73,6 +73,10 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     let down = revive(&mut driver, &progress)?;
     let running = running(&driver);
     driver.world.watch(running);
+    if driver.service().traffic.cools_at().is_some_and(|at| at <= app.now()) {
+        driver.begin(Aim::Cool, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+        drive::to_end(&mut driver, &progress)?;
+    }
     driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
@@ -126,7 +130,7 @@ fn tell(driver: &drive::RealDriver, happening: Happening) {
 /// Says why an instance that should run does not; none if it runs, is meant to be stopped, or nobody knows.
 fn why_down(driver: &drive::RealDriver, name: &InstanceName) -> Option<String> {
     let state = driver.service().instances.get(name)?;
-    if state.release.is_none() || state.condition == Condition::Between {
+    if state.release.is_none() || state.condition == Condition::Between || driver.service().stays_down(name) {
         return None;
     }
     let site = driver.world.site();

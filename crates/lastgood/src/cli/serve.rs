@@ -19,7 +19,7 @@ use lastgood_domain::{
     facts::{Busyness, Liveness},
     failure::Coded,
     rollout::Input,
-    service::Condition,
+    service::{Condition, Phase},
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
     words,
 };
@@ -65,6 +65,8 @@ const SIGN_EVERY: Duration = Duration::from_secs(60);
 const PULSE_AGE_MAX: Span = Span::seconds(30);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// Looks between two times that a HAProxy is told its table again.
+const HAPROXY_ROUNDS: u32 = 25;
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -227,22 +229,35 @@ fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -
     Ok(())
 }
 
+/// Tells all routers; one that does not answer keeps the others from nothing.
+fn assert_all(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
+    let told = services.iter().map(|service| traffic::assert_table(app, service).map(drop));
+    // Each is asked before the first trouble is given.
+    told.collect::<Vec<_>>().into_iter().collect()
+}
+
 /// Keeps the built-in proxy up and all routers' tables those of the log; they carry on by themselves while we are gone.
 fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[ServiceName], stop: &AtomicBool) {
-    let (mut first, mut epoch) = (true, 0);
+    let (mut first, mut epoch, mut rounds) = (true, None, 0_u32);
     let mut said = None;
     while !stop.load(Ordering::SeqCst) {
         let ensured = proxy.map_or(Ok(false), ProxyHost::ensure);
         let told = ensured.map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
             // What was decided while nobody could tell it, and what a proxy without its folder has lost.
             // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy.
-            let switches = lastgood_engine::traffic::switches_of(app.config.switches.as_ref(), app.home.root())
-                .map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
-            let turned = std::mem::replace(&mut epoch, switches.epoch) != switches.epoch;
+            let switches = lastgood_engine::traffic::switches_of(app.config.switches.as_ref(), app.home.root());
+            let switches = switches.map(|switches| switches.epoch);
+            let turned = std::mem::replace(&mut epoch, switches) != switches;
             if std::mem::take(&mut first) || started || turned {
-                for service in services {
-                    traffic::assert_table(app, service, &app.look(service)?.service)?;
-                }
+                return assert_all(app, services);
+            }
+            // A HAProxy that was reloaded has its own weights again, and says so to nobody.
+            rounds += 1;
+            if rounds % HAPROXY_ROUNDS == 0 {
+                let is_haproxy = |name: &&ServiceName| {
+                    app.config.service[*name].traffic.as_ref().is_some_and(|traffic| traffic.haproxy.is_some())
+                };
+                return assert_all(app, &services.iter().filter(is_haproxy).cloned().collect::<Vec<_>>());
             }
             Ok(())
         });
@@ -332,6 +347,7 @@ struct Driving<'a> {
     next_run: Option<Timestamp>,
     next_review: Timestamp,
     next_drain: Timestamp,
+    next_cool: Timestamp,
     counter: Option<(Watch, Count)>,
     /// Since when outcomes are counted: the promotion they belong to.
     counted_for: Option<Timestamp>,
@@ -356,6 +372,7 @@ impl<'a> Driving<'a> {
             next_run: None,
             next_review: now,
             next_drain: now.after(DRAIN_EVERY),
+            next_cool: now,
             counter: None,
             counted_for: None,
             reviving: BTreeMap::new(),
@@ -376,7 +393,10 @@ impl<'a> Driving<'a> {
     /// Finds the instances again that ran before this daemon did.
     fn adopt(&self) {
         for (name, state) in &self.driver.service().instances {
-            if state.release.is_none() || state.condition == Condition::Between {
+            if state.release.is_none()
+                || state.condition == Condition::Between
+                || self.driver.service().stays_down(name)
+            {
                 continue;
             }
             let site = self.driver.world.site();
@@ -416,7 +436,7 @@ impl<'a> Driving<'a> {
 
     fn sleeps_until(&self, now: Timestamp) -> Timestamp {
         let again = self.driver.service().instances.values().filter_map(|one| one.again_at);
-        let cools = self.driver.service().traffic.cools_at();
+        let cools = self.driver.service().traffic.cools_at().map(|at| at.max(self.next_cool));
         let times = [self.next_run, cools, Some(self.next_review), Some(now.after(SLEEP_MAX))];
         let due = |at: &Timestamp| *at > now;
         times.into_iter().flatten().chain(again).filter(due).min().unwrap_or(now.after(SLEEP_MAX))
@@ -434,7 +454,9 @@ impl<'a> Driving<'a> {
             }
         }
         let cools = self.driver.service().traffic.cools_at().is_some_and(|at| at <= now);
-        if cools && self.driver.service().run.is_none() {
+        if cools && self.driver.service().run.is_none() && self.next_cool <= now {
+            // One that could not be stopped is tried again, but not at once.
+            self.next_cool = now.after(DRAIN_EVERY);
             self.start(Aim::Cool)?;
         }
         if self.next_review <= now {
@@ -497,14 +519,18 @@ impl<'a> Driving<'a> {
     /// Starts what died again, when its back-off is over and no run has it.
     fn revive(&mut self, now: Timestamp) {
         let service = self.driver.service();
-        if service.run.is_some() {
-            return;
-        }
+        let theirs = match service.run.as_ref().map(|run| &run.phase) {
+            None => Vec::new(),
+            // Last-good carries people while the candidate gets its shares.
+            Some(Phase::Shifting { steps, .. }) => steps.keys().cloned().collect(),
+            Some(_) => return,
+        };
         let due: Vec<(InstanceName, Timestamp)> = service
             .instances
             .iter()
             .filter_map(|(name, one)| Some((name.clone(), one.again_at?)))
             .filter(|(name, at)| *at <= now && self.reviving.get(name) != Some(at))
+            .filter(|(name, _)| !theirs.contains(name) && !service.stays_down(name))
             .collect();
         for (name, at) in due {
             self.reviving.insert(name.clone(), at);

@@ -63,7 +63,7 @@ impl StopNew {
                 reason: reason.clone(),
             })]),
         })?;
-        let confirmed = traffic::assert_table(app, &service, &after)?;
+        let confirmed = traffic::assert_table(app, &service)?;
         let says = match (lift, confirmed) {
             (_, false) => "it never had traffic; this holds from its first release on".to_owned(),
             (true, true) => "the router lets new entries in again".to_owned(),
