@@ -98,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut is_first = true;
         loop {
             let after = match self.begin(is_first).await {
-                Begun::Head(length) => self.carry(length).await,
+                // In a box of its own, so that a connection that waits has no room for the states of a request.
+                Begun::Head(length) => Box::pin(self.carry(length)).await,
                 Begun::Http2 => return Some(self),
                 Begun::Gone => return None,
                 Begun::Refused(refusal) => self.refuse(refusal).await,

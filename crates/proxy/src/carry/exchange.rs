@@ -102,6 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Err(failed) => failed,
             };
             self.alarm.clear();
+            // A kept connection that was closed before it took a byte is no failure: another one will do.
+            if matches!(failed, Failed::Broken { was_reused: true, .. }) && !way.upload.has_sent && fresh == Fresh::No {
+                way.upload.restart();
+                fresh = Fresh::Yes;
+                continue;
+            }
             let (status, why, is_stale) = match failed {
                 Failed::Stuck(stuck) => return Sent::Stuck(stuck),
                 Failed::TooSlow => return Sent::Failed(504, "the service did not answer in time"),

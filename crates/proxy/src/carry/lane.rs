@@ -55,24 +55,26 @@ impl Lane {
         let keys = self.keys[service].clone();
         let address = from.ip().to_canonical();
         let asker = Asker { address, secure: keys.is_some(), trusted: site.door.is_trusted(address) };
-        tokio::spawn(async move {
-            let _entered = entered;
-            match keys {
-                None => carry(Client { stream, buf: Buf::default(), alarm, site, asker }).await,
-                Some(keys) => {
-                    alarm.set(site.door.serving.limits.header_seconds);
-                    let Some((stream, speaks_http2)) = keys.shake_hands(stream, &alarm).await else { return };
-                    alarm.clear();
-                    let client = Client { stream, buf: Buf::default(), alarm, site, asker };
-                    if speaks_http2 { http2::serve(client).await } else { carry(client).await }
-                }
-            }
-        });
+        // Two kinds of tasks, so that one without TLS has no room for it.
+        match keys {
+            None => drop(tokio::spawn(async move {
+                let _entered = entered;
+                carry(Client { stream, buf: Buf::default(), alarm, site, asker }).await;
+            })),
+            Some(keys) => drop(tokio::spawn(async move {
+                let _entered = entered;
+                alarm.set(site.door.serving.limits.header_seconds);
+                let Some((stream, speaks_http2)) = Box::pin(keys.shake_hands(stream, &alarm)).await else { return };
+                alarm.clear();
+                let client = Client { stream, buf: Buf::default(), alarm, site, asker };
+                if speaks_http2 { Box::pin(http2::serve(client)).await } else { carry(client).await }
+            })),
+        }
     }
 }
 
 async fn carry<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(client: Client<S>) {
     if let Some(client) = client.serve().await {
-        http2::serve(client).await;
+        Box::pin(http2::serve(client)).await;
     }
 }
