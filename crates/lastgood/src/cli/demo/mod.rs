@@ -53,13 +53,13 @@ impl Demo {
             let chat = Chat::build(screen, &folder)?;
             chat.stage.sweeper().sweep_on_interrupt(removed)?;
             let told = chat.tell();
-            chat.stage.sweeper().sweep();
+            drop(chat.stage.sweeper().sweep());
             (told?, "a message", "one service, many users: docs/guide/traffic.md")
         } else {
             let notebook = Notebook::build(screen, &folder)?;
             notebook.stage.sweeper().sweep_on_interrupt(removed)?;
             let told = notebook.tell();
-            notebook.stage.sweeper().sweep();
+            drop(notebook.stage.sweeper().sweep());
             (told?, "a note", "your own service: lastgood init npm:PACKAGE")
         };
         let (chapters, holds) = told;

@@ -15,7 +15,7 @@ use lastgood_domain::{
 use lastgood_engine::{
     config::Config,
     paths::{Home, ServiceHome},
-    traffic::ProxyHost,
+    traffic::{ProxyHost, StartLock},
     world::Site,
 };
 use signal_hook::{
@@ -120,14 +120,24 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Stops the proxy and then all instances; what can't be stopped is said.
-    pub(super) fn sweep(&self) {
+    /// Stops the proxy and then all instances; what can't be stopped is said. Nobody starts the proxy again while what is
+    /// returned is held.
+    pub(super) fn sweep(&self) -> Option<StartLock> {
+        let program = drive::program().ok()?;
+        let proxy = ProxyHost::of(&self.config, &program);
+        let lock = proxy.and_then(|proxy| match proxy.stop() {
+            Ok(lock) => Some(lock),
+            Err(failure) => {
+                self.screen.trouble(&Trouble { exit: Exit::Failed, failure });
+                None
+            }
+        });
+        self.sweep_instances();
+        lock
+    }
+
+    fn sweep_instances(&self) {
         let Ok(program) = drive::program() else { return };
-        if let Some(proxy) = ProxyHost::of(&self.config, &program)
-            && let Err(failure) = proxy.stop()
-        {
-            self.screen.trouble(&Trouble { exit: Exit::Failed, failure });
-        }
         let Ok(site) = Site::open(&self.config, &self.service, self.home.clone(), program) else { return };
         for instance in &site.config.instance {
             if let Err(error) = site.runtime.stop(&self.service, &instance.name, site.config.stop_timeout.0) {
@@ -145,9 +155,10 @@ impl Sweeper {
         let wait = move || {
             if signals.forever().next().is_some() {
                 self.screen.tell("\nstopping what the demo has started");
-                // The run that is under way may have started something while the first went through.
-                self.sweep();
-                self.sweep();
+                // The run goes on meanwhile: it must not start the proxy again, and an instance that it has started
+                // since is found the second time.
+                let _kept_down = self.sweep();
+                self.sweep_instances();
                 // Left behind it costs some room in the temporary folder, no more.
                 temporary.iter().for_each(|folder| drop(fs::remove_dir_all(folder)));
                 std::process::exit(Exit::Interrupted as i32);
