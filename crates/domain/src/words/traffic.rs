@@ -5,7 +5,7 @@ use crate::{
     event::{Record, Verdict},
     service::{Phase, Run, Service},
     terms::Timestamp,
-    traffic::{Route, Traffic, TrafficEvent},
+    traffic::{Route, TrafficEvent},
 };
 use alloc::{format, string::String, vec::Vec};
 
@@ -64,7 +64,8 @@ pub(super) fn routing(route: &Route) -> String {
 }
 
 /// Says what a shift waits for, if `run` is one that waits.
-pub(super) fn awaited(run: &Run, traffic: &Traffic, now: Timestamp) -> Option<String> {
+pub(super) fn awaited(service: &Service, run: &Run, now: Timestamp) -> Option<String> {
+    let traffic = &service.traffic;
     let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
     if *ordered == 0 {
         let standby = traffic.standby.as_ref().filter(|standby| now < standby.until)?;
@@ -79,6 +80,9 @@ pub(super) fn awaited(run: &Run, traffic: &Traffic, now: Timestamp) -> Option<St
     Some(match until {
         Some(until) if now < *until => {
             format!("watching {share} of the traffic for another {}; {verdict}", until.since(now))
+        }
+        _ if service.standing_holds(now).next().is_some() => {
+            format!("watching {share} of the traffic, which does not grow while a hold stands; {verdict}")
         }
         _ => format!("watching {share} of the traffic until it is known to be healthy; {verdict}"),
     })

@@ -76,7 +76,7 @@ pub fn awaited(service: &Service, run: &Run, now: Timestamp) -> String {
         (Phase::Moving { soak_until: Some(until), steps, .. }, true) if soaks(steps) => {
             format!("watching the wave for another {}", until.since(now))
         }
-        (_, true) => traffic::awaited(run, &service.traffic, now).unwrap_or_else(|| "deciding what is next".into()),
+        (_, true) => traffic::awaited(service, run, now).unwrap_or_else(|| "deciding what is next".into()),
         (_, false) => waits.join("; "),
     }
 }

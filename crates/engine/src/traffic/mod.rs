@@ -4,6 +4,6 @@ mod proxy;
 mod table;
 mod watchman;
 
-pub use proxy::ProxyHost;
+pub use proxy::{ProxyHost, StartLock};
 pub use table::{switches_of, table, tell};
 pub(crate) use watchman::Watchman;

@@ -39,6 +39,12 @@ pub struct ProxyHost {
     settings: Settings,
 }
 
+/// Keeps everybody from starting the proxy while it is held.
+#[derive(Debug)]
+pub struct StartLock {
+    _file: File,
+}
+
 impl ProxyHost {
     /// Names the proxy of `config`, if any service is carried by it.
     pub fn of(config: &Config, program: &Path) -> Option<Self> {
@@ -60,49 +66,52 @@ impl ProxyHost {
     ///
     /// Errors: `proxy-not-answering` with the end of its log.
     pub fn ensure(&self) -> Result<bool, Failure> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(
-                "proxy-not-answering",
-                format!("{what} {}: {error}", self.folder.display()),
-                Some("check the folder's owner and space"),
-            )
-        };
         if self.answers() && self.is_current() {
             return Ok(false);
         }
-        fs::create_dir_all(&self.folder).map_err(|error| failed("can't make", &error))?;
         // The daemon's drivers and a command may come at once: one of them starts it.
-        let lock = File::create(self.folder.join("start.lock")).map_err(|error| failed("can't lock", &error))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("can't lock", &error))?;
+        let _lock = self.lock()?;
         if self.answers() && self.is_current() {
             return Ok(false);
         }
-        self.write_settings().map_err(|error| failed("can't write the settings in", &error))?;
+        self.write_settings().map_err(|error| self.unusable("can't write the settings in", &error))?;
         self.start()?;
         Ok(true)
     }
 
-    /// Ends the proxy if one runs, and waits for its end; open tunnels are closed with 1012.
+    /// Ends the proxy if one runs, and waits for its end; open tunnels are closed with 1012. Nobody starts it again
+    /// while what is returned is held.
     ///
-    /// Errors: it does not do what it is told.
-    pub fn stop(&self) -> Result<(), Failure> {
+    /// Errors: `proxy-not-stopped`; `proxy-not-answering` if the folder can't be used.
+    pub fn stop(&self) -> Result<StartLock, Failure> {
+        let lock = self.lock()?;
         if !self.answers() {
-            return Ok(());
+            return Ok(lock);
         }
         Builtin::new(&self.folder).stop(Span::ZERO).map_err(|error| Failure::of(&error))?;
         let begun = Instant::now();
         while self.answers() {
             if begun.elapsed() >= STOP_WAIT {
                 let what = format!("the proxy has not ended within {} s", STOP_WAIT.as_secs());
-                return Err(Failure::new(
-                    "proxy-not-stopped",
-                    what,
-                    Some("see what it says: proxy/proxy.log in the state folder"),
-                ));
+                let hint = "see what it says: proxy/proxy.log in the state folder";
+                return Err(Failure::new("proxy-not-stopped", what, Some(hint)));
             }
             thread::sleep(LOOK_EVERY);
         }
-        Ok(())
+        Ok(lock)
+    }
+
+    /// Waits until nobody else starts the proxy, and keeps them from it.
+    fn lock(&self) -> Result<StartLock, Failure> {
+        fs::create_dir_all(&self.folder).map_err(|error| self.unusable("can't make", &error))?;
+        let lock = File::create(self.folder.join("start.lock")).map_err(|error| self.unusable("can't lock", &error))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| self.unusable("can't lock", &error))?;
+        Ok(StartLock { _file: lock })
+    }
+
+    fn unusable(&self, what: &str, error: &dyn std::fmt::Display) -> Failure {
+        let hint = "check the folder's owner and space";
+        Failure::new("proxy-not-answering", format!("{what} {}: {error}", self.folder.display()), Some(hint))
     }
 
     fn answers(&self) -> bool {

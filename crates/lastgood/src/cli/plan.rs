@@ -127,8 +127,12 @@ fn moves(config: &ServiceConfig, behind: &[InstanceName]) -> String {
     };
     let shares: Vec<String> =
         traffic.shares.iter().map(|share| format!("{} % for at least {}", share.percent, share.bake.0)).collect();
+    let resume = match traffic.resume {
+        Some(_) => "  then      above 25 %, prove that cut sessions are resumed, on it and back on last-good\n",
+        None => "",
+    };
     format!(
-        "  then      start it beside last-good on the same data; give it {}\n\
+        "  then      start it beside last-good on the same data; give it {}\n{resume}\
          \x20 then      each share grows only on evidence of health; cannot-tell goes back after another {}\n\
          \x20 then      what is left finishes its tunnels within {}, then they are closed with 1012; it stays warm for {}\n",
         shares.join(", "),

@@ -5,7 +5,7 @@ use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     service::{Condition, Phase, Service},
-    terms::{ServiceName, Timestamp},
+    terms::{InstanceName, ServiceName, Timestamp},
     traffic::RouteSide,
     words,
 };
@@ -78,7 +78,9 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     text.push('\n');
     for (instance, state) in &service.instances {
         let release = service.name_of(state.release.as_ref());
-        text += &format!("  {instance:<12} {release:<14} {}\n", words::condition_words(&state.condition, now));
+        let part = part(service, instance).filter(|_| state.condition == Condition::Settled);
+        let condition = part.map_or_else(|| words::condition_words(&state.condition, now), Into::into);
+        text += &format!("  {instance:<12} {release:<14} {condition}\n");
     }
     if let Some(run) = &service.run {
         text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), words::awaited(service, run, now));
@@ -96,6 +98,22 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
         text += "  STALE: nothing was accepted for too long\n";
     }
     text
+}
+
+/// Says what a settled instance of shared traffic is there for.
+fn part(service: &Service, instance: &InstanceName) -> Option<&'static str> {
+    let traffic = &service.traffic;
+    let route = traffic.route.as_ref()?;
+    let is_of = |side: Option<&RouteSide>| side.is_some_and(|side| side.instances.contains(instance));
+    if is_of(route.last_good.as_ref()) {
+        Some("serves")
+    } else if is_of(route.candidate.as_ref()) {
+        Some("on trial")
+    } else if is_of(traffic.standby.as_ref().map(|standby| &standby.side)) {
+        Some("stands by")
+    } else {
+        service.instances.get(instance)?.release.is_none().then_some("empty")
+    }
 }
 
 /// Says who gets whose share, if the service's traffic is shared.

@@ -97,10 +97,14 @@ fn show(app: &App, service: &ServiceName) -> Ended {
             )
         }
     };
+    let next = match folded.traffic.stopped {
+        None => format!("stop them: lastgood stop-new {service} --reason …"),
+        Some(_) => format!("let them in again: lastgood stop-new {service} --lift --reason …"),
+    };
     app.screen.show(
         "stop-new",
         &json!({ "service": service, "stopped": folded.traffic.stopped, "left": left }),
-        &format!("{service}: {says}\n{text}stop them: lastgood stop-new {service} --reason …"),
+        &format!("{service}: {says}\n{text}{next}"),
     );
     Ok(Exit::Done)
 }

@@ -1,7 +1,9 @@
 //! `lastgood demo --traffic` tells its story to the end and leaves nothing behind.
 
+use crate::kit::until;
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -36,12 +38,31 @@ fn the_demo_of_shared_traffic_ends_well_and_leaves_no_process() {
         rest = &rest[at..];
     }
     assert_eq!(said.matches("none lost, none twice").count(), 3, "{said}");
-    let left: Vec<String> = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(folder.to_str().unwrap()))
-        .collect();
-    assert_eq!(left, Vec::<String>::new(), "{said}");
+    assert_eq!(left_of(&folder), Vec::<String>::new(), "{said}");
+}
+
+#[test]
+fn an_interrupted_demo_stops_what_it_has_started() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("demo");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_lastgood"))
+        .args(["demo", "--traffic", "--keep"])
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the proxy", || left_of(&folder).iter().any(|line| line.contains("proxy --settings")));
+    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    until("the end of all processes", || left_of(&folder).is_empty());
+}
+
+/// Gives the command lines of the processes that have to do with the folder.
+fn left_of(folder: &Path) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
 }

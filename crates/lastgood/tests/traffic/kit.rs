@@ -129,6 +129,7 @@ data = "data"
 name = "read"
 http = {{ method = "GET", path = "/rooms/lobby/messages" }}
 expect = {{ status = 200 }}
+tries = 5
 
 [notice.file]
 command = ["sh", "-c", "cat >> {notices}"]

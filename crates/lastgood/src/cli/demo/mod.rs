@@ -48,15 +48,18 @@ impl Demo {
                 temporary.path().to_path_buf()
             }
         };
+        let removed = self.keep.is_none().then(|| folder.clone());
         let (told, nobody_lost, next) = if self.traffic {
             let chat = Chat::build(screen, &folder)?;
+            chat.stage.sweeper().sweep_on_interrupt(removed)?;
             let told = chat.tell();
-            chat.stage.clear();
+            drop(chat.stage.sweeper().sweep());
             (told?, "a message", "one service, many users: docs/guide/traffic.md")
         } else {
             let notebook = Notebook::build(screen, &folder)?;
+            notebook.stage.sweeper().sweep_on_interrupt(removed)?;
             let told = notebook.tell();
-            notebook.stage.clear();
+            drop(notebook.stage.sweeper().sweep());
             (told?, "a note", "your own service: lastgood init npm:PACKAGE")
         };
         let (chapters, holds) = told;

@@ -12,12 +12,22 @@ use lastgood_domain::{
     event::{End, Event},
     terms::{HoldId, Reason, ServiceName},
 };
-use lastgood_engine::{config::Config, paths::Home, traffic::ProxyHost, world::Site};
+use lastgood_engine::{
+    config::Config,
+    paths::{Home, ServiceHome},
+    traffic::{ProxyHost, StartLock},
+    world::Site,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use std::{
     cell::Cell,
     fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
+    thread,
 };
 
 /// The place where a story plays.
@@ -94,20 +104,66 @@ impl Stage {
         Ok((self.chapters.get(), verified.is_ok()))
     }
 
-    /// Stops what the story started: the proxy first, so that it asks nobody who is gone.
-    pub(super) fn clear(&self) {
-        let Ok(program) = drive::program() else { return };
-        if let Some(proxy) = ProxyHost::of(&self.app.config, &program)
-            && let Err(failure) = proxy.stop()
-        {
-            self.app.screen.trouble(&Trouble { exit: Exit::Failed, failure });
-        }
+    /// Gives what stops everything that the story starts, from whichever thread.
+    pub(super) fn sweeper(&self) -> Sweeper {
         let home = self.app.home.service(&self.service);
-        let Ok(site) = Site::open(&self.app.config, &self.service, home, program) else { return };
+        Sweeper { config: self.app.config.clone(), service: self.service.clone(), home, screen: self.app.screen }
+    }
+}
+
+/// Stops what a story started.
+pub(super) struct Sweeper {
+    config: Config,
+    service: ServiceName,
+    home: ServiceHome,
+    screen: Screen,
+}
+
+impl Sweeper {
+    /// Stops the proxy and then all instances; what can't be stopped is said. Nobody starts the proxy again while what is
+    /// returned is held.
+    pub(super) fn sweep(&self) -> Option<StartLock> {
+        let program = drive::program().ok()?;
+        let proxy = ProxyHost::of(&self.config, &program);
+        let lock = proxy.and_then(|proxy| match proxy.stop() {
+            Ok(lock) => Some(lock),
+            Err(failure) => {
+                self.screen.trouble(&Trouble { exit: Exit::Failed, failure });
+                None
+            }
+        });
+        self.sweep_instances();
+        lock
+    }
+
+    fn sweep_instances(&self) {
+        let Ok(program) = drive::program() else { return };
+        let Ok(site) = Site::open(&self.config, &self.service, self.home.clone(), program) else { return };
         for instance in &site.config.instance {
             if let Err(error) = site.runtime.stop(&self.service, &instance.name, site.config.stop_timeout.0) {
-                self.app.screen.trouble(&Trouble::new(Exit::Failed, &error));
+                self.screen.trouble(&Trouble::new(Exit::Failed, &error));
             }
         }
+    }
+
+    /// Sweeps and ends the program with 130 when somebody presses Ctrl-C; `temporary` is removed then.
+    pub(super) fn sweep_on_interrupt(self, temporary: Option<PathBuf>) -> Result<(), Trouble> {
+        let failed = |error: std::io::Error| {
+            Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+        };
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let wait = move || {
+            if signals.forever().next().is_some() {
+                self.screen.tell("\nstopping what the demo has started");
+                // The run goes on meanwhile: it must not start the proxy again, and an instance that it has started
+                // since is found the second time.
+                let _kept_down = self.sweep();
+                self.sweep_instances();
+                // Left behind it costs some room in the temporary folder, no more.
+                temporary.iter().for_each(|folder| drop(fs::remove_dir_all(folder)));
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        };
+        thread::Builder::new().name("interrupt".into()).spawn(wait).map(drop).map_err(failed)
     }
 }
