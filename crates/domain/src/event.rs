@@ -37,6 +37,7 @@ impl Record {
 /// Something that happened to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "records come one by one; a box would only be in every reader's way")]
 pub enum Event {
     /// A hold stands: no forward move.
     HoldSet {

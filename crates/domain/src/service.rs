@@ -4,6 +4,7 @@
 //! program that wrote it, and is never evidence.
 
 mod fold;
+mod steps;
 mod traffic;
 
 use crate::{

@@ -7,6 +7,16 @@ use lastgood_engine::{
     traffic::{self, ProxyHost},
     world::Site,
 };
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// Looks between two times that a HAProxy is told its table again.
+const HAPROXY_ROUNDS: u32 = 25;
+/// How often it is looked whether the proxy and the switches are as they were.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Gives the proxy of this state folder, if any service is carried by it.
 pub(crate) fn proxy(app: &App) -> Result<Option<ProxyHost>, Trouble> {
@@ -62,4 +72,49 @@ pub(crate) fn assert_switches(app: &App) -> Result<Vec<ServiceName>, Trouble> {
         }
     }
     failed.map_or(Ok(told), Err)
+}
+
+/// Tells all routers; one that does not answer keeps the others from nothing.
+fn assert_all(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
+    let told = services.iter().map(|service| assert_table(app, service).map(drop));
+    // Each is asked before the first trouble is given.
+    told.collect::<Vec<_>>().into_iter().collect()
+}
+
+/// Keeps the built-in proxy up and all routers' tables those of the log; they carry on by themselves while we are gone.
+pub(crate) fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[ServiceName], stop: &AtomicBool) {
+    let (mut first, mut epoch, mut rounds) = (true, None, 0_u32);
+    let mut said = None;
+    while !stop.load(Ordering::SeqCst) {
+        let ensured = proxy.map_or(Ok(false), ProxyHost::ensure);
+        let told = ensured.map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
+            // What was decided while nobody could tell it, and what a proxy without its folder has lost.
+            // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy.
+            let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
+            let switches = switches.map(|switches| switches.epoch);
+            let turned = std::mem::replace(&mut epoch, switches) != switches;
+            if std::mem::take(&mut first) || started || turned {
+                return assert_all(app, services);
+            }
+            // A HAProxy that was reloaded has its own weights again, and says so to nobody.
+            rounds += 1;
+            if rounds % HAPROXY_ROUNDS == 0 {
+                let is_haproxy = |name: &&ServiceName| {
+                    app.config.service[*name].traffic.as_ref().is_some_and(|traffic| traffic.haproxy.is_some())
+                };
+                return assert_all(app, &services.iter().filter(is_haproxy).cloned().collect::<Vec<_>>());
+            }
+            Ok(())
+        });
+        if let Err(trouble) = told {
+            first = true;
+            // Once for each kind of trouble, not each second.
+            if said.replace(trouble.failure.code.clone()).as_ref() != Some(&trouble.failure.code) {
+                app.screen.trouble(&trouble);
+            }
+        } else {
+            said = None;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
 }

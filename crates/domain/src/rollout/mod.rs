@@ -5,6 +5,7 @@
 //! decided from it are one list, appended in one transaction: a live run therefore always has either an
 //! outstanding order or a time it waits for.
 
+mod concluding;
 mod forward;
 mod gates;
 mod passing;

@@ -30,9 +30,7 @@ use lastgood_engine::{
     deliver::Wake,
     drive::{Happening, LogError, World as _},
     letter::rfc3339,
-    schedule,
-    traffic::ProxyHost,
-    world,
+    schedule, world,
 };
 use lastgood_server::{
     DriverState, Lookout, Pages, Server, Snapshot,
@@ -65,8 +63,6 @@ const SIGN_EVERY: Duration = Duration::from_secs(60);
 const PULSE_AGE_MAX: Span = Span::seconds(30);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
-/// Looks between two times that a HAProxy is told its table again.
-const HAPROXY_ROUNDS: u32 = 25;
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -116,7 +112,7 @@ impl Serve {
             }
             if app.config.service.values().any(|service| service.traffic.is_some()) {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
-                scope.spawn(move || keep_routers(app, proxy, services, stop));
+                scope.spawn(move || traffic::keep_routers(app, proxy, services, stop));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
@@ -227,51 +223,6 @@ fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -
         }
     });
     Ok(())
-}
-
-/// Tells all routers; one that does not answer keeps the others from nothing.
-fn assert_all(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
-    let told = services.iter().map(|service| traffic::assert_table(app, service).map(drop));
-    // Each is asked before the first trouble is given.
-    told.collect::<Vec<_>>().into_iter().collect()
-}
-
-/// Keeps the built-in proxy up and all routers' tables those of the log; they carry on by themselves while we are gone.
-fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[ServiceName], stop: &AtomicBool) {
-    let (mut first, mut epoch, mut rounds) = (true, None, 0_u32);
-    let mut said = None;
-    while !stop.load(Ordering::SeqCst) {
-        let ensured = proxy.map_or(Ok(false), ProxyHost::ensure);
-        let told = ensured.map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
-            // What was decided while nobody could tell it, and what a proxy without its folder has lost.
-            // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy.
-            let switches = lastgood_engine::traffic::switches_of(app.config.switches.as_ref(), app.home.root());
-            let switches = switches.map(|switches| switches.epoch);
-            let turned = std::mem::replace(&mut epoch, switches) != switches;
-            if std::mem::take(&mut first) || started || turned {
-                return assert_all(app, services);
-            }
-            // A HAProxy that was reloaded has its own weights again, and says so to nobody.
-            rounds += 1;
-            if rounds % HAPROXY_ROUNDS == 0 {
-                let is_haproxy = |name: &&ServiceName| {
-                    app.config.service[*name].traffic.as_ref().is_some_and(|traffic| traffic.haproxy.is_some())
-                };
-                return assert_all(app, &services.iter().filter(is_haproxy).cloned().collect::<Vec<_>>());
-            }
-            Ok(())
-        });
-        if let Err(trouble) = told {
-            first = true;
-            // Once for each kind of trouble, not each second.
-            if said.replace(trouble.failure.code.clone()).as_ref() != Some(&trouble.failure.code) {
-                app.screen.trouble(&trouble);
-            }
-        } else {
-            said = None;
-        }
-        thread::sleep(LOOK_EVERY);
-    }
 }
 
 fn sign(app: &App) {

@@ -4,7 +4,7 @@ use super::{failure_of, other_side, route_all, settings};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Settings, WayBack},
-    rollout::{Deciding, IllegalStep, returning},
+    rollout::{Deciding, IllegalStep, concluding},
     service::{Phase, Raised, TRIES_MAX},
     terms::{Digest, InstanceName, ReleaseTag, RunId},
     traffic::{Route, RouteSide, TrafficEvent},
@@ -241,7 +241,7 @@ fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
     deciding.say(Event::ReturnFailed { instance: instance.clone(), failure: failure.clone() });
     // What is to be left must not be tried once more while somebody mends the way back.
     if let Some(cause) = cause {
-        returning::freeze(deciding, &cause, &format!("the way back failed: {failure}"));
+        concluding::freeze(deciding, &cause, &format!("the way back failed: {failure}"));
     }
     deciding.end(End::RollbackFailed { instances: Vec::from([instance]) });
 }
@@ -252,7 +252,7 @@ fn returned(deciding: &mut Deciding) {
     let (cause, left, to) = (cause.clone(), *left, *to);
     deciding.say(Event::Traffic(TrafficEvent::Returned { to }));
     if !matches!(cause, Cause::Halted { .. }) {
-        returning::conclude(deciding, &cause, Some(left), to, true);
+        concluding::conclude(deciding, &cause, Some(left), to, true);
     }
     deciding.end(match cause {
         Cause::Halted { because } => End::Held { because, moved: Vec::new() },
