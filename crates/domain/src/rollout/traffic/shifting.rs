@@ -43,7 +43,7 @@ fn plan_digest(deciding: &Deciding, release: &Digest, way_back: Option<WayBack>,
     let way_back = way_back.map(WayBack::says);
     let (last_good, settings) = (deciding.service.last_good, deciding.settings());
     Digest::of(
-        format!("lastgood traffic plan 1\n{release}\n{last_good:?}\n{way_back:?}\n{instances:?}\n{settings:?}\n")
+        format!("lastgood plan 1 of traffic\n{release}\n{last_good:?}\n{way_back:?}\n{instances:?}\n{settings:?}\n")
             .as_bytes(),
     )
 }
