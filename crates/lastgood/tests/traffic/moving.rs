@@ -64,7 +64,7 @@ fn a_release_that_fails_a_fifth_goes_back_by_itself_and_says_the_numbers() {
 
 #[test]
 fn a_release_that_forgets_where_people_were_never_gets_more_than_a_quarter() {
-    for (version, word) in [("1.3.0", "missing"), ("1.3.1", "twice")] {
+    for (version, word) in [("1.3.0", "missing"), ("1.3.1", "doubled")] {
         let chat = Chat::running(RESUME);
         chat.publish(version);
         let run = chat.spawn(&["run"]);
