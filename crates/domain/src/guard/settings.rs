@@ -146,6 +146,11 @@ pub enum GuardSettingsError {
 }
 
 impl GuardSettings {
+    /// Tells whether all of them are those that nobody has changed.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Checks that a guard can judge by them.
     ///
     /// Errors: [`GuardSettingsError`], the first thing found wrong.

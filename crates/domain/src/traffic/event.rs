@@ -3,6 +3,7 @@
 use super::{RoutePattern, Share};
 use crate::{
     event::{Cause, Verdict},
+    guard::GuardSettings,
     terms::{Digest, InstanceName, Reason, Span, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
@@ -130,6 +131,9 @@ pub struct TrafficSettings {
     pub warm: Span,
     /// How long cannot-tell may last beyond a share's bake time before the traffic goes back.
     pub cannot_tell_max: Span,
+    /// What a candidate is held to.
+    #[serde(default, skip_serializing_if = "GuardSettings::is_default")]
+    pub guard: GuardSettings,
     /// Whether replay and resume are proven before the share exceeds [`TrafficSettings::RESUME_ABOVE`].
     pub resume: bool,
 }

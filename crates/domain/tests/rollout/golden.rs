@@ -7,6 +7,7 @@ use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
     facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
+    guard::GuardSettings,
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
@@ -156,8 +157,13 @@ fn run() -> Vec<Event> {
         drain: Span(8),
         warm: Span(9),
         cannot_tell_max: Span(10),
+        guard: GuardSettings::default(),
         resume: true,
     });
+    let mut strict = shared.clone();
+    if let Some(traffic) = &mut strict.traffic {
+        traffic.guard = GuardSettings { early: false, p95_max: Span(900), ..GuardSettings::default() };
+    }
     full.policy = Policy {
         tags: Some("v*".into()),
         annotated: true,
@@ -169,6 +175,7 @@ fn run() -> Vec<Event> {
         (Aim::Track, settings(&["alice"])),
         (Aim::Drain, settings(&["alice"])),
         (Aim::Cool, shared),
+        (Aim::Track, strict),
         (Aim::DryRun, full.clone()),
         (Aim::DryRun, Settings { policy: Policy::default(), ..full }),
         (

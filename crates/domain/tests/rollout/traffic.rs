@@ -4,6 +4,7 @@ use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, se
 use lastgood_domain::{
     effect::Effect,
     event::{Aim, Cause, End, Event, Gate, Settings, Verdict},
+    guard::GuardSettings,
     rollout::{self, Input, Judging},
     service::Phase,
     terms::{Span, Timestamp},
@@ -26,6 +27,7 @@ fn shared() -> Settings {
         drain: DRAIN,
         warm: WARM,
         cannot_tell_max: CANNOT_TELL,
+        guard: GuardSettings::default(),
         resume: true,
     });
     settings

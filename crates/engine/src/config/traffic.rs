@@ -226,6 +226,7 @@ impl TrafficConfig {
             drain: self.drain.0,
             warm: self.warm.0,
             cannot_tell_max: self.guard.deadline.0,
+            guard: self.guard.settings(),
             resume: self.resume.is_some(),
         }
     }

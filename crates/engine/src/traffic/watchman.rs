@@ -42,6 +42,8 @@ struct Trial {
     share: Share,
     /// When the stage began.
     began: Timestamp,
+    /// What it is held to: what its run began with, not what the configuration says by now.
+    guard: GuardSettings,
 }
 
 /// Watches one service's traffic from a thread of its own until it is dropped.
@@ -54,13 +56,12 @@ impl Watchman {
     pub(crate) fn begin(
         name: ServiceName,
         router: Arc<dyn Router>,
-        guard: GuardSettings,
         tell: Sender<Happening>,
         now: fn() -> Timestamp,
     ) -> Self {
         let duty = Arc::new(Mutex::new(Duty { trial: None, leaves: None }));
         let kept = Arc::downgrade(&duty);
-        let mut round = Round { name, router, settings: guard, tell, now, watch: None, emptied: None };
+        let mut round = Round { name, router, tell, now, watch: None, emptied: None };
         thread::spawn(move || round.run(&kept));
         Self { duty }
     }
@@ -84,7 +85,8 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         let bake = steps.into_iter().find(|step| step.share == route.share)?.bake;
         let began = Timestamp(until.0.saturating_sub_unsigned(bake.0));
         let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
-        return Some(Trial { candidate, last_good, share: route.share, began });
+        let guard = run.settings.traffic.as_ref()?.guard.clone();
+        return Some(Trial { candidate, last_good, share: route.share, began, guard });
     }
     let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
     let watched = now.since(promoted) < settings.watch;
@@ -94,13 +96,13 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         last_good: None,
         share: Share::ALL,
         began: promoted,
+        guard: settings.traffic.as_ref()?.guard.clone(),
     })
 }
 
 struct Round {
     name: ServiceName,
     router: Arc<dyn Router>,
-    settings: GuardSettings,
     tell: Sender<Happening>,
     now: fn() -> Timestamp,
     watch: Option<Watch>,
@@ -165,7 +167,7 @@ impl Round {
         let before = self.watch.as_ref().filter(|watch| watch.trial.candidate == trial.candidate);
         let guard = match before {
             Some(watch) => watch.guard.next_stage(trial.last_good, trial.began),
-            None => Guard::new(self.settings.clone(), trial.candidate, trial.last_good, trial.began),
+            None => Guard::new(trial.guard.clone(), trial.candidate, trial.last_good, trial.began),
         };
         // The second in which the stage began belongs to the one before.
         let taken = u64::try_from(trial.began.0 / 1_000).unwrap_or(0);

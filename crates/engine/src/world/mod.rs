@@ -83,10 +83,10 @@ impl Host {
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
         let (crew, lanes) = (Crew::default(), BTreeMap::new());
-        let watchman = site.router.as_ref().zip(site.config.traffic.as_ref()).map(|(router, traffic)| {
-            let (router, guard) = (Arc::clone(router), traffic.guard.settings());
-            Watchman::begin(site.name.clone(), router, guard, sender.clone(), now)
-        });
+        let watchman = site
+            .router
+            .as_ref()
+            .map(|router| Watchman::begin(site.name.clone(), Arc::clone(router), sender.clone(), now));
         Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None, watchman }
     }
 
