@@ -45,7 +45,9 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The numbers.
     pub because: String,
-    /// Since when.
+    /// Since when they say so; the numbers may be newer.
+    pub since: Timestamp,
+    /// When the numbers were written.
     pub at: Timestamp,
 }
 
@@ -72,7 +74,9 @@ impl Traffic {
                 self.judged = None;
             }
             TrafficEvent::Judged { share, verdict, because } => {
-                self.judged = Some(Judged { share: *share, verdict: *verdict, because: because.clone(), at });
+                let same = self.judged.as_ref().filter(|known| known.verdict == *verdict && known.share == *share);
+                let since = same.map_or(at, |known| known.since);
+                self.judged = Some(Judged { share: *share, verdict: *verdict, because: because.clone(), since, at });
             }
             TrafficEvent::Emptied { release } => {
                 if let Some(standby) = &mut self.standby

@@ -52,7 +52,11 @@ fn judge(walk: &mut Walk, verdict: Verdict) {
 }
 
 fn judge_of(walk: &mut Walk, on: Judging, verdict: Verdict) {
-    let (settings, because) = (walk.settings.clone(), "3 of 100 requests failed".to_owned());
+    judge_with(walk, on, verdict, "3 of 100 requests failed");
+}
+
+fn judge_with(walk: &mut Walk, on: Judging, verdict: Verdict, because: &str) {
+    let (settings, because) = (walk.settings.clone(), because.to_owned());
     walk.put(Input::Judged { on, verdict, because, settings }).expect("a verdict always has a place");
 }
 
@@ -589,4 +593,22 @@ fn instances_that_the_configuration_no_longer_has_keep_a_run_from_beginning() {
     walk.track("2.0");
     let end = walk.end();
     assert!(matches!(&end, End::Stopped { failure } if failure.message.contains("alice")), "{end:?}");
+}
+
+#[test]
+fn a_doubt_that_lasts_is_said_with_its_newest_numbers_and_its_deadline_does_not_move() {
+    let mut walk = at_share(5);
+    let on = Judging { release: digest("2.0"), share: Share::percent(5) };
+    judge_with(&mut walk, on, Verdict::CannotTell, "no request; 85 are needed");
+    let from = walk.records.len();
+    for left in (5..80).rev() {
+        walk.now = walk.now.after(Span::seconds(9));
+        judge_with(&mut walk, on, Verdict::CannotTell, &format!("{left} more are needed"));
+    }
+    let records = walk.records.len() - from;
+    assert!((20..=30).contains(&records), "{records} records in 12 minutes");
+    assert!(walk.service.traffic.judged.as_ref().unwrap().because.ends_with("more are needed"));
+    tick_after(&mut walk, Span(BAKE.0 + CANNOT_TELL.0 - 12 * 60_000));
+    let end = walk.end();
+    assert!(matches!(&end, End::Held { because, .. } if because.contains("more are needed")), "{end:?}");
 }

@@ -12,8 +12,8 @@ use crate::{
     event::{Cause, End, Event, Settings, Verdict},
     failure::Failure,
     service::Phase,
-    terms::{Digest, InstanceName, Timestamp},
-    traffic::{Route, RouteLeaving, RouteSide, Share, TrafficEvent, TrafficSettings},
+    terms::{Digest, InstanceName, Span, Timestamp},
+    traffic::{Judged, Route, RouteLeaving, RouteSide, Share, TrafficEvent, TrafficSettings},
     words::names,
 };
 use alloc::{string::String, vec::Vec};
@@ -86,6 +86,9 @@ fn route_all(deciding: &Deciding, last_good: Option<RouteSide>, left: Option<Rou
     Route { last_good, candidate: None, share: Share::NONE, leaving, salt }
 }
 
+/// How often the numbers of a doubt that lasts are written anew: who asks why a share waits must not read old ones.
+const NUMBERS_EVERY: Span = Span::seconds(30);
+
 /// Reacts to an answer of the guards: they are asked all the time, and only a change is worth a record.
 pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, because: String, settings: Settings) {
     let traffic = &deciding.service.traffic;
@@ -107,7 +110,11 @@ pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, bec
         Some(_) => deciding.service.traffic.share(),
         None => Share::ALL,
     };
-    if known != Some(verdict) {
+    let has_grown_old = |judged: &Judged| {
+        judged.because != because && deciding.now.since(judged.at) >= NUMBERS_EVERY && deciding.phase().is_some()
+    };
+    let old = verdict == Verdict::CannotTell && deciding.service.traffic.judged.as_ref().is_some_and(has_grown_old);
+    if known != Some(verdict) || old {
         deciding.say(Event::Traffic(TrafficEvent::Judged { share, verdict, because: because.clone() }));
     }
     match (verdict, deciding.phase().is_some()) {

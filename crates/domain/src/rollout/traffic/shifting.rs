@@ -147,7 +147,7 @@ fn baked(deciding: &mut Deciding, until: Timestamp) {
     }
     let most = settings(deciding).map(|settings| settings.cannot_tell_max).unwrap_or_default();
     // A doubt counts from when it began, not from when a hold or a stop of ours let the bake time pass.
-    let since = judged.map_or(until, |judged| judged.at.max(until));
+    let since = judged.map_or(until, |judged| judged.since.max(until));
     if deciding.now >= since.after(most) {
         let said = judged.map_or_else(|| "nothing was measured".into(), |judged| judged.because.clone());
         let share = deciding.service.traffic.share();
