@@ -152,11 +152,6 @@ impl Guard {
         GuardVerdict::Healthy { numbers }
     }
 
-    /// Gives when a stage that is not healthy must go back.
-    pub fn deadline(&self) -> Timestamp {
-        self.kept.began.after(self.kept.settings.deadline)
-    }
-
     /// Begins to count from `now` on, after [`Doubt::ClockSetBack`]: seconds that come again are new ones.
     ///
     /// All that was counted stays; windows begin anew.
