@@ -1,5 +1,6 @@
 //! A farm of notebooks in a folder of its own, and a person at its command line.
 
+pub(crate) use crate::person::{PATIENCE, Said, reserve, said, until, until_within};
 use lastgood_notebook::{Release, Seed, republish, seed, write_release};
 use rusqlite::{Connection, OpenFlags, types::Value as Cell};
 use serde_json::{Value, json};
@@ -7,21 +8,16 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream, UdpSocket},
-    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
+    net::{TcpStream, UdpSocket},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
-/// Nothing here takes a second on an idle machine; a loaded one gets time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest command, in seconds, before it counts as hanging.
 const COMMAND_SECONDS_MAX: &str = "180";
 /// The password of every account.
 pub(crate) const PASSWORD: &str = "open sesame";
-/// Between looks at something that can't be awaited.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The program that is tested.
 pub(crate) fn program() -> &'static str {
@@ -52,31 +48,6 @@ impl Default for Plan {
             tail: String::new(),
             notes: 5,
         }
-    }
-}
-
-/// What a command came to.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Said {
-    /// Gives itself if it ended with this exit code.
-    #[track_caller]
-    pub(crate) fn ended(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
-    }
-
-    /// Gives itself if it says this, to either side.
-    #[track_caller]
-    pub(crate) fn says(self, text: &str) -> Self {
-        let all = format!("{}{}", self.out, self.err);
-        assert!(all.contains(text), "not {text:?} in stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
     }
 }
 
@@ -381,7 +352,7 @@ impl Drop for Farm {
             if !any {
                 return;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(crate::person::LOOK_EVERY);
         }
     }
 }
@@ -412,31 +383,6 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
-    }
-}
-
-/// Runs a command to its end.
-pub(crate) fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let code = output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-    assert_ne!(code, 124, "it hung: {}", text(&output.stderr));
-    Said { code, out: text(&output.stdout), err: text(&output.stderr) }
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
-    until_within(PATIENCE, what, is_so);
-}
-
-/// Waits until something is so that takes its time.
-#[track_caller]
-pub(crate) fn until_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -528,19 +474,4 @@ fn kill(pid: u32) {
 fn processes() -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Takes a port that no other test takes, outside of the range that connections draw theirs from.
-pub(crate) fn reserve() -> (u16, UdpSocket) {
-    const FIRST: u16 = 12_000;
-    const COUNT: u32 = 18_000;
-    let begin = std::process::id().wrapping_mul(37) % COUNT;
-    for step in 0..COUNT {
-        let port = FIRST + u16::try_from((begin + step) % COUNT).unwrap();
-        let Ok(socket) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return (port, socket);
-        }
-    }
-    panic!("no port is free");
 }

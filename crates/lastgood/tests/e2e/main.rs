@@ -12,6 +12,8 @@ mod crash;
 mod daemon;
 mod kit;
 mod openfeature;
+#[path = "../person/mod.rs"]
+mod person;
 mod provenance;
 mod sink;
 mod story;

@@ -1,5 +1,7 @@
 //! A chat service behind the built-in proxy, in a folder of its own, and people who use it.
 
+pub(crate) use crate::person::until;
+use crate::person::{PATIENCE, Said, reserve, said};
 use last_layer::{
     Release,
     load::{Load, Report, run},
@@ -9,46 +11,18 @@ use serde_json::Value;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// Nothing here takes a second on an idle machine; a loaded one gets time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest command, in seconds, before it counts as hanging.
 const COMMAND_SECONDS_MAX: &str = "180";
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Shares of the tests: the first is the largest that needs no proof of resumed sessions.
 const SHARES: &str =
     r#"[{ percent = 25, bake = "1s" }, { percent = 50, bake = "1s" }, { percent = 100, bake = "1s" }]"#;
-
-/// What a command came to.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Said {
-    /// Gives itself if it ended with this exit code.
-    #[track_caller]
-    pub(crate) fn ended(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
-    }
-
-    /// Gives itself if it says this, to either side.
-    #[track_caller]
-    pub(crate) fn says(self, text: &str) -> Self {
-        let all = format!("{}{}", self.out, self.err);
-        assert!(all.contains(text), "not {text:?} in stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
-    }
-}
 
 /// The service, its two places, its proxy and a state folder; all of it ends with it.
 pub(crate) struct Chat {
@@ -58,22 +32,6 @@ pub(crate) struct Chat {
     places: [u16; 2],
     /// A UDP socket on each port keeps other tests off it, while TCP stays free.
     _reserved: Vec<UdpSocket>,
-}
-
-fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
-}
-
-fn reserve() -> (u16, UdpSocket) {
-    loop {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return (port, socket);
-        }
-    }
 }
 
 impl Chat {
@@ -250,16 +208,6 @@ impl Drop for Chat {
                 let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
             }
         }
-    }
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what} did not come within {PATIENCE:?}");
-        thread::sleep(LOOK_EVERY);
     }
 }
 

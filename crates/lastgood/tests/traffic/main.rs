@@ -5,5 +5,7 @@ mod demo;
 mod flips;
 mod kit;
 mod moving;
+#[path = "../person/mod.rs"]
+mod person;
 mod stopping;
 mod surviving;
