@@ -63,7 +63,9 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::RunFailed
         | NoticeKind::Waiting
         | NoticeKind::SwitchTripped
-        | NoticeKind::SwitchReset => None,
+        | NoticeKind::SwitchReset
+        | NoticeKind::Approval
+        | NoticeKind::Incident => None,
     };
     KINDS
         .into_iter()
@@ -231,7 +233,7 @@ mod tests {
 
     fn hold(minute: i64, hold: u64, until: Option<i64>) -> (i64, Event) {
         let until = until.map(|minute| Timestamp(minute * MINUTE));
-        (minute, Event::HoldSet { hold: HoldId(hold), reason: Reason::new("an audit").unwrap(), until })
+        (minute, Event::HoldSet { hold: HoldId(hold), reason: Reason::new("an audit").unwrap(), until, origin: None })
     }
 
     fn lifted(minute: i64, hold: u64) -> (i64, Event) {

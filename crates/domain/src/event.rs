@@ -8,7 +8,10 @@ use crate::{
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
     provenance::Policy,
-    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
+    terms::{
+        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
+        WideHoldId,
+    },
     traffic::{Share, TrafficEvent, TrafficSettings},
 };
 use alloc::{format, string::String, vec::Vec};
@@ -48,6 +51,9 @@ pub enum Event {
         /// When it ends by itself; `None` stands until lifted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// The hold over several services that this one is a part of, and is lifted with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<WideHoldId>,
     },
     /// A hold was lifted.
     HoldLifted {

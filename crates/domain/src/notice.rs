@@ -52,6 +52,10 @@ pub enum NoticeKind {
     SwitchTripped,
     /// A kill switch was reset, or somebody asks for it.
     SwitchReset,
+    /// Somebody must approve something, or could not in time.
+    Approval,
+    /// An incident was declared or went on.
+    Incident,
 }
 
 /// How urgent a notice is.
@@ -106,6 +110,8 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
             };
             make(kind, severity, summary, hint)
         }),
+        // A hold over several services is told of once, where it was set.
+        Event::HoldSet { origin: Some(_), .. } => None,
         Event::HoldSet { hold, reason, .. } => make(
             NoticeKind::Frozen,
             Severity::Warning,

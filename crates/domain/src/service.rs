@@ -12,7 +12,10 @@ use crate::{
     event::{Aim, Back, Cause, End, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
+    terms::{
+        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
+        WideHoldId,
+    },
     totals::Totals,
     traffic::Traffic,
 };
@@ -117,6 +120,8 @@ pub struct Hold {
     pub since: Timestamp,
     /// Until when; `None` stands until lifted.
     pub until: Option<Timestamp>,
+    /// The hold over several services that this one is a part of.
+    pub origin: Option<WideHoldId>,
 }
 
 /// The release a service must stay at.

@@ -151,6 +151,12 @@ text_term!(
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 );
 
+text_term!(
+    /// Names a role that people take, such as `incident-commander`.
+    RoleName, "role name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+
 macro_rules! id_term {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -198,6 +204,18 @@ id_term!(
 id_term!(
     /// Numbers one hold within its service's chain.
     HoldId, "h"
+);
+id_term!(
+    /// Numbers one hold over several services within the operations chain.
+    WideHoldId, "hold-"
+);
+id_term!(
+    /// Numbers one request for approval within the operations chain.
+    ApprovalId, "a"
+);
+id_term!(
+    /// Numbers one incident within the operations chain.
+    IncidentId, "i"
 );
 id_term!(
     /// Numbers one snapshot of one instance within its service's chain; also its folder's name.

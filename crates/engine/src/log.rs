@@ -24,6 +24,13 @@ pub struct Route {
     pub kinds: Vec<NoticeKind>,
 }
 
+impl Route {
+    /// Tells whether the endpoint wants notices of this kind.
+    pub fn wants(&self, kind: NoticeKind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+}
+
 /// The chain of one service.
 pub struct ServiceLog {
     store: Store,
@@ -58,8 +65,7 @@ impl ServiceLog {
         for record in records {
             service.apply(record);
             let Some(notice) = notice::notice(&self.name, &service, record) else { continue };
-            let wanting =
-                self.routes.iter().filter(|route| route.kinds.is_empty() || route.kinds.contains(&notice.kind));
+            let wanting = self.routes.iter().filter(|route| route.wants(notice.kind));
             notices.extend(wanting.map(|route| NewNotice {
                 endpoint: route.endpoint.clone(),
                 subject: self.chain.to_string(),

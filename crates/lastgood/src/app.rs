@@ -6,6 +6,7 @@ use crate::{
 };
 use lastgood_domain::{
     event::Event,
+    operations::{Event as OperationsEvent, Operations, Record as OperationsRecord, Refused, hold},
     rollout::{self, Input},
     service::Service,
     terms::{Actor, ServiceName, Timestamp},
@@ -15,6 +16,7 @@ use lastgood_engine::{
     drive::{Log as _, LogError},
     fold::Folded,
     log::{Route, ServiceLog},
+    operations::{self, Scope},
     paths::Home,
     world,
 };
@@ -174,6 +176,47 @@ impl App {
         }
     }
 
+    /// Gives the services that decisions beyond one of them may concern.
+    pub(crate) fn scope(&self) -> Scope {
+        let services = self.config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
+        Scope { services: services.collect() }
+    }
+
+    /// Gives what people decided beyond one service, as of now.
+    pub(crate) fn operations(&self) -> Result<Operations, Trouble> {
+        let Some(reader) = self.reader()? else { return Ok(Operations::default()) };
+        let folded = operations::Folded::read(&reader, &self.scope());
+        folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
+    }
+
+    /// Writes what somebody decides beyond one service, and its parts in the services' chains; whoever drives sees it.
+    ///
+    /// Gives the records and the state after them.
+    pub(crate) fn say_operations(
+        &self,
+        decide: &dyn Fn(&Operations) -> Result<Vec<OperationsEvent>, Refused>,
+    ) -> Result<(Vec<OperationsRecord>, Operations), Trouble> {
+        let mut desk = operations::Desk::new(self.store()?, self.scope(), self.routes());
+        let said = desk.say(&self.actor, self.now(), decide);
+        let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
+        crate::wake::ring(self.home.root());
+        Ok((records, folded.state.clone()))
+    }
+
+    /// Says what stops a service's forward moves and is not in its own chain, if anything does.
+    ///
+    /// What can't be read stops them: cannot-tell is never yes.
+    pub(crate) fn stopped(&self, name: &ServiceName, service: &Service) -> Option<String> {
+        if let Some(frozen) = self.frozen() {
+            return Some(frozen);
+        }
+        let subject = self.config.service.get(name)?.subject();
+        match self.operations() {
+            Ok(operations) => operations::unmirrored(&operations, name, &subject, service, self.now()),
+            Err(trouble) => Some(format!("holds over several services can't be read: {}", trouble.failure)),
+        }
+    }
+
     /// Says why a freeze file holds everything, if it exists.
     pub(crate) fn frozen(&self) -> Option<String> {
         let file = self.config.freeze_file();
@@ -183,6 +226,18 @@ impl App {
     /// Gives the time.
     pub(crate) fn now(&self) -> Timestamp {
         world::now()
+    }
+}
+
+/// Gives the exit code of something that people did not get done.
+fn exit_of(error: &operations::SayError) -> Exit {
+    use lastgood_domain::operations::approval::Refused as Approval;
+    match error {
+        operations::SayError::Refused(Refused::Approval(Approval::Own { .. } | Approval::NotAsked { .. })) => {
+            Exit::NotAllowed
+        }
+        operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,
+        operations::SayError::Refused(_) | operations::SayError::Append(_) => Exit::Failed,
     }
 }
 

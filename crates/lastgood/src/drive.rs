@@ -171,7 +171,11 @@ fn write_begin(app: &App, service: &ServiceName, aim: &Aim, folded: &mut Folded)
     })?;
     let mut log = app.log(service, folded)?;
     loop {
-        let input = Input::Begin { aim: aim.clone(), settings: settings.clone(), frozen: app.frozen() };
+        let input = Input::Begin {
+            aim: aim.clone(),
+            settings: settings.clone(),
+            frozen: app.stopped(service, &folded.service),
+        };
         let records = rollout::step(&folded.service, input, &app.actor, world::now())
             .map_err(|illegal| drive_trouble(&DriveError::Illegal(illegal)))?;
         match log.append(&folded.service, &records) {

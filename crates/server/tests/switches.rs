@@ -66,8 +66,8 @@ impl Board {
     fn say(&mut self, decide: &dyn Fn(&Switches, &Declared) -> Result<switches::Event, switches::Refused>) -> u64 {
         let by = Actor::new("person:alice").unwrap();
         let declared = self.declared.clone();
-        let (_, folded) = self.desk.say(&by, Timestamp(1), &|state| decide(state, &declared)).unwrap();
-        let epoch = folded.switches.epoch;
+        let (_, folded) = self.desk.say_one(&by, Timestamp(1), &|state| decide(state, &declared)).unwrap();
+        let epoch = folded.state.epoch;
         self.server.bell().ring();
         epoch
     }

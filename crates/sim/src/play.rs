@@ -122,7 +122,7 @@ impl Play {
     pub(crate) fn hold(&mut self, until: Option<Timestamp>) -> Put {
         let Ok(reason) = Reason::new("looking at something") else { return Put::Refused };
         let hold = HoldId(self.driver.service().next.hold);
-        self.put(Input::Say(Event::HoldSet { hold, reason, until }))
+        self.put(Input::Say(Event::HoldSet { hold, reason, until, origin: None }))
     }
 
     /// Waits for what happens next, at most 10 s.

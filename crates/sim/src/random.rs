@@ -255,7 +255,7 @@ fn second_driver(play: &mut Play, chance: &mut Chance, reason: Reason) {
     let by = play.person.clone();
     let input = if chance.permille(500) {
         let hold = lastgood_domain::terms::HoldId(second.service().next.hold);
-        Input::Say(Event::HoldSet { hold, reason, until: None })
+        Input::Say(Event::HoldSet { hold, reason, until: None, origin: None })
     } else {
         let aim = Aim::Back {
             to: None,

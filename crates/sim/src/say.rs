@@ -30,8 +30,8 @@ fn name(service: &Service, release: &Digest) -> String {
 fn event(event: &Event, service: &Service) -> String {
     match event {
         Event::RewindAcknowledged { reason } => format!("rewind acknowledged: {reason}"),
-        Event::HoldSet { hold, reason, until: None } => format!("hold {hold}: {reason}"),
-        Event::HoldSet { hold, reason, until: Some(_) } => format!("hold {hold} for a time: {reason}"),
+        Event::HoldSet { hold, reason, until: None, .. } => format!("hold {hold}: {reason}"),
+        Event::HoldSet { hold, reason, until: Some(_), .. } => format!("hold {hold} for a time: {reason}"),
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted: {reason}"),
         Event::Pinned { tag, reason } => format!("pinned to {tag}: {reason}"),
         Event::Unpinned { reason } => format!("unpinned: {reason}"),

@@ -117,6 +117,19 @@ impl Coded for AppendError {
     }
 }
 
+/// What is appended to one chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// The chain.
+    pub chain: ChainName,
+    /// The head that the records were decided on.
+    pub expected: Head,
+    /// The records; none asks only that the head has not moved.
+    pub records: Vec<NewRecord>,
+    /// The notices they cause.
+    pub notices: Vec<NewNotice>,
+}
+
 impl Store {
     /// Appends `records` and enqueues the `notices` they cause, all or nothing, if the head is still `expected`.
     ///
@@ -132,18 +145,47 @@ impl Store {
         let failed = during("append to the evidence");
         let transaction =
             self.connection_mut().transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        let row = checked_row(&transaction, chain)?;
-        if row.head != *expected {
-            return Err(AppendError::Moved { chain: chain.clone(), expected: *expected, found: row.head });
-        }
-        if records.is_empty() {
-            return Ok(row.head);
-        }
-        let head = insert_records(&transaction, chain, &row, records)?;
-        outbox::enqueue(&transaction, row.id, &head, notices).map_err(&failed)?;
+        let head = append_within(&transaction, chain, expected, records, notices)?;
         transaction.commit().map_err(&failed)?;
         Ok(head)
     }
+
+    /// Appends to several chains as [`Store::append`] does to one: to all of them or to none.
+    ///
+    /// Gives the new heads in the order of `appends`. Errors: those of the first chain that refuses.
+    pub fn append_all(&mut self, appends: &[Append]) -> Result<Vec<Head>, AppendError> {
+        for one in appends {
+            check_limits(&one.chain, &one.records, &one.notices)?;
+        }
+        let failed = during("append to the evidence");
+        let transaction =
+            self.connection_mut().transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+        let heads = appends
+            .iter()
+            .map(|one| append_within(&transaction, &one.chain, &one.expected, &one.records, &one.notices))
+            .collect::<Result<_, _>>()?;
+        transaction.commit().map_err(&failed)?;
+        Ok(heads)
+    }
+}
+
+fn append_within(
+    transaction: &Transaction<'_>,
+    chain: &ChainName,
+    expected: &Head,
+    records: &[NewRecord],
+    notices: &[NewNotice],
+) -> Result<Head, AppendError> {
+    let row = checked_row(transaction, chain)?;
+    if row.head != *expected {
+        return Err(AppendError::Moved { chain: chain.clone(), expected: *expected, found: row.head });
+    }
+    if records.is_empty() {
+        return Ok(row.head);
+    }
+    let head = insert_records(transaction, chain, &row, records)?;
+    outbox::enqueue(transaction, row.id, &head, notices).map_err(during("append to the evidence"))?;
+    Ok(head)
 }
 
 fn check_limits(chain: &ChainName, records: &[NewRecord], notices: &[NewNotice]) -> Result<(), AppendError> {

@@ -20,7 +20,9 @@ mod tree;
 mod verify;
 
 pub use anchor::{Anchor, AnchorError};
-pub use append::{AppendError, BATCH_RECORDS_MAX, NOTICE_BODY_BYTES_MAX, NewNotice, NewRecord, RECORD_BYTES_MAX};
+pub use append::{
+    Append, AppendError, BATCH_RECORDS_MAX, NOTICE_BODY_BYTES_MAX, NewNotice, NewRecord, RECORD_BYTES_MAX,
+};
 pub use error::StoreError;
 pub use export::ProveError;
 pub use key::{KEY_FILE, KeyError, Signer};

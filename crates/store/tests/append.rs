@@ -6,7 +6,7 @@ use lastgood_domain::{
     failure::Coded,
     terms::{Digest, Timestamp},
 };
-use lastgood_store::{AppendError, EVIDENCE_FILE, NewNotice, NewRecord, Reader, Store, StoreError};
+use lastgood_store::{Append, AppendError, EVIDENCE_FILE, NewNotice, NewRecord, Reader, Store, StoreError};
 
 fn chain(name: &str) -> ChainName {
     ChainName::new(name).unwrap()
@@ -163,4 +163,25 @@ fn a_record_too_large_is_refused_with_its_limit() {
     let refused = store.append(&chain("service/actual"), &Head::EMPTY, &[large], &[]).unwrap_err();
     assert_eq!(refused.to_string(), "a record is 1048577 long, the limit is 1048576: nothing was appended");
     assert!(store.chains().unwrap().is_empty());
+}
+
+#[test]
+fn several_chains_take_all_of_it_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let append = |name: &str, expected: Head, text: &str| Append {
+        chain: chain(name),
+        expected,
+        records: vec![NewRecord { at: Timestamp(1), bytes: text.into() }],
+        notices: Vec::new(),
+    };
+    let both = [append("operations", Head::EMPTY, "a"), append("service/notes", Head::EMPTY, "b")];
+    let heads = store.append_all(&both).unwrap();
+    assert_eq!(heads, [store.head(&chain("operations")).unwrap(), store.head(&chain("service/notes")).unwrap()]);
+    // The second has moved since: the first gets nothing either.
+    let stale = [append("operations", heads[0], "c"), append("service/notes", Head::EMPTY, "d")];
+    assert!(
+        matches!(store.append_all(&stale), Err(AppendError::Moved { chain, .. }) if chain.as_str() == "service/notes")
+    );
+    assert_eq!(store.head(&chain("operations")).unwrap(), heads[0]);
 }

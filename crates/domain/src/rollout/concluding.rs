@@ -60,5 +60,5 @@ pub(super) fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
         text.pop();
     }
     let Ok(reason) = Reason::new(&text) else { return };
-    deciding.say(Event::HoldSet { hold, reason, until: None });
+    deciding.say(Event::HoldSet { hold, reason, until: None, origin: None });
 }

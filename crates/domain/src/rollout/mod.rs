@@ -138,9 +138,9 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
         // The id is given here: two people who read the same log must not set the same hold.
-        Input::Say(Event::HoldSet { reason, until, .. }) => {
+        Input::Say(Event::HoldSet { reason, until, origin, .. }) => {
             let hold = HoldId(deciding.service.next.hold);
-            deciding.say(Event::HoldSet { hold, reason, until });
+            deciding.say(Event::HoldSet { hold, reason, until, origin });
         }
         Input::Say(event) => deciding.say(event),
     }

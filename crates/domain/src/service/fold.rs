@@ -28,9 +28,10 @@ impl Service {
         self.totals.count(&record.event);
         let at = record.at;
         match &record.event {
-            Event::HoldSet { hold, reason, until } => {
+            Event::HoldSet { hold, reason, until, origin } => {
                 self.next.hold = self.next.hold.max(hold.0 + 1);
-                let held = Hold { owner: record.by.clone(), reason: reason.clone(), since: at, until: *until };
+                let (owner, reason) = (record.by.clone(), reason.clone());
+                let held = Hold { owner, reason, since: at, until: *until, origin: *origin };
                 self.holds.insert(*hold, held);
             }
             Event::HoldLifted { hold, .. } => {

@@ -55,7 +55,7 @@ pub fn brief(text: &str) -> String {
 fn spoken(service: &Service, record: &Record) -> Option<String> {
     let name = |digest| service.name_of(Some(digest));
     Some(match &record.event {
-        Event::HoldSet { hold, reason, until } => {
+        Event::HoldSet { hold, reason, until, .. } => {
             let until =
                 until.map_or_else(|| "until it is lifted".into(), |until| format!("for {}", until.since(record.at)));
             format!("hold {hold} set by {} {until}: {reason}", record.by)

@@ -127,8 +127,8 @@ fn said() -> Vec<Event> {
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
     events.extend([
-        Event::HoldSet { hold: HoldId(1), reason: reason("audit"), until: None },
-        Event::HoldSet { hold: HoldId(2), reason: reason("audit"), until: Some(Timestamp(9)) },
+        Event::HoldSet { hold: HoldId(1), reason: reason("audit"), until: None, origin: None },
+        Event::HoldSet { hold: HoldId(2), reason: reason("audit"), until: Some(Timestamp(9)), origin: None },
         Event::HoldLifted { hold: HoldId(1), reason: reason("done") },
         Event::Pinned { tag: tag("1.0"), reason: reason("audit") },
         Event::Unpinned { reason: reason("done") },

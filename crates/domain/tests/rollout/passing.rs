@@ -102,7 +102,7 @@ fn the_same_bytes_under_another_tag_are_passed_over_too() {
 #[test]
 fn a_hold_a_pin_and_a_first_start_pass_nothing_over() {
     let mut held = rejected_newest(&["1.1.9"]);
-    held.say(Event::HoldSet { hold: HoldId(0), reason: reason("rolled back"), until: None });
+    held.say(Event::HoldSet { hold: HoldId(0), reason: reason("rolled back"), until: None, origin: None });
     let before = checks(&held);
     held.begin(Aim::Track);
     assert!(matches!(held.end(), End::Held { .. }));

@@ -38,7 +38,7 @@ fn said(event: Event) -> Walk {
 }
 
 fn hold(until: Option<Timestamp>) -> Event {
-    Event::HoldSet { hold: HoldId(0), reason: reason("audit"), until }
+    Event::HoldSet { hold: HoldId(0), reason: reason("audit"), until, origin: None }
 }
 
 fn of_bob(effect: &Effect) -> bool {

@@ -13,6 +13,7 @@ pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
+    operations::hold::Subject,
     terms::{InstanceName, ServiceName, Span},
 };
 use lastgood_drivers::{
@@ -80,6 +81,9 @@ pub struct ServiceConfig {
     /// What a release must prove of where it comes from. Default: nothing.
     #[serde(default, skip_serializing_if = "PolicyConfig::is_empty")]
     pub policy: PolicyConfig,
+    /// Words that holds over several services choose by, such as `tier = "api"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Where the environment is that a release must have passed in, found when the file was read.
     #[serde(skip)]
     pub environment: Option<Environment>,
@@ -377,6 +381,11 @@ impl ServiceConfig {
             traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
             policy: provenance::policy(self),
         }
+    }
+
+    /// Gives what holds over several services look at.
+    pub fn subject(&self) -> Subject {
+        Subject { labels: self.labels.clone(), promoted: self.policy.passed_in().is_some() }
     }
 
     /// Gives an instance by its name.

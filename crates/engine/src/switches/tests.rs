@@ -4,6 +4,7 @@ use lastgood_domain::{
     switches::Declared,
     terms::{Reason, SwitchName},
 };
+use lastgood_store::{Reader, Store};
 use std::path::Path;
 
 /// The evidence file, to damage it.
@@ -35,7 +36,7 @@ fn say(desk: &mut Desk, word: &str, switch: &str) -> Result<Switches, SayError> 
         "trip" => switches::trip(&declared, &switch, &reason),
         _ => switches::reset(state, &declared, &by, &switch, &reason),
     };
-    desk.say(&by, Timestamp(1_767_225_600_000), &decide).map(|(_, folded)| folded.switches.clone())
+    desk.say_one(&by, Timestamp(1_767_225_600_000), &decide).map(|(_, folded)| folded.state.clone())
 }
 
 fn read(folder: &Path) -> Folded {
@@ -75,13 +76,13 @@ fn a_damaged_record_is_passed_over_and_told_and_the_rest_is_read() {
     let mut desk = three(folder.path());
     damage(folder.path(), "UPDATE record SET bytes = x'00ff' WHERE seq = 1");
     let folded = read(folder.path());
-    assert_eq!(folded.switches.epoch, 3);
-    assert!(folded.switches.tripped.is_empty());
+    assert_eq!(folded.state.epoch, 3);
+    assert!(folded.state.tripped.is_empty());
     assert_eq!(folded.damaged.iter().map(|one| one.seq).collect::<Vec<_>>(), [1]);
     assert!(folded.damaged[0].what.contains("edited"), "{:?}", folded.damaged);
     // And the next word is taken.
     assert_eq!(say(&mut desk, "trip", "auth").unwrap().epoch, 4);
-    assert!(read(folder.path()).switches.is_tripped("auth"));
+    assert!(read(folder.path()).state.is_tripped("auth"));
 }
 
 #[test]
@@ -93,8 +94,8 @@ fn a_record_in_doubt_may_block_and_never_opens() {
     damage(folder.path(), edit);
     let folded = read(folder.path());
     assert_eq!(folded.damaged.len(), 3);
-    assert!(folded.switches.is_tripped("auth"), "an edited reset was believed");
-    assert!(folded.switches.is_tripped("crypto"), "an edited trip was not believed");
+    assert!(folded.state.is_tripped("auth"), "an edited reset was believed");
+    assert!(folded.state.is_tripped("crypto"), "an edited trip was not believed");
 }
 
 #[test]
@@ -109,9 +110,9 @@ fn rows_that_are_missing_or_of_another_form_hide_no_others() {
         // STRICT tables and checks guard the form; who edits the file by other means is not held by them.
         damage(folder.path(), &format!("PRAGMA ignore_check_constraints = ON; {sql}"));
         let folded = read(folder.path());
-        assert_eq!(folded.switches.epoch, 3, "{sql}");
+        assert_eq!(folded.state.epoch, 3, "{sql}");
         assert!(folded.damaged.iter().any(|one| one.seq == seq), "{sql}: {:?}", folded.damaged);
-        let auth = folded.switches.is_tripped("auth");
+        let auth = folded.state.is_tripped("auth");
         assert!(auth || seq == 1, "{sql}: the reset is gone, so the trip stands");
     }
 }
@@ -123,7 +124,7 @@ fn a_chain_that_was_put_back_is_read_anew() {
     say(&mut desk, "trip", "auth").unwrap();
     let reader = Reader::open(folder.path()).unwrap();
     let mut folded = Folded::read(&reader, &production()).unwrap();
-    assert!(folded.switches.is_tripped("auth"));
+    assert!(folded.state.is_tripped("auth"));
     damage(folder.path(), "DELETE FROM notice; DELETE FROM node; DELETE FROM record; DELETE FROM chain;");
     folded.read_on(&reader, &production()).unwrap();
     assert_eq!(folded, Folded::default());

@@ -115,7 +115,7 @@ fn seconds(span: Span) -> u32 {
 pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
     let Some(config) = config else { return Some(Switches::default()) };
     let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &config.environment));
-    read.ok().map(|folded| folded.switches)
+    read.ok().map(|folded| folded.state)
 }
 
 /// Tells a router the newest table of a service, whoever has told it what before.

@@ -194,7 +194,7 @@ fn remove(app: &App, flag: &FlagKey, reason: &Reason) -> Ended {
 fn list(app: &App) -> Ended {
     let declared = configured(app)?.declared();
     let folded = look(app)?;
-    let live = folded.switches.live(&declared.flags);
+    let live = folded.state.live(&declared.flags);
     let width = live.iter().map(|(key, _)| key.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
     for (key, live) in &live {
@@ -205,14 +205,14 @@ fn list(app: &App) -> Ended {
         text = "there is no flag\nmake one: lastgood flag set NAME --reason …\n".into();
     }
     let rows: Vec<_> = live.iter().map(|(key, live)| row(key, live)).collect();
-    app.screen.show("flags", &json!({ "epoch": folded.switches.epoch, "flags": rows }), &text);
+    app.screen.show("flags", &json!({ "epoch": folded.state.epoch, "flags": rows }), &text);
     Ok(Exit::Done)
 }
 
 fn show(app: &App, flag: &FlagKey) -> Ended {
     let declared = configured(app)?.declared();
     let folded = look(app)?;
-    let live = folded.switches.live(&declared.flags);
+    let live = folded.state.live(&declared.flags);
     let Some((_, live)) = live.iter().find(|(key, _)| *key == flag) else {
         return Err(Trouble::new(Exit::Failed, &Refused::UnknownFlag { flag: flag.clone() }));
     };

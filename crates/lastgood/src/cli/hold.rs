@@ -5,6 +5,7 @@ use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
     event::Event,
+    service,
     terms::{HoldId, Reason, Span},
 };
 use serde_json::json;
@@ -57,7 +58,7 @@ fn set(app: &App, service: Option<&str>, reason: Reason, span: Option<Span>) -> 
     let id = std::cell::Cell::new(HoldId(0));
     app.say(&service, |folded| {
         id.set(HoldId(folded.next.hold));
-        Ok(vec![Event::HoldSet { hold: id.get(), reason: reason.clone(), until }])
+        Ok(vec![Event::HoldSet { hold: id.get(), reason: reason.clone(), until, origin: None }])
     })?;
     let hold = id.get();
     app.screen.show(
@@ -70,9 +71,15 @@ fn set(app: &App, service: Option<&str>, reason: Reason, span: Option<Span>) -> 
 
 fn lift(app: &App, service: &str, hold: HoldId, reason: Reason) -> Ended {
     let service = app.service(Some(service))?;
-    let after = app.say(&service, |folded| match folded.holds.contains_key(&hold) {
-        true => Ok(vec![Event::HoldLifted { hold, reason: reason.clone() }]),
-        false => Err(Trouble::say(
+    let after = app.say(&service, |folded| match folded.holds.get(&hold) {
+        Some(service::Hold { origin: Some(origin), .. }) => Err(Trouble::say(
+            Exit::Refused,
+            "hold-of-several",
+            format!("{hold} is {service}'s part of {origin}"),
+            &format!("lift it for every service: lastgood hold lift {origin} --reason …"),
+        )),
+        Some(_) => Ok(vec![Event::HoldLifted { hold, reason: reason.clone() }]),
+        None => Err(Trouble::say(
             Exit::Failed,
             "hold-unknown",
             format!("{service} has no hold {hold}"),

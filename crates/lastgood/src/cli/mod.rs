@@ -6,6 +6,7 @@ mod doctor;
 pub(crate) mod evidence;
 mod flag;
 mod hold;
+mod incident;
 mod init;
 pub(crate) mod internal;
 mod log;
@@ -79,6 +80,9 @@ enum Command {
     /// Stop forward moves of a service, for a reason.
     #[command(subcommand)]
     Hold(hold::Hold),
+    /// Declare an incident and bring it to a controlled end.
+    #[command(subcommand)]
+    Incident(incident::Incident),
     /// Keep a service at one release.
     Pin(release::Pin),
     /// Follow the channel again.
@@ -151,6 +155,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Explain(explain) => explain.run(&open()?),
         Command::Log(log) => log.run(&open()?),
         Command::Hold(hold) => hold.run(&open()?),
+        Command::Incident(incident) => incident.run(&open()?),
         Command::Pin(pin) => pin.run(&open()?),
         Command::Unpin(unpin) => unpin.run(&open()?),
         Command::Reject(reject) => reject.run(&open()?),

@@ -66,7 +66,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         .map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
     let Looked { offer, standing, passed } = looked;
     let foreign = config.channel.belongs(&offer.tag).err();
-    let mut lines = gates(app, &folded, &offer, standing, foreign);
+    let mut lines = gates(app, service, &folded, &offer, standing, foreign);
     lines.extend(provenance_line(config, &folded, &offer, &context)?);
     lines.extend(taken_port(app, service, &folded)?);
     let blocked = lines.iter().find(|line| line.verdict != "pass");
@@ -216,6 +216,7 @@ fn look(config: &ServiceConfig, service: &Service, context: &channel::Context) -
 
 fn gates(
     app: &App,
+    name: &ServiceName,
     service: &Service,
     offer: &Offer,
     standing: Option<Standing>,
@@ -224,7 +225,7 @@ fn gates(
     let line = |gate, verdict, because| Line { gate, verdict, because };
     let mut lines = Vec::new();
     let hold = service.standing_holds(app.now()).next();
-    lines.push(match (app.frozen(), hold) {
+    lines.push(match (app.stopped(name, service), hold) {
         (Some(frozen), _) => line("hold", "hold", frozen),
         (None, Some((id, hold))) => line("hold", "hold", format!("{id} by {}: {}", hold.owner, hold.reason)),
         (None, None) => line("hold", "pass", "no hold stands".into()),

@@ -77,7 +77,8 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
         driver.begin(Aim::Cool, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
         drive::to_end(&mut driver, &progress)?;
     }
-    driver.begin(Aim::Track, app.frozen(), &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    let stopped = app.stopped(service, driver.service());
+    driver.begin(Aim::Track, stopped, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
     let still_down = down.into_iter().find(|name| why_down(&driver, name).is_some());

@@ -420,13 +420,16 @@ impl<'a> Driving<'a> {
 
     fn start(&mut self, aim: Aim) -> Result<(), Trouble> {
         let by = self.by.clone();
-        self.driver.begin(aim, self.app.frozen(), &by).map(drop).map_err(|error| drive::drive_trouble(&error))
+        self.driver
+            .begin(aim, self.app.stopped(self.name, self.driver.service()), &by)
+            .map(drop)
+            .map_err(|error| drive::drive_trouble(&error))
     }
 
     /// Tells whether an instance that was left for later can move now: in the window, quiet, nothing held.
     fn somebody_late_is_idle(&self, now: Timestamp) -> bool {
         let service = self.driver.service();
-        let held = self.app.frozen().is_some() || service.standing_holds(now).next().is_some();
+        let held = self.app.stopped(self.name, service).is_some() || service.standing_holds(now).next().is_some();
         if held || !schedule::in_window(&self.config.rollout.drain, now, &TimeZone::system()) {
             return false;
         }

@@ -79,12 +79,12 @@ pub(super) fn say(
     let config = configured(app)?;
     let declared = config.declared();
     let mut desk = Desk::new(app.store()?, config.environment.clone(), app.routes());
-    let said = desk.say(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
+    let said = desk.say_one(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
     let (record, folded) = said.map_err(|error| trouble(&error))?;
     crate::wake::ring(app.home.root());
     // Not left to the daemon: a switch must work when it is gone.
     crate::traffic::assert_switches(app)?;
-    Ok((record.event, folded.switches.clone()))
+    Ok((record.event, folded.state.clone()))
 }
 
 fn trouble(error: &SayError) -> Trouble {
@@ -154,7 +154,7 @@ fn opened(app: &App, switch: &SwitchName, after: &Switches) -> Ended {
 fn list(app: &App) -> Ended {
     let config = configured(app)?;
     let folded = look(app)?;
-    let state = &folded.switches;
+    let state = &folded.state;
     let mut names = config.declared().switches();
     let forgotten: Vec<SwitchName> = state.tripped.keys().filter(|name| !names.contains(name)).cloned().collect();
     names.extend(forgotten);

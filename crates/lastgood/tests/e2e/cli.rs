@@ -264,7 +264,7 @@ fn lengthen(farm: &Farm) {
     let records: Vec<Record> = (first..first + KEEP_RECORDS_MIN)
         .map(HoldId)
         .flat_map(|hold| {
-            let set = Event::HoldSet { hold, reason: reason.clone(), until: None };
+            let set = Event::HoldSet { hold, reason: reason.clone(), until: None, origin: None };
             [record(set), record(Event::HoldLifted { hold, reason: reason.clone() })]
         })
         .collect();

@@ -123,7 +123,7 @@ impl Board {
         match self.setting.desk.look() {
             Ok(folded) => {
                 self.failing = false;
-                let changed = folded.switches.epoch != given.epoch;
+                let changed = folded.state.epoch != given.epoch;
                 if changed {
                     *given = Arc::new(Given::new(&self.setting.config, folded));
                 }
@@ -151,10 +151,10 @@ impl Board {
         let config = &self.setting.config;
         let declared = config.declared();
         let now = (self.setting.now)();
-        let said = self.setting.desk.say(&self.by, now, &|_| switches::trip(&declared, switch, reason));
+        let said = self.setting.desk.say_one(&self.by, now, &|_| switches::trip(&declared, switch, reason));
         let (status, answer) = match said {
             Ok((_, folded)) => {
-                let epoch = folded.switches.epoch;
+                let epoch = folded.state.epoch;
                 *given = Arc::new(Given::new(config, folded));
                 self.say(current, given);
                 (self.setting.written)();

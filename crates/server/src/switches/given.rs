@@ -71,7 +71,7 @@ impl Given {
     /// Makes everything ready.
     pub(super) fn new(config: &SwitchesConfig, folded: &Folded) -> Self {
         let declared = config.declared();
-        let live = folded.switches.live(&declared.flags);
+        let live = folded.state.live(&declared.flags);
         let version = version(&live);
         let flags: Vec<Ready> = live.iter().map(|(key, live)| Ready::new(key, live)).collect();
         let places = live.iter().enumerate().map(|(place, (key, _))| ((*key).clone(), place)).collect();
@@ -79,7 +79,7 @@ impl Given {
                                "inactivityDelaySec": INACTIVITY_SECONDS }]);
         let tail = format!("],\"eventStreams\":{streams},\"metadata\":{{\"version\":\"{}\"}}}}", version.short());
         let state = state(config, folded);
-        let epoch = folded.switches.epoch;
+        let epoch = folded.state.epoch;
         let pieces = pieces(&flags);
         let asked = pieces.iter().filter_map(|piece| match piece {
             Piece::Asked(place) => Some(*place),
@@ -235,7 +235,7 @@ fn version(live: &[(&FlagKey, Live<'_>)]) -> Digest {
 
 /// Makes the document that programs hear: every switch, what it is, and what to do without us.
 fn state(config: &SwitchesConfig, folded: &Folded) -> serde_json::Value {
-    let state = &folded.switches;
+    let state = &folded.state;
     let mut names = config.declared().switches();
     names.extend(state.tripped.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
     let switches: Vec<_> = names

@@ -58,7 +58,7 @@ pub fn started(run: u64, instances: &[&str]) -> Event {
 }
 
 pub fn hold(id: u64, reason: &str) -> Event {
-    Event::HoldSet { hold: HoldId(id), reason: Reason::new(reason).unwrap(), until: None }
+    Event::HoldSet { hold: HoldId(id), reason: Reason::new(reason).unwrap(), until: None, origin: None }
 }
 
 /// Appends to a service's chain.

@@ -138,7 +138,12 @@ fn a_hold_that_comes_during_the_proof_of_sessions_keeps_the_share() {
         panic!("it bakes");
     };
     tick_at(&mut walk, until);
-    walk.say(Event::HoldSet { hold: lastgood_domain::terms::HoldId(0), reason: reason("audit"), until: None });
+    walk.say(Event::HoldSet {
+        hold: lastgood_domain::terms::HoldId(0),
+        reason: reason("audit"),
+        until: None,
+        origin: None,
+    });
     settle(&mut walk);
     assert_eq!(walk.service.traffic.share(), Share::percent(25));
 }
@@ -147,7 +152,12 @@ fn a_hold_that_comes_during_the_proof_of_sessions_keeps_the_share() {
 fn a_doubt_after_a_long_hold_counts_from_when_it_began() {
     let mut walk = at_share(5);
     judge(&mut walk, Verdict::Pass);
-    walk.say(Event::HoldSet { hold: lastgood_domain::terms::HoldId(0), reason: reason("weekend"), until: None });
+    walk.say(Event::HoldSet {
+        hold: lastgood_domain::terms::HoldId(0),
+        reason: reason("weekend"),
+        until: None,
+        origin: None,
+    });
     tick_after(&mut walk, Span::minutes(3_000));
     judge(&mut walk, Verdict::CannotTell);
     tick_after(&mut walk, Span::minutes(1));

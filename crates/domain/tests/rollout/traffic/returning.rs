@@ -122,7 +122,12 @@ fn sessions_must_be_resumable_before_more_than_a_quarter_and_a_failure_there_goe
 #[test]
 fn a_hold_lets_the_share_stand_and_never_a_way_back() {
     let mut walk = at_share(5);
-    walk.say(Event::HoldSet { hold: lastgood_domain::terms::HoldId(0), reason: reason("audit"), until: None });
+    walk.say(Event::HoldSet {
+        hold: lastgood_domain::terms::HoldId(0),
+        reason: reason("audit"),
+        until: None,
+        origin: None,
+    });
     judge(&mut walk, Verdict::Pass);
     tick_after(&mut walk, Span(BAKE.0 * 3));
     assert_eq!((walk.service.traffic.share(), walk.orders().len()), (Share::percent(5), 0));

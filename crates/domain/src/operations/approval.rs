@@ -1,0 +1,378 @@
+//! Approvals: N of M people say yes to exactly one plan, never who asked, within a time.
+//!
+//! What runs out is *expired*, not rejected, and changes nothing: whatever was blocked stays blocked.
+
+use crate::{
+    failure::Coded,
+    terms::{Actor, ApprovalId, Digest, Reason, Span, Timestamp},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use serde::{Deserialize, Serialize};
+
+/// How long a request stands if nothing else is configured.
+pub const EXPIRES_AFTER: Span = Span::minutes(24 * 60);
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What for, as one key: `incident/i3/plan`, `waiver/c4`. Two requests for the same subject replace each other.
+    pub subject: String,
+    /// What would happen, in one sentence.
+    pub what: String,
+    /// Digest of the plan that is approved; another plan is not.
+    pub plan: Digest,
+    /// How many must say yes; at least one.
+    pub needed: u32,
+    /// Who may; empty is anybody but who asked.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub of: BTreeSet<Actor>,
+    /// When it runs out.
+    pub expires: Timestamp,
+}
+
+/// Something that happened to a request for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum ApprovalEvent {
+    /// Somebody asks.
+    Requested {
+        /// Its id.
+        approval: ApprovalId,
+        /// What for.
+        request: Request,
+    },
+    /// Somebody says yes.
+    Approved {
+        /// Which.
+        approval: ApprovalId,
+        /// Digest of the plan that was seen.
+        plan: Digest,
+    },
+    /// Somebody says no: that ends it.
+    Rejected {
+        /// Which.
+        approval: ApprovalId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Half or four fifths of the time are over.
+    Reminded {
+        /// Which.
+        approval: ApprovalId,
+        /// Percent of the time that is over.
+        percent: u8,
+    },
+    /// The time is over. Nothing was allowed.
+    Expired {
+        /// Which.
+        approval: ApprovalId,
+    },
+    /// What was approved is no longer what would happen.
+    Voided {
+        /// Which.
+        approval: ApprovalId,
+        /// Why.
+        because: String,
+    },
+}
+
+impl ApprovalEvent {
+    /// Tells whether it can only block and never open.
+    pub const fn only_blocks(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::Expired { .. } | Self::Voided { .. })
+    }
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// People are awaited.
+    Pending,
+    /// Enough said yes.
+    Approved,
+    /// Somebody said no.
+    Rejected {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: Reason,
+    },
+    /// The time ran out.
+    Expired,
+    /// The plan is another one.
+    Voided {
+        /// Why.
+        because: String,
+    },
+}
+
+/// A request and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// What is asked for.
+    pub request: Request,
+    /// Who asks.
+    pub by: Actor,
+    /// Since when.
+    pub at: Timestamp,
+    /// Who said yes, and when.
+    pub yes: BTreeMap<Actor, Timestamp>,
+    /// Percent of the time at which people were reminded last.
+    pub reminded: u8,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// All requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Approvals {
+    /// By id.
+    pub all: BTreeMap<ApprovalId, Approval>,
+    /// The number that the next one takes.
+    pub next: u64,
+}
+
+impl Approvals {
+    pub(super) fn apply(&mut self, at: Timestamp, by: &Actor, event: &ApprovalEvent) {
+        if let ApprovalEvent::Requested { approval, request } = event {
+            self.next = self.next.max(approval.0 + 1);
+            let (request, by) = (request.clone(), by.clone());
+            let one = Approval { request, by, at, yes: BTreeMap::new(), reminded: 0, standing: Standing::Pending };
+            self.all.insert(*approval, one);
+            return;
+        }
+        let one = match event {
+            ApprovalEvent::Requested { approval, .. }
+            | ApprovalEvent::Approved { approval, .. }
+            | ApprovalEvent::Rejected { approval, .. }
+            | ApprovalEvent::Reminded { approval, .. }
+            | ApprovalEvent::Expired { approval }
+            | ApprovalEvent::Voided { approval, .. } => self.all.get_mut(approval),
+        };
+        let Some(one) = one else { return };
+        match event {
+            ApprovalEvent::Requested { .. } => {}
+            ApprovalEvent::Approved { plan, .. } => {
+                if *plan == one.request.plan && one.standing == Standing::Pending {
+                    one.yes.insert(by.clone(), at);
+                    if one.yes.len() >= one.request.needed as usize {
+                        one.standing = Standing::Approved;
+                    }
+                }
+            }
+            ApprovalEvent::Rejected { reason, .. } => {
+                one.standing = Standing::Rejected { by: by.clone(), reason: reason.clone() };
+            }
+            ApprovalEvent::Reminded { percent, .. } => one.reminded = *percent,
+            ApprovalEvent::Expired { .. } => one.standing = Standing::Expired,
+            ApprovalEvent::Voided { because, .. } => one.standing = Standing::Voided { because: because.clone() },
+        }
+    }
+
+    /// Tells whether exactly this plan was approved for the subject and still is at `now`.
+    pub fn allows(&self, subject: &str, plan: &Digest, now: Timestamp) -> bool {
+        self.of(subject).any(|(_, one)| {
+            one.standing == Standing::Approved && one.request.plan == *plan && now < one.request.expires
+        })
+    }
+
+    /// Gives the requests for a subject, oldest first.
+    pub fn of<'a>(&'a self, subject: &'a str) -> impl Iterator<Item = (&'a ApprovalId, &'a Approval)> {
+        self.all.iter().filter(move |(_, one)| one.request.subject == subject)
+    }
+}
+
+/// Why nothing was asked or answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such request.
+    #[error("there is no request {approval}")]
+    Unknown {
+        /// Which.
+        approval: ApprovalId,
+    },
+    /// It is over.
+    #[error("request {approval} is {standing}")]
+    Over {
+        /// Which.
+        approval: ApprovalId,
+        /// Where it stands.
+        standing: String,
+    },
+    /// Who asked can't say yes.
+    #[error("{by} asked for {approval} and can't approve it")]
+    Own {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody who is not among those asked.
+    #[error("{by} is not among those who may approve {approval}: {of}")]
+    NotAsked {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+        /// Who may.
+        of: String,
+    },
+    /// What was seen is not what is asked for.
+    #[error("request {approval} is for plan {asked}, not {seen}")]
+    OtherPlan {
+        /// Which.
+        approval: ApprovalId,
+        /// The plan that is asked for.
+        asked: String,
+        /// The plan that was seen.
+        seen: String,
+    },
+    /// More are needed than may say yes.
+    #[error("{needed} must approve, and only {possible} may")]
+    Impossible {
+        /// How many are needed.
+        needed: u32,
+        /// How many may.
+        possible: usize,
+    },
+}
+
+impl Coded for Refused {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "approval-unknown",
+            Self::Over { .. } => "approval-over",
+            Self::Own { .. } => "approval-own",
+            Self::NotAsked { .. } => "approval-not-asked",
+            Self::OtherPlan { .. } => "approval-other-plan",
+            Self::Impossible { .. } => "approval-impossible",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unknown { .. } | Self::Over { .. } => "see what is awaited: lastgood approval list".into(),
+            Self::Own { approval, .. } => format!("have another person type: lastgood approval approve {approval}"),
+            Self::NotAsked { of, .. } => format!("ask one of them: {of}"),
+            Self::OtherPlan { approval, .. } => format!("look at it again: lastgood approval show {approval}"),
+            Self::Impossible { .. } => "name more people, or ask for fewer".into(),
+        })
+    }
+}
+
+impl Standing {
+    /// Says it in one word or two.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Pending => "pending".into(),
+            Self::Approved => "approved".into(),
+            Self::Rejected { by, .. } => format!("rejected by {by}"),
+            Self::Expired => "expired".into(),
+            Self::Voided { because } => format!("void: {because}"),
+        }
+    }
+}
+
+/// Asks. A request for the same subject that still waits is void then.
+///
+/// Errors: [`Refused::Impossible`].
+pub fn request(approvals: &Approvals, by: &Actor, request: Request) -> Result<Vec<ApprovalEvent>, Refused> {
+    let possible = request.of.iter().filter(|one| *one != by).count();
+    if request.needed == 0 || (!request.of.is_empty() && possible < request.needed as usize) {
+        return Err(Refused::Impossible { needed: request.needed, possible });
+    }
+    let mut events = voided(approvals, &request.subject, "it was asked anew");
+    events.push(ApprovalEvent::Requested { approval: ApprovalId(approvals.next), request });
+    Ok(events)
+}
+
+/// Voids what was asked or allowed for a subject.
+pub fn voided(approvals: &Approvals, subject: &str, because: &str) -> Vec<ApprovalEvent> {
+    let open = |one: &Approval| matches!(one.standing, Standing::Pending | Standing::Approved);
+    let open = approvals.of(subject).filter(|(_, one)| open(one));
+    open.map(|(approval, _)| ApprovalEvent::Voided { approval: *approval, because: because.to_string() }).collect()
+}
+
+fn pending(approvals: &Approvals, approval: ApprovalId, now: Timestamp) -> Result<&Approval, Refused> {
+    let one = approvals.all.get(&approval).ok_or(Refused::Unknown { approval })?;
+    match &one.standing {
+        Standing::Pending if now < one.request.expires => Ok(one),
+        // Whether or not anybody has written so yet.
+        Standing::Pending => Err(Refused::Over { approval, standing: Standing::Expired.words() }),
+        over => Err(Refused::Over { approval, standing: over.words() }),
+    }
+}
+
+fn asked(one: &Approval, approval: ApprovalId, by: &Actor) -> Result<(), Refused> {
+    if one.by == *by {
+        return Err(Refused::Own { approval, by: by.clone() });
+    }
+    if !one.request.of.is_empty() && !one.request.of.contains(by) {
+        let of = one.request.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Refused::NotAsked { approval, by: by.clone(), of });
+    }
+    Ok(())
+}
+
+/// Says yes to the plan that was seen.
+///
+/// Errors: it is over or unknown; who asks approves; not among those asked; the plan is another.
+pub fn approve(
+    approvals: &Approvals,
+    by: &Actor,
+    approval: ApprovalId,
+    plan: Digest,
+    now: Timestamp,
+) -> Result<ApprovalEvent, Refused> {
+    let one = pending(approvals, approval, now)?;
+    asked(one, approval, by)?;
+    if one.request.plan != plan {
+        let (asked, seen) = (one.request.plan.short(), plan.short());
+        return Err(Refused::OtherPlan { approval, asked, seen });
+    }
+    Ok(ApprovalEvent::Approved { approval, plan })
+}
+
+/// Says no. Who asked may take it back so.
+///
+/// Errors: it is over or unknown; not among those asked.
+pub fn reject(
+    approvals: &Approvals,
+    by: &Actor,
+    approval: ApprovalId,
+    reason: Reason,
+    now: Timestamp,
+) -> Result<ApprovalEvent, Refused> {
+    let one = pending(approvals, approval, now)?;
+    if one.by != *by {
+        asked(one, approval, by)?;
+    }
+    Ok(ApprovalEvent::Rejected { approval, reason })
+}
+
+/// Percent of the time at which people are reminded; at the second the next in the chain is paged too.
+pub const REMINDED_AT: [u8; 2] = [50, 80];
+
+/// Gives what has become due by `now`: reminders and ends.
+pub fn due(approvals: &Approvals, now: Timestamp) -> Vec<ApprovalEvent> {
+    let pending = approvals.all.iter().filter(|(_, one)| one.standing == Standing::Pending);
+    let events = pending.filter_map(|(approval, one)| {
+        let approval = *approval;
+        if now >= one.request.expires {
+            return Some(ApprovalEvent::Expired { approval });
+        }
+        let percent = *REMINDED_AT.iter().rev().find(|percent| now >= reminder(one, **percent))?;
+        (percent > one.reminded).then_some(ApprovalEvent::Reminded { approval, percent })
+    });
+    events.collect()
+}
+
+fn reminder(one: &Approval, percent: u8) -> Timestamp {
+    let whole = one.request.expires.since(one.at);
+    one.at.after(Span(whole.0 / 100 * u64::from(percent)))
+}

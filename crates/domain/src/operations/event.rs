@@ -1,0 +1,58 @@
+//! What is written to the operations chain. As with a service's events, variants and fields are only added.
+
+use super::{approval::ApprovalEvent, hold::HoldEvent, incident::IncidentEvent};
+use crate::terms::{Actor, IncidentId, Timestamp};
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the operations chain as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the format; now [`Record::VERSION`].
+    pub v: u16,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Who caused it.
+    pub by: Actor,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Record {
+    /// The version written today.
+    pub const VERSION: u16 = 1;
+}
+
+/// Something that people did, or that became due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    /// Of a hold over several services.
+    Hold(HoldEvent),
+    /// Of a request for approval.
+    Approval(ApprovalEvent),
+    /// Of an incident.
+    Incident {
+        /// Which.
+        incident: IncidentId,
+        /// What.
+        event: IncidentEvent,
+    },
+    /// The evidence went on after it had turned out not to be the one that was signed.
+    RewindAcknowledged {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// Tells whether it can only block and never open: then it is taken even where the record is in doubt.
+    pub const fn only_blocks(&self) -> bool {
+        match self {
+            Self::Hold(event) => event.only_blocks(),
+            Self::Approval(event) => event.only_blocks(),
+            Self::Incident { event, .. } => event.only_blocks(),
+            Self::RewindAcknowledged { .. } => false,
+        }
+    }
+}

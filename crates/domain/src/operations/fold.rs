@@ -1,0 +1,98 @@
+//! What the operations chain folds to, and what of it stands in the chains of services.
+
+use super::{
+    Event, Record,
+    approval::Approvals,
+    hold::{HoldEvent, Holds, Subject},
+    incident::Incidents,
+};
+use crate::terms::{Reason, ServiceName, Timestamp, WideHoldId};
+use alloc::{collections::BTreeMap, vec::Vec};
+
+/// Everything that people decided beyond one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// How many records are folded.
+    pub records: u64,
+    /// Records that could not be read and were passed over.
+    pub unreadable: u64,
+    /// Holds over several services.
+    pub holds: Holds,
+    /// Requests for approval.
+    pub approvals: Approvals,
+    /// Incidents.
+    pub incidents: Incidents,
+}
+
+impl Operations {
+    /// Folds record number `seq`; `None` is one that can't be read: it changes nothing, and is counted.
+    ///
+    /// Gives whether it was taken: a record that was folded before, or one behind a gap, never is.
+    pub fn apply(&mut self, seq: u64, record: Option<&Record>) -> bool {
+        if seq != self.records {
+            return false;
+        }
+        self.records += 1;
+        match record {
+            Some(record) => self.take(record),
+            None => self.unreadable += 1,
+        }
+        true
+    }
+
+    /// Folds one more event, so that the next is decided on what this one leads to.
+    pub fn take(&mut self, record: &Record) {
+        let Record { at, by, event, .. } = record;
+        match event {
+            Event::Hold(event) => self.holds.apply(*at, by, event),
+            Event::Approval(event) => self.approvals.apply(*at, by, event),
+            Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
+            Event::RewindAcknowledged { .. } => {}
+        }
+    }
+}
+
+/// What must stand in a service's chain from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mirror {
+    /// The service's part of a hold over several.
+    Hold {
+        /// The hold.
+        origin: WideHoldId,
+        /// Why.
+        reason: Reason,
+        /// When it ends by itself.
+        until: Option<Timestamp>,
+    },
+    /// That part is lifted.
+    Lift {
+        /// The hold.
+        origin: WideHoldId,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Gives what `record`, decided on `before`, means for each service.
+pub fn mirrored(
+    before: &Operations,
+    record: &Record,
+    services: &BTreeMap<ServiceName, Subject>,
+) -> Vec<(ServiceName, Mirror)> {
+    let Event::Hold(event) = &record.event else { return Vec::new() };
+    match event {
+        HoldEvent::Set { hold, reason, until, .. } => {
+            let mut holds = before.holds.clone();
+            holds.apply(record.at, &record.by, event);
+            let stopped = services.iter().filter(|(name, subject)| holds.all[hold].stops(name, subject));
+            let part = |name: &ServiceName| {
+                (name.clone(), Mirror::Hold { origin: *hold, reason: reason.clone(), until: *until })
+            };
+            stopped.map(|(name, _)| part(name)).collect()
+        }
+        // Also where the selector no longer matches: labels may have changed since.
+        HoldEvent::Lifted { hold, reason } => {
+            services.keys().map(|name| (name.clone(), Mirror::Lift { origin: *hold, reason: reason.clone() })).collect()
+        }
+    }
+}

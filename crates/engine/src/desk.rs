@@ -1,0 +1,329 @@
+//! A chain of one subject that people write to: its records folded, and what they say appended with the notices it causes.
+//!
+//! A record that is damaged is passed over and told; one in doubt is believed where it only blocks. Services have a log
+//! of their own kind ([`crate::log`]), because a driver stands between a decision and the next.
+
+use crate::log::Route;
+use lastgood_domain::{
+    evidence::{ChainCheck, Head, RecordView},
+    failure::Coded,
+    terms::{Actor, ChainName, Timestamp},
+};
+use lastgood_store::{Append, AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store, StoreError};
+use serde::Serialize;
+use std::ops::Deref;
+
+/// Damaged records that are told one by one; more are only counted.
+const DAMAGED_TOLD_MAX: usize = 100;
+
+/// What a chain is about, and how its records are understood.
+pub trait Subject {
+    /// What the records fold to.
+    type State: Default;
+    /// One entry as it is written.
+    type Record: Serialize;
+    /// What an entry says happened.
+    type Event;
+    /// Why nothing was said.
+    type Refused: Coded;
+
+    /// Names the chain.
+    fn chain(&self) -> ChainName;
+
+    /// Reads stored bytes. Errors: why they can't be understood.
+    fn parse(bytes: &[u8]) -> Result<Self::Record, String>;
+
+    /// Makes an entry.
+    fn record(at: Timestamp, by: Actor, event: Self::Event) -> Self::Record;
+
+    /// Folds record number `seq`; `None` is one that can't be read.
+    fn apply(state: &mut Self::State, seq: u64, record: Option<&Self::Record>);
+
+    /// Tells whether it can only block and never open: then it is taken even where the record is in doubt.
+    fn only_blocks(record: &Self::Record) -> bool;
+
+    /// Makes the notices of record `seq` for the endpoints that want them, given the state after it.
+    fn notices(&self, routes: &[Route], after: &Self::State, seq: u64, record: &Self::Record) -> Vec<NewNotice>;
+
+    /// Gives what has to stand in other chains together with `records`, which were decided on `before`.
+    ///
+    /// Errors: the store can't be read; nothing is said then.
+    fn elsewhere(
+        &self,
+        _store: &Reader,
+        _routes: &[Route],
+        _before: &Self::State,
+        _records: &[Self::Record],
+    ) -> Result<Vec<Append>, AppendError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A record that could not be taken as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its number in the chain.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// A subject's state as of one place in its chain.
+pub struct Folded<S: Subject> {
+    /// What the records up to `head` fold to.
+    pub state: S::State,
+    /// Where that is.
+    pub head: Head,
+    /// Records that were passed over or were in doubt.
+    pub damaged: Vec<Damaged>,
+}
+
+impl<S: Subject> Default for Folded<S> {
+    fn default() -> Self {
+        Self { state: S::State::default(), head: Head::EMPTY, damaged: Vec::new() }
+    }
+}
+
+impl<S: Subject<State: Clone>> Clone for Folded<S> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone(), head: self.head, damaged: self.damaged.clone() }
+    }
+}
+
+impl<S: Subject<State: PartialEq>> PartialEq for Folded<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state && self.head == other.head && self.damaged == other.damaged
+    }
+}
+
+impl<S: Subject<State: std::fmt::Debug>> std::fmt::Debug for Folded<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Folded")
+            .field("state", &self.state)
+            .field("head", &self.head)
+            .field("damaged", &self.damaged)
+            .finish()
+    }
+}
+
+impl<S: Subject> Folded<S> {
+    /// Gives the state of now.
+    ///
+    /// Errors: the store can't be read at all; a single bad record is no error.
+    pub fn read(reader: &Reader, subject: &S) -> Result<Self, StoreError> {
+        let mut folded = Self::default();
+        folded.read_on(reader, subject)?;
+        Ok(folded)
+    }
+
+    /// Folds what was written since; all anew if the chain is no longer the one that was read.
+    ///
+    /// Errors: as [`Folded::read`]; what was folded before stays.
+    pub fn read_on(&mut self, reader: &Reader, subject: &S) -> Result<(), StoreError> {
+        let chain = subject.chain();
+        if !self.is_of(reader, &chain)? {
+            *self = Self::default();
+        }
+        loop {
+            let from = self.head.size;
+            let stored = match reader.read(&chain, from, READ_RECORDS_MAX) {
+                // One row of a wrong form hides all others of the same look: each is looked at alone.
+                Err(StoreError::Damaged { .. }) => match reader.read(&chain, from, 1) {
+                    Err(StoreError::Damaged { source, .. }) => {
+                        self.pass_over(from, source.to_string());
+                        continue;
+                    }
+                    other => other?,
+                },
+                other => other?,
+            };
+            if stored.is_empty() {
+                // Rows may be missing before the head.
+                let head = reader.head(&chain)?;
+                if head.size > from {
+                    self.pass_over(from, "it is missing".into());
+                    continue;
+                }
+                // What is damaged may have no link of its own.
+                if head.size == from {
+                    self.head = head;
+                }
+                return Ok(());
+            }
+            for one in stored {
+                while self.head.size < one.seq {
+                    self.pass_over(self.head.size, "it is missing".into());
+                }
+                self.take(&chain, &one);
+            }
+        }
+    }
+
+    fn take(&mut self, chain: &ChainName, one: &lastgood_store::Record) {
+        let view = RecordView { seq: one.seq, at: one.at, bytes: &one.bytes, leaf: None, link: one.link };
+        let doubt = ChainCheck::from(chain, self.head).next(&view).err().map(|broken| broken.to_string());
+        let record = S::parse(&one.bytes);
+        let taken = record.as_ref().ok().filter(|record| doubt.is_none() || S::only_blocks(record));
+        S::apply(&mut self.state, one.seq, taken);
+        self.head = Head { size: one.seq + 1, link: one.link };
+        if let Some(what) = doubt.or_else(|| record.err()) {
+            self.tell(one.seq, what);
+        }
+    }
+
+    fn pass_over(&mut self, seq: u64, what: String) {
+        S::apply(&mut self.state, seq, None);
+        self.head.size = seq + 1;
+        self.tell(seq, what);
+    }
+
+    fn tell(&mut self, seq: u64, what: String) {
+        if self.damaged.len() < DAMAGED_TOLD_MAX {
+            self.damaged.push(Damaged { seq, what });
+        }
+    }
+
+    /// Tells whether the chain still has what was folded: one record's link stands for all before it.
+    fn is_of(&self, reader: &Reader, chain: &ChainName) -> Result<bool, StoreError> {
+        let Some(last) = self.head.size.checked_sub(1) else { return Ok(true) };
+        match reader.read(chain, last, 1) {
+            Ok(stored) => Ok(match stored.first() {
+                Some(record) if record.seq == last => record.link == self.head.link || !self.damaged.is_empty(),
+                _ => reader.head(chain)?.size >= self.head.size && !self.damaged.is_empty(),
+            }),
+            Err(StoreError::Damaged { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Why nothing was said.
+#[derive(Debug, thiserror::Error)]
+pub enum SayError<R: std::error::Error> {
+    /// It is not allowed or makes no sense.
+    #[error(transparent)]
+    Refused(R),
+    /// The evidence can't be read or written.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl<R: std::error::Error> From<StoreError> for SayError<R> {
+    fn from(error: StoreError) -> Self {
+        Self::Append(error.into())
+    }
+}
+
+impl<R: Coded + std::error::Error> SayError<R> {
+    /// Gives the error as one with a code and a next step.
+    pub fn coded(&self) -> &dyn Coded {
+        match self {
+            Self::Refused(inner) => inner,
+            Self::Append(inner) => inner,
+        }
+    }
+}
+
+/// A subject's chain, open for writing.
+pub struct Desk<S: Subject> {
+    store: Store,
+    subject: S,
+    routes: Vec<Route>,
+    folded: Folded<S>,
+}
+
+/// What a decision comes to: events to write, or why not.
+pub type Decision<'a, S> =
+    &'a dyn Fn(&<S as Subject>::State) -> Result<Vec<<S as Subject>::Event>, <S as Subject>::Refused>;
+
+/// The one event that a decision comes to, or why not.
+pub type OneDecision<'a, S> =
+    &'a dyn Fn(&<S as Subject>::State) -> Result<<S as Subject>::Event, <S as Subject>::Refused>;
+/// What was written and the state after it, or why nothing was.
+pub type Said<'a, S, Written> = Result<(Written, &'a Folded<S>), SayError<<S as Subject>::Refused>>;
+
+impl<S: Subject<Refused: std::error::Error>> Desk<S> {
+    /// Opens the chain; `routes` are the endpoints that want notices.
+    pub fn new(store: Store, subject: S, routes: Vec<Route>) -> Self {
+        Self { store, subject, routes, folded: Folded::default() }
+    }
+
+    /// Gives the state of now.
+    ///
+    /// Errors: the store can't be read; what was folded before stays.
+    pub fn look(&mut self) -> Result<&Folded<S>, StoreError> {
+        self.folded.read_on(self.store.deref(), &self.subject)?;
+        Ok(&self.folded)
+    }
+
+    /// Gives the records found so far that could not be taken as they stand.
+    pub fn damaged(&self) -> &[Damaged] {
+        &self.folded.damaged
+    }
+
+    /// Appends what `decide` decides on the state of now, with the notices it causes and what belongs into other chains,
+    /// in one transaction. If somebody else appended in between it is decided again. Deciding on nothing writes nothing.
+    ///
+    /// Gives the records and the state after them. Errors: what `decide` refuses; the store fails.
+    pub fn say(&mut self, by: &Actor, now: Timestamp, decide: Decision<'_, S>) -> Said<'_, S, Vec<S::Record>> {
+        let chain = self.subject.chain();
+        let mut moved = None;
+        loop {
+            self.folded.read_on(self.store.deref(), &self.subject)?;
+            let expected = self.folded.head;
+            // Nothing new was read: the stored head is not one that any reading leads to.
+            if moved == Some(expected) {
+                let found = self.store.head(&chain)?;
+                return Err(AppendError::Moved { chain, expected, found }.into());
+            }
+            let events = decide(&self.folded.state).map_err(SayError::Refused)?;
+            if events.is_empty() {
+                return Ok((Vec::new(), &self.folded));
+            }
+            let records: Vec<_> = events.into_iter().map(|event| S::record(now, by.clone(), event)).collect();
+            let mut appends = self.subject.elsewhere(self.store.deref(), &self.routes, &self.folded.state, &records)?;
+            // Folded before it is written, because a notice tells of the state after; read anew if nothing was.
+            let notices = self.fold(&records);
+            let records_new = records.iter().map(|record| NewRecord { at: now, bytes: canonical(record) }).collect();
+            appends.insert(0, Append { chain: chain.clone(), expected, records: records_new, notices });
+            match self.store.append_all(&appends) {
+                Ok(heads) => {
+                    self.folded.head = heads[0];
+                    return Ok((records, &self.folded));
+                }
+                Err(error) => {
+                    self.folded = Folded::default();
+                    let AppendError::Moved { .. } = error else { return Err(error.into()) };
+                    moved = Some(expected);
+                }
+            }
+        }
+    }
+
+    /// Says one thing, as [`Desk::say`] does.
+    ///
+    /// Errors: as [`Desk::say`].
+    pub fn say_one(&mut self, by: &Actor, now: Timestamp, decide: OneDecision<'_, S>) -> Said<'_, S, S::Record> {
+        let (mut records, folded) = self.say(by, now, &|state| decide(state).map(|event| vec![event]))?;
+        let record = records.pop().expect("one event makes one record");
+        Ok((record, folded))
+    }
+}
+
+impl<S: Subject> Desk<S> {
+    fn fold(&mut self, records: &[S::Record]) -> Vec<NewNotice> {
+        let mut notices = Vec::new();
+        for (seq, record) in (self.folded.head.size..).zip(records) {
+            S::apply(&mut self.folded.state, seq, Some(record));
+            notices.extend(self.subject.notices(&self.routes, &self.folded.state, seq, record));
+        }
+        notices
+    }
+}
+
+/// Writes a record's canonical bytes (RFC 8785), as [`crate::log::canonical`] does.
+fn canonical(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_value(record)
+        .and_then(|value| serde_json::to_vec(&value))
+        .expect("records hold only texts, whole numbers and lists of them")
+}

@@ -1,0 +1,156 @@
+//! The operations chain as people write to it, and its parts in the chains of services.
+
+mod letter;
+
+use crate::{
+    desk, fold,
+    letter::kind_name,
+    log::{self, Route},
+};
+use lastgood_domain::{
+    event,
+    evidence::RewindAcknowledged,
+    operations::{self, Event, Mirror, Operations, Record, Refused, hold, mirrored},
+    rollout::{self, Input},
+    service::Service,
+    terms::{Actor, ChainName, HoldId, ServiceName, Timestamp},
+};
+use lastgood_store::{Append, AppendError, NewNotice, NewRecord, Reader};
+use std::collections::BTreeMap;
+
+/// Names the chain.
+pub fn chain() -> ChainName {
+    ChainName::new("operations").expect("a fixed valid name")
+}
+
+/// The services that decisions may concern, from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// What holds look at, by service.
+    pub services: BTreeMap<ServiceName, hold::Subject>,
+}
+
+/// The state as of one place in the chain.
+pub type Folded = desk::Folded<Scope>;
+/// The chain, open for writing.
+pub type Desk = desk::Desk<Scope>;
+/// Why nothing was said.
+pub type SayError = desk::SayError<Refused>;
+
+impl desk::Subject for Scope {
+    type State = Operations;
+    type Record = Record;
+    type Event = Event;
+    type Refused = Refused;
+
+    fn chain(&self) -> ChainName {
+        chain()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Record, String> {
+        // The corrective entry of the evidence has a form of its own, because it is signed.
+        if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
+            let event = Event::RewindAcknowledged { reason: entry.reason.to_string() };
+            return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
+        }
+        serde_json::from_slice(bytes).map_err(|error| format!("it can't be understood: {error}"))
+    }
+
+    fn record(at: Timestamp, by: Actor, event: Event) -> Record {
+        Record { v: Record::VERSION, at, by, event }
+    }
+
+    fn apply(state: &mut Operations, seq: u64, record: Option<&Record>) {
+        state.apply(seq, record);
+    }
+
+    fn only_blocks(record: &Record) -> bool {
+        record.event.only_blocks()
+    }
+
+    fn notices(&self, routes: &[Route], after: &Operations, seq: u64, record: &Record) -> Vec<NewNotice> {
+        let Some(notice) = operations::notice(after, record) else { return Vec::new() };
+        let wanting = routes.iter().filter(|route| route.wants(notice.kind));
+        let notices = wanting.map(|route| NewNotice {
+            endpoint: route.endpoint.clone(),
+            subject: letter::subject(&record.event),
+            kind: kind_name(notice.kind),
+            body: letter::body(seq, record, &notice),
+            at: record.at,
+        });
+        notices.collect()
+    }
+
+    fn elsewhere(
+        &self,
+        store: &Reader,
+        _routes: &[Route],
+        before: &Operations,
+        records: &[Record],
+    ) -> Result<Vec<Append>, AppendError> {
+        let mut state = before.clone();
+        let mut parts: BTreeMap<ServiceName, Vec<(Mirror, &Record)>> = BTreeMap::new();
+        for record in records {
+            for (service, mirror) in mirrored(&state, record, &self.services) {
+                parts.entry(service).or_default().push((mirror, record));
+            }
+            state.take(record);
+        }
+        let appends = parts.into_iter().filter_map(|(service, parts)| {
+            // A service whose chain can't be read moves nowhere either; what it misses is asked for when it begins.
+            let folded = fold::Folded::read(store, &service).ok()?;
+            let records = said(folded.service, &parts);
+            let new = |record| NewRecord { at: records[0].at, bytes: log::canonical(record) };
+            (!records.is_empty()).then(|| Append {
+                chain: log::chain_of(&service),
+                expected: folded.head,
+                records: records.iter().map(new).collect(),
+                // The hold itself is told of once.
+                notices: Vec::new(),
+            })
+        });
+        Ok(appends.collect())
+    }
+}
+
+/// Says in a service's chain what its parts of the records come to.
+fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record> {
+    let mut all = Vec::new();
+    for (mirror, record) in parts {
+        let events = match mirror {
+            Mirror::Hold { origin, reason, until } => {
+                let (reason, origin) = (reason.clone(), Some(*origin));
+                Vec::from([event::Event::HoldSet { hold: HoldId(0), reason, until: *until, origin }])
+            }
+            Mirror::Lift { origin, reason } => {
+                let parts = service.holds.iter().filter(|(_, hold)| hold.origin == Some(*origin));
+                parts.map(|(hold, _)| event::Event::HoldLifted { hold: *hold, reason: reason.clone() }).collect()
+            }
+        };
+        for event in events {
+            let said = rollout::step(&service, Input::Say(event), &record.by, record.at);
+            for one in said.expect("what is only said has a place in every state") {
+                service.apply(&one);
+                all.push(one);
+            }
+        }
+    }
+    all
+}
+
+/// Gives the first hold over several services that stops `name` and is not yet in its own chain: the service was added
+/// to the configuration, or given a label, after the hold was set.
+pub fn unmirrored(
+    operations: &Operations,
+    name: &ServiceName,
+    subject: &hold::Subject,
+    service: &Service,
+    now: Timestamp,
+) -> Option<String> {
+    let known = |id| service.holds.values().any(|hold| hold.origin == Some(id));
+    let mut holds = operations.holds.standing(now).filter(|(id, hold)| hold.stops(name, subject) && !known(**id));
+    holds.next().map(|(id, hold)| format!("{id} by {}: {}", hold.owner, hold.reason))
+}
+
+#[cfg(test)]
+mod tests;
