@@ -9,8 +9,8 @@ use crate::{
     failure::Failure,
     provenance::Policy,
     terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
-        WideHoldId,
+        Actor, Digest, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
+        Timestamp, WideHoldId,
     },
     traffic::{Share, TrafficEvent, TrafficSettings},
 };
@@ -89,6 +89,11 @@ pub enum Event {
         release: Digest,
         /// Why.
         reason: Reason,
+    },
+    /// The service is part of an incident: what comes after belongs to it.
+    Annotated {
+        /// Which.
+        incident: IncidentId,
     },
     /// A run began.
     RunStarted {

@@ -13,8 +13,8 @@ use crate::{
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     terms::{
-        Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
-        WideHoldId,
+        Actor, Digest, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
+        Timestamp, WideHoldId,
     },
     totals::Totals,
     traffic::Traffic,
@@ -77,6 +77,8 @@ pub struct Service {
     pub answered: Option<InstanceName>,
     /// The instances that the last run was configured with; others were removed since. Empty before the first run.
     pub configured: Vec<InstanceName>,
+    /// The incidents that the chain names.
+    pub incidents: BTreeSet<IncidentId>,
     /// What happened how often.
     pub totals: Totals,
     /// Where shared traffic goes.

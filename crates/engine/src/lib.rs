@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod drive;
 pub mod expand;
 pub mod fold;
+pub mod incident;
 pub mod letter;
 pub mod log;
 pub mod operations;

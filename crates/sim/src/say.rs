@@ -34,6 +34,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::HoldSet { hold, reason, until: Some(_), .. } => format!("hold {hold} for a time: {reason}"),
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted: {reason}"),
         Event::Pinned { tag, reason } => format!("pinned to {tag}: {reason}"),
+        Event::Annotated { incident } => format!("part of incident {incident}"),
         Event::Unpinned { reason } => format!("unpinned: {reason}"),
         Event::Rejected { tag, reason, .. } => format!("rejected {tag}: {reason}"),
         Event::Waived { release, reason } => format!("waived {}: {reason}", name(service, release)),

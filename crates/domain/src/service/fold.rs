@@ -41,6 +41,9 @@ impl Service {
                 self.pin = Some(Pin { tag: tag.clone(), by: record.by.clone(), reason: reason.clone() });
             }
             Event::Unpinned { .. } => self.pin = None,
+            Event::Annotated { incident } => {
+                self.incidents.insert(*incident);
+            }
             Event::Rejected { release, tag, reason } => {
                 let rejection = Rejection { tag: tag.clone(), at, by: record.by.clone(), reason: reason.clone() };
                 self.rejected.insert(*release, rejection);

@@ -46,6 +46,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "anyone, with a reason",
             "hold set NAME --reason …",
         ),
+        Event::Annotated { .. } => (
+            "What happened to a service during an incident is found from either chain.",
+            "nobody: evidence is only added to",
+            "incident list --all",
+        ),
         Event::Pinned { .. } | Event::Unpinned { .. } => {
             ("A pin is enforced even if it is older than what runs.", "anyone, with a reason", "unpin NAME --reason …")
         }

@@ -62,6 +62,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         }
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted by {}: {reason}", record.by),
         Event::Pinned { tag, reason } => format!("pinned to {tag} by {}: {reason}", record.by),
+        Event::Annotated { incident } => format!("part of incident {incident}, by {}", record.by),
         Event::Unpinned { reason } => format!("unpinned by {}: {reason}", record.by),
         Event::Rejected { tag, reason, .. } => format!("{tag} is rejected: {reason}"),
         Event::Waived { release, reason } => format!("{} may be tried again: {reason}", name(release)),

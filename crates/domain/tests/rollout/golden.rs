@@ -129,6 +129,8 @@ fn said() -> Vec<Event> {
     events.extend([
         Event::HoldSet { hold: HoldId(1), reason: reason("audit"), until: None, origin: None },
         Event::HoldSet { hold: HoldId(2), reason: reason("audit"), until: Some(Timestamp(9)), origin: None },
+        Event::HoldSet { hold: HoldId(3), reason: reason("freeze"), until: None, origin: Some(WideHoldId(1)) },
+        Event::Annotated { incident: IncidentId(2) },
         Event::HoldLifted { hold: HoldId(1), reason: reason("done") },
         Event::Pinned { tag: tag("1.0"), reason: reason("audit") },
         Event::Unpinned { reason: reason("done") },

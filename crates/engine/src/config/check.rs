@@ -43,6 +43,11 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
     }
+    let services = config.service.keys().collect();
+    let secrets = Known { secrets: config.secret.keys().map(String::as_str).collect(), ..Known::default() };
+    if let Some((place, what, example)) = config.runbook.wrong(&services, &secrets) {
+        return Err(unfit(place, what, example));
+    }
     if let Some(switches) = &config.switches {
         if let Some((place, what, example)) = switches.wrong() {
             return Err(unfit(place, what, example));

@@ -2,11 +2,13 @@
 
 mod check;
 mod error;
+mod runbook;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use runbook::{AreaConfig, CheckConfig, FileConfig, RunbookConfig, StepConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
@@ -64,6 +66,9 @@ pub struct Config {
     /// Where notices go, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notice: BTreeMap<String, NoticeConfig>,
+    /// What an incident does besides taking services back.
+    #[serde(default, skip_serializing_if = "RunbookConfig::is_empty")]
+    pub runbook: RunbookConfig,
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,

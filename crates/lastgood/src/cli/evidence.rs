@@ -7,7 +7,7 @@ use lastgood_domain::{
     terms::{Actor, ChainName, Reason},
     words,
 };
-use lastgood_engine::{log::chain_of, switches};
+use lastgood_engine::{log::chain_of, operations, switches};
 use lastgood_store::{Anchor, Finding, KeyError, Reader, Signer, Store, Verification};
 use serde_json::json;
 use std::{
@@ -23,7 +23,7 @@ pub(crate) enum Evidence {
     Verify,
     /// Write a service's records to a file that `lastgood-verify` checks without this machine.
     Export {
-        /// The service, or the switches' chain such as switches/production; may be left out if there is one service.
+        /// The service, or a chain such as switches/production or operations; may be left out if there is one service.
         service: Option<String>,
         /// The file to write.
         #[arg(long, value_name = "FILE")]
@@ -36,7 +36,7 @@ pub(crate) enum Evidence {
     Checkpoint,
     /// Go on after the log turned out not to be the one that was signed.
     Acknowledge {
-        /// The service, or the switches' chain such as switches/production.
+        /// The service, or a chain such as switches/production or operations.
         service: String,
         /// Why it is not.
         #[arg(long)]
@@ -117,7 +117,7 @@ fn verify(app: &App) -> Ended {
 }
 
 /// Says where something is wrong and what.
-fn says(finding: &Finding) -> String {
+pub(crate) fn says(finding: &Finding) -> String {
     let place = match (&finding.chain, finding.seq) {
         (Some(chain), Some(seq)) => format!("{chain} record {seq}: "),
         (Some(chain), None) => format!("{chain}: "),
@@ -160,10 +160,11 @@ pub(crate) fn sign_all(
     Ok(signed)
 }
 
-/// Gives the chain that a command is about, and how it is called: a service's, or that of the switches.
+/// Gives the chain that a command is about, and how it is called: a service's, that of the switches or of operations.
 fn subject(app: &App, name: Option<&str>) -> Result<(String, ChainName), Trouble> {
     let switches = app.config.switches.as_ref().map(|config| switches::chain_of(&config.environment));
-    match switches.filter(|chain| name == Some(chain.as_str())) {
+    let mut besides = switches.into_iter().chain([operations::chain()]);
+    match besides.find(|chain| name == Some(chain.as_str())) {
         Some(chain) => Ok((chain.to_string(), chain)),
         None => {
             let service = app.service(name)?;

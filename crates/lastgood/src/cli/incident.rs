@@ -1,5 +1,7 @@
 //! `lastgood incident`: when it is bigger than one bad release.
 
+mod plan;
+
 use super::Ended;
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Args, Subcommand, ValueEnum};
@@ -30,6 +32,12 @@ pub(crate) enum Incident {
         /// Which, such as i0.
         incident: IncidentId,
     },
+    /// Make the plan for its level, and show it; an earlier one is void.
+    Plan(plan::Plan),
+    /// Run the plan from where it is; after a kill it goes on, and does nothing twice.
+    Run(plan::Run),
+    /// Say what becomes of a step that is stuck.
+    Step(plan::Settle),
     /// Note something for the timeline.
     Note {
         /// Which, such as i0.
@@ -86,6 +94,9 @@ impl Incident {
             Self::Declare(declare) => declare.run(app),
             Self::List { all } => list(app, all),
             Self::Show { incident } => show(app, incident),
+            Self::Plan(plan) => plan.run(app),
+            Self::Run(run) => run.run(app),
+            Self::Step(settle) => settle.run(app),
             Self::Note { incident, text } => note(app, incident, &text),
         }
     }
@@ -177,7 +188,13 @@ fn show(app: &App, id: IncidentId) -> Ended {
     text += &format!("  services  {}\n", services_words(found));
     text += &format!("  led by    {}\n", found.commander);
     text += &format!("  declared  {} by {}\n", rfc3339(found.declared_at), found.declared_by);
-    app.screen.show("incident", &data(id, found), &text);
+    let mut data = data(id, found);
+    if let Some(planned) = &found.planned {
+        let (steps, lines) = plan::progress(planned);
+        data["plan"] = steps;
+        text += &lines;
+    }
+    app.screen.show("incident", &data, &text);
     Ok(Exit::Done)
 }
 

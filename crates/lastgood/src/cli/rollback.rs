@@ -63,12 +63,7 @@ impl Rollback {
                 &format!("one of: {}", words::names(&known)),
             ));
         }
-        let aim = Aim::Back {
-            to: self.to.clone(),
-            instances: self.instances.clone(),
-            accept_loss: lost,
-            reason: self.reason.clone(),
-        };
+        let aim = self.aim(lost);
         let Preview { back, traffic } = preview(app, &service, &folded, &aim)?;
         let mut text: Vec<String> = back.iter().map(|one| says(app, &folded, one)).collect();
         text.extend(traffic.clone());
@@ -111,6 +106,11 @@ impl Rollback {
             &format!("{service}: {says}\n{next}"),
         );
         Ok(Exit::of_rollback(&end))
+    }
+
+    fn aim(&self, accept_loss: Vec<InstanceName>) -> Aim {
+        let (to, instances, reason) = (self.to.clone(), self.instances.clone(), self.reason.clone());
+        Aim::Back { to, instances, accept_loss, reason }
     }
 
     /// Tells which instances that were asked for stay, because they ran nothing else.
@@ -156,6 +156,33 @@ impl Rollback {
         }
         Ok((lost, busy))
     }
+}
+
+/// Takes all of a service back to a release without asking anybody, as part of a plan that was agreed to.
+///
+/// Gives how it ended; none while somebody else still drives it. Errors: what was not accepted by name, as the command.
+pub(crate) fn take_back(
+    app: &App,
+    service: &ServiceName,
+    to: &ReleaseTag,
+    risks: &[String],
+    reason: &str,
+) -> Result<Option<End>, Trouble> {
+    let rollback = Rollback {
+        service: Some(service.to_string()),
+        to: Some(to.clone()),
+        instances: Vec::new(),
+        reason: reason.into(),
+        risks: risks.to_vec(),
+        dry_run: false,
+    };
+    let folded = app.look(service)?.service;
+    let (lost, busy) = rollback.accepted(&folded)?;
+    let aim = rollback.aim(lost);
+    let Preview { back, .. } = preview(app, service, &folded, &aim)?;
+    refuse_nothing_before(service, &back)?;
+    refuse_busy(app, service, &back, &busy)?;
+    rollback.carry_out(app, service, aim)
 }
 
 /// What a rollback would do.

@@ -2,6 +2,7 @@
 //!
 //! A way back is open in every state; what an incident orders is that everything else waits.
 
+pub mod plan;
 mod state;
 
 pub use state::{Level, State};
@@ -55,6 +56,8 @@ pub enum IncidentEvent {
         /// Why.
         reason: Reason,
     },
+    /// Of its plan.
+    Plan(plan::PlanEvent),
     /// Somebody notes something for the timeline.
     Noted {
         /// What.
@@ -90,6 +93,8 @@ pub struct Incident {
     pub state: State,
     /// Since when.
     pub since: Timestamp,
+    /// What it does, and how far that is.
+    pub planned: Option<plan::Planned>,
 }
 
 /// All incidents.
@@ -115,6 +120,7 @@ impl Incidents {
                 drill: *drill,
                 state: State::Declared,
                 since: at,
+                planned: None,
             };
             self.all.insert(id, incident);
             return;
@@ -123,8 +129,10 @@ impl Incidents {
         match event {
             IncidentEvent::Declared { .. } | IncidentEvent::Noted { .. } => {}
             IncidentEvent::Moved { to, .. } => (incident.state, incident.since) = (*to, at),
+            IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, at, event),
             IncidentEvent::Raised { level, .. } => {
                 incident.level = *level;
+                incident.planned = None;
                 (incident.state, incident.since) = (State::Planning, at);
             }
         }
@@ -163,6 +171,9 @@ pub enum Refused {
         /// The level it has.
         level: Level,
     },
+    /// Of its plan.
+    #[error(transparent)]
+    Plan(#[from] plan::Refused),
 }
 
 impl Coded for Refused {
@@ -171,6 +182,7 @@ impl Coded for Refused {
             Self::Unknown { .. } => "incident-unknown",
             Self::Illegal { .. } => "incident-step-illegal",
             Self::NotHigher { .. } => "incident-level-same",
+            Self::Plan(inner) => inner.code(),
         }
     }
 
@@ -180,6 +192,7 @@ impl Coded for Refused {
             Self::Illegal { incident, .. } | Self::NotHigher { incident, .. } => {
                 format!("see what is next: lastgood incident show {incident}")
             }
+            Self::Plan(inner) => return inner.hint(),
         })
     }
 }
@@ -255,6 +268,7 @@ pub fn sentence(incident: IncidentId, by: &Actor, event: &IncidentEvent) -> Stri
         IncidentEvent::Raised { level, reason } => {
             format!("incident {incident} raised to {} by {by}: {reason}", level.as_str())
         }
+        IncidentEvent::Plan(event) => format!("incident {incident}: {}", plan::sentence(event)),
         IncidentEvent::Noted { text } => format!("{by} notes on {incident}: {text}"),
     }
 }
@@ -264,6 +278,10 @@ pub const fn severity(event: &IncidentEvent) -> Option<Severity> {
     match event {
         IncidentEvent::Declared { .. } | IncidentEvent::Raised { .. } => Some(Severity::Critical),
         IncidentEvent::Moved { .. } => Some(Severity::Info),
-        IncidentEvent::Noted { .. } => None,
+        IncidentEvent::Plan(plan::PlanEvent::Ended {
+            outcome: plan::Outcome::Failed { .. } | plan::Outcome::CannotTell { .. },
+            ..
+        }) => Some(Severity::Critical),
+        IncidentEvent::Plan(_) | IncidentEvent::Noted { .. } => None,
     }
 }

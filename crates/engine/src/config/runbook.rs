@@ -1,0 +1,238 @@
+//! `[runbook]`: what an incident does besides taking services back: commands, checks, files, credentials.
+
+use lastgood_domain::{
+    operations::incident::{
+        Level,
+        plan::{Area, Undo},
+    },
+    terms::ServiceName,
+};
+use lastgood_drivers::{
+    config_terms::Length,
+    probe::{Known, ProbeConfig, Step},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+/// The runbook of this machine as a program: what is done at which level, besides what lastgood does by itself.
+///
+/// ```toml
+/// [runbook]
+/// approvals = { L2 = 1, L3 = 2 }
+///
+/// [runbook.step.rebuild-totals]
+/// area = "data"
+/// do = [{ command = ["/usr/local/bin/rebuild-totals"] }]
+/// verify = [{ command = ["/usr/local/bin/totals-fit"] }]
+/// undo = "rebuild them again; they hold nothing of their own"
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunbookConfig {
+    /// How many people besides who asks must approve a plan, by level. A plan with a step that can't be undone needs one
+    /// at least. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, u32>")]
+    pub approvals: BTreeMap<Level, u32>,
+    /// Commands, by name; done in the order of their areas, then of their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub step: BTreeMap<String, StepConfig>,
+    /// Questions that must be answered with yes after the steps of their area, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub check: BTreeMap<String, CheckConfig>,
+    /// Files of this machine that a release brings, by name: put back where they differ.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub file: BTreeMap<String, FileConfig>,
+}
+
+/// What a step or a check is about. The same words as in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AreaConfig {
+    /// Code and configuration.
+    Application,
+    /// What the machine has besides.
+    Infrastructure,
+    /// Data and what is derived of it.
+    Data,
+    /// The log itself.
+    Evidence,
+    /// Secrets that may be in other hands.
+    Credentials,
+}
+
+impl From<AreaConfig> for Area {
+    fn from(area: AreaConfig) -> Self {
+        match area {
+            AreaConfig::Application => Self::Application,
+            AreaConfig::Infrastructure => Self::Infrastructure,
+            AreaConfig::Data => Self::Data,
+            AreaConfig::Evidence => Self::Evidence,
+            AreaConfig::Credentials => Self::Credentials,
+        }
+    }
+}
+
+/// A command of the runbook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// What it is about.
+    pub area: AreaConfig,
+    /// The lowest level at which it is done: `L1`, `L2` or `L3`. Default: that of its area.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub level: Option<Level>,
+    /// Only for incidents about one of these services. Default: all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "BTreeSet<String>")]
+    pub services: BTreeSet<ServiceName>,
+    /// What is done: steps as a probe has them, most often one `command`.
+    #[serde(rename = "do")]
+    pub act: Vec<Step>,
+    /// How it is seen that it was done; asked before it is done, after it, and after a crash. Steps as a probe has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verify: Vec<Step>,
+    /// Whether doing it twice is the same as once. Without this and without `verify` a step that was cut off waits for a
+    /// person. Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeatable: bool,
+    /// How it is undone, in words or as a command to type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
+    /// Why it can't be undone; a plan with such a step needs an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irreversible: Option<String>,
+    /// How long it may take. Default `5m`.
+    #[serde(default = "timeout")]
+    pub timeout: Length,
+    /// How often it is tried. Default 1.
+    #[serde(default = "once")]
+    pub attempts: u32,
+    /// Whether the plan goes on when it has failed. Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_fail: bool,
+}
+
+/// A question of the runbook: isolation of tenants, idempotency, totals that fit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckConfig {
+    /// What it is about. Default `data`.
+    #[serde(default = "data")]
+    pub area: AreaConfig,
+    /// The lowest level at which it is asked: `L1`, `L2` or `L3`. Default: that of its area.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub level: Option<Level>,
+    /// Only for incidents about one of these services. Default: all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "BTreeSet<String>")]
+    pub services: BTreeSet<ServiceName>,
+    /// Steps as a probe has them; all must pass.
+    pub ask: Vec<Step>,
+    /// How long it may take. Default `5m`.
+    #[serde(default = "timeout")]
+    pub timeout: Length,
+    /// How often it is asked before the answer is no. Default 1.
+    #[serde(default = "once")]
+    pub attempts: u32,
+}
+
+/// A file of this machine that a release brings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    /// Whose release brings it.
+    #[schemars(with = "String")]
+    pub service: ServiceName,
+    /// Where it lies on this machine.
+    pub path: PathBuf,
+    /// Where it lies in the installation, such as `etc/web.conf`.
+    pub from: PathBuf,
+}
+
+const fn timeout() -> Length {
+    Length::seconds(300)
+}
+const fn once() -> u32 {
+    1
+}
+const fn data() -> AreaConfig {
+    AreaConfig::Data
+}
+
+impl StepConfig {
+    /// Gives how it is undone.
+    pub fn undone(&self) -> Undo {
+        match (&self.irreversible, &self.undo) {
+            (Some(why), _) => Undo::None { why: why.clone() },
+            (None, Some(how)) => Undo::By { how: how.clone() },
+            (None, None) => Undo::None { why: "nobody has said how".into() },
+        }
+    }
+
+    /// Gives the level from which on it is done.
+    pub fn level(&self) -> Level {
+        self.level.unwrap_or_else(|| Area::from(self.area).level())
+    }
+}
+
+impl CheckConfig {
+    /// Gives the level from which on it is asked.
+    pub fn level(&self) -> Level {
+        self.level.unwrap_or_else(|| Area::from(self.area).level())
+    }
+}
+
+/// What can't be as it is: place, what, example.
+type Wrong = (String, String, &'static str);
+
+impl RunbookConfig {
+    /// Tells whether nothing is configured.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Gives the first thing that can't be as it is: place, what, example.
+    pub(super) fn wrong(&self, known: &BTreeSet<&ServiceName>, secrets: &Known<'_>) -> Option<Wrong> {
+        let steps = self.step.iter().map(|(name, step)| (format!("runbook.step.{name}"), &step.act, &step.services));
+        let checks = self.check.iter().map(|(name, one)| (format!("runbook.check.{name}"), &one.ask, &one.services));
+        for (place, steps, services) in steps.chain(checks) {
+            if steps.is_empty() {
+                return Some((place, "nothing is done".into(), "do = [{ command = [\"/usr/local/bin/rebuild\"] }]"));
+            }
+            if let Err(problem) = (ProbeConfig { steps: steps.clone() }).check(secrets) {
+                return Some((place, problem.to_string(), "do = [{ command = [\"/usr/local/bin/rebuild\"] }]"));
+            }
+            if let Some(service) = services.iter().find(|one| !known.contains(one)) {
+                return Some((place, format!("there is no service {service}"), "services = [\"web\"]"));
+            }
+        }
+        for (name, step) in &self.step {
+            let place = format!("runbook.step.{name}");
+            if step.undo.is_some() && step.irreversible.is_some() {
+                return Some((place, "it has an undo and is irreversible".into(), "undo = \"…\""));
+            }
+            if step.attempts == 0 {
+                return Some((place, "it would never be tried".into(), "attempts = 1"));
+            }
+        }
+        for (name, file) in &self.file {
+            let place = format!("runbook.file.{name}");
+            if !known.contains(&file.service) {
+                return Some((place, format!("there is no service {}", file.service), "service = \"web\""));
+            }
+            let inside = |part| matches!(part, std::path::Component::Normal(_));
+            if !file.path.is_absolute() || !file.from.components().all(inside) {
+                let example = "path = \"/etc/web.conf\", from = \"etc/web.conf\"";
+                return Some((place, "path is absolute, and from lies in the installation".into(), example));
+            }
+        }
+        None
+    }
+}

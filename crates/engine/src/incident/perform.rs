@@ -1,0 +1,215 @@
+//! Does one step, or asks whether it was done.
+
+use super::{drift, plan};
+use crate::{config::Config, fold};
+use lastgood_domain::{
+    failure::Failure,
+    operations::incident::plan::{Act, Outcome, Step, Turn},
+    service::Service,
+    terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
+    words,
+};
+use lastgood_drivers::probe::{self, ProbeConfig, ProbeTarget, Secrets};
+use lastgood_store::Reader;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a step needs that only the program as a whole can do.
+pub trait Hands {
+    /// Takes a service back with its data, whoever drives it, and gives what was seen.
+    ///
+    /// Errors: why it is not back.
+    fn roll_back(
+        &self,
+        service: &ServiceName,
+        to: &ReleaseTag,
+        risks: &[String],
+        reason: &str,
+        within: Span,
+    ) -> Result<String, Failure>;
+
+    /// Writes into the chain of each of these services that it is part of the incident.
+    ///
+    /// Errors: a chain can't be written.
+    fn annotate(&self, incident: IncidentId, services: &[ServiceName]) -> Result<String, Failure>;
+
+    /// Verifies the whole evidence. Errors: the first bad position.
+    fn verify_evidence(&self) -> Result<String, Failure>;
+
+    /// Signs every chain's head and gives the list of positions. Errors: what can't be signed.
+    fn cut_over(&self) -> Result<String, Failure>;
+
+    /// Does one turn of replacing a credential. Errors: why it is not so; never the secret.
+    fn credential(&self, name: &str, turn: Turn) -> Result<String, Failure>;
+}
+
+/// What was found when it was asked whether a step was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It is so, on this evidence.
+    Done(String),
+    /// It is not so, or doing it again is the same as once.
+    NotDone,
+    /// Nobody can tell.
+    CannotTell(String),
+}
+
+/// Does steps of one incident.
+pub struct Performer<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The evidence, to look at.
+    pub reader: &'a Reader,
+    /// The incident.
+    pub incident: IncidentId,
+    /// Whether nothing outside is touched.
+    pub drill: bool,
+    /// The services it is about.
+    pub services: Vec<ServiceName>,
+    /// What only the program as a whole can do.
+    pub hands: &'a dyn Hands,
+}
+
+impl Performer<'_> {
+    /// Asks whether a step is so already: before it is done, and after it was cut off (`begun`).
+    pub fn ask(&self, step: &Step, begun: bool) -> Asked {
+        match &step.act {
+            Act::RollBack { service, to, .. } => match self.is_at(service, to) {
+                Some(seen) => Asked::Done(seen),
+                None => Asked::NotDone,
+            },
+            Act::Command { name } => self.ask_command(step, name, begun),
+            // Each of these is the same when it is done twice.
+            Act::PutBack { .. } | Act::Check { .. } | Act::Annotate | Act::VerifyEvidence | Act::CutOver => {
+                Asked::NotDone
+            }
+            // Its drivers ask themselves, because a turn is more than one act.
+            Act::Credential { .. } => Asked::NotDone,
+        }
+    }
+
+    fn ask_command(&self, step: &Step, name: &str, begun: bool) -> Asked {
+        let Some(config) = self.config.runbook.step.get(name) else {
+            return Asked::CannotTell(format!("there is no [runbook.step.{name}] any more"));
+        };
+        if !config.verify.is_empty() {
+            return match self.probe(&config.verify, &config.services, step.timeout) {
+                Ok(seen) => Asked::Done(format!("it is so already: {seen}")),
+                // What can't be asked may be so: doing it may harm, and is for a person to say.
+                Err(failure) if begun && cannot_ask(&failure) => Asked::CannotTell(failure.message),
+                Err(_) => Asked::NotDone,
+            };
+        }
+        match begun && !config.repeatable {
+            true => Asked::CannotTell("it has no verify, and is not said to be repeatable".into()),
+            false => Asked::NotDone,
+        }
+    }
+
+    /// Does a step and says how it ended. A drill says only what would be done.
+    pub fn perform(&self, step: &Step) -> Outcome {
+        if self.drill {
+            return Outcome::Done { evidence: format!("a drill: nothing was done; else {}", step.says), output: None };
+        }
+        let done = match &step.act {
+            Act::RollBack { service, to, risks } => {
+                let reason = format!("incident {}", self.incident);
+                let done = self.hands.roll_back(service, to, risks, &reason, step.timeout);
+                // The success message is not evidence; the log is.
+                done.and_then(|said| self.is_at(service, to).ok_or_else(|| not_at(service, to, &said)))
+            }
+            Act::PutBack { service } => self.put_back(service),
+            Act::Command { name } => self.command(step, name),
+            Act::Check { name } => match self.config.runbook.check.get(name) {
+                Some(check) => self.probe(&check.ask, &check.services, step.timeout),
+                None => Err(gone(&format!("runbook.check.{name}"))),
+            },
+            Act::Annotate => self.hands.annotate(self.incident, &self.services),
+            Act::VerifyEvidence => self.hands.verify_evidence(),
+            Act::CutOver => self.hands.cut_over(),
+            Act::Credential { name, turn } => self.hands.credential(name, *turn),
+        };
+        match done {
+            Ok(evidence) => {
+                let output = Some(Digest::of(evidence.as_bytes()));
+                Outcome::Done { evidence: words::brief(&evidence), output }
+            }
+            Err(failure) => Outcome::Failed { why: failure.to_string() },
+        }
+    }
+
+    fn command(&self, step: &Step, name: &str) -> Result<String, Failure> {
+        let config = self.config.runbook.step.get(name).ok_or_else(|| gone(&format!("runbook.step.{name}")))?;
+        let seen = self.probe(&config.act, &config.services, step.timeout)?;
+        match config.verify.is_empty() {
+            true => Ok(seen),
+            false => self.probe(&config.verify, &config.services, step.timeout),
+        }
+    }
+
+    fn put_back(&self, service: &ServiceName) -> Result<String, Failure> {
+        let folded = self.fold(service)?;
+        let files = plan::files(self.config, service);
+        drift::put_back(self.config, self.incident, service, &folded, &files)
+    }
+
+    fn probe(&self, steps: &[probe::Step], about: &BTreeSet<ServiceName>, within: Span) -> Result<String, Failure> {
+        let secrets = Secrets::load(&self.config.secret, &self.config.folder).map_err(|error| Failure::of(&error))?;
+        let (base, vars) = self.door(about);
+        let target = ProbeTarget { base, vars, secrets: secrets.clone(), folder: self.config.folder.clone() };
+        let probe = ProbeConfig { steps: steps.to_vec() };
+        match probe.run(&target, within.duration()) {
+            Ok(facts) => Ok(format!("{} passed in {}", words::count(steps.len() as u64, "step"), facts.took)),
+            Err(error) => {
+                let mut failure = Failure::of(&error);
+                failure.message = secrets.scrub(&failure.message);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Gives what requests of a step go to: the first instance of the first service that the step is about.
+    fn door(&self, about: &BTreeSet<ServiceName>) -> (String, BTreeMap<String, String>) {
+        let mut services = self.services.iter().filter(|name| about.is_empty() || about.contains(*name));
+        let found = services.find_map(|name| Some((name, self.config.service.get(name)?)));
+        let found = found.and_then(|(name, service)| Some((name, service, service.instance.first()?)));
+        // Commands need none; a request without a service to go to fails and says where it went.
+        let Some((name, service, instance)) = found else { return ("http://127.0.0.1".into(), BTreeMap::new()) };
+        let direct = || format!("http://{}:{}", service.bind, instance.port);
+        let mut vars = instance.vars.clone();
+        vars.extend([
+            ("data".to_owned(), instance.data.display().to_string()),
+            ("instance".to_owned(), instance.name.to_string()),
+            ("service".to_owned(), name.to_string()),
+        ]);
+        (instance.front_door.clone().unwrap_or_else(direct), vars)
+    }
+
+    fn fold(&self, service: &ServiceName) -> Result<Service, Failure> {
+        let folded = fold::Folded::read(self.reader, service);
+        folded.map(|folded| folded.service).map_err(|error| Failure::new("log-failed", error.to_string(), None))
+    }
+
+    /// Says that every instance runs the release and nothing is on its way.
+    fn is_at(&self, service: &ServiceName, to: &ReleaseTag) -> Option<String> {
+        let folded = self.fold(service).ok()?;
+        let release = folded.tags.get(to)?;
+        let mut running = folded.instances.values().filter(|one| one.release.is_some()).peekable();
+        running.peek()?;
+        let all = running.all(|one| one.release == Some(*release)) && folded.last_good == Some(*release);
+        (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}", folded.records))
+    }
+}
+
+fn cannot_ask(failure: &Failure) -> bool {
+    // A program that can't be started, and one that doesn't end, say nothing about what is asked.
+    matches!(failure.code.as_str(), "probe-config" | "probe-timeout")
+}
+
+fn gone(place: &str) -> Failure {
+    Failure::new("config-unfit", format!("there is no [{place}] any more"), Some("plan again: lastgood incident plan"))
+}
+
+fn not_at(service: &ServiceName, to: &ReleaseTag, said: &str) -> Failure {
+    let what = format!("{service} is not at {to} by its log, though the rollback ended with: {said}");
+    Failure::new("rollback-unproven", what, Some("look why: lastgood why SERVICE"))
+}

@@ -1,0 +1,185 @@
+//! Makes the plan of an incident from the configuration and the services' logs.
+
+use crate::config::{CheckConfig, Config, FileConfig, StepConfig};
+use lastgood_domain::{
+    operations::incident::{
+        Incident, Level,
+        plan::{Act, Area, Plan, Step, Target, Undo},
+    },
+    service::Service,
+    terms::{Digest, ReleaseTag, ServiceName, Span},
+};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Longest time a service may take to go back: copies of large data take minutes, hours mean that it hangs.
+const ROLL_BACK_MAX: Span = Span::minutes(60);
+/// Longest time of what only reads or writes the log and files.
+const QUICK_MAX: Span = Span::minutes(10);
+
+/// Makes the plan for the incident's level.
+///
+/// `services` are the states of those it is about; `to` names releases other than last-good; `risks` are accepted by
+/// name, such as `busy-instance:alice`, by service.
+pub fn plan(
+    config: &Config,
+    incident: &Incident,
+    services: &BTreeMap<ServiceName, Service>,
+    to: &BTreeMap<ServiceName, ReleaseTag>,
+    risks: &BTreeMap<ServiceName, Vec<String>>,
+) -> Plan {
+    let targets: Vec<Target> =
+        services.iter().filter_map(|(name, service)| target(config, name, service, to.get(name))).collect();
+    let mut steps = Vec::new();
+    for target in &targets {
+        let risks = risks.get(&target.service).cloned().unwrap_or_default();
+        steps.push(roll_back(config, target, risks));
+    }
+    steps.extend(targets.iter().map(|target| put_back(config, target)));
+    let concerns =
+        |wanted: &BTreeSet<ServiceName>| wanted.is_empty() || services.keys().any(|one| wanted.contains(one));
+    let commands =
+        config.runbook.step.iter().filter(|(_, one)| one.level() <= incident.level && concerns(&one.services));
+    steps.extend(commands.map(|(name, one)| command(name, one)));
+    let checks =
+        config.runbook.check.iter().filter(|(_, one)| one.level() <= incident.level && concerns(&one.services));
+    steps.extend(checks.map(|(name, one)| check(name, one)));
+    if incident.level >= Level::L3 {
+        steps.extend(evidence());
+    }
+    // Checks after what they check: commands come first within their area, which a stable sort keeps.
+    steps.sort_by_key(|step| step.area);
+    Plan { level: incident.level, targets, steps }
+}
+
+/// Digests a plan's canonical bytes (RFC 8785): what is approved and run.
+pub fn hash_of(plan: &Plan) -> Digest {
+    digest(plan)
+}
+
+/// Gives the digest over what the configuration says of a step now; none if it is no longer there.
+pub fn spec_of(config: &Config, act: &Act) -> Option<Digest> {
+    Some(match act {
+        Act::RollBack { service, .. } => digest(config.service.get(service)?),
+        Act::PutBack { service } => digest(&(config.service.get(service)?, files(config, service))),
+        Act::Command { name } => digest(config.runbook.step.get(name)?),
+        Act::Check { name } => digest(config.runbook.check.get(name)?),
+        Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
+        Act::Credential { .. } => return None,
+    })
+}
+
+fn digest(of: &impl Serialize) -> Digest {
+    // `serde_json` sorts the keys of a value, which is what RFC 8785 asks for as long as keys are ASCII.
+    let value = serde_json::to_value(of).expect("configurations and plans have text keys only");
+    Digest::of(value.to_string().as_bytes())
+}
+
+fn target(config: &Config, name: &ServiceName, service: &Service, to: Option<&ReleaseTag>) -> Option<Target> {
+    let (tag, release) = match to {
+        Some(tag) => (tag.clone(), *service.tags.get(tag)?),
+        None => {
+            let release = service.last_good?;
+            (service.tag(&release)?.clone(), release)
+        }
+    };
+    let data =
+        service.instances.iter().map(|(instance, state)| (instance.to_string(), service.name_of(state.data.as_ref())));
+    let config = digest(config.service.get(name)?);
+    Some(Target { service: name.clone(), tag, release, config, data: data.collect(), position: service.records })
+}
+
+fn roll_back(config: &Config, target: &Target, risks: Vec<String>) -> Step {
+    let Target { service, tag, .. } = target;
+    let act = Act::RollBack { service: service.clone(), to: tag.clone(), risks };
+    Step {
+        id: format!("roll-back/{service}"),
+        area: Area::Application,
+        says: format!("{service} goes back to {tag}, with the data that belongs to it; newer data is kept aside"),
+        undo: Undo::By { how: format!("let it follow its channel again: lastgood run {service} --now") },
+        timeout: ROLL_BACK_MAX,
+        attempts: 1,
+        may_fail: false,
+        spec: spec_of(config, &act).unwrap_or(target.config),
+        act,
+    }
+}
+
+fn put_back(config: &Config, target: &Target) -> Step {
+    let service = target.service.clone();
+    let files = files(config, &service).len();
+    let act = Act::PutBack { service: service.clone() };
+    Step {
+        id: format!("put-back/{service}"),
+        area: Area::Infrastructure,
+        says: match files {
+            0 => format!("what {service} runs with is what {} declares: installation and environment", target.tag),
+            _ => format!(
+                "what {service} runs with is what {} declares: installation, environment, {files} files",
+                target.tag
+            ),
+        },
+        undo: Undo::By { how: "what was replaced is kept beside, as .before-INCIDENT".into() },
+        timeout: QUICK_MAX,
+        attempts: 1,
+        may_fail: false,
+        spec: spec_of(config, &act).unwrap_or(target.config),
+        act,
+    }
+}
+
+/// Gives the files that a service's release brings.
+pub(super) fn files<'c>(config: &'c Config, service: &ServiceName) -> Vec<(&'c String, &'c FileConfig)> {
+    config.runbook.file.iter().filter(|(_, file)| file.service == *service).collect()
+}
+
+fn command(name: &str, config: &StepConfig) -> Step {
+    Step {
+        id: format!("command/{name}"),
+        area: config.area.into(),
+        says: match config.verify.is_empty() {
+            true => format!("{name} is carried out"),
+            false => format!("{name} is carried out, and what it should lead to is seen"),
+        },
+        undo: config.undone(),
+        timeout: config.timeout.0,
+        attempts: config.attempts,
+        may_fail: config.may_fail,
+        spec: digest(config),
+        act: Act::Command { name: name.into() },
+    }
+}
+
+fn check(name: &str, config: &CheckConfig) -> Step {
+    Step {
+        id: format!("check/{name}"),
+        area: config.area.into(),
+        says: format!("{name} holds"),
+        undo: Undo::Nothing,
+        timeout: config.timeout.0,
+        attempts: config.attempts,
+        may_fail: false,
+        spec: digest(config),
+        act: Act::Check { name: name.into() },
+    }
+}
+
+fn evidence() -> [Step; 3] {
+    let step = |id: &str, act, says: &str, undo| Step {
+        id: id.into(),
+        area: Area::Evidence,
+        act,
+        says: says.into(),
+        undo,
+        timeout: QUICK_MAX,
+        attempts: 1,
+        may_fail: false,
+        spec: digest(&()),
+    };
+    let kept = || Undo::None { why: "evidence is only added to, and harms nobody".into() };
+    [
+        step("evidence/verify", Act::VerifyEvidence, "every chain is what was signed", Undo::Nothing),
+        step("evidence/annotate", Act::Annotate, "the chain of each service names the incident", Undo::Nothing),
+        step("evidence/cut-over", Act::CutOver, "the position of every chain is signed and written down", kept()),
+    ]
+}

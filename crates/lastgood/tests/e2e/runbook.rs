@@ -1,0 +1,140 @@
+//! What an incident does: the plan by level, step by step, cut off anywhere, with real data and real processes.
+
+use crate::kit::{Farm, Plan, kept_aside, until};
+use serde_json::Value;
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// A runbook with one command that takes a while and says what it did.
+fn runbook(farm: &Farm, besides: &str) -> String {
+    let (did, done) = (farm.path("did"), farm.path("done"));
+    let script = format!("echo once >> {}; sleep 2; touch {}", did.display(), done.display());
+    format!(
+        "\n[runbook.step.rebuild]\narea = \"data\"\ndo = [{{ command = [\"sh\", \"-c\", \"{script}\"] }}]\n{besides}\n"
+    )
+}
+
+fn verify(farm: &Farm) -> String {
+    format!(
+        "verify = [{{ command = [\"test\", \"-e\", \"{}\"] }}]\nundo = \"rebuild it again\"",
+        farm.path("done").display()
+    )
+}
+
+fn declare(farm: &Farm, level: &str) {
+    farm.lastgood(&["incident", "declare", "--level", level, "--trigger", "totals are wrong"]).ended(0).says("i0");
+}
+
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// Begins to run the plan, waits until its command has begun, and kills the one who runs it, alone.
+fn cut_off(farm: &Farm) {
+    let mut command = farm.command(&["incident", "run", "i0"]);
+    // Not through `timeout`: exactly this process is killed.
+    let arguments: Vec<_> = command.get_args().skip(3).map(ToOwned::to_owned).collect();
+    let mut direct = Command::new(&arguments[0]);
+    direct.args(&arguments[1..]).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command = direct;
+    let mut running = command.spawn().unwrap();
+    until("the command begins", || lines(&farm.path("did")) == 1);
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
+
+#[test]
+fn an_incident_takes_code_and_data_back_rebuilds_what_is_derived_and_puts_files_back() {
+    let farm = Farm::running(Plan::default());
+    let file = format!(
+        "[runbook.file.version]\nservice = \"notebook\"\npath = \"{}\"\nfrom = \"VERSION\"\n",
+        farm.path("etc-version").display()
+    );
+    farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm)) + &file));
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    fs::write(farm.path("etc-version"), "edited by hand").unwrap();
+    farm.write("alice", "written on 2.0.0");
+    declare(&farm, "L2");
+    // Everything else waits.
+    farm.publish("2.5.0");
+    farm.lastgood(&["run"]).ended(9).says("totals are wrong");
+    let plan = farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]);
+    plan.ended(0).says("notebook goes to 1.0.0").says("rebuild is carried out").says("undone by: rebuild it again");
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    for name in farm.names() {
+        assert_eq!(farm.version(name), "1.0.0");
+        assert_eq!(kept_aside(&farm, name).len(), 1, "{name}: the newer data is kept");
+    }
+    assert_eq!(lines(&farm.path("did")), 1);
+    assert_eq!(fs::read_to_string(farm.path("etc-version")).unwrap().trim(), "1.0.0");
+    assert_eq!(fs::read_to_string(farm.path("etc-version.before-i0")).unwrap(), "edited by hand");
+    let shown = farm.json(&["incident", "show", "i0"]);
+    assert_eq!(shown["state"], "cleaning");
+    let steps: Vec<&str> =
+        shown["plan"]["steps"].as_array().unwrap().iter().map(|one| one["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["roll-back/notebook", "put-back/notebook", "command/rebuild"]);
+    farm.lastgood(&["evidence", "verify"]).ended(0);
+}
+
+#[test]
+fn a_step_cut_off_in_its_middle_is_finished_and_never_done_twice() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm))));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    cut_off(&farm);
+    let shown = farm.json(&["incident", "show", "i0"]);
+    assert_eq!(shown["plan"]["steps"][2]["state"], "begun");
+    // What outlived its driver is waited for, and then asked about.
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("command/rebuild done: it is so already");
+    assert_eq!(lines(&farm.path("did")), 1);
+}
+
+#[test]
+fn a_step_that_nobody_can_tell_about_waits_for_a_person() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, "undo = \"rebuild it again\"")));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    cut_off(&farm);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    farm.lastgood(&["incident", "run", "i0"]).ended(1);
+    assert_eq!(lines(&farm.path("did")), 1);
+    let done = ["incident", "step", "i0", "command/rebuild", "--done", "--reason", "the totals fit"];
+    farm.lastgood(&done).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    assert_eq!(lines(&farm.path("did")), 1);
+}
+
+#[test]
+fn a_plan_whose_steps_are_configured_otherwise_since_is_not_run() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm))));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.configure(&(farm.config() + &runbook(&farm, "repeatable = true\nundo = \"another\"")));
+    farm.lastgood(&["incident", "run", "i0"]).ended(9).says("incident-plan-stale");
+    assert_eq!(lines(&farm.path("did")), 0);
+}
+
+#[test]
+fn a_drill_says_what_it_would_do_and_touches_nothing() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm))));
+    let declare = ["incident", "declare", "--level", "L3", "--trigger", "what if", "--drill"];
+    farm.lastgood(&declare).ended(0).says("nothing is held");
+    let pids = farm.pids();
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("a drill: nothing was done");
+    assert_eq!(lines(&farm.path("did")), 0);
+    assert_eq!(farm.pids(), pids);
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    let Value::Array(open) = farm.json(&["incident", "list"]) else { panic!("no list") };
+    assert_eq!(open[0]["drill"], true);
+}
