@@ -1,6 +1,6 @@
 //! What is written to the operations chain. As with a service's events, variants and fields are only added.
 
-use super::{approval::ApprovalEvent, hold::HoldEvent, incident::IncidentEvent};
+use super::{approval::ApprovalEvent, emergency::EmergencyEvent, hold::HoldEvent, incident::IncidentEvent};
 use crate::terms::{Actor, IncidentId, Timestamp};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub enum Event {
         /// What.
         event: IncidentEvent,
     },
+    /// Everything was disabled in one command.
+    Emergency(EmergencyEvent),
     /// The evidence went on after it had turned out not to be the one that was signed.
     RewindAcknowledged {
         /// Why.
@@ -52,7 +54,7 @@ impl Event {
             Self::Hold(event) => event.only_blocks(),
             Self::Approval(event) => event.only_blocks(),
             Self::Incident { event, .. } => event.only_blocks(),
-            Self::RewindAcknowledged { .. } => false,
+            Self::Emergency(_) | Self::RewindAcknowledged { .. } => false,
         }
     }
 }

@@ -47,7 +47,7 @@ impl Operations {
             Event::Hold(event) => self.holds.apply(*at, by, event),
             Event::Approval(event) => self.approvals.apply(*at, by, event),
             Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
-            Event::RewindAcknowledged { .. } => {}
+            Event::Emergency(_) | Event::RewindAcknowledged { .. } => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 //! same transaction ([`mirrored`]): a driver then sees it as any other news, and its head fences it.
 
 pub mod approval;
+pub mod emergency;
 mod event;
 mod fold;
 pub mod hold;

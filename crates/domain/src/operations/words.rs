@@ -24,6 +24,11 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
         Event::Hold(HoldEvent::Lifted { hold, reason }) => format!("{hold} lifted by {by}: {reason}"),
         Event::Approval(event) => approval(after, record, event),
         Event::Incident { incident, event } => incident::sentence(*incident, by, event),
+        Event::Emergency(event) => {
+            let failed = event.failed();
+            let tried = event.rows.len();
+            format!("{by} disabled everything, {} of {tried} acts done: {}", tried - failed, event.reason)
+        }
         Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
     };
     one_line(&text)
@@ -75,6 +80,7 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             let severity = incident::severity(event)?;
             (NoticeKind::Incident, severity, format!("lastgood incident show {incident}"))
         }
+        Event::Emergency(_) => (NoticeKind::Incident, Severity::Critical, "lastgood hold list".into()),
         Event::RewindAcknowledged { .. } => return None,
     };
     Some(Notice { kind, severity, summary: sentence(after, record), hint })

@@ -9,7 +9,7 @@ use lastgood_domain::{
     facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     guard::GuardSettings,
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
-    terms::{Actor, HoldId, OrderId, RunId, SnapshotId, Span, Timestamp},
+    terms::{Actor, HoldId, IncidentId, OrderId, RunId, SnapshotId, Span, Timestamp, WideHoldId},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
 

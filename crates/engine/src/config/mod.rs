@@ -8,7 +8,7 @@ mod text;
 mod traffic;
 
 pub use error::ConfigError;
-pub use runbook::{AreaConfig, CheckConfig, FileConfig, RunbookConfig, StepConfig};
+pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 

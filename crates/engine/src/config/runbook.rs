@@ -44,6 +44,9 @@ pub struct RunbookConfig {
     /// Questions that must be answered with yes after the steps of their area, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub check: BTreeMap<String, CheckConfig>,
+    /// What `lastgood emergency` does besides, by name: commands that stop runners or agents.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub emergency: BTreeMap<String, EmergencyConfig>,
     /// Files of this machine that a release brings, by name: put back where they differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub file: BTreeMap<String, FileConfig>,
@@ -143,6 +146,21 @@ pub struct CheckConfig {
     pub attempts: u32,
 }
 
+/// A command of an emergency disablement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmergencyConfig {
+    /// What is done: steps as a probe has them, most often one `command`.
+    #[serde(rename = "do")]
+    pub act: Vec<Step>,
+    /// How it is seen that it is so. Steps as a probe has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verify: Vec<Step>,
+    /// How long it may take. Default `10s`: the acts after it wait.
+    #[serde(default = "soon")]
+    pub timeout: Length,
+}
+
 /// A file of this machine that a release brings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +176,9 @@ pub struct FileConfig {
 
 const fn timeout() -> Length {
     Length::seconds(300)
+}
+const fn soon() -> Length {
+    Length::seconds(10)
 }
 const fn once() -> u32 {
     1
@@ -202,7 +223,9 @@ impl RunbookConfig {
     pub(super) fn wrong(&self, known: &BTreeSet<&ServiceName>, secrets: &Known<'_>) -> Option<Wrong> {
         let steps = self.step.iter().map(|(name, step)| (format!("runbook.step.{name}"), &step.act, &step.services));
         let checks = self.check.iter().map(|(name, one)| (format!("runbook.check.{name}"), &one.ask, &one.services));
-        for (place, steps, services) in steps.chain(checks) {
+        let none = BTreeSet::new();
+        let emergency = self.emergency.iter().map(|(name, one)| (format!("runbook.emergency.{name}"), &one.act, &none));
+        for (place, steps, services) in steps.chain(checks).chain(emergency) {
             if steps.is_empty() {
                 return Some((place, "nothing is done".into(), "do = [{ command = [\"/usr/local/bin/rebuild\"] }]"));
             }

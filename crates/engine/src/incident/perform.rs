@@ -13,6 +13,9 @@ use lastgood_drivers::probe::{self, ProbeConfig, ProbeTarget, Secrets};
 use lastgood_store::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Where requests of a step go that is about no service; commands need no place.
+const NOWHERE: &str = "http://127.0.0.1";
+
 /// What a step needs that only the program as a whole can do.
 pub trait Hands {
     /// Takes a service back with its data, whoever drives it, and gives what was seen.
@@ -153,18 +156,8 @@ impl Performer<'_> {
     }
 
     fn probe(&self, steps: &[probe::Step], about: &BTreeSet<ServiceName>, within: Span) -> Result<String, Failure> {
-        let secrets = Secrets::load(&self.config.secret, &self.config.folder).map_err(|error| Failure::of(&error))?;
         let (base, vars) = self.door(about);
-        let target = ProbeTarget { base, vars, secrets: secrets.clone(), folder: self.config.folder.clone() };
-        let probe = ProbeConfig { steps: steps.to_vec() };
-        match probe.run(&target, within.duration()) {
-            Ok(facts) => Ok(format!("{} passed in {}", words::count(steps.len() as u64, "step"), facts.took)),
-            Err(error) => {
-                let mut failure = Failure::of(&error);
-                failure.message = secrets.scrub(&failure.message);
-                Err(failure)
-            }
-        }
+        carried_out(self.config, steps, base, vars, within)
     }
 
     /// Gives what requests of a step go to: the first instance of the first service that the step is about.
@@ -173,7 +166,7 @@ impl Performer<'_> {
         let found = services.find_map(|name| Some((name, self.config.service.get(name)?)));
         let found = found.and_then(|(name, service)| Some((name, service, service.instance.first()?)));
         // Commands need none; a request without a service to go to fails and says where it went.
-        let Some((name, service, instance)) = found else { return ("http://127.0.0.1".into(), BTreeMap::new()) };
+        let Some((name, service, instance)) = found else { return (NOWHERE.into(), BTreeMap::new()) };
         let direct = || format!("http://{}:{}", service.bind, instance.port);
         let mut vars = instance.vars.clone();
         vars.extend([
@@ -197,6 +190,35 @@ impl Performer<'_> {
         running.peek()?;
         let all = running.all(|one| one.release == Some(*release)) && folded.last_good == Some(*release);
         (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}", folded.records))
+    }
+}
+
+/// Does a command of an emergency disablement, and sees that it is so.
+///
+/// Errors: there is none of this name, or it is not so.
+pub fn emergency_step(config: &Config, name: &str) -> Result<String, Failure> {
+    let step = config.runbook.emergency.get(name).ok_or_else(|| gone(&format!("runbook.emergency.{name}")))?;
+    let run = |steps| carried_out(config, steps, NOWHERE.into(), BTreeMap::new(), step.timeout.0);
+    let seen = run(&step.act)?;
+    if step.verify.is_empty() { Ok(seen) } else { run(&step.verify) }
+}
+
+fn carried_out(
+    config: &Config,
+    steps: &[probe::Step],
+    base: String,
+    vars: BTreeMap<String, String>,
+    within: Span,
+) -> Result<String, Failure> {
+    let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| Failure::of(&error))?;
+    let target = ProbeTarget { base, vars, secrets: secrets.clone(), folder: config.folder.clone() };
+    match (ProbeConfig { steps: steps.to_vec() }).run(&target, within.duration()) {
+        Ok(facts) => Ok(format!("{} passed in {}", words::count(steps.len() as u64, "step"), facts.took)),
+        Err(error) => {
+            let mut failure = Failure::of(&error);
+            failure.message = secrets.scrub(&failure.message);
+            Err(failure)
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use serde_json::json;
 pub(super) fn subject(event: &Event) -> String {
     match event {
         Event::Incident { incident, .. } => format!("incident/{incident}"),
-        Event::Hold(_) | Event::Approval(_) | Event::RewindAcknowledged { .. } => chain().to_string(),
+        Event::Hold(_) | Event::Approval(_) | Event::Emergency(_) | Event::RewindAcknowledged { .. } => {
+            chain().to_string()
+        }
     }
 }
 

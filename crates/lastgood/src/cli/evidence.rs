@@ -173,37 +173,47 @@ fn subject(app: &App, name: Option<&str>) -> Result<(String, ChainName), Trouble
     }
 }
 
+fn unwritable(to: &Path, error: &std::io::Error) -> Trouble {
+    let what = format!("{} can't be written: {error}", to.display());
+    Trouble::say(Exit::Failed, "export-not-written", what, "choose another file")
+}
+
+/// Signs a chain as it is now and writes all of it to a file; gives how many records and the key.
+pub(crate) fn export_chain(app: &App, chain: &ChainName, to: &Path) -> Result<(u64, String), Trouble> {
+    let (signer, anchor) = signer(app)?;
+    let mut store = app.store()?;
+    // What is exported must be signed: everything up to now.
+    store.checkpoint(chain, &signer, &anchor, app.now()).map_err(|error| failed(&error))?;
+    let key = signer.verifier();
+    let mut out = BufWriter::new(File::create(to).map_err(|error| unwritable(to, &error))?);
+    let size = store.head(chain).map_err(|error| failed(&error))?.size;
+    let count = store.export(chain, 0..size, &key, &mut out).map_err(|error| failed(&error))?;
+    out.flush().map_err(|error| unwritable(to, &error))?;
+    Ok((count, key.to_string()))
+}
+
+/// Signs a chain as it is now and writes one record with the proof that it is in the log; gives the key.
+fn export_one(app: &App, chain: &ChainName, seq: u64, to: &Path) -> Result<(u64, String), Trouble> {
+    let (signer, anchor) = signer(app)?;
+    let mut store = app.store()?;
+    store.checkpoint(chain, &signer, &anchor, app.now()).map_err(|error| failed(&error))?;
+    let key = signer.verifier();
+    let bundle = store.prove_record(chain, seq, &key).map_err(|error| failed(&error))?;
+    let mut out = BufWriter::new(File::create(to).map_err(|error| unwritable(to, &error))?);
+    serde_json::to_writer(&mut out, &bundle).map_err(|error| unwritable(to, &error.into()))?;
+    out.flush().map_err(|error| unwritable(to, &error))?;
+    Ok((1, key.to_string()))
+}
+
 fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> Ended {
     let (service, chain) = subject(app, service)?;
-    let (signer, anchor) = signer(app)?;
-    // What is exported must be signed: everything up to now.
-    let mut store = app.store()?;
-    store.checkpoint(&chain, &signer, &anchor, app.now()).map_err(|error| failed(&error))?;
-    let key = signer.verifier();
-    let unwritable = |error: std::io::Error| {
-        Trouble::say(
-            Exit::Failed,
-            "export-not-written",
-            format!("{} can't be written: {error}", to.display()),
-            "choose another file",
-        )
+    let (count, key) = match only {
+        Some(seq) => export_one(app, &chain, seq, to)?,
+        None => export_chain(app, &chain, to)?,
     };
-    let mut out = BufWriter::new(File::create(to).map_err(unwritable)?);
-    let count = match only {
-        Some(seq) => {
-            let bundle = store.prove_record(&chain, seq, &key).map_err(|error| failed(&error))?;
-            serde_json::to_writer(&mut out, &bundle).map_err(|error| unwritable(error.into()))?;
-            1
-        }
-        None => {
-            let size = store.head(&chain).map_err(|error| failed(&error))?.size;
-            store.export(&chain, 0..size, &key, &mut out).map_err(|error| failed(&error))?
-        }
-    };
-    out.flush().map_err(unwritable)?;
     app.screen.show(
         "evidence-export",
-        &json!({ "service": service, "file": to, "records": count, "key": key.to_string() }),
+        &json!({ "service": service, "file": to, "records": count, "key": key }),
         &format!(
             "{1} written to {0}\ncheck them anywhere: lastgood-verify --vkey '{key}' {0}",
             to.display(),

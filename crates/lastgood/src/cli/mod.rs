@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod doctor;
+mod emergency;
 pub(crate) mod evidence;
 mod flag;
 mod hold;
@@ -80,6 +81,8 @@ enum Command {
     /// Stop forward moves of a service, for a reason.
     #[command(subcommand)]
     Hold(hold::Hold),
+    /// Disable everything now, and keep what was seen.
+    Emergency(emergency::Emergency),
     /// Declare an incident and bring it to a controlled end.
     #[command(subcommand)]
     Incident(incident::Incident),
@@ -155,6 +158,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Explain(explain) => explain.run(&open()?),
         Command::Log(log) => log.run(&open()?),
         Command::Hold(hold) => hold.run(&open()?),
+        Command::Emergency(emergency) => emergency.run(&open()?),
         Command::Incident(incident) => incident.run(&open()?),
         Command::Pin(pin) => pin.run(&open()?),
         Command::Unpin(unpin) => unpin.run(&open()?),

@@ -138,3 +138,36 @@ fn a_drill_says_what_it_would_do_and_touches_nothing() {
     let Value::Array(open) = farm.json(&["incident", "list"]) else { panic!("no list") };
     assert_eq!(open[0]["drill"], true);
 }
+
+#[test]
+fn an_emergency_holds_everything_keeps_the_logs_and_says_what_failed() {
+    let farm = Farm::running(Plan::default());
+    let stop = format!(
+        "\n[runbook.emergency.runners]\ndo = [{{ command = [\"touch\", \"{0}\"] }}]\nverify = [{{ command = [\"test\", \"-e\", \"{0}\"] }}]\n\
+         [runbook.emergency.agents]\ndo = [{{ command = [\"false\"] }}]\n",
+        farm.path("stopped").display()
+    );
+    farm.configure(&(farm.config() + &stop));
+    let asked = ["emergency", "--reason", "a key leaked"];
+    farm.lastgood(&asked).ended(3).says("--confirm everything");
+    assert!(!farm.path("stopped").exists());
+    let all = ["emergency", "--reason", "a key leaked", "--confirm", "everything"];
+    // What fails is said, and keeps nothing after it from being done.
+    farm.lastgood(&all)
+        .ended(1)
+        .says("FAILED  run agents")
+        .says("done    run runners")
+        .says("keep chains and logs apart");
+    assert!(farm.path("stopped").exists());
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(9).says("a key leaked");
+    let kept = fs::read_dir(farm.path("state/preserved")).unwrap().next().unwrap().unwrap().path();
+    let digests = fs::read_to_string(kept.join("DIGESTS")).unwrap();
+    let check: String = digests.lines().map(|line| line.trim_start_matches("sha256:").to_owned() + "\n").collect();
+    fs::write(kept.join("check"), check).unwrap();
+    let sums = Command::new("sha256sum").args(["-c", "--strict", "check"]).current_dir(&kept).output().unwrap();
+    assert!(sums.status.success(), "{sums:?}");
+    for name in ["service-notebook.jsonl", "notebook-alice.log"] {
+        assert!(digests.contains(name), "{name} is not in {digests}");
+    }
+}

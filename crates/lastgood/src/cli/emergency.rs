@@ -1,0 +1,166 @@
+//! `lastgood emergency`: everything off in one command, and what was seen kept.
+//!
+//! Each act stands alone: one that fails keeps no other from being done, and is said.
+
+use super::{Ended, evidence, switch};
+use crate::{app::App, exit::Exit, screen::Trouble};
+use clap::Args;
+use lastgood_domain::{
+    failure::Failure,
+    operations::{
+        Event,
+        emergency::{Act, EmergencyEvent, Row},
+        hold::{self, HoldKind, Selector},
+    },
+    switches,
+    terms::{ChainName, Digest, Reason, Timestamp},
+    words::count,
+};
+use lastgood_engine::{incident::emergency_step, letter::rfc3339};
+use serde_json::json;
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+};
+
+/// What has to be typed, because it stops everybody.
+const NAME: &str = "everything";
+
+/// Disable everything now: trip the switch above all, hold every change, run the runbook's emergency commands, verify the
+/// evidence and keep logs apart. A way back stays open.
+#[derive(Debug, Args)]
+pub(crate) struct Emergency {
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+    /// Type `everything` here: it stops everybody.
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+}
+
+impl Emergency {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        if self.confirm.as_deref() != Some(NAME) {
+            return Err(Trouble::say(
+                Exit::Declined,
+                "emergency-unconfirmed",
+                "nothing was done: this stops everybody",
+                &format!("type: lastgood emergency --reason … --confirm {NAME}"),
+            ));
+        }
+        let now = app.now();
+        let mut rows = Vec::new();
+        let mut row = |act: Act, done: Result<String, Failure>| {
+            let (done, says) = match done {
+                Ok(says) => (true, says),
+                Err(failure) => (false, failure.to_string()),
+            };
+            app.screen.tell(&format!("{}  {}: {says}", if done { "done  " } else { "FAILED" }, act.words()));
+            rows.push(Row { act, done, says });
+        };
+        // By safety: what keeps harm from going on comes before what is only looked at.
+        if app.config.switches.is_some() {
+            row(Act::TripAll, trip(app, &self.reason));
+        }
+        row(Act::HoldAll, hold_all(app, &self.reason));
+        for name in app.config.runbook.emergency.keys() {
+            row(Act::Command { name: name.clone() }, emergency_step(&app.config, name));
+        }
+        row(Act::VerifyEvidence, verify(app));
+        row(Act::PreserveLogs, preserve(app, now));
+        let reason = self.reason.clone();
+        let event = Event::Emergency(EmergencyEvent { reason: reason.clone(), rows: rows.clone() });
+        app.say_operations(&|_| Ok(vec![event.clone()]))?;
+        let failed = rows.iter().filter(|row| !row.done).count() as u64;
+        let verdict = match failed {
+            0 => "all of it is done".to_owned(),
+            n => format!("{} FAILED; do by hand what they say", count(n, "act")),
+        };
+        let text = format!("{verdict}\nlead it from here: lastgood incident declare --level L3 --trigger …");
+        app.screen.show("emergency", &json!({ "reason": reason, "acts": rows, "failed": failed }), &text);
+        Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    }
+}
+
+fn trip(app: &App, reason: &Reason) -> Result<String, Failure> {
+    let all = switches::all();
+    let said = switch::say(app, &|_, declared, _| switches::trip(declared, &all, reason));
+    said.map(|_| "every switch counts as tripped, every flag is off".to_owned()).map_err(|trouble| trouble.failure)
+}
+
+fn hold_all(app: &App, reason: &Reason) -> Result<String, Failure> {
+    let said = app.say_operations(&|state| {
+        let set = hold::set(&state.holds, HoldKind::ALL.into(), Selector::default(), reason.clone(), None)?;
+        Ok(vec![Event::Hold(set)])
+    });
+    let kinds = HoldKind::ALL.map(HoldKind::as_str).join(", ");
+    said.map(|_| format!("{kinds} of every service are held")).map_err(|trouble| trouble.failure)
+}
+
+fn verify(app: &App) -> Result<String, Failure> {
+    let run = evidence::verified(app).map_err(|trouble| trouble.failure)?;
+    match run.findings.first() {
+        None => Ok(format!("{} verified", count(run.records, "record"))),
+        Some(finding) => {
+            Err(Failure::new("evidence-broken", evidence::says(finding), Some("lastgood evidence verify")))
+        }
+    }
+}
+
+/// Copies every chain and every instance's log into a folder of its own, with a list of digests.
+fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
+    let at = rfc3339(now).replace([':', '.'], "-");
+    let folder = app.home.root().join("preserved").join(at);
+    let failed = |error: io::Error| {
+        let what = format!("{} can't be written: {error}", folder.display());
+        Failure::new(
+            "emergency-preserve",
+            what,
+            Some("check space and owner of the state folder, and copy the logs by hand"),
+        )
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+    let mut list: Vec<(Digest, String)> = Vec::new();
+    for chain in chains(app)? {
+        let name = format!("{}.jsonl", chain.as_str().replace('/', "-"));
+        evidence::export_chain(app, &chain, &folder.join(&name)).map_err(|trouble| trouble.failure)?;
+        list.push((digest(&folder.join(&name)).map_err(failed)?, name));
+    }
+    for (service, config) in &app.config.service {
+        for instance in &config.instance {
+            let log = app.home.service(service).log(&instance.name);
+            let name = format!("{service}-{}.log", instance.name);
+            match fs::copy(&log, folder.join(&name)) {
+                Ok(_) => list.push((digest(&folder.join(&name)).map_err(failed)?, name)),
+                // It never ran.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+    let text: String = list.iter().map(|(digest, name)| format!("{digest}  {name}\n")).collect();
+    let mut out = File::create_new(folder.join("DIGESTS")).map_err(failed)?;
+    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
+    let digest = Digest::of(text.as_bytes());
+    Ok(format!("{} in {}, the list is {digest}", count(list.len() as u64, "file"), folder.display()))
+}
+
+fn chains(app: &App) -> Result<Vec<ChainName>, Failure> {
+    let store = app.store().map_err(|trouble| trouble.failure)?;
+    let chains = store.chains().map_err(|error| Failure::of(&error))?;
+    Ok(chains.into_iter().map(|chain| chain.name).collect())
+}
+
+fn digest(path: &Path) -> io::Result<Digest> {
+    use sha2::Digest as _;
+    let (mut file, mut hash, mut buffer) = (File::open(path)?, sha2::Sha256::new(), vec![0; 64 << 10]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest(hash.finalize().into())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
