@@ -18,6 +18,7 @@ pub mod failure;
 mod gate;
 pub mod guard;
 pub mod notice;
+pub mod proof;
 pub mod provenance;
 pub mod rollout;
 pub mod service;
