@@ -7,6 +7,7 @@ pub(crate) mod evidence;
 mod flag;
 mod hold;
 mod init;
+mod integrity;
 pub(crate) mod internal;
 mod log;
 #[cfg(test)]
@@ -100,6 +101,9 @@ enum Command {
     /// Verify, export and sign the evidence.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
+    /// Hold promises against the tests that prove them.
+    #[command(subcommand)]
+    Integrity(integrity::Integrity),
     /// Show notices and send dead ones again.
     #[command(subcommand)]
     Notices(notices::Notices),
@@ -142,6 +146,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
         Command::Proxy(proxy) => proxy.run(screen),
+        Command::Integrity(integrity) => integrity.run(screen),
         Command::Plan(plan) => plan.run(&open()?),
         Command::Run(run) => run.run(&open()?),
         Command::Serve(serve) => serve.run(&open()?),
