@@ -1,13 +1,17 @@
 //! Promises against reports, as files: reads the manifest, its reports, and the sources of critical functions.
 
-use super::report::{self, About};
+use super::{
+    ask::{Asked, Subject},
+    config::ManifestKeys,
+    report::{self, About},
+};
 use lastgood_domain::{
     failure::Coded,
     proof::{self, Critical, Demands, Evidence, Finding, Language, Manifest, Outcome, Source, defines, mentions},
     terms::{Span, Timestamp},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Read as _,
     path::{Path, PathBuf},
@@ -81,39 +85,69 @@ pub struct Verified {
 /// With `of`, each report must be about one of these commits and digests. Errors: the manifest can't be used; what is
 /// wrong with reports, tests and functions is a finding.
 pub fn verify(path: &Path, reports: &[PathBuf], of: &[String], now: Timestamp) -> Result<Verified, IntegrityError> {
+    let about = About { commit: of.first().map(String::as_str), ..About::default() };
+    let read = |written: &String, folder: &Path| report::read(written, folder, about);
+    let named: Vec<String> = reports.iter().map(|file| file.display().to_string()).collect();
+    hold(path, &named, Path::new(""), &read, Limits { of, now, max_age: None })
+}
+
+/// Holds the manifest of a gate against the reports of a release.
+pub(super) fn held(
+    path: &Path,
+    keys: &ManifestKeys,
+    subject: &Subject,
+    of: &[String],
+    asked: &Asked<'_>,
+    max_age: Option<Span>,
+) -> Result<Verified, IntegrityError> {
+    let (digest, tag) = (subject.digest.map(|one| one.to_string()), subject.tag.as_ref().map(ToString::to_string));
+    let about = About { commit: subject.commit.as_deref(), digest: digest.as_deref(), tag: tag.as_deref() };
+    let read = |written: &String, folder: &Path| report::read(written, folder, about);
+    hold(path, &keys.reports, asked.folder, &read, Limits { of, now: asked.now, max_age })
+}
+
+/// What reports are held to.
+struct Limits<'l> {
+    of: &'l [String],
+    now: Timestamp,
+    /// In place of the manifest's own.
+    max_age: Option<Span>,
+}
+
+type Reading<'r> = dyn Fn(&String, &Path) -> Vec<Evidence> + 'r;
+
+fn hold(
+    path: &Path,
+    named: &[String],
+    beside: &Path,
+    read: &Reading<'_>,
+    limits: Limits<'_>,
+) -> Result<Verified, IntegrityError> {
     let text =
         fs::read_to_string(path).map_err(|source| IntegrityError::Unreadable { path: path.to_path_buf(), source })?;
     let wrong = |what: String| IntegrityError::Wrong { path: path.to_path_buf(), what };
     let manifest: Manifest = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().into()))?;
-    let max_age = match &manifest.max_age {
-        None => MAX_AGE,
-        Some(text) => text.parse().map_err(|error| wrong(format!("max_age: {error}")))?,
-    };
+    let own = manifest.max_age.as_ref().map(|text| text.parse().map_err(|error| wrong(format!("max_age: {error}"))));
+    let max_age = limits.max_age.unwrap_or(own.transpose()?.unwrap_or(MAX_AGE));
     let folder = path.parent().unwrap_or(Path::new(""));
-    let about = About { commit: of.first().map(String::as_str), ..About::default() };
-    let evidence: Vec<Evidence> = match reports {
-        [] => manifest.reports.iter().flat_map(|written| report::read(written, folder, about)).collect(),
-        named => {
-            named.iter().flat_map(|file| report::read(&file.display().to_string(), Path::new(""), about)).collect()
-        }
+    let evidence: Vec<Evidence> = match named {
+        [] => manifest.reports.iter().flat_map(|written| read(written, folder)).collect(),
+        named => named.iter().flat_map(|written| read(written, beside)).collect(),
     };
     let sources: BTreeMap<String, Source> =
         manifest.critical.iter().map(|(path, critical)| (path.clone(), look(path, critical, folder))).collect();
-    let demands = Demands { of, now, max_age };
+    let demands = Demands { of: limits.of, now: limits.now, max_age };
+    let tests: BTreeSet<&String> = manifest.promises.values().flat_map(|one| &one.tests).collect();
+    let cases = evidence.iter().flat_map(|one| one.report.iter().flat_map(|report| &report.cases));
+    let again = cases.filter(|case| case.again && case.outcome == Outcome::Passed);
     Ok(Verified {
         findings: proof::verify(&manifest, &evidence, &sources, &demands),
         promises: manifest.promises.len() as u64,
-        tests: manifest.promises.values().flat_map(|one| &one.tests).collect::<std::collections::BTreeSet<_>>().len()
-            as u64,
+        tests: tests.len() as u64,
         critical: manifest.critical.len() as u64,
         missing: manifest.promises.iter().filter_map(|(id, one)| Some((id.clone(), one.missing.clone()?))).collect(),
         reports: evidence.iter().map(|one| (one.name.clone(), one.report.as_ref().ok().map(counts))).collect(),
-        again: evidence
-            .iter()
-            .flat_map(|one| one.report.iter().flat_map(|report| &report.cases))
-            .filter(|case| case.again && case.outcome == Outcome::Passed)
-            .map(|case| case.name.clone())
-            .collect(),
+        again: again.map(|case| case.name.clone()).collect(),
     })
 }
 

@@ -6,10 +6,12 @@ use lastgood_domain::{
     proof::{Evidence, REPORT_BYTES_MAX, Report},
     terms::{Digest, Timestamp},
 };
+use rustix::fs::OFlags;
 use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -49,7 +51,7 @@ pub(super) fn read(written: &str, folder: &Path, about: About<'_>) -> Vec<Eviden
         };
         path = path.replace(place, value);
         // What lies in the place of this release is about it, whatever else it says.
-        of.extend(about.commit.map(ToOwned::to_owned).or_else(|| about.digest.map(ToOwned::to_owned)));
+        of.extend(about.commit.or(about.digest).or(about.tag).map(ToOwned::to_owned));
     }
     let whole = folder.join(&path);
     if !path.contains('*') {
@@ -122,7 +124,8 @@ fn one(name: &str, path: &Path, of: &BTreeSet<String>) -> Evidence {
 }
 
 fn open(path: &Path) -> io::Result<(String, Option<Timestamp>)> {
-    let file = File::open(path)?;
+    // Without blocking: a named pipe would wait for its writer.
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is no file"));
