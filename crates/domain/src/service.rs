@@ -9,10 +9,12 @@ mod traffic;
 
 use crate::{
     effect::{Effect, Leg},
-    event::{Aim, Back, Cause, End, Health, Settings, WayBack},
+    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    terms::{Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp},
+    terms::{
+        Actor, Digest, GateName, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
+    },
     totals::Totals,
     traffic::Traffic,
 };
@@ -253,6 +255,8 @@ pub struct Run {
     pub settings: Settings,
     /// Intended effects without an answer.
     pub orders: BTreeMap<OrderId, Effect>,
+    /// What its required gates have said so far.
+    pub gates: BTreeMap<GateName, GateFacts>,
     /// Where it stands.
     pub phase: Phase,
 }

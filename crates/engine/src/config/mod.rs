@@ -2,18 +2,20 @@
 
 mod check;
 mod error;
+mod gates;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use gates::Gates;
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
 use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
-    terms::{InstanceName, ServiceName, Span},
+    terms::{GateName, InstanceName, ServiceName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
@@ -66,6 +68,10 @@ pub struct Config {
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
+    /// Gates by name; a service names those that its releases must pass.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, lastgood_drivers::gate::GateConfig>")]
+    pub gate: Gates,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -80,6 +86,10 @@ pub struct ServiceConfig {
     /// What a release must prove of where it comes from. Default: nothing.
     #[serde(default, skip_serializing_if = "PolicyConfig::is_empty")]
     pub policy: PolicyConfig,
+    /// Gates of this file that a release must pass before anything is copied or moved. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub gates: Vec<GateName>,
     /// Where the environment is that a release must have passed in, found when the file was read.
     #[serde(skip)]
     pub environment: Option<Environment>,
@@ -376,6 +386,7 @@ impl ServiceConfig {
             outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
             traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
             policy: provenance::policy(self),
+            gates: self.gates.clone(),
         }
     }
 

@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 pub(crate) mod evidence;
 mod flag;
+mod gate;
 mod hold;
 mod init;
 mod integrity;
@@ -101,6 +102,9 @@ enum Command {
     /// Verify, export and sign the evidence.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
+    /// Ask what must say yes before a release is moved.
+    #[command(subcommand)]
+    Gate(gate::Gate),
     /// Hold promises against the tests that prove them.
     #[command(subcommand)]
     Integrity(integrity::Integrity),
@@ -164,6 +168,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Rollback(rollback) => rollback.run(&open()?),
         Command::Switch(switch) => switch.run(&open()?),
         Command::Flag(flag) => flag.run(&open()?),
+        Command::Gate(gate) => gate.run(&open()?),
         Command::Evidence(evidence) => evidence.run(&open()?),
         Command::Notices(notices) => notices.run(&open()?),
         Command::Internal(_) => Ok(Exit::Done),
