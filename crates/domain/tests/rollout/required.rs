@@ -1,6 +1,6 @@
 //! Gates that a service requires: nothing is copied or moved before each has said yes.
 
-use crate::walk::{Walk, gate, gate_facts, hindered, instance};
+use crate::walk::{Walk, digest, gate, gate_facts, hindered, instance};
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, GateFacts, Verdict},
@@ -38,7 +38,8 @@ fn every_gate_is_asked_before_anything_is_copied_and_one_that_fails_refuses_with
     let end = walk.end_with(&says("load", gate_facts(Verdict::Fail, Some(Verdict::Pass))));
     assert_eq!(end, End::Refused { gate: Gate::Required, because: "load: it says Fail".into() });
     let ordered = ordered(&walk, from);
-    assert_eq!(ordered.iter().filter(|effect| is_gate(effect)).count(), 2);
+    let asked = |name| Effect::AskGate { gate: gate(name), release: digest("2.0"), control: Some(digest("1.0")) };
+    assert_eq!(ordered.iter().filter(|effect| is_gate(effect)).collect::<Vec<_>>(), [&asked("load"), &asked("unit")]);
     let touches = |effect: &Effect| {
         matches!(effect, Effect::Snapshot { .. } | Effect::Rehearse { .. } | Effect::Stop { .. } | Effect::Start { .. })
     };
@@ -107,6 +108,7 @@ fn gates_are_asked_of_a_first_release_and_in_a_dry_run_too() {
     walk.begin(Aim::Track);
     let end = walk.end_with(&says("unit", gate_facts(Verdict::CannotTell, None)));
     assert!(matches!(end, End::Unproven { .. }));
+    assert!(walk.ordered_since(0).iter().any(|effect| matches!(effect, Effect::AskGate { control: None, .. })));
     assert_eq!(walk.runs("one"), "none");
     let mut dry = requiring(&["unit"]);
     dry.begin(Aim::DryRun);
