@@ -119,7 +119,8 @@ impl Yes {
                 };
                 Answer::Installed { installation, provenance: None }
             }
-            Effect::Verify { .. } => Answer::Verified,
+            // No gate is required of this history.
+            Effect::Verify { .. } | Effect::AskGate { .. } => Answer::Verified,
             Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } => {
                 let facts = SnapshotFacts {
                     id: *snapshot,

@@ -4,7 +4,7 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 54] = [
     "",
     "init",
     "doctor",
@@ -39,11 +39,17 @@ const COMMANDS: [&str; 48] = [
     "flag list",
     "flag show",
     "flag remove",
+    "gate",
+    "gate list",
+    "gate run",
+    "gate check",
     "evidence",
     "evidence verify",
     "evidence export",
     "evidence checkpoint",
     "evidence acknowledge",
+    "integrity",
+    "integrity verify",
     "notices",
     "notices list",
     "notices show",

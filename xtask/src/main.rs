@@ -18,14 +18,14 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test"] => run::test(),
         ["tidy"] => tidy::tidy(),
-        ["integrity", rest @ ..] => integrity::integrity(rest.contains(&"--strict")),
+        ["integrity"] => integrity::integrity(),
         ["docs", rest @ ..] => docs::docs(rest.contains(&"--check")),
         ["simulate", rest @ ..] => run::simulate(rest),
         ["bench", rest @ ..] => run::bench(rest),
-        _ => {
-            Err("usage: cargo xtask test | tidy | integrity [--strict] | docs [--check] | simulate [--seed N | guards [RUNS]] | bench"
-                .into())
-        }
+        _ => Err(
+            "usage: cargo xtask test | tidy | integrity | docs [--check] | simulate [--seed N | guards [RUNS]] | bench"
+                .into(),
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

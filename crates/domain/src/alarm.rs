@@ -208,6 +208,7 @@ mod tests {
             outcomes_min: 10,
             traffic: None,
             policy: crate::provenance::Policy::default(),
+            gates: Vec::new(),
         }
     }
 

@@ -10,8 +10,9 @@ use crate::{
         Standing,
     },
     failure::Failure,
+    gate::GateFacts,
     provenance::Provenance,
-    terms::{Digest, InstanceName, ReleaseTag, SnapshotId, Span},
+    terms::{Digest, GateName, InstanceName, ReleaseTag, SnapshotId, Span},
     traffic::Route,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
@@ -39,6 +40,16 @@ pub enum Effect {
     Verify {
         /// Whose installation.
         release: Digest,
+    },
+    /// Ask a gate of the configuration about the candidate, and about last-good if it does not pass.
+    AskGate {
+        /// Which gate.
+        gate: GateName,
+        /// The candidate.
+        release: Digest,
+        /// Last-good, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        control: Option<Digest>,
     },
     /// Copy the instance's state while it runs, and verify the copy.
     Snapshot {
@@ -155,6 +166,7 @@ impl Effect {
             Self::Check { .. }
             | Self::Install { .. }
             | Self::Verify { .. }
+            | Self::AskGate { .. }
             | Self::ClearRehearsal
             | Self::Route { .. }
             | Self::TryResume { .. }
@@ -223,6 +235,11 @@ pub enum Answer {
     },
     /// The installation is what it was.
     Verified,
+    /// A gate has answered, or nobody can tell.
+    GateAsked {
+        /// What it says.
+        facts: GateFacts,
+    },
     /// A snapshot, published whole.
     Snapshotted {
         /// What is in it.

@@ -9,15 +9,18 @@ use crate::{
     failure::Failure,
     provenance::Policy,
     terms::{
-        Actor, Digest, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
-        Timestamp, WideHoldId,
+        Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
+        Span, Timestamp, WideHoldId,
     },
     traffic::{Share, TrafficEvent, TrafficSettings},
 };
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-pub use crate::gate::{Gate, Verdict};
+pub use crate::{
+    facts::Health,
+    gate::{Gate, GateControl, GateFacts, Verdict},
+};
 
 /// One entry of a service's chain as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -347,6 +350,9 @@ pub struct Settings {
     /// What a release must prove of where it comes from.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
+    /// Gates that a release must pass before anything is moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateName>,
 }
 
 /// How a release can be left again, as its rehearsal showed.
@@ -518,13 +524,18 @@ pub enum End {
     Superseded,
     /// The release that stood by is stopped.
     Cooled,
+    /// Nobody can tell whether the release passes a required gate; nothing was moved.
+    Unproven {
+        /// Which gates, and what is missing.
+        because: String,
+    },
 }
 
 impl End {
     /// Says why the channel's offer was not taken, in one line.
     pub fn because(&self) -> String {
         match self {
-            Self::Held { because, .. } | Self::Waiting { because } => because.clone(),
+            Self::Held { because, .. } | Self::Waiting { because } | Self::Unproven { because } => because.clone(),
             Self::Refused { because, .. } => because.clone(),
             Self::Stopped { failure } => format!("{failure}"),
             Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
@@ -548,18 +559,4 @@ impl End {
             Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded | Self::Cooled => String::new(),
         }
     }
-}
-
-/// What users' outcomes say of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Health {
-    /// Good enough.
-    Good,
-    /// A fallback path is used more than allowed.
-    Degraded,
-    /// Too many failures.
-    Broken,
-    /// Too few outcomes to say.
-    CannotTell,
 }

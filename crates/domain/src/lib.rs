@@ -19,6 +19,7 @@ mod gate;
 pub mod guard;
 pub mod notice;
 pub mod operations;
+pub mod proof;
 pub mod provenance;
 pub mod rollout;
 pub mod service;

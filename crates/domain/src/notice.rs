@@ -155,6 +155,7 @@ fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
         End::GateBroken { failure } => {
             (NoticeKind::GateBroken, Severity::Critical, format!("the gate is broken, nothing was rejected: {failure}"))
         }
+        End::Unproven { .. } => (NoticeKind::GateBroken, Severity::Warning, end_words(end)),
         End::RehearsalFailed { failure } => {
             (NoticeKind::RehearsalFailed, Severity::Warning, format!("a release failed its rehearsal: {failure}"))
         }

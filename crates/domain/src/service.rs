@@ -9,12 +9,12 @@ mod traffic;
 
 use crate::{
     effect::{Effect, Leg},
-    event::{Aim, Back, Cause, End, Health, Settings, WayBack},
+    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     terms::{
-        Actor, Digest, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span,
-        Timestamp, WideHoldId,
+        Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
+        Span, Timestamp, WideHoldId,
     },
     totals::Totals,
     traffic::Traffic,
@@ -260,6 +260,8 @@ pub struct Run {
     pub settings: Settings,
     /// Intended effects without an answer.
     pub orders: BTreeMap<OrderId, Effect>,
+    /// What its required gates have said so far.
+    pub gates: BTreeMap<GateName, GateFacts>,
     /// Where it stands.
     pub phase: Phase,
 }

@@ -134,6 +134,11 @@ text_term!(
     "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
 );
 text_term!(
+    /// Names one gate of the configuration, such as `unit`.
+    GateName, "gate name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+text_term!(
     /// Names one kill switch: a subsystem, or `all`.
     SwitchName, "switch name",
     "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name

@@ -83,6 +83,8 @@ words! {
         Superseded = "superseded",
         /// The release that stood by is stopped.
         Cooled = "cooled",
+        /// Nobody could tell whether it passes a required gate.
+        Unproven = "unproven",
     }
 }
 
@@ -125,6 +127,7 @@ impl From<&End> for RunEnd {
             End::RollbackHeld { .. } => Self::RollbackHeld,
             End::Superseded => Self::Superseded,
             End::Cooled => Self::Cooled,
+            End::Unproven { .. } => Self::Unproven,
         }
     }
 }

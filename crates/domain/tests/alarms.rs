@@ -54,6 +54,7 @@ impl World {
             outcomes_min: 10,
             traffic: None,
             policy: lastgood_domain::provenance::Policy::default(),
+            gates: Vec::new(),
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None });
         for _ in 0..STEPS_MAX {
@@ -100,6 +101,7 @@ impl World {
                 provenance: None,
             },
             Effect::Verify { .. } => Answer::Verified,
+            Effect::AskGate { .. } => panic!("no gate is required"),
             Effect::Snapshot { snapshot: id, .. } | Effect::SnapshotStopped { snapshot: id, .. } => {
                 Answer::Snapshotted { facts: snapshot(*id) }
             }

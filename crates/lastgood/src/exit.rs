@@ -40,7 +40,7 @@ impl Exit {
             End::UpToDate | End::Promoted | End::Rehearsed { .. } | End::Cooled => Self::Done,
             End::Held { .. } | End::Refused { .. } | End::RehearsalFailed { .. } => Self::Refused,
             End::Stopped { .. } | End::RollbackFailed { .. } => Self::Failed,
-            End::GateBroken { .. } => Self::CannotTell,
+            End::GateBroken { .. } | End::Unproven { .. } => Self::CannotTell,
             End::Waiting { .. } | End::RollbackHeld { .. } => Self::Pending,
             End::RolledBack { .. } | End::Superseded => Self::RolledBack,
         }

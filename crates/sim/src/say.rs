@@ -102,6 +102,7 @@ pub fn end_word(end: &End) -> &'static str {
         End::RollbackHeld { .. } => "rollback held",
         End::Superseded => "superseded",
         End::Cooled => "cooled",
+        End::Unproven { .. } => "unproven",
     }
 }
 
@@ -145,6 +146,7 @@ fn effect(effect: &Effect, service: &Service) -> String {
         }
         Effect::Install { offer } => format!("install {}", offer.tag),
         Effect::Verify { release } => format!("verify {}", name(service, release)),
+        Effect::AskGate { gate, .. } => format!("ask the gate {gate}"),
         Effect::Snapshot { instance, snapshot } => format!("snapshot {snapshot} of {instance}"),
         Effect::Rehearse { leg, .. } => format!("rehearse {}", leg.says()),
         Effect::ClearRehearsal => "clear the rehearsal".into(),
@@ -174,6 +176,7 @@ fn answer(answer: &Answer) -> String {
         Answer::NotAsAnnounced { fetched, .. } => format!("something else: {fetched}"),
         Answer::Installed { installation, .. } => format!("{} installed", installation.release.tag),
         Answer::Verified => "verified".into(),
+        Answer::GateAsked { facts } => format!("{:?}: {}", facts.verdict, facts.because),
         Answer::Snapshotted { facts } => format!("{} with {} rows", facts.id, facts.rows),
         Answer::RehearsalPassed { .. } => "passed".into(),
         Answer::RehearsalFailed { failure } => format!("failed: {failure}"),

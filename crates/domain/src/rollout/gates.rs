@@ -1,6 +1,6 @@
 //! From the beginning of a run to a candidate that is installed and allowed.
 
-use super::{Deciding, IllegalStep, passing, rehearsal, returning, traffic};
+use super::{Deciding, IllegalStep, passing, rehearsal, required, returning, traffic};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, Settings, Verdict},
@@ -186,8 +186,9 @@ pub(super) fn installed(deciding: &mut Deciding, effect: Effect, answer: Answer)
         }
         (Effect::Verify { .. }, Answer::Verified) => {
             gate(deciding, Gate::WayBack, Verdict::Pass, "last-good's installation is whole".into());
-            rehearsal::begin(deciding);
+            required::ask(deciding);
         }
+        (Effect::AskGate { gate, .. }, answer) => required::answered(deciding, &gate, &answer),
         (Effect::Verify { .. }, Answer::Failed { failure } | Answer::Hindered { failure }) => {
             refuse(deciding, Gate::WayBack, Verdict::Fail, failure.to_string());
         }
@@ -233,7 +234,9 @@ fn accept_installation(
         Some(last_good) if last_good != release.digest => {
             deciding.order(Effect::Verify { release: last_good });
         }
-        _ => rehearsal::begin(deciding),
+        None => required::ask(deciding),
+        // Those left behind follow to what has passed its gates.
+        Some(_) => rehearsal::begin(deciding),
     }
 }
 

@@ -10,6 +10,7 @@ mod forward;
 mod gates;
 mod passing;
 mod rehearsal;
+mod required;
 mod returning;
 mod traffic;
 mod watch;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, Cause, End, Event, Record, Settings, WayBack},
+    event::{Aim, Cause, End, Event, GateFacts, Record, Settings, WayBack},
     facts::Offer,
     terms::{Digest, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
 };
@@ -135,6 +135,7 @@ impl Service {
             started: record.at,
             settings: settings.clone(),
             orders: BTreeMap::new(),
+            gates: BTreeMap::new(),
             phase,
         });
     }
@@ -247,6 +248,15 @@ impl Service {
         let Some(run) = &mut self.run else { return };
         let Some(effect) = run.orders.remove(&order) else { return };
         self.answered = effect.instance().cloned();
+        if let Effect::AskGate { gate, .. } = &effect {
+            let facts = match answer {
+                Answer::GateAsked { facts } => facts.clone(),
+                Answer::Failed { failure } | Answer::Hindered { failure } => GateFacts::hindered(failure),
+                _ => return,
+            };
+            run.gates.insert(gate.clone(), facts);
+            return;
+        }
         if matches!(run.phase, Phase::Shifting { .. } | Phase::Unshifting { .. } | Phase::Cooling { .. }) {
             return self.traffic_answered(&effect, answer);
         }

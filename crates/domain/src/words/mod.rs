@@ -198,6 +198,8 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),
+        // The gate's verdict is a record of its own.
+        Answer::GateAsked { .. } => return None,
         Answer::Verified | Answer::Stopped | Answer::Started { .. } | Answer::Cleared => return None,
     })
 }
@@ -209,6 +211,7 @@ pub fn doing(effect: &Effect) -> String {
         Effect::Check { except, .. } => format!("asking the channel for the newest but {}", tags(except)),
         Effect::Install { offer } => format!("installing {}", offer.tag),
         Effect::Verify { .. } => "verifying last-good's installation".into(),
+        Effect::AskGate { gate, .. } => format!("asking the gate {gate}"),
         Effect::Snapshot { instance, .. } => format!("copying {instance}'s data while it runs"),
         Effect::Rehearse { leg, .. } => format!("rehearsing, {}", leg.says()),
         Effect::ClearRehearsal => "removing the rehearsal's copies".into(),
@@ -253,6 +256,7 @@ fn spoken_end(end: &End) -> String {
         }
         End::Superseded => "a rollback took over".into(),
         End::Cooled => "what stood by is stopped; a rollback starts it again first".into(),
+        End::Unproven { because } => format!("held, nothing was moved: nobody can tell whether it passes {because}"),
     }
 }
 
@@ -272,6 +276,7 @@ pub const fn gate_name(gate: Gate) -> &'static str {
         Gate::Version => "version",
         Gate::WayBack => "way-back",
         Gate::Provenance => "provenance",
+        Gate::Required => "required",
     }
 }
 

@@ -228,6 +228,11 @@ fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String
         End::GateBroken { .. } => {
             ("a probe that last-good fails too rejects nothing", "whoever owns the probe, or this machine", dry)
         }
+        End::Unproven { .. } => (
+            "what no gate has proven moves nobody",
+            "whoever owns the gate named here",
+            format!("lastgood gate check; lastgood run {name} --now"),
+        ),
         End::RehearsalFailed { .. } => {
             ("what fails its rehearsal moves nobody", "whoever releases it", format!("lastgood plan {name}"))
         }
@@ -259,6 +264,11 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
         Gate::Provenance => {
             ("a release must come from where the policy says", "whoever releases it, or owns the policy", plan)
         }
+        Gate::Required => (
+            "a release must pass every gate that its service requires",
+            "whoever releases it, or owns the gate named here",
+            plan,
+        ),
         Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
     }
 }

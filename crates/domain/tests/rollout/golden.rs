@@ -2,7 +2,9 @@
 //!
 //! `tests/golden/records-v1.jsonl` is never edited: a line is only ever added, when an event or field is.
 
-use crate::walk::{digest, failure, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag};
+use crate::walk::{
+    digest, failure, gate, gate_facts, installation, instance, reason, rehearsal_facts, settings, snapshot_facts, tag,
+};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
@@ -123,6 +125,7 @@ fn said() -> Vec<Event> {
         (Gate::Version, Verdict::Pass),
         (Gate::WayBack, Verdict::Pass),
         (Gate::Provenance, Verdict::Hold),
+        (Gate::Required, Verdict::CannotTell),
     ];
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
@@ -179,6 +182,7 @@ fn run() -> Vec<Event> {
         (Aim::Cool, shared),
         (Aim::Track, strict),
         (Aim::DryRun, full.clone()),
+        (Aim::Track, Settings { gates: vec![gate("load"), gate("unit")], ..settings(&["alice"]) }),
         (Aim::DryRun, Settings { policy: Policy::default(), ..full }),
         (
             Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason: "slow".into() },
@@ -236,6 +240,8 @@ fn effects() -> Vec<Effect> {
         Effect::Install { offer: offer() },
         Effect::Install { offer: Offer { mark: None, published: None, ..offer() } },
         Effect::Verify { release },
+        Effect::AskGate { gate: gate("unit"), release, control: Some(digest("1.0")) },
+        Effect::AskGate { gate: gate("unit"), release, control: None },
         Effect::Snapshot { instance: alice(), snapshot },
         Effect::ClearRehearsal,
         Effect::AskBusy { instance: alice() },
@@ -267,6 +273,8 @@ fn answers() -> Vec<Answer> {
         Answer::NothingElse,
         Answer::Installed { installation: installation("2.0"), provenance: None },
         Answer::Verified,
+        Answer::GateAsked { facts: gate_facts(Verdict::Fail, Some(Verdict::Pass)) },
+        Answer::GateAsked { facts: gate_facts(Verdict::CannotTell, None) },
         Answer::Snapshotted { facts: snapshot_facts(SnapshotId(4), 10, 20) },
         Answer::RehearsalPassed { facts: rehearsal_facts() },
         Answer::RehearsalFailed { failure: failure("login-refused") },
@@ -347,6 +355,7 @@ fn ends() -> Vec<End> {
         End::RollbackHeld { instances: vec![instance("alice")] },
         End::Superseded,
         End::Cooled,
+        End::Unproven { because: "unit: nobody can tell".into() },
     ]);
     ends
 }

@@ -4,6 +4,7 @@ mod deciding;
 mod golden;
 mod passing;
 mod provenance;
+mod required;
 mod returning;
 mod table;
 mod traffic;

@@ -43,6 +43,7 @@ fn situations() -> Vec<Situation> {
         ("checking: in the place of a rejected one", passing),
         at("installing", |effect| matches!(effect, Effect::Install { .. })),
         at("installing: verifying last-good", |effect| matches!(effect, Effect::Verify { .. })),
+        at_gates(),
         at("snapshotting", |effect| matches!(effect, Effect::Snapshot { .. })),
         at("rehearsing: control", |effect| matches!(effect, Effect::Rehearse { leg: Leg::Control, .. })),
         at("rehearsing: candidate", |effect| matches!(effect, Effect::Rehearse { leg: Leg::Candidate, .. })),
@@ -59,6 +60,14 @@ fn situations() -> Vec<Situation> {
     ];
     all.extend(returning());
     all
+}
+
+fn at_gates() -> Situation {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.settings.gates = vec![crate::walk::gate("unit")];
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::AskGate { .. }));
+    ("installing: asking a gate", walk)
 }
 
 fn returning() -> Vec<Situation> {

@@ -2,7 +2,7 @@
 
 use lastgood_domain::{
     effect::{Answer, Effect},
-    event::{Aim, End, Event, Record, Settings},
+    event::{Aim, End, Event, GateControl, GateFacts, Record, Settings, Verdict},
     facts::{
         Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
         Standing,
@@ -10,7 +10,7 @@ use lastgood_domain::{
     failure::Failure,
     rollout::{self, IllegalStep, Input},
     service::Service,
-    terms::{Actor, Digest, InstanceName, OrderId, Reason, Release, ReleaseTag, SnapshotId, Span, Timestamp},
+    terms::{Actor, Digest, GateName, InstanceName, OrderId, Reason, Release, ReleaseTag, SnapshotId, Span, Timestamp},
 };
 
 /// Answers after which a walk is stuck.
@@ -22,6 +22,10 @@ pub(crate) fn instance(name: &str) -> InstanceName {
 
 pub(crate) fn tag(text: &str) -> ReleaseTag {
     ReleaseTag::new(text).expect("a valid tag")
+}
+
+pub(crate) fn gate(name: &str) -> GateName {
+    GateName::new(name).expect("a valid name")
 }
 
 pub(crate) fn reason(text: &str) -> Reason {
@@ -62,6 +66,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         outcomes_min: 10,
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
+        gates: Vec::new(),
     }
 }
 
@@ -223,6 +228,7 @@ impl Walk {
                 Answer::Installed { installation: installation(offer.tag.as_str()), provenance: None }
             }
             Effect::Verify { .. } => Answer::Verified,
+            Effect::AskGate { .. } => Answer::GateAsked { facts: gate_facts(Verdict::Pass, None) },
             Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } => {
                 Answer::Snapshotted { facts: snapshot_facts(*snapshot, 10, 10) }
             }
@@ -241,6 +247,13 @@ impl Walk {
             }
         }
     }
+}
+
+/// What a gate says, and says of last-good.
+pub(crate) fn gate_facts(verdict: Verdict, control: Option<Verdict>) -> GateFacts {
+    let because = |verdict| format!("it says {verdict:?}");
+    let control = control.map(|verdict| GateControl { verdict, because: because(verdict) });
+    GateFacts { verdict, because: because(verdict), control, took: Span(7) }
 }
 
 pub(crate) fn installation(release: &str) -> Installation {

@@ -6,7 +6,7 @@ use crate::{
 };
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    event::{Event, Record},
+    event::{Event, Record, Verdict},
     facts::{Busyness, Loss, Outcomes, Standing},
     rollout::Input,
     service::Service,
@@ -107,8 +107,21 @@ fn gates() -> Vec<(&'static str, Walk)> {
         ("last-good is damaged", ended(&|e| matches!(e, Effect::Verify { .. }).then(failed))),
         ("the channel fails", ended(&|e| check(e).then(hindered))),
         ("the gate is broken", ended(&|e| matches!(e, Effect::Rehearse { leg: Leg::Control, .. }).then(failed))),
+        ("a required gate fails", gated(Verdict::Fail, Some(Verdict::Pass))),
+        ("nobody can tell of a required gate", gated(Verdict::CannotTell, None)),
         ("the rehearsal failed", ended(&|e| matches!(e, Effect::Rehearse { leg: Leg::Candidate, .. }).then(failed))),
     ]
+}
+
+fn gated(verdict: Verdict, control: Option<Verdict>) -> Walk {
+    let mut walk = base();
+    walk.settings.gates = vec![crate::walk::gate("unit")];
+    walk.track("2.0");
+    let facts = crate::walk::gate_facts(verdict, control);
+    walk.end_with(&|effect| {
+        matches!(effect, Effect::AskGate { .. }).then(|| Answer::GateAsked { facts: facts.clone() })
+    });
+    walk
 }
 
 fn busy(why: &Busyness) -> Answer {

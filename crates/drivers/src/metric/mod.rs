@@ -10,6 +10,7 @@ mod prometheus;
 pub use config::{WatchConfig, WatchKeys};
 pub use error::MetricError;
 pub use log::Cursor;
+pub(crate) use prometheus::number as query_number;
 
 use crate::notice::{Reach, agent};
 use config::Source;

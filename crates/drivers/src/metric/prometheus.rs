@@ -34,6 +34,12 @@ pub(super) fn ask(
 }
 
 fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Option<u64>, MetricError> {
+    let number = number(agent, url, key, text)?;
+    number.map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
+}
+
+/// Asks one query, which must give one number; none if it has no data.
+pub(crate) fn number(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Option<f64>, MetricError> {
     let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
     let answer = agent.get(format!("{url}/api/v1/query")).query("query", text).call();
     let answer = answer.map_err(|error| failed(in_words(&error).1))?;
@@ -52,12 +58,14 @@ fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Opti
         let why = warning.as_str().map_or_else(|| one_line(&body), |warning| one_line(warning.as_bytes()));
         return Err(failed(format!("answered with a warning: {why}")));
     }
-    let number = number(&value["data"]).map_err(|why| MetricError::NotACount { key, why })?;
-    number.map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
+    let not_one = |why| MetricError::NotACount { key, why };
+    let picked = picked(&value["data"]).map_err(not_one)?;
+    let parsed = |text: &str| text.parse().map_err(|_| format!("it gives {:?}", one_line(text.as_bytes())));
+    picked.map(parsed).transpose().map_err(not_one)
 }
 
 /// Picks the one number of an answer.
-fn number(data: &Value) -> Result<Option<&str>, String> {
+fn picked(data: &Value) -> Result<Option<&str>, String> {
     let unreadable = || "the answer has no value".to_owned();
     match data["resultType"].as_str() {
         Some("scalar") => data["result"][1].as_str().map(Some).ok_or_else(unreadable),
@@ -72,8 +80,7 @@ fn number(data: &Value) -> Result<Option<&str>, String> {
 }
 
 /// Reads a count; `increase` gives fractions, which are rounded.
-fn count(text: &str) -> Result<u64, String> {
-    let number: f64 = text.parse().map_err(|_| format!("it gives {:?}", one_line(text.as_bytes())))?;
+fn count(number: f64) -> Result<u64, String> {
     if number.is_finite() && (0.0..=COUNT_MAX).contains(&number) {
         Ok(number.round() as u64)
     } else {

@@ -26,12 +26,14 @@ mod variables;
 mod websocket;
 mod wire;
 
+pub(crate) use answer::Outcome;
 pub use busy::{BusyConfig, BusyKeys};
 pub use check::{ConfigProblem, Known};
 pub use config::{Alternative, CaptureKeys, ExpectKeys, HttpKeys, Step, StepKeys, TcpKeys, Turn, WebSocketKeys};
 pub use failure::{Attempt, FailureKind, ProbeFailure, ReadyFailure};
 pub use logs::LogPatterns;
 pub use pattern::{JsonExpectation, JsonPath, Pattern, StatusSet};
+pub(crate) use program::{Call, run as execute};
 pub use ready::wait_ready;
 pub use resume::{ResumeConfig, ResumeFailure, ResumeKeys, ResumePart};
 pub use secrets::{SecretError, SecretKeys, SecretSource, Secrets};

@@ -36,6 +36,9 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             "listen = \"127.0.0.1:9464\"",
         ));
     }
+    if let Some((place, what, example)) = super::gates::wrong(config) {
+        return Err(unfit(place, what, example));
+    }
     for (name, notice) in &config.notice {
         if let Some(missing) = notice.endpoint.secrets().into_iter().find(|secret| !config.secret.contains_key(*secret))
         {

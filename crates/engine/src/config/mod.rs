@@ -2,12 +2,14 @@
 
 mod check;
 mod error;
+mod gates;
 mod runbook;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use gates::Gates;
 pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
@@ -16,7 +18,7 @@ use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
     operations::hold::Subject,
-    terms::{InstanceName, ServiceName, Span},
+    terms::{GateName, InstanceName, ServiceName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
@@ -72,6 +74,10 @@ pub struct Config {
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
+    /// Gates by name; a service names those that its releases must pass.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, lastgood_drivers::gate::GateConfig>")]
+    pub gate: Gates,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -89,6 +95,10 @@ pub struct ServiceConfig {
     /// Words that holds over several services choose by, such as `tier = "api"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Gates of this file that a release must pass before anything is copied or moved. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub gates: Vec<GateName>,
     /// Where the environment is that a release must have passed in, found when the file was read.
     #[serde(skip)]
     pub environment: Option<Environment>,
@@ -385,6 +395,7 @@ impl ServiceConfig {
             outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
             traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
             policy: provenance::policy(self),
+            gates: self.gates.clone(),
         }
     }
 

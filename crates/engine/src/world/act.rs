@@ -1,6 +1,6 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
-use super::{Site, deaths::Deaths, rehearse};
+use super::{Site, deaths::Deaths, gate, rehearse};
 use crate::{
     boundary::EachAct,
     config::{InstanceConfig, RuntimeConfig},
@@ -40,6 +40,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::Check { tag, except } => check(site, service, tag.as_ref(), except),
         Effect::Install { offer } => install(site, service, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
+        Effect::AskGate { gate, release, control } => gate::ask(site, service, gate, release, control.as_ref()),
         Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
         Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
         Effect::Rehearse { instance, snapshot, release, leg } => {

@@ -3,10 +3,12 @@
 mod act;
 mod crew;
 mod deaths;
+mod gate;
 mod rehearse;
 mod site;
 mod sole_holder;
 
+pub use gate::subject;
 pub use rehearse::worker_main as rehearsal_main;
 pub(crate) use site::runtime_of;
 pub use site::{Site, SiteError};
@@ -64,6 +66,8 @@ enum Lane {
     Shared,
     /// Nothing waits before a router is told: of two tables the newer wins.
     Route(OrderId),
+    /// Gates are asked beside each other: one that hangs holds up no other.
+    Gate(OrderId),
 }
 
 #[derive(Clone)]
@@ -130,6 +134,7 @@ impl Host {
             Effect::Snapshot { .. } | Effect::LayReady { .. } => Lane::Heavy(order.0 as usize % HEAVY_MAX),
             Effect::Rehearse { .. } | Effect::ClearRehearsal => Lane::Heavy(0),
             Effect::Route { .. } => Lane::Route(order),
+            Effect::AskGate { .. } => Lane::Gate(order),
             _ => effect.instance().map_or(Lane::Shared, |instance| Lane::Instance(instance.clone())),
         }
     }

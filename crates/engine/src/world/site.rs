@@ -2,7 +2,7 @@
 
 use super::sole_holder::SoleHolder;
 use crate::{
-    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
+    config::{Config, Gates, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
     paths::ServiceHome,
     traffic::ProxyHost,
@@ -53,6 +53,8 @@ pub struct Site {
     pub switches: Option<SwitchesConfig>,
     /// The built-in proxy, if it carries this service's traffic.
     pub proxy: Option<ProxyHost>,
+    /// The gates that the service requires.
+    pub gates: Gates,
     pub(super) sole_holder: SoleHolder,
     fence: OnceLock<Fence>,
 }
@@ -149,6 +151,7 @@ impl Site {
             router,
             switches: config.switches.clone(),
             proxy,
+            gates: config.gate.clone(),
             sole_holder,
             fence: OnceLock::new(),
         })

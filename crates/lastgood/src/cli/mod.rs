@@ -6,9 +6,11 @@ mod doctor;
 mod emergency;
 pub(crate) mod evidence;
 mod flag;
+mod gate;
 mod hold;
 mod incident;
 mod init;
+mod integrity;
 pub(crate) mod internal;
 mod log;
 #[cfg(test)]
@@ -107,6 +109,12 @@ enum Command {
     /// Verify, export and sign the evidence.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
+    /// Ask what must say yes before a release is moved.
+    #[command(subcommand)]
+    Gate(gate::Gate),
+    /// Hold promises against the tests that prove them.
+    #[command(subcommand)]
+    Integrity(integrity::Integrity),
     /// Show notices and send dead ones again.
     #[command(subcommand)]
     Notices(notices::Notices),
@@ -149,6 +157,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
         Command::Proxy(proxy) => proxy.run(screen),
+        Command::Integrity(integrity) => integrity.run(screen),
         Command::Plan(plan) => plan.run(&open()?),
         Command::Run(run) => run.run(&open()?),
         Command::Serve(serve) => serve.run(&open()?),
@@ -168,6 +177,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Rollback(rollback) => rollback.run(&open()?),
         Command::Switch(switch) => switch.run(&open()?),
         Command::Flag(flag) => flag.run(&open()?),
+        Command::Gate(gate) => gate.run(&open()?),
         Command::Evidence(evidence) => evidence.run(&open()?),
         Command::Notices(notices) => notices.run(&open()?),
         Command::Internal(_) => Ok(Exit::Done),

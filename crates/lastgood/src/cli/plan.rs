@@ -96,6 +96,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         (None, true) => ("nothing to do: every instance runs it".to_owned(), Exit::Done),
         (None, false) => {
             text += &format!("  way back  {way_back}\n");
+            text += &asks(config);
             text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
             text += &moves(config, &behind);
             let who = if config.traffic.is_some() { "the traffic".into() } else { words::names(&behind) };
@@ -117,6 +118,20 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         })).collect::<Vec<_>>(),
     });
     Ok((data, text, exit))
+}
+
+/// Says which gates would be asked: most of them know nothing of a release before it is installed.
+fn asks(config: &ServiceConfig) -> String {
+    match config.gates.as_slice() {
+        [] => String::new(),
+        gates => {
+            let names: Vec<String> = gates.iter().map(ToString::to_string).collect();
+            format!(
+                "  then      ask the gates {} about it; each must say yes before anything is copied\n",
+                names.join(", ")
+            )
+        }
+    }
 }
 
 /// Says how the release would be reached.

@@ -27,7 +27,7 @@ fn every_command_with_json_prints_json_and_nothing_else() {
     let farm = Farm::running(Plan::default());
     farm.publish("1.1.0");
     let export = farm.path("export.jsonl").display().to_string();
-    let commands: [(i32, &[&str]); 36] = [
+    let commands: [(i32, &[&str]); 40] = [
         (0, &["config", "check"]),
         (0, &["config", "schema"]),
         (0, &["plan"]),
@@ -62,6 +62,10 @@ fn every_command_with_json_prints_json_and_nothing_else() {
         (0, &["evidence", "export", "--to", &export]),
         (0, &["notices", "list"]),
         (0, &["notices", "replay"]),
+        (0, &["gate", "list"]),
+        (0, &["gate", "check"]),
+        (2, &["gate", "run", "unit"]),
+        (12, &["integrity", "verify"]),
         (2, &["status", "nothing"]),
         (9, &["rollback", "--yes"]),
     ];

@@ -2,14 +2,15 @@
 //!
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
-//! is a terminal, `runbook` is what an incident does, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
-//! flags with other people's SDKs.
+//! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `provenance` is where releases
+//! come from, `switches` is flags and kill switches, `openfeature` asks for flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
 mod cli;
 mod crash;
 mod daemon;
+mod gates;
 mod kit;
 mod openfeature;
 #[path = "../person/mod.rs"]

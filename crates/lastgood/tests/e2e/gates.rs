@@ -1,0 +1,180 @@
+//! Gates that a service requires, and promises bound to tests: nothing moves and nothing ends with 0 without proof.
+
+use crate::kit::{Farm, Plan, Said, program, said};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+const GOOD: &str = "1..2\nok 1 - a note is kept\nok 2 - a note has an owner\n";
+
+/// A farm whose releases must have a report in the place of their tag, and a load test that says yes.
+fn farm() -> Farm {
+    let tail = r#"
+[gate.unit]
+report = { files = ["ci/{tag}/db.tap"], tests = ["db a note is kept"] }
+max_age = "1h"
+owner = "team-notes"
+
+[gate.load]
+command = { argv = ["sh", "load.sh", "{tag}"] }
+timeout = "1s"
+"#;
+    let plan = Plan {
+        instances: vec![("alice", "probe")],
+        service: "gates = [\"unit\", \"load\"]".into(),
+        tail: tail.into(),
+        ..Plan::default()
+    };
+    let farm = Farm::new(plan);
+    load(&farm, "exit 0");
+    farm
+}
+
+fn load(farm: &Farm, script: &str) {
+    fs::write(farm.path("load.sh"), script).unwrap();
+}
+
+fn report(farm: &Farm, tag: &str, text: &str) {
+    let folder = farm.path("ci").join(tag);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("db.tap"), text).unwrap();
+}
+
+fn age(farm: &Farm, tag: &str, hours: u64) {
+    let file = fs::File::options().write(true).open(farm.path("ci").join(tag).join("db.tap")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3_600)).unwrap();
+}
+
+#[test]
+fn nothing_is_copied_or_moved_before_every_required_gate_says_yes() {
+    let farm = farm();
+    farm.lastgood(&["run"]).ended(12).says("nobody can tell whether it passes unit: ci/1.0.0/db.tap can't be read");
+    report(&farm, "1.0.0", GOOD);
+    farm.lastgood(&["run"]).ended(0).says("gate required: pass (unit: 1 of 1 named test passed, 2 in all)");
+    farm.publish("1.1.0");
+    let copies = farm.log().matches("\"snapshots-begun\"").count();
+    assert!(copies > 0);
+    let held = |why: &str| {
+        farm.lastgood(&["run"]).ended(12).says(why);
+        farm.lastgood(&["run", "--dry-run"]).ended(12).says(why);
+    };
+    held("unit: ci/1.1.0/db.tap can't be read");
+    report(&farm, "1.1.0", "1..1\nok 1 - a note stays\n");
+    held("unit: db a note is kept did not run: was it renamed, removed or filtered out?");
+    report(&farm, "1.1.0", "1..1\nok 1 - a note is kept # SKIP no database\n");
+    held("unit: db a note is kept was skipped");
+    report(&farm, "1.1.0", "1..2\nok 1 - a note is kept\n");
+    held("its plan says 2 and 1 ran");
+    report(&farm, "1.1.0", GOOD);
+    age(&farm, "1.1.0", 3);
+    held("unit: ci/1.1.0/db.tap is 3 h 0 min old, at most 1 h 0 min are allowed");
+    farm.lastgood(&["why"]).says("what no gate has proven moves nobody");
+    report(&farm, "1.1.0", "1..1\nnot ok 1 - a note is kept\n");
+    for arguments in [&["run"][..], &["run", "--dry-run"]] {
+        farm.lastgood(arguments).ended(9).says("refused by the required gate: unit: 1 test failed");
+    }
+    farm.lastgood(&["why"]).says("a release must pass every gate that its service requires");
+    report(&farm, "1.1.0", GOOD);
+    // It hangs, for last-good too.
+    load(&farm, "sleep 60");
+    held("load: sh load.sh {tag}: no end in time");
+    // It fails what serves well today: that is no word about the release.
+    load(&farm, "echo no room; exit 1");
+    held("it fails last-good too (exit status 1; it wrote: no room), so the gate may be what is broken");
+    load(&farm, "test $1 = 1.0.0 || { echo 9 of 10 failed; exit 1; }");
+    farm.lastgood(&["run"])
+        .ended(9)
+        .says("refused by the required gate: load: exit status 1; it wrote: 9 of 10 failed");
+    let status = farm.status();
+    assert!(status["rejected"].as_array().is_none_or(Vec::is_empty), "{status}");
+    assert_eq!(farm.log().matches("\"snapshots-begun\"").count(), copies, "something was copied");
+    assert_eq!(farm.version("alice"), "1.0.0");
+    load(&farm, "exit 0");
+    farm.lastgood(&["plan"]).ended(0).says("ask the gates unit, load");
+    farm.lastgood(&["run", "--dry-run"]).ended(0);
+    farm.lastgood(&["run"]).ended(0);
+    assert_eq!(farm.version("alice"), "1.1.0");
+    // No gate stands in the way of a way back.
+    load(&farm, "exit 1");
+    fs::remove_dir_all(farm.path("ci")).unwrap();
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    assert_eq!(farm.version("alice"), "1.0.0");
+    farm.lastgood(&["evidence", "verify"]).ended(0);
+}
+
+#[test]
+fn a_gate_can_be_asked_at_any_time_and_what_it_names_is_looked_for() {
+    let farm = farm();
+    report(&farm, "1.0.0", GOOD);
+    farm.lastgood(&["run"]).ended(0);
+    farm.lastgood(&["gate", "list"]).ended(0).says("required by notebook; owner team-notes");
+    farm.lastgood(&["gate", "run", "unit"]).ended(0).says("unit about notebook 1.0.0").says("pass");
+    farm.publish("1.1.0");
+    farm.lastgood(&["gate", "run", "unit"]).ended(12).says("unit about notebook 1.1.0").says("cannot tell");
+    report(&farm, "1.1.0", "1..1\nnot ok 1 - a note is kept\n");
+    farm.lastgood(&["gate", "run", "unit", "--service", "notebook"]).ended(1).says("fail");
+    farm.lastgood(&["gate", "run", "unit", "--commit", "c0ffee"]).ended(12).says("which tag it is to be about");
+    farm.lastgood(&["gate", "run", "other"]).ended(2).says("one of: load, unit");
+    let asked: serde_json::Value =
+        serde_json::from_str(&farm.lastgood(&["--json", "gate", "run", "unit"]).ended(1).out).unwrap();
+    assert_eq!((&asked["data"]["verdict"], &asked["data"]["owner"]), (&"fail".into(), &"team-notes".into()));
+    // What is named must be there, however old and whatever came of it.
+    age(&farm, "1.0.0", 500);
+    farm.lastgood(&["gate", "check"]).ended(0).says("every gate can be asked");
+    report(&farm, "1.0.0", "1..1\nok 1 - a note stays\n");
+    farm.lastgood(&["gate", "check"]).ended(12).says("db a note is kept did not run");
+    assert_eq!(farm.json(&["gate", "list"])[1]["gate"], "unit");
+    assert!(farm.log().lines().all(|line| !line.contains("a note stays")), "asking wrote something");
+}
+
+#[test]
+fn a_gate_that_is_required_and_not_there_is_refused_with_the_configuration() {
+    let farm = farm();
+    let config = farm.config();
+    farm.configure(&config.replace("gates = [\"unit\", \"load\"]", "gates = [\"unit\", \"smoke\"]"));
+    farm.lastgood(&["config", "check"]).ended(2).says("there is no gate smoke");
+    farm.configure(&config.replace("gates = [\"unit\", \"load\"]", "gates = [\"unit\", \"unit\"]"));
+    farm.lastgood(&["config", "check"]).ended(2).says("unit is there twice");
+    farm.configure(&config.replace("command = { argv = [\"sh\", \"load.sh\", \"{tag}\"] }", ""));
+    farm.lastgood(&["config", "check"]).ended(2).says("a gate asks exactly one thing");
+}
+
+fn verify(folder: &Path, arguments: &[&str]) -> Said {
+    let mut command = Command::new(program());
+    said(command.args(["integrity", "verify"]).args(arguments).current_dir(folder))
+}
+
+#[test]
+fn a_renamed_bound_test_gives_12_a_failed_one_1_and_json_says_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let write = |name: &str, text: &str| fs::write(at.join(name), text).unwrap();
+    write(
+        "integrity.toml",
+        "reports = [\"db.tap\"]\n[B-1]\npromise = \"notes are kept\"\ntests = [\"db a note is kept\"]\n",
+    );
+    verify(at, &[]).ended(12).says("report db.tap: can't be read").says("NOT proven, nobody can tell");
+    write("db.tap", GOOD);
+    verify(at, &[]).ended(0).says("all proven (no commit was asked for): 1 promise, 1 bound test");
+    verify(at, &["--commit", "3f0c2b9a4d5e"]).ended(12).says("says of no commit that it is about it");
+    write("db.tap", &format!("# commit: 3f0c2b9a4d5e6f708192a3b4c5d6e7f801234567\n{GOOD}"));
+    verify(at, &["--commit", "3f0c2b9a4d5e"]).ended(0).says("all proven (at 3f0c2b9a4d5e)");
+    verify(at, &["--commit", "00000000000000000000000000000000000000aa"]).ended(12).says("is about 3f0c2b9a4d5e");
+    fs::create_dir(at.join("ci")).unwrap();
+    write("ci/db.tap", "1..1\nnot ok 1 - a note is kept\n");
+    verify(at, &["--report", "ci/db.tap"]).ended(1).says("report ci/db.tap: 0 passed, 0 skipped, 1 failed");
+    write("db.tap", "1..1\nok 1 - a note stays\n");
+    verify(at, &[]).ended(12).says("db a note is kept did not run: was it renamed, removed or filtered out?");
+    write("db.tap", "1..1\nnot ok 1 - a note is kept\n");
+    verify(at, &[]).ended(1).says("db a note is kept failed");
+    let json = verify(at, &["--json"]).ended(1).out;
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["data"]["findings"][0]["kind"], "failed");
+    write("integrity.toml", "required = [\"B-2\"]\n");
+    verify(at, &[]).ended(12).says("B-2 is required and stands nowhere in the manifest");
+    write("integrity.toml", "requird = [\"B-2\"]\n");
+    verify(at, &[]).ended(12).says("[manifest-wrong]");
+}
