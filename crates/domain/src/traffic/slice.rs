@@ -32,7 +32,9 @@ pub struct Counts {
     pub status: [u64; 5],
     /// Requests that got no whole answer: no connection, a time-out, a stream cut by the release.
     pub aborted: u64,
-    /// Of all failed ones, how many another release then answered for.
+    /// Of all failed ones, how many were sent to another release.
+    pub retried: u64,
+    /// Of these, how many it answered.
     pub saved: u64,
     /// Requests whose client went away before any answer; they count in nothing else.
     pub left: u64,
@@ -77,6 +79,7 @@ impl Counts {
             *mine += theirs;
         }
         self.aborted += other.aborted;
+        self.retried += other.retried;
         self.saved += other.saved;
         self.left += other.left;
         self.latency.merge(&other.latency);

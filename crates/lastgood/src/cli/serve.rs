@@ -30,10 +30,12 @@ use lastgood_engine::{
     deliver::Wake,
     drive::{Happening, LogError, World as _},
     letter::rfc3339,
-    schedule, world,
+    schedule,
+    traffic::ProxyHost,
+    world,
 };
 use lastgood_server::{
-    DriverState, Lookout, Pages, Server, Snapshot,
+    DriverState, Lookout, Pages, Server, Snapshot, SwitchesView,
     switches::{Bell, SwitchServer},
 };
 use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
@@ -92,12 +94,12 @@ impl Serve {
             })?;
         }
         let pulses = Pulses::default();
-        let pages = pages(app, &services, &pulses);
-        let (_server, address) = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
         let switches = switchboard::open(app, &delivery)?;
+        let pages = pages(app, &services, &pulses, proxy.as_ref(), switches.as_ref());
+        let (_server, address) = answer(app, &pages)?;
         listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
@@ -144,11 +146,19 @@ impl Serve {
 }
 
 /// Tells how things stand, folding only what is new since it was asked last.
-fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
+fn pages(
+    app: &App,
+    services: &[ServiceName],
+    pulses: &Pulses,
+    proxy: Option<&ProxyHost>,
+    switches: Option<&SwitchServer>,
+) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
     let lookout = Mutex::new(Lookout::new(services, &endpoints));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
     let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
+    let meter = proxy.map(|proxy| Mutex::new(proxy.meter(world::now())));
+    let told = switches.zip(app.config.switches.clone()).map(|(server, config)| (server.followers(), config));
     Arc::new(move || {
         let now = world::now();
         let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +167,17 @@ fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
             Err(error) => Snapshot::failed(&error, now),
         };
         snapshot.freeze_file = freeze_file.exists();
+        if let Some(meter) = &meter {
+            snapshot.proxied = meter.lock().unwrap_or_else(PoisonError::into_inner).read(now);
+        }
+        if let Some((followers, config)) = &told {
+            // Where they can't be read nothing is told: old numbers would pass for new ones.
+            let folded = lastgood_engine::traffic::switches_of(Some(config), &state_dir);
+            snapshot.switches = folded.map(|switches| {
+                let (environment, known) = (config.environment.clone(), config.declared().switches());
+                SwitchesView::new(environment, known, &switches, followers.count())
+            });
+        }
         let pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
         for service in &services {
             let last_look = pulses.get(service).copied();

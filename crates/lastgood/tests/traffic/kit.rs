@@ -167,6 +167,23 @@ command = ["sh", "-c", "cat >> {notices}"]
         answer
     }
 
+    /// Gives the daemon's metrics page; nothing while it is not there.
+    pub(crate) fn metrics(&self) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.listen)) else { return String::new() };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: chat\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Gives one value of that page.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.metrics();
+        let line = page.lines().find_map(|line| line.strip_prefix(series))?;
+        line.trim().parse().ok()
+    }
+
     /// Gives the release that answers a new person.
     pub(crate) fn version(&self) -> String {
         let answer = self.ask("GET /version");

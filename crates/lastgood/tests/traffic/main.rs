@@ -4,6 +4,7 @@
 mod demo;
 mod flips;
 mod kit;
+mod measuring;
 mod moving;
 #[path = "../person/mod.rs"]
 mod person;

@@ -144,7 +144,11 @@ impl Flight {
 
     /// The release failed to answer, or to answer to the end.
     pub(crate) fn aborted(mut self) {
-        self.count(|counts| counts.aborted += 1);
+        let retried = u64::from(self.failed);
+        self.count(|counts| {
+            counts.aborted += 1;
+            counts.retried += retried;
+        });
     }
 
     /// It became a tunnel of the release that answered.
@@ -165,11 +169,11 @@ impl Drop for Flight {
         self.at.in_flight.fetch_sub(1, Ordering::Relaxed);
         let (answer, failed) = (self.answer, self.failed);
         self.count(|counts| match (answer, failed) {
-            (Some(_), true) => {
+            (answer, true) => {
                 counts.aborted += 1;
-                counts.saved += 1;
+                counts.retried += 1;
+                counts.saved += u64::from(answer.is_some());
             }
-            (None, true) => counts.aborted += 1,
             (Some((status, micros)), false) => {
                 counts.status[usize::from(status / 100).clamp(1, 5) - 1] += 1;
                 counts.latency.add(micros);
