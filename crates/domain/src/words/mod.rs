@@ -2,10 +2,12 @@
 //!
 //! Screens only place these; the rule behind an event and who can change it stand beside the sentence.
 
+mod brief;
 mod explain;
 mod traffic;
 mod why;
 
+pub use brief::Brief;
 pub use explain::{Explained, explain};
 pub use why::{Why, awaited, undriven, why};
 

@@ -5,7 +5,7 @@
 use crate::drive::Happening;
 use lastgood_domain::{
     event::{Settings, Verdict},
-    guard::{Guard, GuardSettings, GuardVerdict},
+    guard::{Doubt, Guard, GuardSettings, GuardVerdict},
     rollout::Judging,
     service::{Phase, Service},
     terms::{Digest, ServiceName, Timestamp},
@@ -42,6 +42,8 @@ struct Trial {
     share: Share,
     /// When the stage began.
     began: Timestamp,
+    /// Whether it is watched on after its promotion.
+    promoted: bool,
     /// What it is held to: what its run began with, not what the configuration says by now.
     guard: GuardSettings,
 }
@@ -86,7 +88,7 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         let began = Timestamp(until.0.saturating_sub_unsigned(bake.0));
         let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
         let guard = run.settings.traffic.as_ref()?.guard.clone();
-        return Some(Trial { candidate, last_good, share: route.share, began, guard });
+        return Some(Trial { candidate, last_good, share: route.share, began, promoted: false, guard });
     }
     let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
     let watched = now.since(promoted) < settings.watch;
@@ -96,6 +98,7 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         last_good: None,
         share: Share::ALL,
         began: promoted,
+        promoted: true,
         guard: settings.traffic.as_ref()?.guard.clone(),
     })
 }
@@ -155,7 +158,9 @@ impl Round {
         let said = watch.guard.verdict(now);
         let verdict = verdict(&said);
         let stale = |(told, at): (Verdict, u64)| told != verdict || second.saturating_sub(at) >= TELL_EVERY;
-        if watch.told.is_none_or(stale) {
+        // A promoted release that has not had enough requests yet is no news: what was said of it last stands.
+        let is_news = !(watch.trial.promoted && watch.told.is_none() && has_seen_too_little(&said));
+        if is_news && watch.told.is_none_or(stale) {
             watch.told = Some((verdict, second));
             let on = Judging { release: watch.trial.candidate, share: watch.trial.share };
             return self.tell.send(Happening::Judged { on, verdict, because: numbers(&said) }).map_err(drop);
@@ -190,6 +195,10 @@ impl Round {
         }
         Ok(())
     }
+}
+
+const fn has_seen_too_little(said: &GuardVerdict) -> bool {
+    matches!(said, GuardVerdict::CannotTell { why: Doubt::NoCandidateTraffic | Doubt::TooFew, .. })
 }
 
 /// Gives the numbers of a verdict without its name, which stands before them wherever they are said.

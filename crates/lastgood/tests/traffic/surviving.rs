@@ -24,6 +24,11 @@ fn a_daemon_killed_in_the_middle_of_a_share_costs_nobody_anything_and_the_next_o
     until("the end of the rollout", || chat.status()["last_good"] == "1.1.0");
     assert_eq!(chat.version(), "1.1.0");
     nobody_lost_anything(&people.join().unwrap());
+    // That nobody has asked the promoted release yet is no news.
+    let log = chat.lastgood(&["log"]).ended(0).out;
+    let (_, after) = log.split_once("ended: promoted").unwrap();
+    let (_, after) = after.split_once("ended: promoted").unwrap();
+    assert!(!after.contains("cannot tell"), "{log}");
     daemon.kill().unwrap();
     daemon.wait().unwrap();
 }
