@@ -16,6 +16,8 @@ pub struct Tally {
     pub requests: u64,
     /// Of these, how many failed by the release's fault.
     pub failed: u64,
+    /// Of the failed ones, how many another release answered then.
+    pub saved: u64,
     /// Requests that were answered, so that their time is known.
     pub answered: u64,
     /// Of these, how many took longer than the p95 may be.
@@ -33,6 +35,7 @@ impl Tally {
         Self {
             requests,
             failed: counts.failed().min(requests),
+            saved: counts.saved.min(requests),
             answered,
             slow: counts.latency.longer_than(p95_max.0.saturating_mul(1_000)).min(answered),
         }
@@ -42,6 +45,7 @@ impl Tally {
     pub(super) fn merge(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.failed = self.failed.saturating_add(other.failed);
+        self.saved = self.saved.saturating_add(other.saved);
         self.answered = self.answered.saturating_add(other.answered);
         self.slow = self.slow.saturating_add(other.slow);
     }
