@@ -8,9 +8,12 @@ mod traffic;
 
 pub use error::ConfigError;
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
-pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
+pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig, TurnsOnConfig};
 
-use crate::provenance::{self, Environment};
+use crate::{
+    log::Route,
+    provenance::{self, Environment},
+};
 use lastgood_domain::{
     event::Settings,
     terms::{InstanceName, ServiceName, Span},
@@ -344,6 +347,12 @@ impl Config {
             Some(anchor) => self.folder.join(anchor),
             None => self.state_dir.with_extension("checkpoints"),
         }
+    }
+
+    /// Gives which endpoint wants which notices.
+    pub fn routes(&self) -> Vec<Route> {
+        let notices = self.notice.iter().filter(|(_, config)| config.endpoint.takes_messages());
+        notices.map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() }).collect()
     }
 
     /// Gives the freeze file.

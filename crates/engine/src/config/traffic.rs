@@ -3,8 +3,8 @@
 use super::{InstanceConfig, ServiceConfig};
 use lastgood_domain::{
     guard::{GuardSettings, Rate},
-    terms::{InstanceName, SwitchName},
-    traffic::{RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
+    terms::{FlagKey, InstanceName, SwitchName},
+    traffic::{BroughtFlag, RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
 };
 use lastgood_drivers::{config_terms::Length, probe::ResumeConfig, traffic::HaproxyConfig};
 use lastgood_proxy::Serving;
@@ -38,9 +38,28 @@ pub struct TrafficConfig {
     /// What is closed while a kill switch is tripped: exactly the routes named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closes: Vec<ClosesConfig>,
+    /// Flags that a release brings: turned on with its share, turned off when the traffic goes back from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns_on: Vec<TurnsOnConfig>,
     /// How sessions of the service are resumed: proven between both releases before the share exceeds 25 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumeConfig>,
+}
+
+/// One flag that a release brings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TurnsOnConfig {
+    /// The flag, of `[switches.flag.NAME]`.
+    #[schemars(with = "String")]
+    pub flag: FlagKey,
+    /// The candidate's share, in percent, from which it is on. Default 100: nobody is left on last-good then.
+    #[serde(default = "everybody")]
+    pub at: f64,
+}
+
+const fn everybody() -> f64 {
+    100.0
 }
 
 /// What one kill switch closes.
@@ -103,6 +122,10 @@ pub struct GuardConfig {
     pub doubt: f64,
     /// How long cannot-tell may last beyond a share's bake time before the traffic goes back. Default `30m`.
     pub deadline: Length,
+    /// Kill switches that are tripped when the guard says that the release is broken. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub trips: Vec<SwitchName>,
 }
 
 impl Default for GuardConfig {
@@ -120,6 +143,7 @@ impl Default for GuardConfig {
             false_alarm: percent(known.false_alarm),
             doubt: percent(known.doubt),
             deadline: Length(known.deadline),
+            trips: Vec::new(),
         }
     }
 }
@@ -162,9 +186,12 @@ const SIDES: [&str; 2] = ["blue", "green"];
 
 impl ShareConfig {
     fn step(&self) -> ShareStep {
-        let seats = (self.percent * f64::from(SEATS) / 100.0).round();
-        ShareStep { share: Share::of_seats(seats as u16), bake: self.bake.0 }
+        ShareStep { share: share(self.percent), bake: self.bake.0 }
     }
+}
+
+fn share(percent: f64) -> Share {
+    Share::of_seats((percent * f64::from(SEATS) / 100.0).round() as u16)
 }
 
 impl TrafficConfig {
@@ -187,6 +214,10 @@ impl TrafficConfig {
         }
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
+        }
+        if let Some(one) = self.turns_on.iter().find(|one| !(0.01..=100.0).contains(&one.at)) {
+            let what = format!("{} is turned on at a share of 0.01 to 100 percent", one.flag);
+            return Some(("traffic.turns_on", what, "turns_on = [{ flag = \"new-editor\", at = 25 }]"));
         }
         if let Some(closes) = self.closes.iter().find(|closes| !(400..=599).contains(&closes.status)) {
             let what = format!("{} is no status of a closed route: it must be 400 to 599", closes.status);
@@ -227,6 +258,12 @@ impl TrafficConfig {
             warm: self.warm.0,
             cannot_tell_max: self.guard.deadline.0,
             guard: self.guard.settings(),
+            flags: self
+                .turns_on
+                .iter()
+                .map(|one| BroughtFlag { flag: one.flag.clone(), share: share(one.at) })
+                .collect(),
+            trips: self.guard.trips.clone(),
             resume: self.resume.is_some(),
         }
     }

@@ -139,6 +139,27 @@ impl Folded {
     }
 }
 
+/// Gives an environment's records that can be read, oldest first.
+///
+/// Errors: the store can't be read at all; a single bad record is left out.
+pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Record>, StoreError> {
+    let chain = chain_of(environment);
+    let (size, mut from, mut all) = (reader.head(&chain)?.size, 0, Vec::new());
+    while from < size {
+        let stored = match reader.read(&chain, from, READ_RECORDS_MAX) {
+            // One row of a wrong form hides all others of the same look.
+            Err(StoreError::Damaged { .. }) => match reader.read(&chain, from, 1) {
+                Err(StoreError::Damaged { .. }) => Vec::new(),
+                other => other?,
+            },
+            other => other?,
+        };
+        from = stored.last().map_or(from, |last| last.seq) + 1;
+        all.extend(stored.iter().filter_map(|one| parse(&one.bytes).ok()));
+    }
+    Ok(all)
+}
+
 fn parse(bytes: &[u8]) -> Result<Record, String> {
     // The corrective entry of the evidence has a form of its own, because it is signed.
     if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
@@ -212,6 +233,18 @@ impl Desk {
         now: Timestamp,
         decide: &dyn Fn(&Switches) -> Result<Event, switches::Refused>,
     ) -> Result<(Record, &Folded), SayError> {
+        let decide = |state: &Switches| decide(state).map(Some);
+        let record = self.say_if(by, now, &decide)?.expect("it decides for an event or refuses");
+        Ok((record, &self.folded))
+    }
+
+    /// Appends what `decide` decides, if it decides for anything; otherwise as [`Desk::say`].
+    pub fn say_if(
+        &mut self,
+        by: &Actor,
+        now: Timestamp,
+        decide: &dyn Fn(&Switches) -> Result<Option<Event>, switches::Refused>,
+    ) -> Result<Option<Record>, SayError> {
         let chain = chain_of(&self.environment);
         let mut moved = None;
         loop {
@@ -221,7 +254,7 @@ impl Desk {
                 let (expected, found) = (self.folded.head, self.store.head(&chain)?);
                 return Err(AppendError::Moved { chain, expected, found }.into());
             }
-            let event = decide(&self.folded.switches)?;
+            let Some(event) = decide(&self.folded.switches)? else { return Ok(None) };
             let record = Record { v: Record::VERSION, at: now, by: by.clone(), event };
             let new = NewRecord { at: now, bytes: canonical(&record) };
             let notices = self.notices(&record);
@@ -229,7 +262,7 @@ impl Desk {
                 Ok(head) => {
                     self.folded.switches.apply(self.folded.head.size, Some(&record));
                     self.folded.head = head;
-                    return Ok((record, &self.folded));
+                    return Ok(Some(record));
                 }
                 Err(AppendError::Moved { expected, .. }) => moved = Some(expected),
                 Err(error) => return Err(error.into()),

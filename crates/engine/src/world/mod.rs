@@ -6,6 +6,7 @@ mod deaths;
 mod rehearse;
 mod site;
 mod sole_holder;
+mod switching;
 
 pub use rehearse::worker_main as rehearsal_main;
 pub(crate) use site::runtime_of;

@@ -4,6 +4,7 @@ use super::sole_holder::SoleHolder;
 use crate::{
     config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
+    log::Route,
     paths::ServiceHome,
     traffic::ProxyHost,
 };
@@ -50,6 +51,8 @@ pub struct Site {
     pub router: Option<Arc<dyn Router>>,
     /// Kill switches, which may close routes of its traffic.
     pub switches: Option<SwitchesConfig>,
+    /// Which endpoint wants which notices.
+    pub routes: Vec<Route>,
     /// The built-in proxy, if it carries this service's traffic.
     pub proxy: Option<ProxyHost>,
     pub(super) sole_holder: SoleHolder,
@@ -147,6 +150,7 @@ impl Site {
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
             router,
             switches: config.switches.clone(),
+            routes: config.routes(),
             proxy,
             sole_holder,
             fence: OnceLock::new(),

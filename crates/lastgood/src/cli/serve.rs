@@ -9,7 +9,7 @@ use crate::{
     exit::Exit,
     progress::Progress,
     screen::Trouble,
-    traffic, wake,
+    traffic,
 };
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -26,6 +26,7 @@ use lastgood_domain::{
 use lastgood_drivers::metric::{Count, Watch};
 use lastgood_engine::{
     alerts::Reconciler,
+    bell,
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
@@ -225,7 +226,7 @@ fn ring(bells: &Bells) {
 
 /// Passes the bell that other commands ring on to all drivers.
 fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -> Result<(), Trouble> {
-    let socket = wake::listen(app.home.root()).map_err(|error| {
+    let socket = bell::listen(app.home.root()).map_err(|error| {
         Trouble::say(
             Exit::Failed,
             "state-dir-unusable",

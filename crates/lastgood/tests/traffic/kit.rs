@@ -49,6 +49,13 @@ impl Chat {
         chat
     }
 
+    /// Changes its configuration.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
+        let file = self.path("lastgood.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, change(text)).unwrap();
+    }
+
     /// Sets it up and runs 1.0.0.
     pub(crate) fn running(more: &str) -> Self {
         let chat = Self::new(more);
@@ -120,6 +127,11 @@ command = ["sh", "-c", "cat >> {notices}"]
     /// Runs a command to its end.
     pub(crate) fn lastgood(&self, arguments: &[&str]) -> Said {
         said(&mut self.command(arguments))
+    }
+
+    /// Runs a command to its end with one more variable.
+    pub(crate) fn lastgood_with(&self, arguments: &[&str], name: &str, value: &str) -> Said {
+        said(self.command(arguments).env(name, value))
     }
 
     /// Runs a command beside the test.

@@ -10,3 +10,4 @@ mod moving;
 mod person;
 mod stopping;
 mod surviving;
+mod switching;
