@@ -184,7 +184,7 @@ impl GuardVerdict {
                 Doubt::NoCandidateTraffic => {
                     format!("cannot tell: the candidate had no request; {} are needed", requests(*missing_requests))
                 }
-                Doubt::NoCounts => "cannot tell: the router's counts do not come".into(),
+                Doubt::NoCounts => "cannot tell: the counts do not come".into(),
                 Doubt::ClockSetBack => "cannot tell: the clock was set back, counting begins again".into(),
                 Doubt::BothFail => {
                     format!("cannot tell: last-good fails too, so it is not the candidate's fault; {}", numbers.says())

@@ -31,13 +31,14 @@ impl Tally {
         let status = counts.status.iter().fold(counts.aborted, |all, count| all.saturating_add(*count));
         let ended = closes.clean.saturating_add(closes.cut).saturating_add(closes.errors);
         let requests = status.saturating_add(ended);
-        let answered = counts.latency.count();
+        let answered = counts.latency.count().saturating_add(counts.timed.answered);
+        let longer = counts.latency.longer_than(p95_max.0.saturating_mul(1_000));
         Self {
             requests,
             failed: counts.failed().min(requests),
             saved: counts.saved.min(requests),
             answered,
-            slow: counts.latency.longer_than(p95_max.0.saturating_mul(1_000)).min(answered),
+            slow: longer.saturating_add(counts.timed.slow).min(answered),
         }
     }
 

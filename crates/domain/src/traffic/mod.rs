@@ -16,6 +16,6 @@ pub use event::{BroughtFlag, Route, RouteLeaving, RouteSide, ShareStep, TrafficE
 pub use latency::Latency;
 pub use pattern::{PatternError, RoutePattern};
 pub use seat::{SEATS, Share, seat};
-pub use slice::{Closes, Counts, Slice};
+pub use slice::{Closes, Counts, Slice, Timed};
 pub use state::{Brought, Judged, Standby, Stopped, Traffic};
 pub use table::{Answering, Closed, Leaving, Side, Table, TableError, Upstream};

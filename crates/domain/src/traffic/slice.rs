@@ -40,12 +40,32 @@ pub struct Counts {
     pub left: u64,
     /// Times from the request's arrival to the answer's first byte, of those that were answered.
     pub latency: Latency,
+    /// The same of requests whose time is only known to be above the guard's limit or not.
+    #[serde(skip_serializing_if = "Timed::is_none")]
+    pub timed: Timed,
     /// People (sticky ids) not seen at this release within the last minute.
     pub people: u64,
     /// WebSocket tunnels opened.
     pub opened: u64,
     /// WebSocket tunnels that ended.
     pub closes: Closes,
+}
+
+/// Requests of which somebody else has measured the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timed {
+    /// Those that were answered.
+    pub answered: u64,
+    /// Of these, those that took longer than the guard's limit.
+    pub slow: u64,
+}
+
+impl Timed {
+    /// Tells whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How tunnels ended.
@@ -83,6 +103,8 @@ impl Counts {
         self.saved += other.saved;
         self.left += other.left;
         self.latency.merge(&other.latency);
+        self.timed.answered += other.timed.answered;
+        self.timed.slow += other.timed.slow;
         self.people += other.people;
         self.opened += other.opened;
         self.closes.clean += other.closes.clean;

@@ -6,7 +6,7 @@ use lastgood_domain::{
     terms::{FlagKey, InstanceName, SwitchName},
     traffic::{BroughtFlag, RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
 };
-use lastgood_drivers::{config_terms::Length, probe::ResumeConfig, traffic::HaproxyConfig};
+use lastgood_drivers::{config_terms::Length, metric::CountersConfig, probe::ResumeConfig, traffic::HaproxyConfig};
 use lastgood_proxy::Serving;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,9 @@ pub struct GuardConfig {
     pub doubt: f64,
     /// How long cannot-tell may last beyond a share's bake time before the traffic goes back. Default `30m`.
     pub deadline: Length,
+    /// Where the counts come from, if not from the router: queries to a Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<CountersConfig>,
     /// Kill switches that are tripped when the guard says that the release is broken. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
@@ -143,6 +146,7 @@ impl Default for GuardConfig {
             false_alarm: percent(known.false_alarm),
             doubt: percent(known.doubt),
             deadline: Length(known.deadline),
+            prometheus: None,
             trips: Vec::new(),
         }
     }
@@ -214,6 +218,10 @@ impl TrafficConfig {
         }
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
+        }
+        if let Some((key, what)) = self.guard.prometheus.as_ref().and_then(CountersConfig::problem) {
+            let example = "requests = 'sum(requests_total{version=\"{release}\"})'";
+            return Some(("traffic.guard.prometheus", format!("{key}: {what}"), example));
         }
         if let Some(one) = self.turns_on.iter().find(|one| !(0.01..=100.0).contains(&one.at)) {
             let what = format!("{} is turned on at a share of 0.01 to 100 percent", one.flag);

@@ -11,7 +11,7 @@ use lastgood_domain::{
     terms::{Digest, ServiceName, Timestamp},
     traffic::{Share, Slice},
 };
-use lastgood_drivers::traffic::Router;
+use lastgood_drivers::{metric::ReleaseCounters, traffic::Router};
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak, mpsc::Sender},
     thread,
@@ -40,6 +40,8 @@ struct Trial {
     /// Whose traffic it is held against; none after a promotion.
     last_good: Option<Digest>,
     share: Share,
+    /// Both with their tags, for whoever counts by these.
+    tags: Vec<(Digest, String)>,
     /// When the stage began.
     began: Timestamp,
     /// Whether it is watched on after its promotion.
@@ -58,12 +60,13 @@ impl Watchman {
     pub(crate) fn begin(
         name: ServiceName,
         router: Arc<dyn Router>,
+        counters: Option<ReleaseCounters>,
         tell: Sender<Happening>,
         now: fn() -> Timestamp,
     ) -> Self {
         let duty = Arc::new(Mutex::new(Duty { trial: None, leaves: None }));
         let kept = Arc::downgrade(&duty);
-        let mut round = Round { name, router, tell, now, watch: None, emptied: None };
+        let mut round = Round { name, router, counters, unheard: None, tell, now, watch: None, emptied: None };
         thread::spawn(move || round.run(&kept));
         Self { duty }
     }
@@ -88,7 +91,8 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         let began = Timestamp(until.0.saturating_sub_unsigned(bake.0));
         let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
         let guard = run.settings.traffic.as_ref()?.guard.clone();
-        return Some(Trial { candidate, last_good, share: route.share, began, promoted: false, guard });
+        let tags = tags(service, candidate, last_good);
+        return Some(Trial { candidate, last_good, tags, share: route.share, began, promoted: false, guard });
     }
     let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
     let watched = now.since(promoted) < settings.watch;
@@ -96,6 +100,7 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
     (watched && service.last_good == Some(candidate)).then_some(Trial {
         candidate,
         last_good: None,
+        tags: tags(service, candidate, None),
         share: Share::ALL,
         began: promoted,
         promoted: true,
@@ -103,9 +108,18 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
     })
 }
 
+fn tags(service: &Service, candidate: Digest, last_good: Option<Digest>) -> Vec<(Digest, String)> {
+    let releases = [Some(candidate), last_good].into_iter().flatten();
+    releases.map(|release| (release, service.name_of(Some(&release)))).collect()
+}
+
 struct Round {
     name: ServiceName,
     router: Arc<dyn Router>,
+    /// Who counts, if not the router.
+    counters: Option<ReleaseCounters>,
+    /// Why nothing was counted at the last look.
+    unheard: Option<String>,
     tell: Sender<Happening>,
     now: fn() -> Timestamp,
     watch: Option<Watch>,
@@ -142,9 +156,8 @@ impl Round {
         if self.watch.as_ref().is_none_or(|watch| watch.trial != trial) {
             self.watch = Some(self.begin(trial));
         }
+        let slices = self.slices();
         let Some(watch) = &mut self.watch else { return Ok(()) };
-        // A router that can't be asked gives no counts, and the guard says so by itself.
-        let slices: Vec<Slice> = self.router.slices(&self.name, watch.taken).unwrap_or_default();
         for slice in &slices {
             watch.guard.take(slice);
             watch.taken = watch.taken.max(slice.second);
@@ -163,9 +176,33 @@ impl Round {
         if is_news && watch.told.is_none_or(stale) {
             watch.told = Some((verdict, second));
             let on = Judging { release: watch.trial.candidate, share: watch.trial.share };
-            return self.tell.send(Happening::Judged { on, verdict, because: numbers(&said) }).map_err(drop);
+            return self
+                .tell
+                .send(Happening::Judged { on, verdict, because: numbers(&said, self.unheard.as_deref()) })
+                .map_err(drop);
         }
         Ok(())
+    }
+
+    /// Gives what was counted since; whoever can't be asked gives nothing, and the guard says so by itself.
+    fn slices(&mut self) -> Vec<Slice> {
+        let Some(watch) = &self.watch else { return Vec::new() };
+        let Some(counters) = &mut self.counters else {
+            return self.router.slices(&self.name, watch.taken).unwrap_or_default();
+        };
+        let second = u64::try_from((self.now)().0 / 1_000).unwrap_or(0);
+        match counters.slice(&watch.trial.tags, second) {
+            Ok(slice) => {
+                if slice.is_some() {
+                    self.unheard = None;
+                }
+                slice.into_iter().collect()
+            }
+            Err(error) => {
+                self.unheard = Some(error.to_string());
+                Vec::new()
+            }
+        }
     }
 
     fn begin(&self, trial: Trial) -> Watch {
@@ -202,8 +239,12 @@ const fn has_seen_too_little(said: &GuardVerdict) -> bool {
 }
 
 /// Gives the numbers of a verdict without its name, which stands before them wherever they are said.
-fn numbers(said: &GuardVerdict) -> String {
-    let says = said.says();
+fn numbers(said: &GuardVerdict, unheard: Option<&str>) -> String {
+    let no_counts = matches!(said, GuardVerdict::CannotTell { why: Doubt::NoCounts, .. });
+    let says = match unheard.filter(|_| no_counts) {
+        Some(why) => format!("{}: {why}", said.says()),
+        None => said.says(),
+    };
     let named = ["healthy: ", "cannot tell: ", "cannot tell yet: ", "watching: "]
         .iter()
         .find_map(|name| says.strip_prefix(name));

@@ -25,6 +25,7 @@ use lastgood_domain::{
     service::Service,
     terms::{InstanceName, OrderId, Timestamp},
 };
+use lastgood_drivers::metric::ReleaseCounters;
 use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -84,10 +85,11 @@ impl Host {
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
         let (crew, lanes) = (Crew::default(), BTreeMap::new());
-        let watchman = site
-            .router
-            .as_ref()
-            .map(|router| Watchman::begin(site.name.clone(), Arc::clone(router), sender.clone(), now));
+        let counters = site.config.traffic.as_ref().and_then(|traffic| traffic.guard.prometheus.clone());
+        let watchman = site.router.as_ref().map(|router| {
+            let (name, router) = (site.name.clone(), Arc::clone(router));
+            Watchman::begin(name, router, counters.map(ReleaseCounters::new), sender.clone(), now)
+        });
         Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None, watchman }
     }
 
