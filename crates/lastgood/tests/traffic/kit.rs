@@ -171,12 +171,7 @@ command = ["sh", "-c", "cat >> {notices}"]
 
     /// Asks through the front door, as a new person.
     pub(crate) fn ask(&self, head: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.front)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "{head} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        ask(("127.0.0.1", self.front), head)
     }
 
     /// Gives the daemon's metrics page; nothing while it is not there.
@@ -238,6 +233,16 @@ impl Drop for Chat {
             }
         }
     }
+}
+
+/// Asks as a new person.
+pub(crate) fn ask(address: (&str, u16), head: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{head} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Nobody saw a failure, and every message came once and in order.
