@@ -24,6 +24,8 @@ impl Service {
                 // What older releases brought is everybody's by now.
                 let serves = self.last_good;
                 self.traffic.brought.retain(|release, _| Some(*release) == serves);
+                // Nobody trips today for what was broken long ago.
+                self.traffic.tripping.clear();
                 run.phase = Phase::Shifting {
                     release: *release,
                     steps: instances.iter().map(|name| (name.clone(), MoveStep::Waiting)).collect(),

@@ -68,7 +68,8 @@ pub(super) fn routing(route: &Route) -> String {
 pub(super) fn flags_on(on: &[FlagKey], were_on: &[FlagKey]) -> String {
     let ours = (!on.is_empty()).then(|| format!("flags turned on: {}", names(on)));
     let theirs = (!were_on.is_empty()).then(|| format!("on already, and nobody turns it off: {}", names(were_on)));
-    ours.into_iter().chain(theirs).collect::<Vec<_>>().join("; ")
+    let said: Vec<String> = ours.into_iter().chain(theirs).collect();
+    if said.is_empty() { "no flag was turned on".into() } else { said.join("; ") }
 }
 
 /// Says which flags a way back has turned off, and whose word stands.

@@ -23,6 +23,9 @@ use lastgood_store::{Reader, Store, StoreError};
 /// Times that the chain may move on while a flag is turned: people type, they don't race.
 const TRIES: u32 = 20;
 
+/// Makes an event of the environment's state and of the records that led to it, or none.
+type Turn<'a> = dyn Fn(&Switches, &[Record]) -> Result<Option<Event>, Refused> + 'a;
+
 /// The environment's chain, for one order.
 struct Switchboard<'a> {
     site: &'a Site,
@@ -54,9 +57,10 @@ pub(super) fn turn_on(
         };
         board.say(&turn)?;
         let known = board.records()?;
+        // One that is neither is not wanted any more.
         if known.iter().any(|record| turns_on(record, flag, &reason)) {
             on.push(flag.clone());
-        } else {
+        } else if is_on(&board.state()?, flag) {
             were_on.push(flag.clone());
         }
     }
@@ -165,8 +169,12 @@ impl<'a> Switchboard<'a> {
         read.map_err(|error: StoreError| Failure::of(&error))
     }
 
+    fn state(&mut self) -> Result<Switches, Failure> {
+        self.desk.look().map(|folded| folded.switches.clone()).map_err(|error| Failure::of(&error))
+    }
+
     /// Says what `turn` makes of the chain, as it is at the moment of saying it; nothing if it makes nothing.
-    fn say(&mut self, turn: &dyn Fn(&Switches, &[Record]) -> Result<Option<Event>, Refused>) -> Result<(), Failure> {
+    fn say(&mut self, turn: &Turn<'_>) -> Result<(), Failure> {
         for _ in 0..TRIES {
             let known = self.records()?;
             let seen = self.desk.look().map_err(|error| Failure::of(&error))?.switches.epoch;

@@ -1,5 +1,6 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod pages;
 mod switchboard;
 
 use super::Ended;
@@ -17,7 +18,6 @@ use lastgood_domain::{
     alarm::Alarm,
     event::Aim,
     facts::{Busyness, Liveness},
-    failure::Coded,
     rollout::Input,
     service::{Condition, Phase},
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
@@ -31,18 +31,15 @@ use lastgood_engine::{
     deliver::Wake,
     drive::{Happening, LogError, World as _},
     letter::rfc3339,
-    schedule,
-    traffic::ProxyHost,
-    world,
+    schedule, world,
 };
 use lastgood_server::{
-    DriverState, Lookout, Pages, Server, Snapshot, SwitchesView,
+    Pages,
     switches::{Bell, SwitchServer},
 };
-use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
+use lastgood_store::{DriverLock, MessageId, NoticeState};
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -62,8 +59,6 @@ const DRAIN_EVERY: Span = Span::minutes(1);
 const DELIVERY_THREADS: usize = 4;
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
-/// A driver that has not looked for this long is dead: it looks every 5 s at least.
-const PULSE_AGE_MAX: Span = Span::seconds(30);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often the daemon looks whether it was told to end.
@@ -99,8 +94,8 @@ impl Serve {
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
         let switches = switchboard::open(app, &delivery)?;
-        let pages = pages(app, &services, &pulses, proxy.as_ref(), switches.as_ref());
-        let (_server, address) = answer(app, &pages)?;
+        let pages = pages::pages(app, &services, &pulses, proxy.as_ref(), switches.as_ref());
+        let (_server, address) = pages::answer(app, &pages)?;
         listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
@@ -144,59 +139,6 @@ impl Serve {
         drop(locks);
         Ok(Exit::Done)
     }
-}
-
-/// Tells how things stand, folding only what is new since it was asked last.
-fn pages(
-    app: &App,
-    services: &[ServiceName],
-    pulses: &Pulses,
-    proxy: Option<&ProxyHost>,
-    switches: Option<&SwitchServer>,
-) -> Pages {
-    let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
-    let lookout = Mutex::new(Lookout::new(services, &endpoints));
-    let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
-    let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
-    let meter = proxy.map(|proxy| Mutex::new(proxy.meter(world::now())));
-    let told = switches.zip(app.config.switches.clone()).map(|(server, config)| (server.followers(), config));
-    Arc::new(move || {
-        let now = world::now();
-        let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut snapshot = match Reader::open(&state_dir) {
-            Ok(reader) => lookout.look(&reader, now).unwrap_or_else(|error| Snapshot::failed(&error, now)),
-            Err(error) => Snapshot::failed(&error, now),
-        };
-        snapshot.freeze_file = freeze_file.exists();
-        if let Some(meter) = &meter {
-            snapshot.proxied = meter.lock().unwrap_or_else(PoisonError::into_inner).read(now);
-        }
-        if let Some((followers, config)) = &told {
-            // Where they can't be read nothing is told: old numbers would pass for new ones.
-            let folded = lastgood_engine::traffic::switches_of(Some(config), &state_dir);
-            snapshot.switches = folded.map(|switches| {
-                let (environment, known) = (config.environment.clone(), config.declared().switches());
-                SwitchesView::new(environment, known, &switches, followers.count())
-            });
-        }
-        let pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        for service in &services {
-            let last_look = pulses.get(service).copied();
-            let alive = last_look.is_some_and(|at| now.since(at) < PULSE_AGE_MAX);
-            snapshot.drivers.insert(service.clone(), DriverState { alive, last_look });
-        }
-        snapshot
-    })
-}
-
-/// Answers metrics and health until it is dropped; gives the address too.
-fn answer(app: &App, pages: &Pages) -> Result<(Server, SocketAddr), Trouble> {
-    let failed = |error: &dyn Coded| Trouble::new(Exit::Failed, error);
-    let listener = lastgood_server::bind(app.config.listen).map_err(|error| failed(&error))?;
-    // A port of 0 is one that the system chose.
-    let address = listener.local_addr().unwrap_or(app.config.listen);
-    let server = lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))?;
-    Ok((server, address))
 }
 
 /// Keeps every Alertmanager equal to what is wrong now.

@@ -8,18 +8,18 @@ use lastgood_domain::{
 };
 
 fn flag(key: &str) -> FlagKey {
-    FlagKey::new(key).unwrap()
+    FlagKey::new(key).expect("a valid key")
 }
 
 /// A service of which each release brings `early` with a quarter of the people and `late` with all, and whose guards trip
 /// `auth`.
 fn switching(percent: u8) -> Walk {
     let mut walk = serving();
-    let traffic = walk.settings.traffic.as_mut().unwrap();
+    let traffic = walk.settings.traffic.as_mut().expect("shared");
     traffic.flags = [("early", 25), ("late", 100)]
         .map(|(key, percent)| BroughtFlag { flag: flag(key), share: Share::percent(percent) })
         .into();
-    traffic.trips = vec![SwitchName::new("auth").unwrap()];
+    traffic.trips = vec![SwitchName::new("auth").expect("a valid name")];
     walk.track("2.0");
     settle(&mut walk);
     while walk.service.traffic.share() < Share::percent(percent) {
