@@ -182,6 +182,18 @@ fn a_request_that_another_release_saved_still_failed() {
 }
 
 #[test]
+fn requests_of_our_own_are_evidence_and_are_told_apart() {
+    let mine = Counts { synthetic: 4, ..counts(5, 0, 0) };
+    let verdict = feed(&mut guard(), 0, 60, &mine, &counts(0, 0, 0));
+    assert!(is_healthy(&verdict), "{verdict:?}");
+    assert!(
+        verdict.says().starts_with("healthy: 0 of 300 requests (240 synthetic) failed (0 %)"),
+        "{}",
+        verdict.says()
+    );
+}
+
+#[test]
 fn without_traffic_or_counts_nobody_can_tell() {
     let mut guard = guard();
     let none = Counts::default();

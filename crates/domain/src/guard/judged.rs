@@ -284,8 +284,13 @@ impl Judged {
         let back = longest(terms.settings);
         let both = self.windows.last(back);
         let [mine, theirs] = self.windows.p95();
-        let seen =
-            |tally: &Tally, p95| Seen { requests: tally.requests, failed: tally.failed, saved: tally.saved, p95 };
+        let seen = |tally: &Tally, p95| Seen {
+            requests: tally.requests,
+            failed: tally.failed,
+            saved: tally.saved,
+            synthetic: tally.synthetic,
+            p95,
+        };
         let [candidate, last_good] = self.shares.map(f64::from_bits);
         let span = self.windows.oldest().zip(self.newest()).map_or(0, |(oldest, newest)| newest + 1 - oldest);
         let evidence = self.suspicion.errors.evidence().max(self.suspicion.slow.evidence());

@@ -114,6 +114,9 @@ pub struct Seen {
     pub requests: u64,
     /// Of these, how many failed.
     pub failed: u64,
+    /// Of all requests, how many were lastgood's own and nobody's.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub synthetic: u64,
     /// Of the failed ones, how many last-good answered then: their users saw no failure.
     #[serde(default, skip_serializing_if = "is_none")]
     pub saved: u64,
@@ -131,6 +134,14 @@ impl Seen {
     /// Gives the rate of failed requests.
     pub fn error_rate(&self) -> Rate {
         Rate::of(self.failed, self.requests)
+    }
+
+    /// Says how many requests were no person's.
+    fn own(&self) -> String {
+        match self.synthetic {
+            0 => String::new(),
+            count => format!(" ({} synthetic)", grouped(count)),
+        }
     }
 
     /// Says how many of the failed ones cost nobody an answer.
@@ -223,9 +234,10 @@ impl Numbers {
         let Self { candidate, last_good, .. } = self;
         let p95 = |seen: &Seen| seen.p95.map_or_else(String::new, |p95| format!(", p95 {p95}"));
         let mut text = format!(
-            "{} of {} failed ({}){}{}",
+            "{} of {}{} failed ({}){}{}",
             grouped(candidate.failed),
             requests(candidate.requests),
+            candidate.own(),
             candidate.error_rate(),
             candidate.saved(),
             p95(candidate)

@@ -18,6 +18,8 @@ pub struct Tally {
     pub failed: u64,
     /// Of the failed ones, how many another release answered then.
     pub saved: u64,
+    /// Of all requests, how many were lastgood's own.
+    pub synthetic: u64,
     /// Requests that were answered, so that their time is known.
     pub answered: u64,
     /// Of these, how many took longer than the p95 may be.
@@ -37,6 +39,7 @@ impl Tally {
             requests,
             failed: counts.failed().min(requests),
             saved: counts.saved.min(requests),
+            synthetic: counts.synthetic.min(requests),
             answered,
             slow: longer.saturating_add(counts.timed.slow).min(answered),
         }
@@ -47,6 +50,7 @@ impl Tally {
         self.requests = self.requests.saturating_add(other.requests);
         self.failed = self.failed.saturating_add(other.failed);
         self.saved = self.saved.saturating_add(other.saved);
+        self.synthetic = self.synthetic.saturating_add(other.synthetic);
         self.answered = self.answered.saturating_add(other.answered);
         self.slow = self.slow.saturating_add(other.slow);
     }

@@ -36,6 +36,9 @@ pub struct Counts {
     pub retried: u64,
     /// Of these, how many it answered.
     pub saved: u64,
+    /// Of all requests, how many were lastgood's own.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub synthetic: u64,
     /// Requests whose client went away before any answer; they count in nothing else.
     pub left: u64,
     /// Times from the request's arrival to the answer's first byte, of those that were answered.
@@ -49,6 +52,11 @@ pub struct Counts {
     pub opened: u64,
     /// WebSocket tunnels that ended.
     pub closes: Closes,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Requests of which somebody else has measured the time.
@@ -101,6 +109,7 @@ impl Counts {
         self.aborted += other.aborted;
         self.retried += other.retried;
         self.saved += other.saved;
+        self.synthetic += other.synthetic;
         self.left += other.left;
         self.latency.merge(&other.latency);
         self.timed.answered += other.timed.answered;

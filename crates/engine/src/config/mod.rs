@@ -8,7 +8,7 @@ mod traffic;
 
 pub use error::ConfigError;
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
-pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig, TurnsOnConfig};
+pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
 
 use crate::{
     log::Route,

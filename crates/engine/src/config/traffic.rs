@@ -3,14 +3,17 @@
 use super::{InstanceConfig, ServiceConfig};
 use lastgood_domain::{
     guard::{GuardSettings, Rate},
-    terms::{FlagKey, InstanceName, SwitchName},
+    terms::{FlagKey, InstanceName, Span, SwitchName},
     traffic::{BroughtFlag, RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
 };
 use lastgood_drivers::{config_terms::Length, metric::CountersConfig, probe::ResumeConfig, traffic::HaproxyConfig};
 use lastgood_proxy::Serving;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// Moves the service by share of its traffic: the candidate runs beside last-good on the same data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +90,22 @@ const fn unavailable() -> u16 {
     503
 }
 
+/// Probes of lastgood's own, through the proxy to the candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticConfig {
+    /// How long from the begin of one whole probe to the next; at least `100ms`. Default `5s`.
+    #[serde(default = "now_and_then")]
+    pub every: Length,
+    /// The address at which the proxy is asked, such as `https://chat.example.org`. Default: where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front: Option<String>,
+}
+
+const fn now_and_then() -> Length {
+    Length::seconds(5)
+}
+
 /// One share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +141,9 @@ pub struct GuardConfig {
     pub doubt: f64,
     /// How long cannot-tell may last beyond a share's bake time before the traffic goes back. Default `30m`.
     pub deadline: Length,
+    /// Probes of lastgood's own where people's requests are too few to tell. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<SyntheticConfig>,
     /// Where the counts come from, if not from the router: queries to a Prometheus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<CountersConfig>,
@@ -146,6 +168,7 @@ impl Default for GuardConfig {
             false_alarm: percent(known.false_alarm),
             doubt: percent(known.doubt),
             deadline: Length(known.deadline),
+            synthetic: None,
             prometheus: None,
             trips: Vec::new(),
         }
@@ -219,6 +242,17 @@ impl TrafficConfig {
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
         }
+        if let Some(synthetic) = &self.guard.synthetic {
+            let example = "guard = { synthetic = { every = \"5s\" } }";
+            if synthetic.every.0 < Span(100) {
+                let what = format!("synthetic: every is {}, it must be 100 ms at least", synthetic.every.0);
+                return Some(("traffic.guard", what, example));
+            }
+            if self.proxy.is_none() {
+                let what = "synthetic: only the built-in proxy knows whose requests they are".into();
+                return Some(("traffic.guard", what, example));
+            }
+        }
         if let Some((key, what)) = self.guard.prometheus.as_ref().and_then(CountersConfig::problem) {
             let example = "requests = 'sum(requests_total{version=\"{release}\"})'";
             return Some(("traffic.guard.prometheus", format!("{key}: {what}"), example));
@@ -247,6 +281,18 @@ impl TrafficConfig {
             }
         }
         None
+    }
+
+    /// Gives the address at which people ask the built-in proxy.
+    pub fn front(&self) -> Option<String> {
+        let proxy = self.proxy.as_ref()?;
+        let mut address = *proxy.listen.first()?;
+        if address.ip().is_unspecified() {
+            let ip: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(ip);
+        }
+        let scheme = if proxy.tls.is_empty() { "http" } else { "https" };
+        Some(format!("{scheme}://{address}"))
     }
 
     /// Gives the settings that decisions depend on; `instances` are those of both sides.

@@ -8,4 +8,4 @@ mod watchman;
 pub use meter::{Meter, Metered, Total};
 pub use proxy::{ProxyHost, StartLock};
 pub use table::{switches_of, table, tell};
-pub(crate) use watchman::Watchman;
+pub(crate) use watchman::{Prober, Watchman};

@@ -2,20 +2,25 @@
 //!
 //! Nothing here decides: a verdict goes to the step function, which knows what it means.
 
+use super::table::synthetic;
 use crate::drive::Happening;
 use lastgood_domain::{
     event::{Settings, Verdict},
     guard::{Doubt, Guard, GuardSettings, GuardVerdict},
     rollout::Judging,
     service::{Phase, Service},
-    terms::{Digest, ServiceName, Timestamp},
+    terms::{Digest, InstanceName, ServiceName, Timestamp},
     traffic::{Share, Slice},
 };
 use lastgood_drivers::{metric::ReleaseCounters, traffic::Router};
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, mpsc::Sender},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often the router is asked: it finishes a slice each second, and a total failure is to be found within one.
@@ -42,12 +47,45 @@ struct Trial {
     share: Share,
     /// Both with their tags, for whoever counts by these.
     tags: Vec<(Digest, String)>,
+    /// An instance of the candidate, and what requests of lastgood's own to it carry.
+    own: Option<(InstanceName, String)>,
     /// When the stage began.
     began: Timestamp,
     /// Whether it is watched on after its promotion.
     promoted: bool,
     /// What it is held to: what its run began with, not what the configuration says by now.
     guard: GuardSettings,
+}
+
+/// Asks an instance's release as a person would, with what tells the router whose request it is.
+pub(crate) type Probe = dyn Fn(&InstanceName, &str) + Send + Sync;
+
+/// Probes of lastgood's own, for where people are too few.
+pub(crate) struct Prober {
+    /// From the begin of one to the next.
+    pub(crate) every: Duration,
+    /// How it is done.
+    pub(crate) probe: Arc<Probe>,
+    /// Whether one is under way.
+    pub(crate) busy: Arc<AtomicBool>,
+    pub(crate) last: Option<Instant>,
+}
+
+impl Prober {
+    /// Probes, unless it is too soon or the last one has not ended.
+    fn turn(&mut self, instance: &InstanceName, own: &str) {
+        if self.last.is_some_and(|last| last.elapsed() < self.every) || self.busy.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let (probe, busy) = (Arc::clone(&self.probe), Arc::clone(&self.busy));
+        let (instance, own) = (instance.clone(), own.to_owned());
+        thread::spawn(move || {
+            // What came of it is counted by the router.
+            probe(&instance, &own);
+            busy.store(false, Ordering::SeqCst);
+        });
+    }
 }
 
 /// Watches one service's traffic from a thread of its own until it is dropped.
@@ -61,12 +99,13 @@ impl Watchman {
         name: ServiceName,
         router: Arc<dyn Router>,
         counters: Option<ReleaseCounters>,
+        prober: Option<Prober>,
         tell: Sender<Happening>,
         now: fn() -> Timestamp,
     ) -> Self {
         let duty = Arc::new(Mutex::new(Duty { trial: None, leaves: None }));
         let kept = Arc::downgrade(&duty);
-        let mut round = Round { name, router, counters, unheard: None, tell, now, watch: None, emptied: None };
+        let mut round = Round { name, router, counters, prober, unheard: None, tell, now, watch: None, emptied: None };
         thread::spawn(move || round.run(&kept));
         Self { duty }
     }
@@ -92,7 +131,9 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
         let guard = run.settings.traffic.as_ref()?.guard.clone();
         let tags = tags(service, candidate, last_good);
-        return Some(Trial { candidate, last_good, tags, share: route.share, began, promoted: false, guard });
+        let instance = route.candidate.as_ref().and_then(|side| side.instances.first().cloned());
+        let own = instance.zip(synthetic(service, route));
+        return Some(Trial { candidate, last_good, tags, own, share: route.share, began, promoted: false, guard });
     }
     let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
     let watched = now.since(promoted) < settings.watch;
@@ -101,6 +142,7 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         candidate,
         last_good: None,
         tags: tags(service, candidate, None),
+        own: None,
         share: Share::ALL,
         began: promoted,
         promoted: true,
@@ -118,6 +160,8 @@ struct Round {
     router: Arc<dyn Router>,
     /// Who counts, if not the router.
     counters: Option<ReleaseCounters>,
+    /// Who asks where people don't.
+    prober: Option<Prober>,
     /// Why nothing was counted at the last look.
     unheard: Option<String>,
     tell: Sender<Happening>,
@@ -169,6 +213,11 @@ impl Round {
             watch.taken = second;
         }
         let said = watch.guard.verdict(now);
+        if has_seen_too_little(&said)
+            && let (Some(prober), Some((instance, own))) = (&mut self.prober, &watch.trial.own)
+        {
+            prober.turn(instance, own);
+        }
         let verdict = verdict(&said);
         let stale = |(told, at): (Verdict, u64)| told != verdict || second.saturating_sub(at) >= TELL_EVERY;
         // A promoted release that has not had enough requests yet is no news: what was said of it last stands.

@@ -12,6 +12,7 @@ use lastgood_domain::{
     facts::Busyness,
     failure::{Coded, Failure},
     terms::{InstanceName, Release, ServiceName},
+    traffic::wire::SYNTHETIC,
 };
 use lastgood_drivers::{
     channel,
@@ -295,7 +296,14 @@ impl Site {
             (Some(front_door), None) => front_door.clone(),
             _ => direct(),
         };
-        ProbeTarget { base, vars: values, secrets: self.secrets.clone(), folder: self.channel.folder.clone() }
+        let (secrets, folder) = (self.secrets.clone(), self.channel.folder.clone());
+        ProbeTarget { base, vars: values, secrets, folder, headers: Vec::new() }
+    }
+
+    /// Gives what probes of lastgood's own talk to: the candidate, through the proxy.
+    pub(super) fn candidates_seat(&self, instance: &InstanceConfig, front: String, own: &str) -> ProbeTarget {
+        let headers = vec![(SYNTHETIC.to_owned(), own.to_owned())];
+        ProbeTarget { base: front, headers, ..self.target(instance, &instance.data, None) }
     }
 
     /// Gives the whole probe.

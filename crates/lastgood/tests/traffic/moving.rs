@@ -114,6 +114,19 @@ fn data_that_the_release_before_can_t_read_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn probes_of_lastgood_s_own_are_evidence_where_nobody_asks_and_are_told_apart() {
+    let chat = Chat::new("");
+    chat.configure(|text| {
+        text.replace("error_rate_max = 10,", "error_rate_max = 30, synthetic = { every = \"100ms\" },")
+    });
+    chat.lastgood(&["run"]).ended(0);
+    chat.publish("1.1.0");
+    let said = chat.lastgood(&["run"]).ended(0);
+    assert!(said.err.contains("synthetic) failed (0 %)"), "{said:?}");
+    assert_eq!(chat.version(), "1.1.0");
+}
+
+#[test]
 fn the_plan_of_a_first_release_speaks_of_no_release_before() {
     let chat = Chat::new("");
     let said = chat.lastgood(&["plan"]).ended(0).says("it gets all the traffic once it answers");

@@ -119,13 +119,23 @@ pub(crate) struct Flight {
     answer: Option<(u16, u64)>,
     failed: bool,
     counted: bool,
+    /// Whether it is lastgood's own.
+    synthetic: bool,
 }
 
 impl Flight {
     /// Starts one; `started` is when the request arrived.
-    pub(crate) fn new(ledger: &Arc<Ledger>, started: Instant) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, started: Instant, synthetic: bool) -> Self {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { first: ledger.clone(), at: ledger.clone(), started, answer: None, failed: false, counted: false }
+        Self {
+            first: ledger.clone(),
+            at: ledger.clone(),
+            started,
+            answer: None,
+            failed: false,
+            counted: false,
+            synthetic,
+        }
     }
 
     /// The release that it was sent to failed, and it goes to `other` now.
@@ -158,7 +168,12 @@ impl Flight {
 
     fn count(&mut self, count: impl FnOnce(&mut Counts)) {
         if !std::mem::replace(&mut self.counted, true) {
-            count(&mut self.first.counts());
+            let counts = &mut *self.first.counts();
+            let before = if self.synthetic { counts.requests() } else { 0 };
+            count(counts);
+            if self.synthetic {
+                counts.synthetic += counts.requests() - before;
+            }
         }
     }
 }
