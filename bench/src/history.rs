@@ -155,6 +155,9 @@ impl Yes {
             }
             Effect::Route { .. } => Answer::Routed { took: Span(2) },
             Effect::TryResume { .. } => Answer::ResumePassed { facts: ResumeFacts::default() },
+            Effect::TurnOn { flags, .. } => Answer::FlagsOn { on: flags.clone(), were_on: Vec::new() },
+            Effect::TurnOff { flags, .. } => Answer::FlagsOff { off: flags.clone(), kept: Vec::new() },
+            Effect::Trip { switches, .. } => Answer::Tripped { switches: switches.clone() },
             Effect::ClearRehearsal | Effect::LayReady { .. } | Effect::Prune { .. } => Answer::Cleared,
         })
     }

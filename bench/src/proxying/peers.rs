@@ -214,6 +214,7 @@ pub(super) fn route(proxy: &Peer, upstreams: &Upstreams, seats: u16) -> Result<(
         candidate: side("new", upstreams.new)?,
         share: Share::of_seats(seats),
         leaving: Vec::new(),
+        synthetic: None,
         closed: Vec::new(),
     };
     Builtin::new(&proxy.state).route(&table).map(drop).map_err(|error| error.to_string())

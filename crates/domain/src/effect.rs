@@ -6,13 +6,13 @@
 
 use crate::{
     facts::{
-        Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
-        Standing,
+        Busyness, Installation, KeptFlag, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts,
+        SnapshotFacts, Standing,
     },
     failure::Failure,
     gate::GateFacts,
     provenance::Provenance,
-    terms::{Digest, GateName, InstanceName, ReleaseTag, SnapshotId, Span},
+    terms::{Digest, FlagKey, GateName, InstanceName, ReleaseTag, RunId, SnapshotId, Span, SwitchName},
     traffic::Route,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
@@ -135,6 +135,29 @@ pub enum Effect {
         /// What serves today.
         last_good: Digest,
     },
+    /// Turn on the flags that a release brings; one that is on already is left as it is and is not the run's.
+    TurnOn {
+        /// The run they belong to from then on.
+        run: RunId,
+        /// Which.
+        flags: Vec<FlagKey>,
+    },
+    /// Turn off what a run has turned on, unless somebody else has turned it since: a person's word stands.
+    TurnOff {
+        /// The run that turned them on.
+        run: RunId,
+        /// Which.
+        flags: Vec<FlagKey>,
+    },
+    /// Trip kill switches, as a person would.
+    Trip {
+        /// The run in which it was decided.
+        run: RunId,
+        /// Which.
+        switches: Vec<SwitchName>,
+        /// Why, with the numbers.
+        because: String,
+    },
     /// Remove snapshots and installations that no way back needs any more.
     Prune {
         /// Snapshots to keep.
@@ -170,6 +193,9 @@ impl Effect {
             | Self::ClearRehearsal
             | Self::Route { .. }
             | Self::TryResume { .. }
+            | Self::TurnOn { .. }
+            | Self::TurnOff { .. }
+            | Self::Trip { .. }
             | Self::Prune { .. } => None,
         }
     }
@@ -298,6 +324,27 @@ pub enum Answer {
     ResumePassed {
         /// What was seen.
         facts: ResumeFacts,
+    },
+    /// The flags are on.
+    FlagsOn {
+        /// Those that belong to the run.
+        on: Vec<FlagKey>,
+        /// Those that were on before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        were_on: Vec<FlagKey>,
+    },
+    /// What the run had turned on is off.
+    FlagsOff {
+        /// Those that were turned off.
+        off: Vec<FlagKey>,
+        /// Those that somebody else had turned since.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<KeptFlag>,
+    },
+    /// The switches are tripped.
+    Tripped {
+        /// Which.
+        switches: Vec<SwitchName>,
     },
     /// What the order was about failed: the release did not start, the probe did not pass.
     Failed {

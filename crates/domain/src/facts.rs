@@ -2,7 +2,7 @@
 //!
 //! Events carry these types, so a field is only ever added (with a default), never renamed or removed.
 
-use crate::terms::{Digest, Release, ReleaseTag, SnapshotId, Span, Timestamp};
+use crate::terms::{Actor, Digest, FlagKey, Release, ReleaseTag, SnapshotId, Span, Timestamp};
 use alloc::{collections::BTreeMap, string::String};
 use serde::{Deserialize, Serialize};
 
@@ -189,4 +189,15 @@ pub enum Health {
     Broken,
     /// Too few outcomes to say.
     CannotTell,
+}
+
+/// A flag that a run turned on and somebody else has turned since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFlag {
+    /// Which.
+    pub flag: FlagKey,
+    /// Whether it is on; it stays so.
+    pub on: bool,
+    /// Who turned it last.
+    pub by: Actor,
 }

@@ -170,7 +170,27 @@ fn tunnels_that_are_cut_or_closed_with_an_error_are_failures() {
 #[test]
 fn a_request_that_another_release_saved_still_failed() {
     let mine = Counts { saved: 5, ..counts(5, 0, 5) };
-    assert!(failed_by(&feed(&mut guard(), 0, 20, &mine, &counts(190, 0, 0))).is_some());
+    let verdict = feed(&mut guard(), 0, 20, &mine, &counts(190, 0, 0));
+    assert!(failed_by(&verdict).is_some());
+    let one = Counts { saved: 1, ..counts(0, 0, 1) };
+    let said = feed(&mut guard(), 0, 1, &one, &counts(190, 0, 0)).says();
+    assert!(
+        said.contains("1 of 1 request failed (100 %), 1 of them was saved by a retry on last-good; last"),
+        "{said}"
+    );
+    assert!(verdict.says().contains(" of them were saved by a retry on last-good, p95 "), "{}", verdict.says());
+}
+
+#[test]
+fn requests_of_our_own_are_evidence_and_are_told_apart() {
+    let mine = Counts { synthetic: 4, ..counts(5, 0, 0) };
+    let verdict = feed(&mut guard(), 0, 60, &mine, &counts(0, 0, 0));
+    assert!(is_healthy(&verdict), "{verdict:?}");
+    assert!(
+        verdict.says().starts_with("healthy: 0 of 300 requests (240 synthetic) failed (0 %)"),
+        "{}",
+        verdict.says()
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Drives: fold, step, append, do; schedule, recover, deliver, doctor.
 
 pub mod alerts;
+pub mod bell;
 mod boundary;
 pub mod config;
 pub mod deliver;

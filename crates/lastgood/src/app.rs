@@ -88,8 +88,7 @@ impl App {
 
     /// Gives which endpoint wants which notices.
     pub(crate) fn routes(&self) -> Vec<Route> {
-        let notices = self.config.notice.iter().filter(|(_, config)| config.endpoint.takes_messages());
-        notices.map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() }).collect()
+        self.config.routes()
     }
 
     /// Chooses the service a command is about: the named one, or the only one.
@@ -166,7 +165,7 @@ impl App {
             }
             match log.append(&folded, &records) {
                 Ok(()) => {
-                    crate::wake::ring(self.home.root());
+                    lastgood_engine::bell::ring(self.home.root());
                     return Ok(after);
                 }
                 // Someone wrote in between: decide again on what is there now.
@@ -199,7 +198,7 @@ impl App {
         let mut desk = operations::Desk::new(self.store()?, self.scope(), self.routes());
         let said = desk.say(&self.actor, self.now(), decide);
         let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
-        crate::wake::ring(self.home.root());
+        lastgood_engine::wake::ring(self.home.root());
         Ok((records, folded.state.clone()))
     }
 

@@ -148,7 +148,7 @@ pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Opt
 pub(crate) fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) -> Result<Option<End>, Trouble> {
     let mut folded = app.look(service)?;
     let run = write_begin(app, service, aim, &mut folded)?;
-    crate::wake::ring(app.home.root());
+    lastgood_engine::bell::ring(app.home.root());
     follow(app, service, run, folded, wait)
 }
 

@@ -8,7 +8,6 @@ mod exit;
 mod progress;
 mod screen;
 mod traffic;
-mod wake;
 
 use std::process::ExitCode;
 

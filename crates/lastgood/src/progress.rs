@@ -6,7 +6,7 @@ use lastgood_domain::{
     event::{Event, Record},
     service::{Phase, Service},
     terms::{ServiceName, Span, Timestamp},
-    words,
+    words::{self, Brief},
 };
 use lastgood_engine::{
     drive::{Log, LogError},
@@ -37,6 +37,7 @@ struct Inner {
     live: Option<ProgressBar>,
     /// Whether only what a daemon's log should have is shown: what begins, ends and dies.
     is_daemon: bool,
+    brief: Brief,
 }
 
 impl Progress {
@@ -59,7 +60,17 @@ impl Progress {
     }
 
     fn of(screen: Screen, name: ServiceName, service: Service, live: Option<ProgressBar>, is_daemon: bool) -> Self {
-        Self { inner: Arc::new(Mutex::new(Inner { screen, name, service, began: None, live, is_daemon })) }
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                screen,
+                name,
+                service,
+                began: None,
+                live,
+                is_daemon,
+                brief: Brief::default(),
+            })),
+        }
     }
 
     /// Takes in records, in order.
@@ -115,6 +126,7 @@ impl Inner {
             let seq = self.service.records - 1;
             return self.screen.tell(&format!("{} {}#{seq} {sentence}", rfc3339(record.at), self.name));
         }
+        let sentence = self.brief.of(record, &sentence);
         let elapsed = record.at.since(began);
         let line = format!("{:>5}.{} s  {sentence}", elapsed.0 / 1_000, elapsed.0 % 1_000 / 100);
         match &self.live {

@@ -4,9 +4,10 @@ use crate::Lookout;
 use lastgood_domain::{
     alarm::Alarm,
     service::Service,
-    terms::{ChainName, InstanceName, ServiceName, Timestamp},
+    switches::Switches,
+    terms::{ChainName, EnvironmentName, InstanceName, ServiceName, SwitchName, Timestamp},
 };
-use lastgood_engine::drive::LogError;
+use lastgood_engine::{drive::LogError, traffic::Metered};
 use lastgood_store::{EndpointBacklog, Reader, StoreError};
 use std::collections::BTreeMap;
 
@@ -36,6 +37,10 @@ pub struct Snapshot {
     pub drivers: BTreeMap<ServiceName, DriverState>,
     /// Whether the freeze file exists, which holds every service; set by whoever knows its path.
     pub freeze_file: bool,
+    /// What the built-in proxy tells of the services it carries; set by whoever can ask it.
+    pub proxied: BTreeMap<ServiceName, Metered>,
+    /// Flags and switches; set by whoever serves them. `None` without any.
+    pub switches: Option<SwitchesView>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
 }
@@ -49,6 +54,33 @@ pub struct ServiceView {
     pub instances: Vec<InstanceName>,
     /// What is wrong with it.
     pub alarms: Vec<Alarm>,
+}
+
+/// An environment's switches as they are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchesView {
+    /// Whose.
+    pub environment: EnvironmentName,
+    /// Each switch that is declared or tripped, and whether it is.
+    pub tripped: BTreeMap<SwitchName, bool>,
+    /// How many records there are.
+    pub epoch: u64,
+    /// Programs that follow: the switches, the flags.
+    pub subscribers: [u64; 2],
+}
+
+impl SwitchesView {
+    /// Tells the switches of `known` and those that are tripped.
+    pub fn new(
+        environment: EnvironmentName,
+        known: Vec<SwitchName>,
+        switches: &Switches,
+        subscribers: [u64; 2],
+    ) -> Self {
+        let all = known.into_iter().map(|switch| (switch, false));
+        let tripped = switches.tripped.keys().map(|switch| (switch.clone(), true));
+        Self { environment, tripped: all.chain(tripped).collect(), epoch: switches.epoch, subscribers }
+    }
 }
 
 /// A chain and how much of it is signed.

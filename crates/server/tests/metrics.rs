@@ -6,14 +6,20 @@ mod world;
 use lastgood_domain::{
     alarm,
     effect::{Answer, Effect},
-    event::{Back, Cause, End, Event, Health},
+    event::{Back, Cause, End, Event, Health, Verdict},
     facts::{Installation, Offer, Outcomes},
     failure::Failure,
     notice::NoticeKind,
-    terms::{Digest, OrderId, Release, ReleaseTag, RunId, Span},
+    switches::{self, Switches},
+    terms::{Actor, Digest, EnvironmentName, OrderId, Reason, Release, ReleaseTag, RunId, Span, SwitchName},
+    traffic::{Judged, Route, RouteSide, Share},
 };
-use lastgood_engine::{letter::kind_name, log::chain_of};
-use lastgood_server::{DriverState, Lookout, Snapshot, metrics};
+use lastgood_engine::{
+    letter::kind_name,
+    log::chain_of,
+    traffic::{Metered, Total},
+};
+use lastgood_server::{DriverState, Lookout, Snapshot, SwitchesView, metrics};
 use lastgood_store::{Anchor, EndpointBacklog, NewNotice, Outcome, Reader, Settlement, Signer, Store};
 use std::{collections::BTreeSet, process::Command, thread};
 use world::{at, hold, instance, service, started, write, write_with};
@@ -22,10 +28,13 @@ fn tag(text: &str) -> ReleaseTag {
     ReleaseTag::new(text).unwrap()
 }
 
+fn release_of(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
 /// A release that went well, then one that went back by itself.
 fn history() -> Vec<(i64, Event)> {
-    let release =
-        |text: &str| Release { tag: tag(text), digest: Digest::of(text.as_bytes()), origin: "npm:web".into() };
+    let release = |text: &str| Release { tag: tag(text), digest: release_of(text), origin: "npm:web".into() };
     let offer = |text: &str| Offer { tag: tag(text), origin: "npm:web".into(), mark: None, published: None };
     let install = |order: u64, text: &str| {
         let facts = Installation {
@@ -100,7 +109,36 @@ fn full() -> Snapshot {
     let mut snapshot = lookout.look(&Reader::open(dir.path()).unwrap(), at(30)).unwrap();
     snapshot.drivers.insert(service("shop"), DriverState { alive: false, last_look: None });
     snapshot.drivers.insert(service("web"), DriverState { alive: true, last_look: Some(at(29)) });
+    share(&mut snapshot);
     snapshot
+}
+
+/// Lets `web` share its traffic: half of the people are at the candidate, and two of its requests were saved.
+fn share(snapshot: &mut Snapshot) {
+    let [old, new] = ["1.0.0", "1.1.0"].map(release_of);
+    let web = snapshot.services.get_mut(&service("web")).unwrap();
+    let side = |release, name: &str| RouteSide { release, instances: vec![instance(name)] };
+    web.state.traffic.route = Some(Route {
+        last_good: Some(side(old, "alice")),
+        candidate: Some(side(new, "bob")),
+        share: Share::percent(50),
+        leaving: Vec::new(),
+        salt: String::new(),
+    });
+    let (share, verdict, because) = (Share::percent(50), Verdict::CannotTell, "few".into());
+    web.state.traffic.judged = Some(Judged { share, verdict, because, since: at(29), at: at(29) });
+    let total = Total { requests: 700, people: 40, tunnels: 3, in_flight: 1, ..Total::default() };
+    let failing = Total { failed: 9, retried: 3, saved: 2, ..total };
+    let metered = Metered { up: true, epoch: Some(31), releases: [(old, total), (new, failing)].into() };
+    snapshot.proxied = [(service("shop"), Metered::default()), (service("web"), metered)].into();
+    let mut switches = Switches::default();
+    let (switch, reason) = (SwitchName::new("auth").unwrap(), Reason::new("tokens leak").unwrap());
+    let (at, by) = (at(3), Actor::new("person:alice").unwrap());
+    let event = switches::Event::Tripped { switch: switch.clone(), reason };
+    switches.apply(0, Some(&switches::Record { v: 1, at, by, event }));
+    let known = vec![switches::all(), switch];
+    let environment = EnvironmentName::new("production").unwrap();
+    snapshot.switches = Some(SwitchesView::new(environment, known, &switches, [1_000, 2]));
 }
 
 #[test]

@@ -401,3 +401,22 @@ fn a_dropped_server_lets_everybody_go_and_frees_its_address() {
     followed.0.read_to_end(&mut rest).unwrap();
     assert!(TcpListener::bind(address).is_ok());
 }
+
+/// A number on a screen that only grows would hide that programs have lost their connection.
+#[test]
+fn those_who_follow_are_counted_until_they_leave() {
+    let board = board(None);
+    let followers = board.server.followers();
+    let mut all: Vec<Followed> = (0..5).map(|_| board.follow("/v1/switches/stream")).collect();
+    all.iter_mut().for_each(|one| drop(one.next()));
+    let mut flags = board.follow("/ofrep/v1/events");
+    flags.0.read_line(&mut String::new()).unwrap();
+    assert_eq!(followers.count(), [5, 1]);
+    all.truncate(2);
+    drop(flags);
+    let until = std::time::Instant::now() + PATIENCE;
+    while followers.count() != [2, 0] {
+        assert!(std::time::Instant::now() < until, "{:?}", followers.count());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -76,7 +76,11 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
         Effect::Measure { instance, snapshot } => measure(machine, &instance, snapshot),
         Effect::Restore { instance, snapshot } => restore(machine, stage, &instance, snapshot),
         // The services of this world move instance by instance.
-        Effect::Route { .. } | Effect::TryResume { .. } => hindered("no-router", "this world has no router"),
+        Effect::Route { .. }
+        | Effect::TryResume { .. }
+        | Effect::TurnOn { .. }
+        | Effect::TurnOff { .. }
+        | Effect::Trip { .. } => hindered("no-router", "this world has no router"),
         // The simulated disk has no copies but snapshots: a restore is one step there, ready or not.
         Effect::LayReady { .. } => Some(Answer::LaidReady { bytes: 0 }),
         Effect::Prune { snapshots, releases } => prune(machine, stage, &snapshots, &releases),

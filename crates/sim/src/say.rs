@@ -160,6 +160,9 @@ fn effect(effect: &Effect, service: &Service) -> String {
         Effect::LayReady { instance, snapshot } => format!("lay {snapshot} of {instance} ready"),
         Effect::Route { route } => format!("route {} to the candidate", route.share),
         Effect::TryResume { .. } => "try to resume sessions".into(),
+        Effect::TurnOn { .. } => "turn flags on".into(),
+        Effect::TurnOff { .. } => "turn flags off".into(),
+        Effect::Trip { .. } => "trip switches".into(),
         Effect::Prune { snapshots, releases } => {
             let snapshots: Vec<String> = snapshots.iter().map(ToString::to_string).collect();
             let releases: Vec<String> = releases.iter().map(|one| name(service, one)).collect();
@@ -189,6 +192,9 @@ fn answer(answer: &Answer) -> String {
         Answer::Cleared => "cleared".into(),
         Answer::Routed { .. } => "routed".into(),
         Answer::ResumePassed { .. } => "resumed".into(),
+        Answer::FlagsOn { .. } => "on".into(),
+        Answer::FlagsOff { .. } => "off".into(),
+        Answer::Tripped { .. } => "tripped".into(),
         Answer::LaidReady { .. } => "laid ready".into(),
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),

@@ -259,7 +259,7 @@ impl Judged {
     /// Gives how many requests without a failure health still needs.
     pub(super) fn missing(&self, terms: Terms<'_>) -> u64 {
         let [errors, slow] = terms.health();
-        let Tally { requests, failed, answered, slow: late } = self.total.candidate;
+        let Tally { requests, failed, answered, slow: late, .. } = self.total.candidate;
         errors.missing(failed, requests).max(slow.missing(late, answered))
     }
 
@@ -284,7 +284,13 @@ impl Judged {
         let back = longest(terms.settings);
         let both = self.windows.last(back);
         let [mine, theirs] = self.windows.p95();
-        let seen = |tally: &Tally, p95| Seen { requests: tally.requests, failed: tally.failed, p95 };
+        let seen = |tally: &Tally, p95| Seen {
+            requests: tally.requests,
+            failed: tally.failed,
+            saved: tally.saved,
+            synthetic: tally.synthetic,
+            p95,
+        };
         let [candidate, last_good] = self.shares.map(f64::from_bits);
         let span = self.windows.oldest().zip(self.newest()).map_or(0, |(oldest, newest)| newest + 1 - oldest);
         let evidence = self.suspicion.errors.evidence().max(self.suspicion.slow.evidence());

@@ -114,15 +114,43 @@ pub struct Seen {
     pub requests: u64,
     /// Of these, how many failed.
     pub failed: u64,
+    /// Of all requests, how many were lastgood's own and nobody's.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub synthetic: u64,
+    /// Of the failed ones, how many last-good answered then: their users saw no failure.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub saved: u64,
     /// Time that 95 of 100 answered requests did not exceed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95: Option<Span>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Seen {
     /// Gives the rate of failed requests.
     pub fn error_rate(&self) -> Rate {
         Rate::of(self.failed, self.requests)
+    }
+
+    /// Says how many requests were no person's.
+    fn own(&self) -> String {
+        match self.synthetic {
+            0 => String::new(),
+            count => format!(" ({} synthetic)", grouped(count)),
+        }
+    }
+
+    /// Says how many of the failed ones cost nobody an answer.
+    fn saved(&self) -> String {
+        match self.saved {
+            0 => String::new(),
+            1 => ", 1 of them was saved by a retry on last-good".into(),
+            count => format!(", {} of them were saved by a retry on last-good", grouped(count)),
+        }
     }
 }
 
@@ -167,7 +195,7 @@ impl GuardVerdict {
                 Doubt::NoCandidateTraffic => {
                     format!("cannot tell: the candidate had no request; {} are needed", requests(*missing_requests))
                 }
-                Doubt::NoCounts => "cannot tell: the router's counts do not come".into(),
+                Doubt::NoCounts => "cannot tell: the counts do not come".into(),
                 Doubt::ClockSetBack => "cannot tell: the clock was set back, counting begins again".into(),
                 Doubt::BothFail => {
                     format!("cannot tell: last-good fails too, so it is not the candidate's fault; {}", numbers.says())
@@ -206,10 +234,12 @@ impl Numbers {
         let Self { candidate, last_good, .. } = self;
         let p95 = |seen: &Seen| seen.p95.map_or_else(String::new, |p95| format!(", p95 {p95}"));
         let mut text = format!(
-            "{} of {} failed ({}){}",
+            "{} of {}{} failed ({}){}{}",
             grouped(candidate.failed),
             requests(candidate.requests),
+            candidate.own(),
             candidate.error_rate(),
+            candidate.saved(),
             p95(candidate)
         );
         if last_good.requests > 0 {

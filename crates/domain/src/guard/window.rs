@@ -16,6 +16,10 @@ pub struct Tally {
     pub requests: u64,
     /// Of these, how many failed by the release's fault.
     pub failed: u64,
+    /// Of the failed ones, how many another release answered then.
+    pub saved: u64,
+    /// Of all requests, how many were lastgood's own.
+    pub synthetic: u64,
     /// Requests that were answered, so that their time is known.
     pub answered: u64,
     /// Of these, how many took longer than the p95 may be.
@@ -29,12 +33,15 @@ impl Tally {
         let status = counts.status.iter().fold(counts.aborted, |all, count| all.saturating_add(*count));
         let ended = closes.clean.saturating_add(closes.cut).saturating_add(closes.errors);
         let requests = status.saturating_add(ended);
-        let answered = counts.latency.count();
+        let answered = counts.latency.count().saturating_add(counts.timed.answered);
+        let longer = counts.latency.longer_than(p95_max.0.saturating_mul(1_000));
         Self {
             requests,
             failed: counts.failed().min(requests),
+            saved: counts.saved.min(requests),
+            synthetic: counts.synthetic.min(requests),
             answered,
-            slow: counts.latency.longer_than(p95_max.0.saturating_mul(1_000)).min(answered),
+            slow: longer.saturating_add(counts.timed.slow).min(answered),
         }
     }
 
@@ -42,6 +49,8 @@ impl Tally {
     pub(super) fn merge(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.failed = self.failed.saturating_add(other.failed);
+        self.saved = self.saved.saturating_add(other.saved);
+        self.synthetic = self.synthetic.saturating_add(other.synthetic);
         self.answered = self.answered.saturating_add(other.answered);
         self.slow = self.slow.saturating_add(other.slow);
     }

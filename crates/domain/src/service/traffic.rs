@@ -5,8 +5,9 @@ use crate::{
     effect::{Answer, Effect},
     event::Record,
     terms::{InstanceName, Span, Timestamp},
-    traffic::{Standby, TrafficEvent},
+    traffic::{Brought, Standby, TrafficEvent},
 };
+use alloc::vec::Vec;
 
 /// Time that closing tunnels takes after their deadline: the router's look, and what it gives clients to answer.
 const CLOSING: Span = Span::seconds(15);
@@ -20,6 +21,11 @@ impl Service {
         let Some(run) = &mut self.run else { return };
         match event {
             TrafficEvent::ShiftBegun { release, instances, .. } => {
+                // What older releases brought is everybody's by now.
+                let serves = self.last_good;
+                self.traffic.brought.retain(|release, _| Some(*release) == serves);
+                // Nobody trips today for what was broken long ago.
+                self.traffic.tripping.clear();
                 run.phase = Phase::Shifting {
                     release: *release,
                     steps: instances.iter().map(|name| (name.clone(), MoveStep::Waiting)).collect(),
@@ -71,8 +77,17 @@ impl Service {
 
     /// Notes an order of a phase in which traffic moves.
     pub(super) fn traffic_ordered(&mut self, effect: &Effect) {
+        if matches!(effect, Effect::Trip { .. }) && !self.traffic.tripping.contains(effect) {
+            self.traffic.tripping.push(effect.clone());
+        }
         let Some(run) = &mut self.run else { return };
         match (&mut run.phase, effect) {
+            // From now on they may be on, whatever becomes of the order.
+            (Phase::Shifting { release, .. }, Effect::TurnOn { run, flags }) => {
+                let brought = self.traffic.brought.entry(*release);
+                let brought = brought.or_insert_with(|| Brought { run: *run, flags: Vec::new() });
+                brought.flags.extend(flags.iter().cloned());
+            }
             (Phase::Shifting { steps, .. }, Effect::Stop { instance }) => {
                 steps.insert(instance.clone(), MoveStep::Stopping);
             }
@@ -103,8 +118,22 @@ impl Service {
         if let (Effect::Route { .. }, Answer::Routed { .. }) = (effect, answer) {
             self.traffic.confirmed = true;
         }
+        if let (Effect::Trip { .. }, Answer::Tripped { .. }) = (effect, answer) {
+            self.traffic.tripping.retain(|one| one != effect);
+        }
         let Some(run) = &mut self.run else { return };
         match (&mut run.phase, effect, answer) {
+            (Phase::Shifting { release, .. }, Effect::TurnOn { .. }, Answer::FlagsOn { were_on, .. }) => {
+                if let Some(brought) = self.traffic.brought.get_mut(release) {
+                    brought.flags.retain(|flag| !were_on.contains(flag));
+                    if brought.flags.is_empty() {
+                        self.traffic.brought.remove(release);
+                    }
+                }
+            }
+            (Phase::Unshifting { .. }, Effect::TurnOff { run, .. }, Answer::FlagsOff { .. }) => {
+                self.traffic.brought.retain(|_, brought| brought.run != *run);
+            }
             (Phase::Shifting { resumed, .. }, Effect::TryResume { .. }, Answer::ResumePassed { .. }) => *resumed = true,
             (Phase::Shifting { steps, .. }, Effect::Stop { instance }, Answer::Stopped) => {
                 steps.insert(instance.clone(), MoveStep::Waiting);

@@ -4,7 +4,7 @@ use super::{RoutePattern, Share};
 use crate::{
     event::{Cause, Verdict},
     guard::GuardSettings,
-    terms::{Digest, InstanceName, Reason, Span, Timestamp},
+    terms::{Digest, FlagKey, InstanceName, Reason, Span, SwitchName, Timestamp},
 };
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,12 @@ pub struct TrafficSettings {
     /// What a candidate is held to.
     #[serde(default, skip_serializing_if = "GuardSettings::is_default")]
     pub guard: GuardSettings,
+    /// Flags that a release brings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<BroughtFlag>,
+    /// Kill switches that are tripped when the guards say that a release is broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trips: Vec<SwitchName>,
     /// Whether replay and resume are proven before the share exceeds [`TrafficSettings::RESUME_ABOVE`].
     pub resume: bool,
 }
@@ -141,6 +147,15 @@ pub struct TrafficSettings {
 impl TrafficSettings {
     /// The share up to which people may be without a proof that sessions can be resumed: 25 %, of requirement L-5.
     pub const RESUME_ABOVE: Share = Share::percent(25);
+}
+
+/// A flag that a release brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BroughtFlag {
+    /// Which.
+    pub flag: FlagKey,
+    /// The share from which it is on.
+    pub share: Share,
 }
 
 /// One share of a rollout.

@@ -12,10 +12,10 @@ mod state;
 mod table;
 pub mod wire;
 
-pub use event::{Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings};
+pub use event::{BroughtFlag, Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings};
 pub use latency::Latency;
 pub use pattern::{PatternError, RoutePattern};
 pub use seat::{SEATS, Share, seat};
-pub use slice::{Closes, Counts, Slice};
-pub use state::{Judged, Standby, Stopped, Traffic};
+pub use slice::{Closes, Counts, Slice, Timed};
+pub use state::{Brought, Judged, Standby, Stopped, Traffic};
 pub use table::{Answering, Closed, Leaving, Side, Table, TableError, Upstream};

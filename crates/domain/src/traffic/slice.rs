@@ -32,18 +32,48 @@ pub struct Counts {
     pub status: [u64; 5],
     /// Requests that got no whole answer: no connection, a time-out, a stream cut by the release.
     pub aborted: u64,
-    /// Of all failed ones, how many another release then answered for.
+    /// Of all failed ones, how many were sent to another release.
+    pub retried: u64,
+    /// Of these, how many it answered.
     pub saved: u64,
+    /// Of all requests, how many were lastgood's own.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub synthetic: u64,
     /// Requests whose client went away before any answer; they count in nothing else.
     pub left: u64,
     /// Times from the request's arrival to the answer's first byte, of those that were answered.
     pub latency: Latency,
+    /// The same of requests whose time is only known to be above the guard's limit or not.
+    #[serde(skip_serializing_if = "Timed::is_none")]
+    pub timed: Timed,
     /// People (sticky ids) not seen at this release within the last minute.
     pub people: u64,
     /// WebSocket tunnels opened.
     pub opened: u64,
     /// WebSocket tunnels that ended.
     pub closes: Closes,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Requests of which somebody else has measured the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timed {
+    /// Those that were answered.
+    pub answered: u64,
+    /// Of these, those that took longer than the guard's limit.
+    pub slow: u64,
+}
+
+impl Timed {
+    /// Tells whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How tunnels ended.
@@ -77,9 +107,13 @@ impl Counts {
             *mine += theirs;
         }
         self.aborted += other.aborted;
+        self.retried += other.retried;
         self.saved += other.saved;
+        self.synthetic += other.synthetic;
         self.left += other.left;
         self.latency.merge(&other.latency);
+        self.timed.answered += other.timed.answered;
+        self.timed.slow += other.timed.slow;
         self.people += other.people;
         self.opened += other.opened;
         self.closes.clean += other.closes.clean;

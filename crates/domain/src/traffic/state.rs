@@ -2,10 +2,11 @@
 
 use super::{Route, RoutePattern, RouteSide, Share, TrafficEvent};
 use crate::{
+    effect::Effect,
     event::Verdict,
-    terms::{Actor, Digest, InstanceName, Reason, Span, Timestamp},
+    terms::{Actor, Digest, FlagKey, InstanceName, Reason, RunId, Span, Timestamp},
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Where a service's traffic goes and what is said of it. Empty for a service that moves instance by instance.
@@ -21,6 +22,21 @@ pub struct Traffic {
     pub judged: Option<Judged>,
     /// New entries that are refused.
     pub stopped: Option<Stopped>,
+    /// Flags that are on because a release brought them, by the release: a way back from it turns them off.
+    #[serde(default)]
+    pub brought: BTreeMap<Digest, Brought>,
+    /// Switches that were ordered to be tripped and are not known to be.
+    #[serde(default)]
+    pub tripping: Vec<Effect>,
+}
+
+/// Flags that the run of a release turned on, or was about to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// The run.
+    pub run: RunId,
+    /// The flags.
+    pub flags: Vec<FlagKey>,
 }
 
 /// A release that gets no traffic and has not been stopped yet.

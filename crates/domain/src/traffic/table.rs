@@ -29,6 +29,10 @@ pub struct Table {
     /// Releases that get nothing new and finish what they have.
     #[serde(default)]
     pub leaving: Vec<Leaving>,
+    /// What requests of lastgood's own carry in [`wire::SYNTHETIC`](super::wire::SYNTHETIC): they go to the candidate, and
+    /// are nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<String>,
     /// Routes that are closed, by a switch or by a stop of new entries; the first that covers a request answers it.
     #[serde(default)]
     pub closed: Vec<Closed>,
@@ -176,6 +180,7 @@ mod tests {
             candidate: Some(side("1.1.0")),
             share,
             leaving: Vec::new(),
+            synthetic: None,
             closed: Vec::new(),
         }
     }

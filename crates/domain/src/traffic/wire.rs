@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest line of either side, in bytes; a table of some hundred instances has about 30 KiB.
 pub const LINE_MAX: usize = 4 << 20;
+/// The header by which the router knows requests that lastgood makes by itself.
+pub const SYNTHETIC: &str = "x-lastgood-synthetic";
 /// The socket's name within the router's state folder.
 pub const SOCKET: &str = "control.sock";
 

@@ -2,10 +2,12 @@
 //!
 //! Screens only place these; the rule behind an event and who can change it stand beside the sentence.
 
+mod brief;
 mod explain;
 mod traffic;
 mod why;
 
+pub use brief::Brief;
 pub use explain::{Explained, explain};
 pub use why::{Why, awaited, undriven, why};
 
@@ -187,6 +189,9 @@ fn answered(answer: &Answer) -> Option<String> {
             facts.sent, facts.delivered, facts.replayed, facts.took
         ),
         Answer::Routed { took } => format!("the router confirmed in {took}"),
+        Answer::FlagsOn { on, were_on } => traffic::flags_on(on, were_on),
+        Answer::FlagsOff { off, kept } => traffic::flags_off(off, kept),
+        Answer::Tripped { switches } => format!("tripped: {}", names(switches)),
         Answer::LaidReady { bytes: 0 } => return None,
         Answer::LaidReady { bytes } => format!("the way back lies ready ({})", size(*bytes)),
         Answer::Measured { loss } => {
@@ -225,6 +230,9 @@ pub fn doing(effect: &Effect) -> String {
         Effect::LayReady { instance, .. } => format!("laying the way back of {instance} ready"),
         Effect::Route { route } => traffic::routing(route),
         Effect::TryResume { .. } => "proving that sessions can be resumed".into(),
+        Effect::TurnOn { flags, .. } => format!("turning {} on", names(flags)),
+        Effect::TurnOff { flags, .. } => format!("turning {} off", names(flags)),
+        Effect::Trip { switches, .. } => format!("tripping {}", names(switches)),
         Effect::Prune { .. } => "removing copies that no way back needs".into(),
     }
 }
@@ -304,7 +312,7 @@ fn tags(list: &[ReleaseTag]) -> String {
 }
 
 /// Joins names for a sentence.
-pub fn names(list: &[InstanceName]) -> String {
+pub fn names<T: ToString>(list: &[T]) -> String {
     match list.len() {
         0 => "no instance".into(),
         _ => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

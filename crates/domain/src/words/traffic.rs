@@ -3,8 +3,9 @@
 use super::{cause_words, names, verdict_name};
 use crate::{
     event::{Record, Verdict},
+    facts::KeptFlag,
     service::{Phase, Run, Service},
-    terms::Timestamp,
+    terms::{FlagKey, Timestamp},
     traffic::{Route, TrafficEvent},
 };
 use alloc::{format, string::String, vec::Vec};
@@ -61,6 +62,25 @@ pub(super) fn routing(route: &Route) -> String {
         (None, Some(side)) => format!("sending all traffic to {}", names(&side.instances)),
         (None, None) => "closing the service".into(),
     }
+}
+
+/// Says which flags a run has turned on.
+pub(super) fn flags_on(on: &[FlagKey], were_on: &[FlagKey]) -> String {
+    let ours = (!on.is_empty()).then(|| format!("flags turned on: {}", names(on)));
+    let theirs = (!were_on.is_empty()).then(|| format!("on already, and nobody turns it off: {}", names(were_on)));
+    let said: Vec<String> = ours.into_iter().chain(theirs).collect();
+    if said.is_empty() { "no flag was turned on".into() } else { said.join("; ") }
+}
+
+/// Says which flags a way back has turned off, and whose word stands.
+pub(super) fn flags_off(off: &[FlagKey], kept: &[KeptFlag]) -> String {
+    let ours = (!off.is_empty()).then(|| format!("flags turned off: {}", names(off)));
+    let theirs = kept.iter().map(|kept| match kept.on {
+        true => format!("{} stays on: {} turned it on since", kept.flag, kept.by),
+        false => format!("{} was off: {} turned it off before", kept.flag, kept.by),
+    });
+    let said: Vec<String> = ours.into_iter().chain(theirs).collect();
+    if said.is_empty() { "no flag was on".into() } else { said.join("; ") }
 }
 
 /// Says what a shift waits for, if `run` is one that waits.

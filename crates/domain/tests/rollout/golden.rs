@@ -8,10 +8,10 @@ use crate::walk::{
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
-    facts::{Busyness, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
+    facts::{Busyness, KeptFlag, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     guard::GuardSettings,
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
-    terms::{Actor, HoldId, IncidentId, OrderId, RunId, SnapshotId, Span, Timestamp, WideHoldId},
+    terms::{Actor, FlagKey, HoldId, IncidentId, OrderId, RunId, SnapshotId, Span, SwitchName, Timestamp, WideHoldId},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
 
@@ -163,6 +163,8 @@ fn run() -> Vec<Event> {
         warm: Span(9),
         cannot_tell_max: Span(10),
         guard: GuardSettings::default(),
+        flags: Vec::new(),
+        trips: Vec::new(),
         resume: true,
     });
     let mut strict = shared.clone();
@@ -256,6 +258,9 @@ fn effects() -> Vec<Effect> {
         Effect::Route { route: Route { last_good: None, candidate: None, leaving: Vec::new(), ..route() } },
         Effect::TryResume { candidate: release, last_good: digest("1.0") },
         Effect::Prune { snapshots: vec![snapshot], releases: vec![release] },
+        Effect::TurnOn { run: RunId(3), flags: vec![flag()] },
+        Effect::TurnOff { run: RunId(3), flags: vec![flag()] },
+        Effect::Trip { run: RunId(3), switches: vec![switch()], because: "3 of 100 failed".into() },
     ]);
     effects
 }
@@ -289,6 +294,14 @@ fn answers() -> Vec<Answer> {
         Answer::LaidReady { bytes: 5 },
         Answer::Routed { took: Span(3) },
         Answer::ResumePassed { facts: ResumeFacts { sent: 9, delivered: 9, replayed: 2, took: Span(4) } },
+        Answer::FlagsOn { on: vec![flag()], were_on: Vec::new() },
+        Answer::FlagsOn { on: Vec::new(), were_on: vec![flag()] },
+        Answer::FlagsOff { off: vec![flag()], kept: Vec::new() },
+        Answer::FlagsOff {
+            off: Vec::new(),
+            kept: [true, false].map(|on| KeptFlag { flag: flag(), on, by: by() }).into(),
+        },
+        Answer::Tripped { switches: vec![switch()] },
         Answer::NotAsAnnounced { announced: "m".into(), fetched: "n".into() },
         Answer::Failed { failure: failure("probe-refused") },
         Answer::Hindered { failure: failure("disk-full") },
@@ -298,6 +311,18 @@ fn answers() -> Vec<Answer> {
         provenance: Some(Box::new(provenance)),
     }));
     answers
+}
+
+fn flag() -> FlagKey {
+    FlagKey::new("new-sync").expect("a valid key")
+}
+
+fn switch() -> SwitchName {
+    SwitchName::new("auth").expect("a valid name")
+}
+
+fn by() -> Actor {
+    Actor::new("person:alice").expect("a valid actor")
 }
 
 fn provenances() -> Vec<Provenance> {

@@ -145,6 +145,7 @@ fn probe(keys: &ProbeGateKeys, config: &GateConfig, subject: &Subject, asked: &A
         vars: subject.values(),
         secrets: asked.secrets.clone(),
         folder: asked.folder.to_path_buf(),
+        ..ProbeTarget::default()
     };
     match (ProbeConfig { steps: keys.steps.clone() }).run(&target, config.timeout.duration()) {
         Ok(facts) => (
@@ -170,7 +171,7 @@ fn prometheus(keys: &PrometheusKeys, subject: &Subject) -> (Verdict, String) {
     if let Some(name) = missing {
         return cannot_tell(format!("nobody knows the {name} that its query asks about"));
     }
-    let number = match query_number(&agent(Reach::Private, 1), keys.url.trim_end_matches('/'), "query", &query) {
+    let number = match query_number(&agent(Reach::Private, 1), keys.url.trim_end_matches('/'), "query", &query, None) {
         Ok(Some(number)) if number.is_finite() => number,
         Ok(Some(number)) => return cannot_tell(format!("its query gives {number}")),
         Ok(None) => return cannot_tell("its query has no data"),

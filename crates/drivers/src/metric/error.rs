@@ -38,6 +38,16 @@ pub enum MetricError {
         /// What it gives.
         why: String,
     },
+    /// A counter of a release is not there, or has no fresh sample.
+    #[error("the query `{key}` has no fresh sample of {release} at {url}")]
+    NoSample {
+        /// Which query.
+        key: &'static str,
+        /// Whose counter.
+        release: String,
+        /// The Prometheus asked.
+        url: String,
+    },
     /// No query knows anything.
     #[error("none of the queries at {url} has any data")]
     NoData {
@@ -52,7 +62,7 @@ impl Coded for MetricError {
             Self::LogUnreadable { .. } | Self::LogNotAFile { .. } => "metric-log-unreadable",
             Self::QueryFailed { .. } => "metric-query-failed",
             Self::NotACount { .. } => "metric-not-a-count",
-            Self::NoData { .. } => "metric-no-data",
+            Self::NoData { .. } | Self::NoSample { .. } => "metric-no-data",
         }
     }
 
@@ -62,6 +72,9 @@ impl Coded for MetricError {
                 format!("check the path and who may read it: ls -l {}", path.display())
             }
             Self::QueryFailed { url, .. } | Self::NoData { url } => format!("try the query by hand: {url}/graph"),
+            Self::NoSample { url, .. } => {
+                format!("see whether it is scraped: {url}/targets; where a counter begins late, add: or vector(0)")
+            }
             Self::NotACount { .. } => "wrap it: sum(increase(…[5m]))".into(),
         })
     }

@@ -6,11 +6,13 @@ mod config;
 mod error;
 mod log;
 mod prometheus;
+mod releases;
 
 pub use config::{WatchConfig, WatchKeys};
 pub use error::MetricError;
 pub use log::Cursor;
 pub(crate) use prometheus::number as query_number;
+pub use releases::{CountersConfig, ReleaseCounters};
 
 use crate::notice::{Reach, agent};
 use config::Source;

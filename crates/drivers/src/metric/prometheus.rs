@@ -2,7 +2,7 @@
 
 use super::MetricError;
 use crate::notice::{in_words, one_line};
-use lastgood_domain::facts::Outcomes;
+use lastgood_domain::{facts::Outcomes, terms::Span};
 use serde_json::Value;
 use std::io::Read as _;
 use ureq::Agent;
@@ -34,14 +34,39 @@ pub(super) fn ask(
 }
 
 fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Option<u64>, MetricError> {
-    let number = number(agent, url, key, text)?;
+    count_of(key, number(agent, url, key, text, None)?)
+}
+
+/// Asks one query of samples that are not older than `age_max`; none without one.
+pub(super) fn fresh(
+    agent: &Agent,
+    url: &str,
+    key: &'static str,
+    text: &str,
+    age_max: Span,
+) -> Result<Option<u64>, MetricError> {
+    count_of(key, number(agent, url, key, text, Some(age_max))?)
+}
+
+fn count_of(key: &'static str, number: Option<f64>) -> Result<Option<u64>, MetricError> {
     number.map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
 }
 
-/// Asks one query, which must give one number; none if it has no data.
-pub(crate) fn number(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Option<f64>, MetricError> {
+/// Asks one query, which must give one number, of samples not older than `age_max` if there is one; none if it has no
+/// data.
+pub(crate) fn number(
+    agent: &Agent,
+    url: &str,
+    key: &'static str,
+    text: &str,
+    age_max: Option<Span>,
+) -> Result<Option<f64>, MetricError> {
     let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
-    let answer = agent.get(format!("{url}/api/v1/query")).query("query", text).call();
+    let asked = agent.get(format!("{url}/api/v1/query")).query("query", text);
+    let answer = match age_max {
+        Some(age) => asked.query("lookback_delta", format!("{}ms", age.0)).call(),
+        None => asked.call(),
+    };
     let answer = answer.map_err(|error| failed(in_words(&error).1))?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();

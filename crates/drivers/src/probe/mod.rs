@@ -60,6 +60,8 @@ pub struct ProbeTarget {
     pub secrets: Secrets,
     /// The folder that commands run in: that of lastgood.toml.
     pub folder: PathBuf,
+    /// Headers that each request has besides those of its step.
+    pub headers: Vec<(String, String)>,
 }
 
 impl ProbeConfig {

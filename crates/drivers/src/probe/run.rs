@@ -296,7 +296,7 @@ impl<'t> Session<'t> {
         path: &str,
         value: Lookup<'_>,
     ) -> Result<Vec<(String, String)>, Trouble> {
-        let mut out = Vec::with_capacity(headers.len() + 2);
+        let mut out = self.target.headers.clone();
         for (name, text) in headers {
             let text = variables::expand(text, Place::Plain, value).map_err(no_value)?;
             // A captured line break would let an instance write headers of its own.

@@ -30,6 +30,15 @@ pub struct Builtin {
     place: Place,
 }
 
+/// What the proxy carries of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carries {
+    /// The epoch of the table in use; `None` if there is none yet.
+    pub epoch: Option<u64>,
+    /// What each release has.
+    pub loads: Vec<Load>,
+}
+
 impl Builtin {
     /// Makes one for the proxy that belongs to the state folder. Connects to nothing yet.
     pub fn new(state_dir: &Path) -> Self {
@@ -43,6 +52,14 @@ impl Builtin {
         let seconds = u32::try_from(grace.0 / 1_000).unwrap_or(u32::MAX);
         match self.ask(&json!({ "do": "stop", "grace_seconds": seconds }))? {
             Told::Stopping => Ok(()),
+            told => Err(self.other(told)),
+        }
+    }
+
+    /// Tells which table is carried, and what each release has going on.
+    pub fn carries(&self, service: &ServiceName) -> Result<Carries, RouterError> {
+        match self.ask(&json!({ "do": "look", "service": service }))? {
+            Told::Looked { epoch, releases } => Ok(Carries { epoch, loads: releases }),
             told => Err(self.other(told)),
         }
     }
@@ -87,6 +104,8 @@ enum Told {
         slices: Vec<Slice>,
     },
     Looked {
+        #[serde(default)]
+        epoch: Option<u64>,
         releases: Vec<Load>,
     },
     Stopping,
@@ -118,9 +137,6 @@ impl Router for Builtin {
     }
 
     fn look(&self, service: &ServiceName) -> Result<Vec<Load>, RouterError> {
-        match self.ask(&json!({ "do": "look", "service": service }))? {
-            Told::Looked { releases } => Ok(releases),
-            told => Err(self.other(told)),
-        }
+        self.carries(service).map(|carries| carries.loads)
     }
 }

@@ -8,7 +8,7 @@ mod error;
 mod exchange;
 mod haproxy;
 
-pub use builtin::Builtin;
+pub use builtin::{Builtin, Carries};
 pub use error::RouterError;
 pub use haproxy::{Haproxy, HaproxyConfig, RuntimeSocket, Stick, Weights};
 

@@ -4,6 +4,7 @@
 
 mod log;
 mod prometheus;
+mod releases;
 
 use lastgood_domain::facts::Outcomes;
 use lastgood_drivers::metric::WatchConfig;

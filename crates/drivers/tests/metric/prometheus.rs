@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -22,9 +22,15 @@ impl Drop for Running {
     }
 }
 
+/// Starts one on `port` that watches itself.
 fn start(dir: &Path, port: u16) -> Running {
+    start_with(dir, port, port)
+}
+
+/// Starts one on `port` that scrapes `target` each second.
+pub(crate) fn start_with(dir: &Path, port: u16, target: u16) -> Running {
     let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: self, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
+        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: self, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]\n"
     );
     fs::write(dir.join("prometheus.yml"), config).unwrap();
     let child = Command::new("prometheus")
@@ -43,7 +49,7 @@ fn ask(url: &str, good: &str, broken: &str) -> Result<Outcomes, MetricError> {
     Watch::new(&watch, Vec::new()).count(&mut Count::default())
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn table(epoch: u64, last_good: &Side, candidate: &Side, share: Share
         candidate: Some(candidate.clone()),
         share,
         leaving: Vec::new(),
+        synthetic: None,
         closed: Vec::new(),
     }
 }

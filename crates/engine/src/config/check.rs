@@ -181,6 +181,16 @@ fn check_service(
         |key: &str, problem: ConfigProblem| unfit(place(key), problem.to_string(), &problem.hint().unwrap_or_default());
     ProbeConfig { steps: service.probe.clone() }.check(&known).map_err(|wrong| problem("probe", wrong))?;
     let declared = config.switches.as_ref().map(|switches| switches.declared()).unwrap_or_default();
+    let turns_on = service.traffic.iter().flat_map(|traffic| &traffic.turns_on);
+    if let Some(one) = turns_on.into_iter().find(|one| !declared.flags.contains_key(&one.flag)) {
+        let what = format!("flag {} is not declared", one.flag);
+        return Err(unfit(place("traffic.turns_on"), what, "[switches.flag.NAME] with type = \"boolean\""));
+    }
+    let trips = service.traffic.iter().flat_map(|traffic| &traffic.guard.trips);
+    if let Some(name) = trips.into_iter().find(|name| !declared.knows(name)) {
+        let what = format!("there is no switch {name}");
+        return Err(unfit(place("traffic.guard.trips"), what, "[switches] with subsystems = [\"auth\"]"));
+    }
     let closes = service.traffic.iter().flat_map(|traffic| &traffic.closes);
     if let Some(closes) = closes.into_iter().find(|closes| !declared.knows(&closes.switch)) {
         let what = format!("there is no switch {}", closes.switch);

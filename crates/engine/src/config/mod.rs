@@ -12,9 +12,12 @@ pub use error::ConfigError;
 pub use gates::Gates;
 pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
-pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
+pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
 
-use crate::provenance::{self, Environment};
+use crate::{
+    log::Route,
+    provenance::{self, Environment},
+};
 use lastgood_domain::{
     event::Settings,
     operations::hold::Subject,
@@ -363,6 +366,12 @@ impl Config {
             Some(anchor) => self.folder.join(anchor),
             None => self.state_dir.with_extension("checkpoints"),
         }
+    }
+
+    /// Gives which endpoint wants which notices.
+    pub fn routes(&self) -> Vec<Route> {
+        let notices = self.notice.iter().filter(|(_, config)| config.endpoint.takes_messages());
+        notices.map(|(endpoint, config)| Route { endpoint: endpoint.clone(), kinds: config.kinds.clone() }).collect()
     }
 
     /// Gives the freeze file.

@@ -3,14 +3,17 @@
 use super::{InstanceConfig, ServiceConfig};
 use lastgood_domain::{
     guard::{GuardSettings, Rate},
-    terms::{InstanceName, SwitchName},
-    traffic::{RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
+    terms::{FlagKey, InstanceName, Span, SwitchName},
+    traffic::{BroughtFlag, RoutePattern, SEATS, Share, ShareStep, TrafficSettings},
 };
-use lastgood_drivers::{config_terms::Length, probe::ResumeConfig, traffic::HaproxyConfig};
+use lastgood_drivers::{config_terms::Length, metric::CountersConfig, probe::ResumeConfig, traffic::HaproxyConfig};
 use lastgood_proxy::Serving;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// Moves the service by share of its traffic: the candidate runs beside last-good on the same data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,9 +41,28 @@ pub struct TrafficConfig {
     /// What is closed while a kill switch is tripped: exactly the routes named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closes: Vec<ClosesConfig>,
+    /// Flags that a release brings: turned on with its share, turned off when the traffic goes back from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns_on: Vec<TurnsOnConfig>,
     /// How sessions of the service are resumed: proven between both releases before the share exceeds 25 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumeConfig>,
+}
+
+/// One flag that a release brings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TurnsOnConfig {
+    /// The flag, of `[switches.flag.NAME]`.
+    #[schemars(with = "String")]
+    pub flag: FlagKey,
+    /// The candidate's share, in percent, from which it is on. Default 100: nobody is left on last-good then.
+    #[serde(default = "everybody")]
+    pub at: f64,
+}
+
+const fn everybody() -> f64 {
+    100.0
 }
 
 /// What one kill switch closes.
@@ -66,6 +88,22 @@ pub struct ClosesConfig {
 
 const fn unavailable() -> u16 {
     503
+}
+
+/// Probes of lastgood's own, through the proxy to the candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticConfig {
+    /// How long from the begin of one whole probe to the next; at least `100ms`. Default `5s`.
+    #[serde(default = "now_and_then")]
+    pub every: Length,
+    /// The address at which the proxy is asked, such as `https://chat.example.org`. Default: where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front: Option<String>,
+}
+
+const fn now_and_then() -> Length {
+    Length::seconds(5)
 }
 
 /// One share.
@@ -103,6 +141,16 @@ pub struct GuardConfig {
     pub doubt: f64,
     /// How long cannot-tell may last beyond a share's bake time before the traffic goes back. Default `30m`.
     pub deadline: Length,
+    /// Probes of lastgood's own where people's requests are too few to tell. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<SyntheticConfig>,
+    /// Where the counts come from, if not from the router: queries to a Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<CountersConfig>,
+    /// Kill switches that are tripped when the guard says that the release is broken. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub trips: Vec<SwitchName>,
 }
 
 impl Default for GuardConfig {
@@ -120,6 +168,9 @@ impl Default for GuardConfig {
             false_alarm: percent(known.false_alarm),
             doubt: percent(known.doubt),
             deadline: Length(known.deadline),
+            synthetic: None,
+            prometheus: None,
+            trips: Vec::new(),
         }
     }
 }
@@ -162,9 +213,12 @@ const SIDES: [&str; 2] = ["blue", "green"];
 
 impl ShareConfig {
     fn step(&self) -> ShareStep {
-        let seats = (self.percent * f64::from(SEATS) / 100.0).round();
-        ShareStep { share: Share::of_seats(seats as u16), bake: self.bake.0 }
+        ShareStep { share: share(self.percent), bake: self.bake.0 }
     }
+}
+
+fn share(percent: f64) -> Share {
+    Share::of_seats((percent * f64::from(SEATS) / 100.0).round() as u16)
 }
 
 impl TrafficConfig {
@@ -188,6 +242,25 @@ impl TrafficConfig {
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
         }
+        if let Some(synthetic) = &self.guard.synthetic {
+            let example = "guard = { synthetic = { every = \"5s\" } }";
+            if synthetic.every.0 < Span(100) {
+                let what = format!("synthetic: every is {}, it must be 100 ms at least", synthetic.every.0);
+                return Some(("traffic.guard", what, example));
+            }
+            if self.proxy.is_none() {
+                let what = "synthetic: only the built-in proxy knows whose requests they are".into();
+                return Some(("traffic.guard", what, example));
+            }
+        }
+        if let Some((key, what)) = self.guard.prometheus.as_ref().and_then(CountersConfig::problem) {
+            let example = "requests = 'sum(requests_total{version=\"{release}\"})'";
+            return Some(("traffic.guard.prometheus", format!("{key}: {what}"), example));
+        }
+        if let Some(one) = self.turns_on.iter().find(|one| !(0.01..=100.0).contains(&one.at)) {
+            let what = format!("{} is turned on at a share of 0.01 to 100 percent", one.flag);
+            return Some(("traffic.turns_on", what, "turns_on = [{ flag = \"new-editor\", at = 25 }]"));
+        }
         if let Some(closes) = self.closes.iter().find(|closes| !(400..=599).contains(&closes.status)) {
             let what = format!("{} is no status of a closed route: it must be 400 to 599", closes.status);
             return Some(("traffic.closes", what, "status = 503"));
@@ -210,6 +283,18 @@ impl TrafficConfig {
         None
     }
 
+    /// Gives the address at which people ask the built-in proxy.
+    pub fn front(&self) -> Option<String> {
+        let proxy = self.proxy.as_ref()?;
+        let mut address = *proxy.listen.first()?;
+        if address.ip().is_unspecified() {
+            let ip: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(ip);
+        }
+        let scheme = if proxy.tls.is_empty() { "http" } else { "https" };
+        Some(format!("{scheme}://{address}"))
+    }
+
     /// Gives the settings that decisions depend on; `instances` are those of both sides.
     pub(super) fn settings(&self, instances: &[InstanceConfig]) -> TrafficSettings {
         let names = |side: &str| -> Vec<InstanceName> {
@@ -227,6 +312,12 @@ impl TrafficConfig {
             warm: self.warm.0,
             cannot_tell_max: self.guard.deadline.0,
             guard: self.guard.settings(),
+            flags: self
+                .turns_on
+                .iter()
+                .map(|one| BroughtFlag { flag: one.flag.clone(), share: share(one.at) })
+                .collect(),
+            trips: self.guard.trips.clone(),
             resume: self.resume.is_some(),
         }
     }

@@ -211,7 +211,8 @@ fn carried_out(
     within: Span,
 ) -> Result<String, Failure> {
     let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| Failure::of(&error))?;
-    let target = ProbeTarget { base, vars, secrets: secrets.clone(), folder: config.folder.clone() };
+    let (secrets_of, folder) = (secrets.clone(), config.folder.clone());
+    let target = ProbeTarget { base, vars, secrets: secrets_of, folder, ..ProbeTarget::default() };
     match (ProbeConfig { steps: steps.to_vec() }).run(&target, within.duration()) {
         Ok(facts) => Ok(format!("{} passed in {}", words::count(steps.len() as u64, "step"), facts.took)),
         Err(error) => {

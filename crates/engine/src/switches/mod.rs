@@ -12,13 +12,34 @@ use lastgood_domain::{
     switches::{self, Event, Record, Switches},
     terms::{Actor, ChainName, EnvironmentName, Timestamp},
 };
-use lastgood_store::NewNotice;
+use lastgood_store::{NewNotice, READ_RECORDS_MAX, Reader, StoreError};
 
 pub use crate::desk::Damaged;
 
 /// Names the chain that holds an environment's records.
 pub fn chain_of(environment: &EnvironmentName) -> ChainName {
     ChainName::new(&format!("switches/{environment}")).expect("an environment's name is shorter than a chain's")
+}
+
+/// Gives an environment's records that can be read, oldest first.
+///
+/// Errors: the store can't be read at all; a single bad record is left out.
+pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Record>, StoreError> {
+    let chain = chain_of(environment);
+    let (size, mut from, mut all) = (reader.head(&chain)?.size, 0, Vec::new());
+    while from < size {
+        let stored = match reader.read(&chain, from, READ_RECORDS_MAX) {
+            // One row of a wrong form hides all others of the same look.
+            Err(StoreError::Damaged { .. }) => match reader.read(&chain, from, 1) {
+                Err(StoreError::Damaged { .. }) => Vec::new(),
+                other => other?,
+            },
+            other => other?,
+        };
+        from = stored.last().map_or(from, |last| last.seq) + 1;
+        all.extend(stored.iter().filter_map(|one| EnvironmentName::parse(&one.bytes).ok()));
+    }
+    Ok(all)
 }
 
 /// An environment's state as of one place in its chain.

@@ -1,9 +1,11 @@
 //! Shared traffic outside: tables for the router, the proxy's process, and the watch over what is on trial.
 
+mod meter;
 mod proxy;
 mod table;
 mod watchman;
 
+pub use meter::{Meter, Metered, Total};
 pub use proxy::{ProxyHost, StartLock};
 pub use table::{switches_of, table, tell};
-pub(crate) use watchman::Watchman;
+pub(crate) use watchman::{Prober, Watchman};

@@ -3,10 +3,11 @@
 //! It is a process of its own that outlives whoever started it: it keeps its last tables and goes on carrying traffic
 //! while nobody drives.
 
+use super::Meter;
 use crate::config::Config;
 use lastgood_domain::{
     failure::Failure,
-    terms::{ServiceName, Span},
+    terms::{ServiceName, Span, Timestamp},
     traffic::wire::SOCKET,
 };
 use lastgood_drivers::{
@@ -60,6 +61,11 @@ impl ProxyHost {
     /// Gives the proxy's folder: its control socket is there.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Begins to count what it carries.
+    pub fn meter(&self, now: Timestamp) -> Meter {
+        Meter::new(&self.folder, self.settings.services.keys().cloned(), now)
     }
 
     /// Makes sure that a proxy with these settings answers; tells whether one had to be started.

@@ -2,20 +2,25 @@
 //!
 //! Nothing here decides: a verdict goes to the step function, which knows what it means.
 
+use super::table::synthetic;
 use crate::drive::Happening;
 use lastgood_domain::{
     event::{Settings, Verdict},
-    guard::{Guard, GuardSettings, GuardVerdict},
+    guard::{Doubt, Guard, GuardSettings, GuardVerdict},
     rollout::Judging,
     service::{Phase, Service},
-    terms::{Digest, ServiceName, Timestamp},
+    terms::{Digest, InstanceName, ServiceName, Timestamp},
     traffic::{Share, Slice},
 };
-use lastgood_drivers::traffic::Router;
+use lastgood_drivers::{metric::ReleaseCounters, traffic::Router};
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, mpsc::Sender},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often the router is asked: it finishes a slice each second, and a total failure is to be found within one.
@@ -40,10 +45,47 @@ struct Trial {
     /// Whose traffic it is held against; none after a promotion.
     last_good: Option<Digest>,
     share: Share,
+    /// Both with their tags, for whoever counts by these.
+    tags: Vec<(Digest, String)>,
+    /// An instance of the candidate, and what requests of lastgood's own to it carry.
+    own: Option<(InstanceName, String)>,
     /// When the stage began.
     began: Timestamp,
+    /// Whether it is watched on after its promotion.
+    promoted: bool,
     /// What it is held to: what its run began with, not what the configuration says by now.
     guard: GuardSettings,
+}
+
+/// Asks an instance's release as a person would, with what tells the router whose request it is.
+pub(crate) type Probe = dyn Fn(&InstanceName, &str) + Send + Sync;
+
+/// Probes of lastgood's own, for where people are too few.
+pub(crate) struct Prober {
+    /// From the begin of one to the next.
+    pub(crate) every: Duration,
+    /// How it is done.
+    pub(crate) probe: Arc<Probe>,
+    /// Whether one is under way.
+    pub(crate) busy: Arc<AtomicBool>,
+    pub(crate) last: Option<Instant>,
+}
+
+impl Prober {
+    /// Probes, unless it is too soon or the last one has not ended.
+    fn turn(&mut self, instance: &InstanceName, own: &str) {
+        if self.last.is_some_and(|last| last.elapsed() < self.every) || self.busy.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let (probe, busy) = (Arc::clone(&self.probe), Arc::clone(&self.busy));
+        let (instance, own) = (instance.clone(), own.to_owned());
+        thread::spawn(move || {
+            // What came of it is counted by the router.
+            probe(&instance, &own);
+            busy.store(false, Ordering::SeqCst);
+        });
+    }
 }
 
 /// Watches one service's traffic from a thread of its own until it is dropped.
@@ -56,12 +98,14 @@ impl Watchman {
     pub(crate) fn begin(
         name: ServiceName,
         router: Arc<dyn Router>,
+        counters: Option<ReleaseCounters>,
+        prober: Option<Prober>,
         tell: Sender<Happening>,
         now: fn() -> Timestamp,
     ) -> Self {
         let duty = Arc::new(Mutex::new(Duty { trial: None, leaves: None }));
         let kept = Arc::downgrade(&duty);
-        let mut round = Round { name, router, tell, now, watch: None, emptied: None };
+        let mut round = Round { name, router, counters, prober, unheard: None, tell, now, watch: None, emptied: None };
         thread::spawn(move || round.run(&kept));
         Self { duty }
     }
@@ -86,7 +130,10 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         let began = Timestamp(until.0.saturating_sub_unsigned(bake.0));
         let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
         let guard = run.settings.traffic.as_ref()?.guard.clone();
-        return Some(Trial { candidate, last_good, share: route.share, began, guard });
+        let tags = tags(service, candidate, last_good);
+        let instance = route.candidate.as_ref().and_then(|side| side.instances.first().cloned());
+        let own = instance.zip(synthetic(service, route));
+        return Some(Trial { candidate, last_good, tags, own, share: route.share, began, promoted: false, guard });
     }
     let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
     let watched = now.since(promoted) < settings.watch;
@@ -94,15 +141,29 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
     (watched && service.last_good == Some(candidate)).then_some(Trial {
         candidate,
         last_good: None,
+        tags: tags(service, candidate, None),
+        own: None,
         share: Share::ALL,
         began: promoted,
+        promoted: true,
         guard: settings.traffic.as_ref()?.guard.clone(),
     })
+}
+
+fn tags(service: &Service, candidate: Digest, last_good: Option<Digest>) -> Vec<(Digest, String)> {
+    let releases = [Some(candidate), last_good].into_iter().flatten();
+    releases.map(|release| (release, service.name_of(Some(&release)))).collect()
 }
 
 struct Round {
     name: ServiceName,
     router: Arc<dyn Router>,
+    /// Who counts, if not the router.
+    counters: Option<ReleaseCounters>,
+    /// Who asks where people don't.
+    prober: Option<Prober>,
+    /// Why nothing was counted at the last look.
+    unheard: Option<String>,
     tell: Sender<Happening>,
     now: fn() -> Timestamp,
     watch: Option<Watch>,
@@ -139,9 +200,8 @@ impl Round {
         if self.watch.as_ref().is_none_or(|watch| watch.trial != trial) {
             self.watch = Some(self.begin(trial));
         }
+        let slices = self.slices();
         let Some(watch) = &mut self.watch else { return Ok(()) };
-        // A router that can't be asked gives no counts, and the guard says so by itself.
-        let slices: Vec<Slice> = self.router.slices(&self.name, watch.taken).unwrap_or_default();
         for slice in &slices {
             watch.guard.take(slice);
             watch.taken = watch.taken.max(slice.second);
@@ -153,14 +213,45 @@ impl Round {
             watch.taken = second;
         }
         let said = watch.guard.verdict(now);
+        if has_seen_too_little(&said)
+            && let (Some(prober), Some((instance, own))) = (&mut self.prober, &watch.trial.own)
+        {
+            prober.turn(instance, own);
+        }
         let verdict = verdict(&said);
         let stale = |(told, at): (Verdict, u64)| told != verdict || second.saturating_sub(at) >= TELL_EVERY;
-        if watch.told.is_none_or(stale) {
+        // A promoted release that has not had enough requests yet is no news: what was said of it last stands.
+        let is_news = !(watch.trial.promoted && watch.told.is_none() && has_seen_too_little(&said));
+        if is_news && watch.told.is_none_or(stale) {
             watch.told = Some((verdict, second));
             let on = Judging { release: watch.trial.candidate, share: watch.trial.share };
-            return self.tell.send(Happening::Judged { on, verdict, because: numbers(&said) }).map_err(drop);
+            return self
+                .tell
+                .send(Happening::Judged { on, verdict, because: numbers(&said, self.unheard.as_deref()) })
+                .map_err(drop);
         }
         Ok(())
+    }
+
+    /// Gives what was counted since; whoever can't be asked gives nothing, and the guard says so by itself.
+    fn slices(&mut self) -> Vec<Slice> {
+        let Some(watch) = &self.watch else { return Vec::new() };
+        let Some(counters) = &mut self.counters else {
+            return self.router.slices(&self.name, watch.taken).unwrap_or_default();
+        };
+        let second = u64::try_from((self.now)().0 / 1_000).unwrap_or(0);
+        match counters.slice(&watch.trial.tags, second) {
+            Ok(slice) => {
+                if slice.is_some() {
+                    self.unheard = None;
+                }
+                slice.into_iter().collect()
+            }
+            Err(error) => {
+                self.unheard = Some(error.to_string());
+                Vec::new()
+            }
+        }
     }
 
     fn begin(&self, trial: Trial) -> Watch {
@@ -192,9 +283,17 @@ impl Round {
     }
 }
 
+const fn has_seen_too_little(said: &GuardVerdict) -> bool {
+    matches!(said, GuardVerdict::CannotTell { why: Doubt::NoCandidateTraffic | Doubt::TooFew, .. })
+}
+
 /// Gives the numbers of a verdict without its name, which stands before them wherever they are said.
-fn numbers(said: &GuardVerdict) -> String {
-    let says = said.says();
+fn numbers(said: &GuardVerdict, unheard: Option<&str>) -> String {
+    let no_counts = matches!(said, GuardVerdict::CannotTell { why: Doubt::NoCounts, .. });
+    let says = match unheard.filter(|_| no_counts) {
+        Some(why) => format!("{}: {why}", said.says()),
+        None => said.says(),
+    };
     let named = ["healthy: ", "cannot tell: ", "cannot tell yet: ", "watching: "]
         .iter()
         .find_map(|name| says.strip_prefix(name));

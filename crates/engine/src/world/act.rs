@@ -1,6 +1,6 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
-use super::{Site, deaths::Deaths, gate, rehearse};
+use super::{Site, deaths::Deaths, gate, rehearse, switching};
 use crate::{
     boundary::EachAct,
     config::{InstanceConfig, RuntimeConfig},
@@ -56,6 +56,11 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::LayReady { instance, snapshot } => lay_ready(site, instance, *snapshot),
         Effect::Route { route } => tell_router(site, service, route),
         Effect::TryResume { candidate, last_good } => try_resume(site, service, candidate, last_good),
+        Effect::TurnOn { run, flags } => {
+            patiently(|| switching::turn_on(site, *run, flags, &|| is_ordered(site, service, order)))
+        }
+        Effect::TurnOff { run, flags } => patiently(|| switching::turn_off(site, *run, flags)),
+        Effect::Trip { run, switches, because } => patiently(|| switching::trip(site, *run, switches, because)),
         Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
@@ -332,6 +337,29 @@ fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, 
             }
         }
     }
+}
+
+/// Longest time for switches to be written: others write to the same file.
+const SWITCH_WAIT: Duration = Duration::from_secs(5);
+
+/// Does again what failed, for a while: a flag must not stay on because the store was busy.
+fn patiently(act: impl Fn() -> Result<Answer, Failure>) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    loop {
+        match act() {
+            Err(_) if begun.elapsed() < SWITCH_WAIT => thread::sleep(ROUTE_AGAIN),
+            done => return done,
+        }
+    }
+}
+
+/// Tells whether the log still asks for an order; one that can't be read asks for nothing new.
+fn is_ordered(site: &Site, service: &Service, order: OrderId) -> bool {
+    let reader = Reader::open(&site.state_dir);
+    let folded = reader.ok().and_then(|reader| Folded::read(&reader, &site.name).ok());
+    let run = folded.and_then(|folded| folded.service.run);
+    let ours = service.run.as_ref().map(|run| run.id);
+    run.is_some_and(|run| Some(run.id) == ours && run.orders.contains_key(&order))
 }
 
 /// Tries on real sessions whether each release goes on where the other left off. Last-good against itself is the control:

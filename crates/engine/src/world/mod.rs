@@ -7,13 +7,14 @@ mod gate;
 mod rehearse;
 mod site;
 mod sole_holder;
+mod switching;
 
 pub use gate::subject;
 pub use rehearse::worker_main as rehearsal_main;
 pub(crate) use site::runtime_of;
 pub use site::{Site, SiteError};
 
-use crate::traffic::Watchman;
+use crate::traffic::{Prober, Watchman};
 use crate::{
     boundary,
     drive::{Happening, World},
@@ -26,6 +27,7 @@ use lastgood_domain::{
     service::Service,
     terms::{InstanceName, OrderId, Timestamp},
 };
+use lastgood_drivers::metric::ReleaseCounters;
 use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -87,10 +89,11 @@ impl Host {
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
         let (crew, lanes) = (Crew::default(), BTreeMap::new());
-        let watchman = site
-            .router
-            .as_ref()
-            .map(|router| Watchman::begin(site.name.clone(), Arc::clone(router), sender.clone(), now));
+        let counters = site.config.traffic.as_ref().and_then(|traffic| traffic.guard.prometheus.clone());
+        let watchman = site.router.as_ref().map(|router| {
+            let (name, router) = (site.name.clone(), Arc::clone(router));
+            Watchman::begin(name, router, counters.map(ReleaseCounters::new), prober(&site), sender.clone(), now)
+        });
         Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None, watchman }
     }
 
@@ -221,6 +224,21 @@ impl World for Host {
     fn now(&self) -> Timestamp {
         now()
     }
+}
+
+/// Makes what probes the candidate where people are too few, if that is configured.
+fn prober(site: &Arc<Site>) -> Option<Prober> {
+    let traffic = site.config.traffic.as_ref()?;
+    let synthetic = traffic.guard.synthetic.as_ref()?;
+    let front = synthetic.front.clone().or_else(|| traffic.front())?;
+    let (site, every) = (Arc::clone(site), synthetic.every.duration());
+    let probe = move |instance: &InstanceName, own: &str| {
+        if let Some(instance) = site.config.instance(instance) {
+            let target = site.candidates_seat(instance, front.clone(), own);
+            let _ = site.probe().run(&target, site.config.ready_timeout.duration());
+        }
+    };
+    Some(Prober { every, probe: Arc::new(probe), busy: Arc::default(), last: None })
 }
 
 /// Reads the machine's clock.

@@ -268,7 +268,13 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
         fence::enter(fence).map_err(|error| Failure::of(&error))?;
     }
     let patterns = LogPatterns::new(&plan.fail_on_log).map_err(|why| Failure::new("config-unfit", why, None))?;
-    let target = ProbeTarget { base: plan.base.clone(), vars: plan.vars.clone(), secrets, folder: plan.folder.clone() };
+    let target = ProbeTarget {
+        base: plan.base.clone(),
+        vars: plan.vars.clone(),
+        secrets,
+        folder: plan.folder.clone(),
+        headers: Vec::new(),
+    };
     let seen_before = fs::metadata(&plan.log).map_or(0, |meta| meta.len());
     let mut program = match start(plan)? {
         Ok(child) => Throwaway { child, limit: plan.stop_limit.duration() },

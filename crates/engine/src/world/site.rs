@@ -4,6 +4,7 @@ use super::sole_holder::SoleHolder;
 use crate::{
     config::{Config, Gates, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
+    log::Route,
     paths::ServiceHome,
     traffic::ProxyHost,
 };
@@ -12,6 +13,7 @@ use lastgood_domain::{
     failure::{Coded, Failure},
     service::Service,
     terms::{Digest, InstanceName, Release, ServiceName},
+    traffic::wire::SYNTHETIC,
 };
 use lastgood_drivers::{
     channel,
@@ -51,6 +53,8 @@ pub struct Site {
     pub router: Option<Arc<dyn Router>>,
     /// Kill switches, which may close routes of its traffic.
     pub switches: Option<SwitchesConfig>,
+    /// Which endpoint wants which notices.
+    pub routes: Vec<Route>,
     /// The built-in proxy, if it carries this service's traffic.
     pub proxy: Option<ProxyHost>,
     /// The gates that the service requires.
@@ -150,6 +154,7 @@ impl Site {
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
             router,
             switches: config.switches.clone(),
+            routes: config.routes(),
             proxy,
             gates: config.gate.clone(),
             sole_holder,
@@ -321,7 +326,14 @@ impl Site {
             (Some(front_door), None) => front_door.clone(),
             _ => direct(),
         };
-        ProbeTarget { base, vars: values, secrets: self.secrets.clone(), folder: self.channel.folder.clone() }
+        let (secrets, folder) = (self.secrets.clone(), self.channel.folder.clone());
+        ProbeTarget { base, vars: values, secrets, folder, headers: Vec::new() }
+    }
+
+    /// Gives what probes of lastgood's own talk to: the candidate, through the proxy.
+    pub(super) fn candidates_seat(&self, instance: &InstanceConfig, front: String, own: &str) -> ProbeTarget {
+        let headers = vec![(SYNTHETIC.to_owned(), own.to_owned())];
+        ProbeTarget { base: front, headers, ..self.target(instance, &instance.data, None) }
     }
 
     /// Gives the whole probe.

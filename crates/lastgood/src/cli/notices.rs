@@ -80,7 +80,7 @@ impl Notices {
             Self::Replay { id } => replay(app, id),
             Self::Skip { id, reason } => {
                 app.store()?.skip(&id, &reason, app.now()).map_err(|error| failed(&error))?;
-                crate::wake::ring(app.home.root());
+                lastgood_engine::bell::ring(app.home.root());
                 app.screen.show("notice-skipped", &json!({ "id": id.as_str() }), &format!("{id} is set aside"));
                 Ok(Exit::Done)
             }
@@ -156,7 +156,7 @@ fn replay(app: &App, id: Option<MessageId>) -> Ended {
     for id in &ids {
         store.replay(id, app.now()).map_err(|error| failed(&error))?;
     }
-    crate::wake::ring(app.home.root());
+    lastgood_engine::bell::ring(app.home.root());
     let text = format!("{} sent again by the daemon, or by the next: lastgood run", ids.len());
     app.screen.show("notices-replayed", &ids.iter().map(MessageId::as_str).collect::<Vec<_>>(), &text);
     Ok(Exit::Done)

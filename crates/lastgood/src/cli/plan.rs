@@ -98,7 +98,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
             text += &format!("  way back  {way_back}\n");
             text += &asks(config);
             text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
-            text += &moves(config, &behind);
+            text += &moves(config, &folded, &behind);
             let who = if config.traffic.is_some() { "the traffic".into() } else { words::names(&behind) };
             (format!("{who} would move to {}", offer.tag), Exit::Done)
         }
@@ -135,11 +135,14 @@ fn asks(config: &ServiceConfig) -> String {
 }
 
 /// Says how the release would be reached.
-fn moves(config: &ServiceConfig, behind: &[InstanceName]) -> String {
+fn moves(config: &ServiceConfig, state: &Service, behind: &[InstanceName]) -> String {
     let Some(traffic) = &config.traffic else {
         let size = config.rollout.wave_size;
         return format!("  then      move {}: one first, then {size} at a time\n", words::names(behind));
     };
+    if state.traffic.route.is_none() {
+        return "  then      start it; it gets all the traffic once it answers, for there is no other\n".into();
+    }
     let shares: Vec<String> =
         traffic.shares.iter().map(|share| format!("{} % for at least {}", share.percent, share.bake.0)).collect();
     let resume = match traffic.resume {

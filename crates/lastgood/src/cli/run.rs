@@ -4,7 +4,7 @@ use super::Ended;
 use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
-    event::{Aim, End},
+    event::{Aim, Cause, End},
     facts::Liveness,
     failure::Failure,
     rollout::IllegalStep,
@@ -83,6 +83,12 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     progress.end();
     let still_down = down.into_iter().find(|name| why_down(&driver, name).is_some());
     drive::settle(app, driver);
+    // A guard may have tripped what closes something of other services, and no daemon is there to tell their routers.
+    if let Some(End::RolledBack { cause: Cause::Guard { .. } }) = &end
+        && let Err(trouble) = crate::traffic::assert_switches(app)
+    {
+        app.screen.trouble(&trouble);
+    }
     match still_down {
         Some(name) if end.as_ref().is_some_and(|end| Exit::of(end) == Exit::Done) => Err(Trouble::say(
             Exit::Failed,

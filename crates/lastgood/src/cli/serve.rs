@@ -1,5 +1,6 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod pages;
 mod switchboard;
 
 use super::Ended;
@@ -9,7 +10,7 @@ use crate::{
     exit::Exit,
     progress::Progress,
     screen::Trouble,
-    traffic, wake,
+    traffic,
 };
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -17,7 +18,6 @@ use lastgood_domain::{
     alarm::Alarm,
     event::Aim,
     facts::{Busyness, Liveness},
-    failure::Coded,
     rollout::Input,
     service::{Condition, Phase},
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
@@ -26,6 +26,7 @@ use lastgood_domain::{
 use lastgood_drivers::metric::{Count, Watch};
 use lastgood_engine::{
     alerts::Reconciler,
+    bell,
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
@@ -33,13 +34,12 @@ use lastgood_engine::{
     schedule, world,
 };
 use lastgood_server::{
-    DriverState, Lookout, Pages, Server, Snapshot,
+    Pages,
     switches::{Bell, SwitchServer},
 };
-use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
+use lastgood_store::{DriverLock, MessageId, NoticeState};
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -59,8 +59,6 @@ const DRAIN_EVERY: Span = Span::minutes(1);
 const DELIVERY_THREADS: usize = 4;
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
-/// A driver that has not looked for this long is dead: it looks every 5 s at least.
-const PULSE_AGE_MAX: Span = Span::seconds(30);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often the daemon looks whether it was told to end.
@@ -92,12 +90,12 @@ impl Serve {
             })?;
         }
         let pulses = Pulses::default();
-        let pages = pages(app, &services, &pulses);
-        let (_server, address) = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
         let switches = switchboard::open(app, &delivery)?;
+        let pages = pages::pages(app, &services, &pulses, proxy.as_ref(), switches.as_ref());
+        let (_server, address) = pages::answer(app, &pages)?;
         listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
@@ -143,40 +141,6 @@ impl Serve {
     }
 }
 
-/// Tells how things stand, folding only what is new since it was asked last.
-fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
-    let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
-    let lookout = Mutex::new(Lookout::new(services, &endpoints));
-    let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
-    let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
-    Arc::new(move || {
-        let now = world::now();
-        let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut snapshot = match Reader::open(&state_dir) {
-            Ok(reader) => lookout.look(&reader, now).unwrap_or_else(|error| Snapshot::failed(&error, now)),
-            Err(error) => Snapshot::failed(&error, now),
-        };
-        snapshot.freeze_file = freeze_file.exists();
-        let pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        for service in &services {
-            let last_look = pulses.get(service).copied();
-            let alive = last_look.is_some_and(|at| now.since(at) < PULSE_AGE_MAX);
-            snapshot.drivers.insert(service.clone(), DriverState { alive, last_look });
-        }
-        snapshot
-    })
-}
-
-/// Answers metrics and health until it is dropped; gives the address too.
-fn answer(app: &App, pages: &Pages) -> Result<(Server, SocketAddr), Trouble> {
-    let failed = |error: &dyn Coded| Trouble::new(Exit::Failed, error);
-    let listener = lastgood_server::bind(app.config.listen).map_err(|error| failed(&error))?;
-    // A port of 0 is one that the system chose.
-    let address = listener.local_addr().unwrap_or(app.config.listen);
-    let server = lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))?;
-    Ok((server, address))
-}
-
 /// Keeps every Alertmanager equal to what is wrong now.
 fn reconcile(app: &App, pages: &Pages, reconcilers: &mut [Reconciler]) {
     if reconcilers.is_empty() {
@@ -204,7 +168,7 @@ fn ring(bells: &Bells) {
 
 /// Passes the bell that other commands ring on to all drivers.
 fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -> Result<(), Trouble> {
-    let socket = wake::listen(app.home.root()).map_err(|error| {
+    let socket = bell::listen(app.home.root()).map_err(|error| {
         Trouble::say(
             Exit::Failed,
             "state-dir-unusable",

@@ -141,6 +141,11 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
         };
         text += &format!("  {} {what}\n", name(&standby.side));
     }
+    for (release, brought) in &service.traffic.brought {
+        let flags: Vec<&str> = brought.flags.iter().map(|flag| flag.as_str()).collect();
+        let release = service.name_of(Some(release));
+        text += &format!("  {release} has turned on {}; a rollback turns it off\n", flags.join(", "));
+    }
     if let Some(stopped) = &service.traffic.stopped {
         text += &format!("  NEW ENTRIES STOPPED by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));
     }
@@ -209,6 +214,7 @@ fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value 
             "judged": service.traffic.judged,
             "standby": service.traffic.standby,
             "stopped": service.traffic.stopped,
+            "brought": service.traffic.brought,
         })),
         "stale": service.stale,
         "behind": service.behind.as_ref().map(|(since, because)| json!({ "since": since, "because": because })),

@@ -81,7 +81,7 @@ pub(super) fn say(
     let mut desk = Desk::new(app.store()?, config.environment.clone(), app.routes());
     let said = desk.say_one(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
     let (record, folded) = said.map_err(|error| trouble(&error))?;
-    crate::wake::ring(app.home.root());
+    lastgood_engine::bell::ring(app.home.root());
     // Not left to the daemon: a switch must work when it is gone.
     crate::traffic::assert_switches(app)?;
     Ok((record.event, folded.state.clone()))

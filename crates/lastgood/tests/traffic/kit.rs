@@ -49,6 +49,13 @@ impl Chat {
         chat
     }
 
+    /// Changes its configuration.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
+        let file = self.path("lastgood.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, change(text)).unwrap();
+    }
+
     /// Sets it up and runs 1.0.0.
     pub(crate) fn running(more: &str) -> Self {
         let chat = Self::new(more);
@@ -122,6 +129,11 @@ command = ["sh", "-c", "cat >> {notices}"]
         said(&mut self.command(arguments))
     }
 
+    /// Runs a command to its end with one more variable.
+    pub(crate) fn lastgood_with(&self, arguments: &[&str], name: &str, value: &str) -> Said {
+        said(self.command(arguments).env(name, value))
+    }
+
     /// Runs a command beside the test.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> JoinHandle<Said> {
         let mut command = self.command(arguments);
@@ -159,12 +171,24 @@ command = ["sh", "-c", "cat >> {notices}"]
 
     /// Asks through the front door, as a new person.
     pub(crate) fn ask(&self, head: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.front)).unwrap();
+        ask(("127.0.0.1", self.front), head)
+    }
+
+    /// Gives the daemon's metrics page; nothing while it is not there.
+    pub(crate) fn metrics(&self) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.listen)) else { return String::new() };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "{head} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: chat\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    /// Gives one value of that page.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.metrics();
+        let line = page.lines().find_map(|line| line.strip_prefix(series))?;
+        line.trim().parse().ok()
     }
 
     /// Gives the release that answers a new person.
@@ -209,6 +233,16 @@ impl Drop for Chat {
             }
         }
     }
+}
+
+/// Asks as a new person.
+pub(crate) fn ask(address: (&str, u16), head: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{head} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Nobody saw a failure, and every message came once and in order.

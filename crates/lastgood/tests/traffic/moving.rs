@@ -50,7 +50,10 @@ fn a_release_that_fails_a_fifth_goes_back_by_itself_and_says_the_numbers() {
     let people = chat.people(PEOPLE, Duration::from_secs(12));
     let (said, report) = (run.join().unwrap(), people.join().unwrap());
     assert_eq!(said.code, 5, "{said:?}\n{report:#?}");
-    said.says("requests failed");
+    let said = said.says("requests failed");
+    let times = |text: &str| said.err.matches(text).count();
+    assert_eq!(times("the failures are the candidate's own"), 2, "the guards and the end say it: {said:?}");
+    said.says("1.2.0 is rejected: what the guards said");
     assert_eq!((chat.version(), chat.share()), ("1.0.0".into(), 0.0));
     // Some requests failed at the candidate; what was acknowledged came to everybody, once.
     assert!(report.failed_requests > 0 && report.missing + report.doubled + report.out_of_order == 0, "{report:#?}");
@@ -61,6 +64,26 @@ fn a_release_that_fails_a_fifth_goes_back_by_itself_and_says_the_numbers() {
         let notices = fs::read_to_string(chat.path("notices")).unwrap_or_default();
         notices.contains("rolled back") && notices.contains("requests failed")
     });
+}
+
+#[test]
+fn a_release_that_only_retries_save_goes_back_and_says_how_many_were_saved() {
+    const SAVED: &str = "saved by a retry on last-good";
+    let chat = Chat::running("");
+    chat.publish("1.2.4");
+    let run = chat.spawn(&["run"]);
+    until("the first share", || chat.share() > 0.0);
+    // They only read: each request that breaks is repeated on last-good, and nobody sees a failure.
+    let mut asked = 0;
+    while !run.is_finished() {
+        assert!(chat.ask("GET /rooms/lobby/messages").starts_with("HTTP/1.1 200"), "request {asked}");
+        asked += 1;
+    }
+    run.join().unwrap().ended(5).says("requests failed").says(SAVED);
+    assert_eq!(chat.version(), "1.0.0");
+    let status = chat.status();
+    assert!(status["holds"][0]["reason"].as_str().unwrap().contains(SAVED), "{status}");
+    until("the notice", || fs::read_to_string(chat.path("notices")).unwrap_or_default().contains(SAVED));
 }
 
 #[test]
@@ -88,6 +111,26 @@ fn data_that_the_release_before_can_t_read_is_refused_before_anything_starts() {
     chat.lastgood(&["run"]).ended(9).says("expand first");
     assert_eq!(chat.version(), "1.0.0");
     assert_eq!(chat.log().matches("shift-begun").count(), 1, "that of 1.0.0");
+}
+
+#[test]
+fn probes_of_lastgood_s_own_are_evidence_where_nobody_asks_and_are_told_apart() {
+    let chat = Chat::new("");
+    chat.configure(|text| {
+        text.replace("error_rate_max = 10,", "error_rate_max = 30, synthetic = { every = \"100ms\" },")
+    });
+    chat.lastgood(&["run"]).ended(0);
+    chat.publish("1.1.0");
+    let said = chat.lastgood(&["run"]).ended(0);
+    assert!(said.err.contains("synthetic) failed (0 %)"), "{said:?}");
+    assert_eq!(chat.version(), "1.1.0");
+}
+
+#[test]
+fn the_plan_of_a_first_release_speaks_of_no_release_before() {
+    let chat = Chat::new("");
+    let said = chat.lastgood(&["plan"]).ended(0).says("it gets all the traffic once it answers");
+    assert!(!said.out.contains("beside last-good on the same data"), "{said:?}");
 }
 
 #[test]

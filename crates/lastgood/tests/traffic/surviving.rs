@@ -24,6 +24,11 @@ fn a_daemon_killed_in_the_middle_of_a_share_costs_nobody_anything_and_the_next_o
     until("the end of the rollout", || chat.status()["last_good"] == "1.1.0");
     assert_eq!(chat.version(), "1.1.0");
     nobody_lost_anything(&people.join().unwrap());
+    // That nobody has asked the promoted release yet is no news.
+    let log = chat.lastgood(&["log"]).ended(0).out;
+    let (_, after) = log.split_once("ended: promoted").unwrap();
+    let (_, after) = after.split_once("ended: promoted").unwrap();
+    assert!(!after.contains("cannot tell"), "{log}");
     daemon.kill().unwrap();
     daemon.wait().unwrap();
 }
@@ -57,4 +62,56 @@ fn a_candidate_that_dies_with_a_share_is_left() {
     let status = chat.status();
     assert_eq!(status["last_end"]["end"]["end"], "rolled-back", "{status}");
     assert_eq!(chat.version(), "1.0.0");
+}
+
+/// A disk of its own, as small as that; it goes with this.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "lastgood-test"]).arg(&at);
+        assert!(mount.status().unwrap().success(), "this test needs root, as the machine that runs all tests has");
+        Self(at)
+    }
+
+    /// Leaves no byte.
+    fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.0.join("filled")).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_proxy_s_tables_lets_no_share_begin_and_costs_nobody_anything() {
+    let chat = Chat::new("");
+    let disk = SmallDisk::mount(chat.path("state/proxy"), "256k");
+    chat.lastgood(&["run"]).ended(0);
+    chat.publish("1.1.0");
+    let people = chat.people(20, Duration::from_secs(10));
+    disk.fill();
+    // What the proxy can't keep it doesn't confirm: the share never begins, and the way back needs no table of its own.
+    let said = chat.lastgood(&["run"]);
+    assert_ne!(said.code, 0, "{said:?}");
+    assert_eq!((chat.version().as_str(), chat.share()), ("1.0.0", 0.0), "{said:?}");
+    nobody_lost_anything(&people.join().unwrap());
+    std::fs::remove_file(disk.0.join("filled")).unwrap();
+    chat.lastgood(&["--yes", "rollback"]);
+    chat.lastgood(&["waive", "chat", "1.1.0", "--reason", "the disk was full"]);
+    for hold in chat.status()["holds"].as_array().unwrap() {
+        let hold = hold["hold"].as_str().or(hold["id"].as_str()).unwrap_or_else(|| panic!("{hold}")).to_owned();
+        chat.lastgood(&["hold", "lift", "chat", &hold, "--reason", "there is room again"]).ended(0);
+    }
+    let people = chat.people(60, Duration::from_secs(25));
+    chat.lastgood(&["run"]).ended(0);
+    assert_eq!(chat.version(), "1.1.0");
+    nobody_lost_anything(&people.join().unwrap());
 }

@@ -13,6 +13,7 @@ use crate::{
     observe::Flight,
     route::{Choice, Identity, fingerprint, steady},
 };
+use lastgood_domain::traffic::wire::SYNTHETIC;
 use std::{
     future::poll_fn,
     io,
@@ -204,16 +205,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return self.refuse(TOO_LONG).await;
         }
         let value = |field: &Field| &head[field.value.clone()];
-        let by_name = |name: &String| {
+        let by_name = |name: &str| {
             let mut named =
                 scratch.fields.iter().filter(|field| head[field.name.clone()].eq_ignore_ascii_case(name.as_bytes()));
             named.next().map(value)
         };
         let cookies = scratch.fields.iter().filter(|field| field.known == crate::http::Known::Cookie).map(value);
-        let identity = Identity::find(&serving.sticky, serving.sticky.header.as_ref().and_then(by_name), cookies);
+        let identity = Identity::find(&serving.sticky, serving.sticky.header.as_deref().and_then(by_name), cookies);
         let routing = site.routing();
-        let method = &head[request.method.clone()];
-        let party = match routing.choose(identity.bytes(), method, &head[request.target.clone()]) {
+        let own =
+            routing.synthetic().is_some_and(|own| by_name(SYNTHETIC).is_some_and(|value| value == own.as_bytes()));
+        let (method, target) = (&head[request.method.clone()], &head[request.target.clone()]);
+        let choice = match own {
+            true => routing.choose_synthetic(method, target),
+            false => routing.choose(identity.bytes(), method, target),
+        };
+        let party = match choice {
             Choice::To(party) => party,
             Choice::Closed(answering) => {
                 let answer = Answer::from(answering);
@@ -230,7 +237,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let answer = Answer::new(503, "there are too many WebSockets");
             return self.answer(&answer, length, &request).await;
         }
-        if let Identity::Brought(id) = &identity {
+        if let Identity::Brought(id) = &identity
+            && !own
+        {
             party.ledger.saw(fingerprint(id), now_seconds());
         }
         let facts = Facts {
@@ -246,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         rewrite::request(&mut scratch.head, head, &request, &scratch.fields, self.asker);
         self.buf.used(length);
         let mut way = Way {
-            flight: Flight::new(&party.ledger, started),
+            flight: Flight::new(&party.ledger, started, own),
             upload: Upload::new(request.framing, serving.limits.body_bytes),
             facts,
             tunnel: tunnel.flatten(),

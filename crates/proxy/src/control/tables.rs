@@ -82,6 +82,7 @@ mod tests {
             candidate: None,
             share: Share::NONE,
             leaving: Vec::new(),
+            synthetic: None,
             closed: Vec::new(),
         }
     }

@@ -119,13 +119,23 @@ pub(crate) struct Flight {
     answer: Option<(u16, u64)>,
     failed: bool,
     counted: bool,
+    /// Whether it is lastgood's own.
+    synthetic: bool,
 }
 
 impl Flight {
     /// Starts one; `started` is when the request arrived.
-    pub(crate) fn new(ledger: &Arc<Ledger>, started: Instant) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, started: Instant, synthetic: bool) -> Self {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { first: ledger.clone(), at: ledger.clone(), started, answer: None, failed: false, counted: false }
+        Self {
+            first: ledger.clone(),
+            at: ledger.clone(),
+            started,
+            answer: None,
+            failed: false,
+            counted: false,
+            synthetic,
+        }
     }
 
     /// The release that it was sent to failed, and it goes to `other` now.
@@ -144,7 +154,11 @@ impl Flight {
 
     /// The release failed to answer, or to answer to the end.
     pub(crate) fn aborted(mut self) {
-        self.count(|counts| counts.aborted += 1);
+        let retried = u64::from(self.failed);
+        self.count(|counts| {
+            counts.aborted += 1;
+            counts.retried += retried;
+        });
     }
 
     /// It became a tunnel of the release that answered.
@@ -154,7 +168,12 @@ impl Flight {
 
     fn count(&mut self, count: impl FnOnce(&mut Counts)) {
         if !std::mem::replace(&mut self.counted, true) {
-            count(&mut self.first.counts());
+            let counts = &mut *self.first.counts();
+            let before = if self.synthetic { counts.requests() } else { 0 };
+            count(counts);
+            if self.synthetic {
+                counts.synthetic += counts.requests() - before;
+            }
         }
     }
 }
@@ -165,11 +184,11 @@ impl Drop for Flight {
         self.at.in_flight.fetch_sub(1, Ordering::Relaxed);
         let (answer, failed) = (self.answer, self.failed);
         self.count(|counts| match (answer, failed) {
-            (Some(_), true) => {
+            (answer, true) => {
                 counts.aborted += 1;
-                counts.saved += 1;
+                counts.retried += 1;
+                counts.saved += u64::from(answer.is_some());
             }
-            (None, true) => counts.aborted += 1,
             (Some((status, micros)), false) => {
                 counts.status[usize::from(status / 100).clamp(1, 5) - 1] += 1;
                 counts.latency.add(micros);

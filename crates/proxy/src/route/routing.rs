@@ -83,6 +83,8 @@ pub(crate) struct Routing {
     candidate: Option<Arc<Party>>,
     /// Kept for their tunnels' sake and for what is counted; nothing new goes there.
     leaving: Vec<Arc<Party>>,
+    /// What requests of lastgood's own carry.
+    synthetic: Option<String>,
     closed: Vec<Closed>,
 }
 
@@ -119,6 +121,7 @@ impl Routing {
             last_good: table.last_good.as_ref().map(party),
             candidate: table.candidate.as_ref().map(party),
             leaving: table.leaving.iter().map(|leaving| party(&leaving.side)).collect(),
+            synthetic: table.synthetic.clone(),
             closed: table.closed.clone(),
         }
     }
@@ -126,6 +129,19 @@ impl Routing {
     /// Lists all releases of the table.
     pub(crate) fn parties(&self) -> impl Iterator<Item = &Arc<Party>> {
         self.last_good.iter().chain(&self.candidate).chain(&self.leaving)
+    }
+
+    /// Gives what a request must carry to be lastgood's own.
+    pub(crate) fn synthetic(&self) -> Option<&str> {
+        self.synthetic.as_deref()
+    }
+
+    /// Decides where a request of lastgood's own goes: to the candidate, where people may go.
+    pub(crate) fn choose_synthetic(&self, method: &[u8], target: &[u8]) -> Choice<'_> {
+        match self.closed_answer(method, target) {
+            Some(answer) => Choice::Closed(answer),
+            None => self.candidate.as_ref().map_or(Choice::Nowhere, Choice::To),
+        }
     }
 
     /// Decides where a request of the person `id` goes.

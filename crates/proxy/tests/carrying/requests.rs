@@ -158,6 +158,27 @@ fn a_candidate_that_fails_before_it_answers_is_counted_and_last_good_saves_the_u
 }
 
 #[test]
+fn a_request_of_lastgood_s_own_goes_to_the_candidate_and_counts_as_nobody() {
+    let stage = Stage::with(|serving| serving["sticky"] = serde_json::json!({ "header": "x-user" }));
+    let (old, new) = (Service::start("old"), Service::start("new"));
+    let share = Share::of_seats(1);
+    stage.split(old.address, new.address, share);
+    let id = person(share, false);
+    let own = format!("X-User: {id}\r\nX-Lastgood-Synthetic: sesame\r\n");
+    assert_eq!(body(&stage.get("/hello", &own)), "old", "the table knows of none");
+    let mut table = stage.table(Some(side("1", &[old.address])));
+    (table.candidate, table.share) = (Some(side("2", &[new.address])), share);
+    table.synthetic = Some("sesame".into());
+    stage.control().route(&table).unwrap();
+    assert_eq!(body(&stage.get("/hello", &own)), "new");
+    let guessed = format!("X-User: {id}\r\nX-Lastgood-Synthetic: guessed\r\n");
+    assert_eq!(body(&stage.get("/hello", &guessed)), "old");
+    let counts = stage.counted("2", |counts| counts.requests() == 1);
+    assert_eq!((counts.synthetic, counts.people), (1, 0));
+    assert_eq!(stage.counted("1", |counts| counts.requests() == 2).synthetic, 0);
+}
+
+#[test]
 fn last_good_that_fails_is_never_replaced_by_the_candidate() {
     let stage = Stage::with(|serving| serving["sticky"] = serde_json::json!({ "header": "x-user" }));
     let new = Service::start("new");

@@ -97,6 +97,7 @@ impl Stage {
             candidate: None,
             share: Share::NONE,
             leaving: Vec::new(),
+            synthetic: None,
             closed: Vec::new(),
         }
     }

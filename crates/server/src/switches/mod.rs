@@ -69,9 +69,26 @@ impl SwitchServer {
         self.address
     }
 
+    /// Gives what counts the programs that follow it.
+    pub fn followers(&self) -> Followers {
+        Followers(self.posts.clone())
+    }
+
     /// Gives what rings it when something was written.
     pub fn bell(&self) -> Bell {
         self.bell.clone()
+    }
+}
+
+/// Counts the programs that follow a server.
+#[derive(Clone)]
+pub struct Followers(Vec<Arc<Post>>);
+
+impl Followers {
+    /// Gives how many follow the switches, and how many the flags.
+    pub fn count(&self) -> [u64; 2] {
+        let each = self.0.iter().map(|post| post.followers());
+        each.fold([0; 2], |[switches, flags], [more, others]| [switches + more, flags + others])
     }
 }
 

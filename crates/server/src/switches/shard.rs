@@ -42,6 +42,8 @@ pub(super) struct Post {
     inner: Mutex<Inbox>,
     wake: OwnedFd,
     stop: AtomicBool,
+    /// Programs that follow: the switches, the flags.
+    followers: [AtomicU64; 2],
 }
 
 #[derive(Default)]
@@ -54,7 +56,7 @@ struct Inbox {
 impl Post {
     pub(super) fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { inner: Mutex::default(), wake, stop: AtomicBool::new(false) })
+        Ok(Self { inner: Mutex::default(), wake, stop: AtomicBool::new(false), followers: Default::default() })
     }
 
     /// Says what is given from now on, or that it is still the same.
@@ -72,6 +74,20 @@ impl Post {
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.ring();
+    }
+
+    /// Gives how many follow the switches, and the flags.
+    pub(super) fn followers(&self) -> [u64; 2] {
+        self.followers.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, kind: Kind, by: u64) {
+        let which = match kind {
+            Kind::Switches => 0,
+            Kind::Events => 1,
+            Kind::Requests => return,
+        };
+        self.followers[which].fetch_add(by, Ordering::Relaxed);
     }
 
     fn pass(&self, stream: TcpStream) {
@@ -267,6 +283,7 @@ impl Shard {
 
     fn leave(&mut self, place: usize) {
         if let Some(connection) = self.connections[place].take() {
+            self.posts[self.number].count(connection.kind(), 1_u64.wrapping_neg());
             // Closing takes it out of epoll as well; nobody else has this socket.
             drop(connection);
             // 31 bits, so that no name is one of those above.
@@ -313,10 +330,14 @@ impl Shard {
                 match then {
                     Then::Answered => {}
                     Then::Switches => {
+                        self.posts[self.number].count(Kind::Switches, 1);
                         connection.become_stream(Kind::Switches, Some(&given.switches_event).filter(|_| fresh));
                     }
                     // Whoever comes is told to evaluate: what it knows may be from before.
-                    Then::Events => connection.become_stream(Kind::Events, Some(&given.refetch_event)),
+                    Then::Events => {
+                        self.posts[self.number].count(Kind::Events, 1);
+                        connection.become_stream(Kind::Events, Some(&given.refetch_event));
+                    }
                     Then::Trip(switch, reason) => {
                         let from = Asker { shard: self.number, token: name };
                         if self.asks.send(Ask::Trip { switch, reason, from }).is_err() {

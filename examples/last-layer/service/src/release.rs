@@ -30,6 +30,11 @@ pub enum Fault {
         /// Of a hundred requests.
         percent: u32,
     },
+    /// A share of all requests gets no answer: the connection ends; never the health page.
+    Breaks {
+        /// Of a hundred requests.
+        percent: u32,
+    },
     /// A share of all requests takes longer; never the health page.
     Slow {
         /// Of a hundred requests.
@@ -98,6 +103,7 @@ pub fn catalogue() -> Vec<Release> {
         release("1.2.1", Fault::Errors { percent: 5 }),
         release("1.2.2", Fault::Slow { percent: 10, by_ms: 2_000 }),
         release("1.2.3", Fault::Errors { percent: 100 }),
+        release("1.2.4", Fault::Breaks { percent: 20 }),
         release("1.3.0", Fault::ForgetsResume),
         release("1.3.1", Fault::DoublesOnReplay),
         release("1.3.2", Fault::LosesAtSeam { open_ms: 30 }),

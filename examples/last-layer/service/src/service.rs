@@ -131,6 +131,8 @@ async fn misbehave(State(service): State<Arc<Service>>, request: Request, next: 
         Fault::Errors { percent } if befalls(percent) => {
             return error(StatusCode::INTERNAL_SERVER_ERROR, "something failed here");
         }
+        // The connection ends with its task; nothing is printed, as of one that was cut.
+        Fault::Breaks { percent } if befalls(percent) => std::panic::resume_unwind(Box::new(())),
         Fault::Slow { percent, by_ms } if befalls(percent) => {
             tokio::time::sleep(Duration::from_millis(by_ms)).await;
         }

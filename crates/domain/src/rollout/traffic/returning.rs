@@ -7,7 +7,7 @@ use crate::{
     rollout::{Deciding, IllegalStep, concluding},
     service::{Phase, Raised, TRIES_MAX},
     terms::{Digest, InstanceName, ReleaseTag, RunId},
-    traffic::{Route, RouteSide, TrafficEvent},
+    traffic::{Brought, Route, RouteSide, TrafficEvent},
 };
 use alloc::{format, string::String, vec::Vec};
 
@@ -140,6 +140,8 @@ pub(in crate::rollout) fn asked(
 }
 
 fn go(deciding: &mut Deciding, cause: Cause, left: Digest, to: Option<Digest>, raise: Vec<InstanceName>) {
+    let guards = matches!(cause, Cause::Guard { .. });
+    let because = End::RolledBack { cause: cause.clone() }.because();
     deciding.say(Event::Traffic(TrafficEvent::ReturnBegun { cause, left, to, raise: raise.clone() }));
     if let Some(release) = to {
         for instance in raise {
@@ -147,6 +149,24 @@ fn go(deciding: &mut Deciding, cause: Cause, left: Digest, to: Option<Digest>, r
         }
     }
     flip_if_up(deciding);
+    switch(deciding, left, guards.then_some(because));
+}
+
+/// Turns off what the release has turned on, and trips what is to be tripped; nothing is ever reset by a way back.
+fn switch(deciding: &mut Deciding, left: Digest, broken: Option<String>) {
+    // What an earlier driver of this way back may not have done.
+    let pending = deciding.service.traffic.tripping.clone();
+    let Some(run) = deciding.service.run.as_ref().map(|run| run.id) else { return };
+    let switches = settings(deciding).map(|settings| settings.trips.clone()).unwrap_or_default();
+    for effect in pending {
+        deciding.order(effect);
+    }
+    if let Some(because) = broken.filter(|_| !switches.is_empty()) {
+        deciding.order(Effect::Trip { run, switches, because });
+    }
+    if let Some(Brought { run, flags }) = deciding.service.traffic.brought.get(&left).cloned() {
+        deciding.order(Effect::TurnOff { run, flags });
+    }
 }
 
 /// Starts an instance that must be up; one that runs it already is left as it is by the runtime.
@@ -210,7 +230,9 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
             }
         }
         (Effect::Start { .. }, Answer::Started { .. }) => flip_if_up(deciding),
-        (Effect::Route { .. }, Answer::Routed { .. }) => returned(deciding),
+        (Effect::Route { .. }, Answer::Routed { .. }) => return_if_done(deciding),
+        // What could not be switched is told by its answer, and keeps nobody from last-good.
+        (Effect::TurnOff { .. } | Effect::Trip { .. }, _) => return_if_done(deciding),
         (Effect::Route { .. }, _) if told < TRIES_MAX => flip(deciding, left, to),
         (Effect::Start { instance, release }, answer) => match raise.get(&instance) {
             Some(Raised::Starting { .. }) => deciding.order(Effect::Start { instance, release }),
@@ -244,6 +266,16 @@ fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
         concluding::freeze(deciding, &cause, &format!("the way back failed: {failure}"));
     }
     deciding.end(End::RollbackFailed { instances: Vec::from([instance]) });
+}
+
+/// Ends the way back once the router and the switches have confirmed.
+fn return_if_done(deciding: &mut Deciding) {
+    let told = matches!(deciding.phase(), Some(Phase::Unshifting { told, .. }) if *told > 0);
+    let orders = deciding.service.run.iter().flat_map(|run| run.orders.values());
+    let switching = |effect: &Effect| matches!(effect, Effect::TurnOff { .. } | Effect::Trip { .. });
+    if told && deciding.service.traffic.confirmed && !orders.into_iter().any(switching) {
+        returned(deciding);
+    }
 }
 
 /// Nothing new goes to what was left: the rest is evidence and clearing up.

@@ -6,7 +6,7 @@ use crate::{
     event::{Cause, End, Event, Gate, Verdict, WayBack},
     rollout::{Deciding, gates},
     service::{MoveStep, Phase},
-    terms::{Digest, InstanceName, Timestamp},
+    terms::{Digest, FlagKey, InstanceName, Timestamp},
     traffic::{Route, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
@@ -205,6 +205,12 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
         // Asked anew: a hold or a doubt may have come meanwhile.
         (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => go_on(deciding),
         (Effect::Route { route }, Answer::Routed { .. }) => routed(deciding, release, &route),
+        (Effect::TurnOn { .. }, Answer::FlagsOn { .. }) => go_on(deciding),
+        (Effect::TurnOn { .. }, answer) => {
+            let (failure, _) = failure_of(answer, "flags");
+            let because = format!("the flags that it brings can't be turned on: {failure}");
+            returning::begin(deciding, Cause::Halted { because });
+        }
         (Effect::Route { .. }, answer) => {
             let (failure, _) = failure_of(answer, "route");
             returning::begin(deciding, Cause::Router { failure });
@@ -229,10 +235,25 @@ fn routed(deciding: &mut Deciding, release: Digest, route: &Route) {
         let share = route.share;
         let bake = settings(deciding).and_then(|settings| settings.steps.iter().find(|step| step.share == share));
         let until = deciding.now.after(bake.map(|step| step.bake).unwrap_or_default());
-        return deciding.say(Event::Traffic(TrafficEvent::ShareBegun { share, until }));
+        deciding.say(Event::Traffic(TrafficEvent::ShareBegun { share, until }));
+        return bring(deciding, share);
     }
     deciding.say(Event::Promoted { release, behind: Vec::new() });
     deciding.end(End::Promoted);
+}
+
+/// Turns on what the release brings from this share on.
+fn bring(deciding: &mut Deciding, share: Share) {
+    let (Some(run), Some(settings)) = (deciding.service.run.as_ref().map(|run| run.id), settings(deciding)) else {
+        return;
+    };
+    let before = settings.steps.iter().map(|step| step.share).filter(|step| *step < share).max();
+    let before = before.unwrap_or(Share::NONE);
+    let due = settings.flags.iter().filter(|one| before < one.share && one.share <= share);
+    let flags: Vec<FlagKey> = due.map(|one| one.flag.clone()).collect();
+    if !flags.is_empty() {
+        deciding.order(Effect::TurnOn { run, flags });
+    }
 }
 
 /// Reacts to a process that ended by itself; tells whether that ends the rollout.

@@ -2,6 +2,7 @@
 
 mod growing;
 mod returning;
+mod switching;
 
 use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, settings};
 use lastgood_domain::{
@@ -31,6 +32,8 @@ fn shared() -> Settings {
         warm: WARM,
         cannot_tell_max: CANNOT_TELL,
         guard: GuardSettings::default(),
+        flags: Vec::new(),
+        trips: Vec::new(),
         resume: true,
     });
     settings

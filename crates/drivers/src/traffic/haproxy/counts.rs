@@ -48,7 +48,7 @@ impl Counters {
         status[1] = status[1].saturating_sub(cut);
         let saved = self.redispatched - before.redispatched;
         let lost = self.failed_answers - before.failed_answers + self.failed_connections - before.failed_connections;
-        Counts { status, aborted: lost + saved, saved, opened: status[0], ..Counts::default() }
+        Counts { status, aborted: lost + saved, retried: saved, saved, opened: status[0], ..Counts::default() }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! docs/reference/metrics.md has the same list; a test compares the two.
 
+mod shared;
+
 use crate::{
     snapshot::{ServiceView, Snapshot},
     text::{Kind::Counter, Kind::Gauge, Page},
@@ -24,6 +26,8 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     instances(&mut page, snapshot);
     runs(&mut page, snapshot);
     wrongs(&mut page, snapshot);
+    shared::traffic(&mut page, snapshot);
+    shared::switches(&mut page, snapshot);
     drivers(&mut page, snapshot);
     outbox(&mut page, snapshot);
     evidence(&mut page, snapshot);

@@ -11,14 +11,14 @@ fn socket(state_dir: &Path) -> PathBuf {
 }
 
 /// Rings the daemon's bell; nobody listening is no trouble, for then nobody drives.
-pub(crate) fn ring(state_dir: &Path) {
+pub fn ring(state_dir: &Path) {
     if let Ok(bell) = UnixDatagram::unbound() {
         let _ = bell.send_to(&[1], socket(state_dir));
     }
 }
 
 /// Listens for the bell. A socket left by a killed daemon is replaced: the driver's lock tells who is alive.
-pub(crate) fn listen(state_dir: &Path) -> io::Result<UnixDatagram> {
+pub fn listen(state_dir: &Path) -> io::Result<UnixDatagram> {
     let path = socket(state_dir);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,0 +1,102 @@
+//! What a release switches on, and what a guard trips: in the evidence, in the answers to programs, and back again.
+
+use crate::kit::{Chat, until};
+use serde_json::Value;
+use std::time::Duration;
+
+const BRINGS: &str = r#"
+turns_on = [{ flag = "new-sync", at = 25 }, { flag = "old-sync", at = 25 }]
+
+[switches]
+subsystems = ["posting", "other"]
+listen = "127.0.0.1:0"
+
+[switches.flag.new-sync]
+type = "boolean"
+
+[switches.flag.old-sync]
+type = "boolean"
+"#;
+
+fn flag(chat: &Chat, key: &str) -> bool {
+    let list = chat.json(&["flag", "list"]);
+    let flags = list["flags"].as_array().unwrap_or_else(|| panic!("{list}"));
+    let flag = flags.iter().find(|flag| flag["flag"] == key || flag["key"] == key);
+    flag.unwrap_or_else(|| panic!("{list}"))["on"].as_bool().unwrap()
+}
+
+fn both(chat: &Chat) -> [bool; 2] {
+    ["new-sync", "old-sync"].map(|key| flag(chat, key))
+}
+
+#[test]
+fn a_rollback_turns_off_what_the_release_turned_on_and_nothing_that_a_person_had_on() {
+    let chat = Chat::running(BRINGS);
+    chat.lastgood(&["flag", "on", "old-sync", "--reason", "it has been on for a year"]).ended(0);
+    assert_eq!(both(&chat), [false, true]);
+    chat.publish("1.1.0");
+    let run = chat.spawn(&["run"]);
+    until("the flag", || both(&chat) == [true, true]);
+    chat.lastgood(&["status"]).ended(0).says("1.1.0 has turned on new-sync");
+    chat.lastgood(&["--yes", "rollback", "--reason", "not today"]).ended(0);
+    assert_eq!(both(&chat), [false, true]);
+    let said = run.join().unwrap();
+    said.says("flags turned on: new-sync; on already, and nobody turns it off: old-sync");
+    assert!(chat.log().contains("flags turned off: new-sync"));
+}
+
+#[test]
+fn a_person_who_turned_a_flag_meanwhile_has_the_last_word_and_is_named() {
+    for (typed, on) in [("off", false), ("on", true)] {
+        let chat = Chat::running(BRINGS);
+        chat.publish("1.1.0");
+        let run = chat.spawn(&["run"]);
+        until("the flag", || flag(&chat, "new-sync"));
+        chat.lastgood(&["flag", "off", "new-sync", "--reason", "a doubt"]).ended(0);
+        if on {
+            chat.lastgood(&["flag", "on", "new-sync", "--reason", "no doubt any more"]).ended(0);
+        }
+        chat.lastgood(&["--yes", "rollback", "--reason", "not today"]).ended(0);
+        run.join().unwrap();
+        assert_eq!(flag(&chat, "new-sync"), on);
+        let log = chat.log();
+        let word = if on { "new-sync stays on: person:" } else { "new-sync was off: person:" };
+        assert!(log.contains(word), "turned {typed}: not {word:?} in {log}");
+    }
+}
+
+const TRIPS: &str = r#"
+[[service.chat.traffic.closes]]
+switch = "posting"
+routes = ["POST /rooms/*"]
+status = 403
+body = "Posting is switched off.\n"
+
+[switches]
+subsystems = ["posting", "other"]
+listen = "127.0.0.1:0"
+"#;
+
+#[test]
+fn a_guard_trips_its_switch_which_closes_its_routes_and_no_way_back_opens_them() {
+    let chat = Chat::new(TRIPS);
+    chat.configure(|text| text.replace("error_rate_max = 10,", "error_rate_max = 10, trips = [\"posting\"],"));
+    chat.lastgood(&["run"]).ended(0);
+    chat.publish("1.2.0");
+    let run = chat.spawn(&["run"]);
+    until("the first share", || chat.share() > 0.0);
+    let people = chat.people(60, Duration::from_secs(8));
+    run.join().unwrap().ended(5).says("tripped: posting");
+    people.join().unwrap();
+    let list = chat.json(&["switch", "list"]).to_string();
+    assert!(list.contains("lastgood:guard") && list.contains("requests failed"), "{list}");
+    let post = || chat.ask("POST /rooms/lobby/messages");
+    assert!(post().contains("Posting is switched off"), "{}", post());
+    // Neither the end of that way back nor another one opens it.
+    let list = chat.json(&["switch", "list"]);
+    let is_tripped = |one: &&Value| one["tripped"] == Value::Bool(true);
+    let tripped = list["switches"].as_array().unwrap().iter().filter(is_tripped).count();
+    assert_eq!(tripped, 1, "only the named one: {list}");
+    chat.lastgood(&["switch", "reset", "posting", "--reason", "mended"]).ended(0);
+    assert!(!post().contains("Posting is switched off"));
+}
