@@ -24,6 +24,8 @@ pub enum Gate {
     WayBack,
     /// Does it come from where the service's policy says?
     Provenance,
+    /// Is all that is declared to stand before a move as it must be?
+    Preflight,
 }
 
 /// What a gate answers. Only pass moves forward.

@@ -4,6 +4,7 @@
 //! two instructions and called again.
 
 pub mod channel;
+pub mod check;
 pub mod config_terms;
 pub mod metric;
 pub mod notice;

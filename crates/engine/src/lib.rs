@@ -12,6 +12,7 @@ pub mod letter;
 pub mod log;
 pub mod paths;
 pub mod ports;
+pub mod preflight;
 pub mod provenance;
 pub mod schedule;
 pub mod switches;

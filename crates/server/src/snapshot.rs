@@ -6,7 +6,7 @@ use lastgood_domain::{
     service::Service,
     terms::{ChainName, InstanceName, ServiceName, Timestamp},
 };
-use lastgood_engine::drive::LogError;
+use lastgood_engine::{config::Severity, drive::LogError, preflight::State};
 use lastgood_store::{EndpointBacklog, Reader, StoreError};
 use std::collections::BTreeMap;
 
@@ -36,8 +36,19 @@ pub struct Snapshot {
     pub drivers: BTreeMap<ServiceName, DriverState>,
     /// Whether the freeze file exists, which holds every service; set by whoever knows its path.
     pub freeze_file: bool,
+    /// How all that is declared in `[preflight]` stood last; set by whoever looks. None before the first look.
+    pub readiness: Option<Readiness>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
+}
+
+/// How all that must be so stood when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// When that was.
+    pub at: Timestamp,
+    /// Checks by severity and state; none is 0.
+    pub checks: BTreeMap<(Severity, State), u64>,
 }
 
 /// One service as it is told.

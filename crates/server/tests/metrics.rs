@@ -12,8 +12,8 @@ use lastgood_domain::{
     notice::NoticeKind,
     terms::{Digest, OrderId, Release, ReleaseTag, RunId, Span},
 };
-use lastgood_engine::{letter::kind_name, log::chain_of};
-use lastgood_server::{DriverState, Lookout, Snapshot, metrics};
+use lastgood_engine::{config::Severity, letter::kind_name, log::chain_of, preflight::State};
+use lastgood_server::{DriverState, Lookout, Readiness, Snapshot, metrics};
 use lastgood_store::{Anchor, EndpointBacklog, NewNotice, Outcome, Reader, Settlement, Signer, Store};
 use std::{collections::BTreeSet, process::Command, thread};
 use world::{at, hold, instance, service, started, write, write_with};
@@ -100,6 +100,12 @@ fn full() -> Snapshot {
     let mut snapshot = lookout.look(&Reader::open(dir.path()).unwrap(), at(30)).unwrap();
     snapshot.drivers.insert(service("shop"), DriverState { alive: false, last_look: None });
     snapshot.drivers.insert(service("web"), DriverState { alive: true, last_look: Some(at(29)) });
+    let checks = [
+        ((Severity::Required, State::Pass), 5),
+        ((Severity::Required, State::CannotTell), 1),
+        ((Severity::Recommended, State::Fail), 2),
+    ];
+    snapshot.readiness = Some(Readiness { at: at(28), checks: checks.into() });
     snapshot
 }
 

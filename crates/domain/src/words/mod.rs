@@ -271,6 +271,7 @@ pub const fn gate_name(gate: Gate) -> &'static str {
         Gate::Version => "version",
         Gate::WayBack => "way-back",
         Gate::Provenance => "provenance",
+        Gate::Preflight => "preflight",
     }
 }
 

@@ -259,6 +259,11 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
         Gate::Provenance => {
             ("a release must come from where the policy says", "whoever releases it, or owns the policy", plan)
         }
+        Gate::Preflight => (
+            "nothing moves before all that is declared to stand before a move does",
+            "whoever runs this machine, or owns the check",
+            "lastgood preflight --for deploy".into(),
+        ),
         Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
     }
 }

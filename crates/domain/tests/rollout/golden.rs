@@ -123,6 +123,7 @@ fn said() -> Vec<Event> {
         (Gate::Version, Verdict::Pass),
         (Gate::WayBack, Verdict::Pass),
         (Gate::Provenance, Verdict::Hold),
+        (Gate::Preflight, Verdict::CannotTell),
     ];
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();

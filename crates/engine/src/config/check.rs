@@ -1,7 +1,7 @@
 //! What no single value shows: names that must be unique, placeholders that must be known.
 
-use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, text};
-use crate::{expand, provenance::Environment};
+use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, preflight, text};
+use crate::{doctor, expand, provenance::Environment};
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
 use lastgood_drivers::{
     probe::{ConfigProblem, Known, ProbeConfig},
@@ -50,6 +50,25 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
         if let Some(missing) = switches.token.as_ref().filter(|token| !config.secret.contains_key(*token)) {
             let what = format!("there is no [secret.{missing}]");
             return Err(unfit("switches.token".into(), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
+    }
+    if config.preflight.len() > preflight::CHECKS_MAX {
+        let what = format!("{} checks are more than {}", config.preflight.len(), preflight::CHECKS_MAX);
+        return Err(unfit("preflight".into(), what, "[preflight.NAME] for what matters"));
+    }
+    for (name, check) in &config.preflight {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+            let what = "a check is named with a-z, 0-9 and -".into();
+            return Err(unfit(format!("preflight.{name:?}"), what, "[preflight.free-room]"));
+        }
+        if doctor::OWN.contains(&name.as_str()) {
+            let what = "doctor has a check of its own of this name".into();
+            return Err(unfit(format!("preflight.{name}"), what, "[preflight.my-name]"));
+        }
+        if let Some(unknown) = check.named().find(|named| !config.service.keys().any(|known| known.as_str() == *named))
+        {
+            let what = format!("there is no [service.{unknown}]");
+            return Err(unfit(format!("preflight.{name}"), what, "service = \"…\", one of the services of this file"));
         }
     }
     let mut taken = BTreeSet::new();

@@ -2,11 +2,13 @@
 
 mod check;
 mod error;
+mod preflight;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
@@ -63,6 +65,9 @@ pub struct Config {
     /// Where notices go, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notice: BTreeMap<String, NoticeConfig>,
+    /// What must be so before anybody depends on it, by name: `lastgood preflight` looks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub preflight: BTreeMap<String, PreflightConfig>,
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,

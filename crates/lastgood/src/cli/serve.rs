@@ -1,7 +1,10 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod delivery;
+mod readiness;
 mod switchboard;
 
+use self::readiness::{Asking, Readiness};
 use super::Ended;
 use crate::{
     app::{App, log_trouble},
@@ -15,10 +18,10 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
     alarm::Alarm,
-    event::Aim,
+    event::{Aim, Verdict},
     facts::{Busyness, Liveness},
     failure::Coded,
-    rollout::Input,
+    rollout::{Checked, Input},
     service::{Condition, Phase},
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
     words,
@@ -29,14 +32,13 @@ use lastgood_engine::{
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
-    letter::rfc3339,
     schedule, world,
 };
 use lastgood_server::{
     DriverState, Lookout, Pages, Server, Snapshot,
     switches::{Bell, SwitchServer},
 };
-use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
+use lastgood_store::{DriverLock, Reader};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -55,8 +57,6 @@ const SLEEP_MAX: Span = Span::seconds(5);
 const REVIEW_EVERY: Span = Span::seconds(10);
 /// How often late instances are asked again whether they are idle.
 const DRAIN_EVERY: Span = Span::minutes(1);
-/// Threads that deliver notices.
-const DELIVERY_THREADS: usize = 4;
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// A driver that has not looked for this long is dead: it looks every 5 s at least.
@@ -92,7 +92,8 @@ impl Serve {
             })?;
         }
         let pulses = Pulses::default();
-        let pages = pages(app, &services, &pulses);
+        let readiness = Readiness::default();
+        let pages = pages(app, &services, &pulses, &readiness);
         let (_server, address) = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
@@ -114,9 +115,13 @@ impl Serve {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
                 scope.spawn(move || traffic::keep_routers(app, proxy, services, stop));
             }
+            if !app.config.preflight.is_empty() {
+                let (stop, readiness) = (&stop, &readiness);
+                scope.spawn(move || readiness.keep_looking(app, stop));
+            }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
-                scope.spawn(move || deliver(app, delivery));
+                scope.spawn(move || delivery::deliver(app, delivery));
             }
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
@@ -144,11 +149,11 @@ impl Serve {
 }
 
 /// Tells how things stand, folding only what is new since it was asked last.
-fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
+fn pages(app: &App, services: &[ServiceName], pulses: &Pulses, readiness: &Readiness) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
     let lookout = Mutex::new(Lookout::new(services, &endpoints));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
-    let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
+    let (services, pulses, readiness) = (services.to_vec(), Arc::clone(pulses), readiness.clone());
     Arc::new(move || {
         let now = world::now();
         let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +162,7 @@ fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
             Err(error) => Snapshot::failed(&error, now),
         };
         snapshot.freeze_file = freeze_file.exists();
+        snapshot.readiness = readiness.seen();
         let pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
         for service in &services {
             let last_look = pulses.get(service).copied();
@@ -233,46 +239,6 @@ fn sign(app: &App) {
     }
 }
 
-fn deliver(app: &App, wake: &Wake) {
-    match drive::deliverer(app, DELIVERY_THREADS) {
-        Err(trouble) => app.screen.trouble(&trouble),
-        Ok(mut deliverer) => deliverer.run_forever(&world::now, wake, &mut |seen| {
-            let told = match seen {
-                Ok(report) => tell_dead(app, &report.dead),
-                Err(error) => Err(Trouble::new(Exit::Failed, error)),
-            };
-            if let Err(trouble) = told {
-                app.screen.trouble(&trouble);
-            }
-        }),
-    }
-}
-
-/// Tells of each notice that is given up.
-fn tell_dead(app: &App, dead: &[MessageId]) -> Result<(), Trouble> {
-    /// Dead messages looked at: more than anybody leaves lying.
-    const LOOK_MAX: usize = 10_000;
-    if dead.is_empty() {
-        return Ok(());
-    }
-    let Some(reader) = app.reader()? else { return Ok(()) };
-    let failed = reader.notices(NoticeState::Failed, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    for row in failed.iter().filter(|row| dead.contains(&row.id)) {
-        let tries = words::count(row.attempts.into(), "try");
-        let why = row.why.as_deref().map_or_else(String::new, |why| format!(" ({})", words::one_line(why)));
-        app.screen.tell(&format!(
-            "{} notice {} of {}#{} to {} is dead after {tries}{why}; send it again: lastgood notices replay {}",
-            rfc3339(app.now()),
-            row.id,
-            row.chain,
-            row.seq,
-            row.endpoint,
-            row.id
-        ));
-    }
-    Ok(())
-}
-
 /// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
 fn keep_driving(app: &App, service: &ServiceName, bells: &Bells, delivery: &Wake, stop: &AtomicBool, alive: &dyn Fn()) {
     while !stop.load(Ordering::SeqCst) {
@@ -302,6 +268,8 @@ struct Driving<'a> {
     counter: Option<(Watch, Count)>,
     /// Since when outcomes are counted: the promotion they belong to.
     counted_for: Option<Timestamp>,
+    /// A run that begins once what stands before a move is looked at.
+    asking: Option<Asking>,
     /// Instances being started again after they died.
     reviving: BTreeMap<InstanceName, Timestamp>,
     by: Actor,
@@ -326,6 +294,7 @@ impl<'a> Driving<'a> {
             next_cool: now,
             counter: None,
             counted_for: None,
+            asking: None,
             reviving: BTreeMap::new(),
             by: Actor::new("lastgood:schedule").expect("a fixed valid name"),
         };
@@ -394,7 +363,8 @@ impl<'a> Driving<'a> {
     }
 
     fn due(&mut self, now: Timestamp) -> Result<(), Trouble> {
-        let idle = self.driver.service().run.is_none();
+        self.begin_asked(now)?;
+        let idle = self.driver.service().run.is_none() && self.asking.is_none();
         if idle && self.next_run.is_some_and(|at| at <= now) {
             self.arm(now);
             self.start(Aim::Track)?;
@@ -418,9 +388,34 @@ impl<'a> Driving<'a> {
         Ok(())
     }
 
+    /// Begins a run; a forward one first looks at what must stand before it, while all else goes on.
     fn start(&mut self, aim: Aim) -> Result<(), Trouble> {
+        match Asking::before(&aim, self.app, self.name, self.driver.world.reporter()) {
+            Some(asking) => self.asking = Some(asking),
+            None => self.begin_now(aim, None)?,
+        }
+        Ok(())
+    }
+
+    /// Begins the run that waited for what was looked at.
+    fn begin_asked(&mut self, now: Timestamp) -> Result<(), Trouble> {
+        let Some((aim, checked)) = self.asking.as_ref().and_then(Asking::answered) else { return Ok(()) };
+        self.asking = None;
+        let passes = checked.as_ref().is_none_or(|checked| checked.verdict == Verdict::Pass);
+        match aim {
+            // Another run came in between; this one is due after it.
+            Aim::Track if self.driver.service().run.is_some() => self.next_run = Some(now),
+            // Asked every minute: as under a hold, nothing is said.
+            Aim::Drain if self.driver.service().run.is_some() || !passes => {}
+            aim => self.begin_now(aim, checked)?,
+        }
+        Ok(())
+    }
+
+    fn begin_now(&mut self, aim: Aim, checked: Option<Checked>) -> Result<(), Trouble> {
         let by = self.by.clone();
-        self.driver.begin(aim, self.app.frozen(), &by).map(drop).map_err(|error| drive::drive_trouble(&error))
+        let begun = self.driver.begin(aim, self.app.frozen(), checked, &by);
+        begun.map(drop).map_err(|error| drive::drive_trouble(&error))
     }
 
     /// Tells whether an instance that was left for later can move now: in the window, quiet, nothing held.
