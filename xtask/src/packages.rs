@@ -8,10 +8,11 @@ use std::{
 };
 
 /// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 14] = [
+const NEEDED: [(&str, &str); 16] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
@@ -23,6 +24,7 @@ const NEEDED: [(&str, &str); 14] = [
     ("npm", "npm"),
     ("pip", "python3-pip"),
     ("haproxy", "haproxy"),
+    ("pg_lsclusters", "postgresql"),
 ];
 
 /// Makes sure that every program is there.

@@ -10,5 +10,6 @@ pub mod metric;
 pub mod notice;
 pub mod probe;
 pub mod runtime;
+pub mod sql;
 pub mod state;
 pub mod traffic;

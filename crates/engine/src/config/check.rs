@@ -43,6 +43,12 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
     }
+    for (name, database) in &config.database {
+        if let Some(missing) = database.secret().filter(|secret| !config.secret.contains_key(*secret)) {
+            let what = format!("there is no [secret.{missing}]");
+            return Err(unfit(format!("database.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
+    }
     if let Some(switches) = &config.switches {
         if let Some((place, what, example)) = switches.wrong() {
             return Err(unfit(place, what, example));

@@ -24,6 +24,7 @@ use lastgood_drivers::{
     notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
     runtime::systemd::SystemdConfig,
+    sql::DatabaseConfig,
     state::StateConfig,
 };
 use schemars::JsonSchema;
@@ -58,6 +59,9 @@ pub struct Config {
     /// Secrets by name, read from files or systemd credentials; never written here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret: BTreeMap<String, SecretSource>,
+    /// Databases by name, which checks and signals ask. They are only read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub database: BTreeMap<String, DatabaseConfig>,
     /// Services by name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ServiceConfig>")]
