@@ -283,6 +283,7 @@ fn asked(config: &Config, choose: &dyn Fn(&str, &PreflightConfig) -> bool) -> Ve
         folder: config.folder.clone(),
         secrets: secrets.unwrap_or_default(),
         environments,
+        databases: config.database.clone(),
         flags: flags(config),
         now: Timestamp::now(),
         until: Instant::now(),

@@ -49,6 +49,7 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
     }
     reasons.extend(outcomes(name, service));
     reasons.extend(behind(name, service, now));
+    reasons.extend(not_ready(name, service));
     reasons.extend(nothing_before(name, service));
     for why in &mut reasons {
         why.because = one_line(&why.because);
@@ -213,6 +214,17 @@ fn behind(name: &ServiceName, service: &Service, now: Timestamp) -> Option<Why> 
         end.map_or((GENERAL, OWNERS, format!("lastgood run {name} --now")), |end| refusal(name, end));
     let stale = if service.stale { "; so long that it is an alarm (rollout.stale_after)" } else { "" };
     Some(Why { rule, because: format!("for {}{stale}; last time: {because}", now.since(*since)), who, how })
+}
+
+/// Says what stood before the last move, if that was it; the channel was not even asked then.
+fn not_ready(name: &ServiceName, service: &Service) -> Option<Why> {
+    let Some((_, _, End::Refused { gate: gate @ Gate::Preflight, because })) = &service.last_end else { return None };
+    let told = service.behind.as_ref().is_some_and(|(_, told)| told == because);
+    if told || service.run.is_some() {
+        return None;
+    }
+    let (rule, who, how) = refused(name, *gate);
+    Some(Why { rule, because: format!("the last run was refused: {because}"), who, how })
 }
 
 const GENERAL: &str = "the channel's offer was not taken";

@@ -4,6 +4,8 @@ use crate::walk::Walk;
 use lastgood_domain::{
     event::{Aim, End, Event, Gate, Verdict},
     rollout::{Checked, Input},
+    terms::ServiceName,
+    words,
 };
 
 fn begin(walk: &mut Walk, aim: Aim, verdict: Verdict) -> Vec<Event> {
@@ -30,6 +32,9 @@ fn a_check_that_fails_or_cannot_tell_stops_a_move_before_anything_is_asked_and_r
             assert_eq!(walk.end(), End::Refused { gate: Gate::Preflight, because });
             assert_eq!(walk.ordered_since(from), [], "{aim:?} {verdict:?}");
             assert!(walk.service.rejected.is_empty());
+            let name = ServiceName::new("notes").expect("a valid name");
+            let why = words::why(&name, &walk.service, None, walk.now);
+            assert!(why.iter().any(|one| one.how == "lastgood preflight --for deploy"), "{why:?}");
             // Once it passes, the same release moves.
             walk.begin(Aim::Track);
             assert_eq!(walk.end(), End::Promoted);

@@ -112,7 +112,7 @@ impl EnvCheck {
     fn place(&self, environment: &Environment) -> String {
         match &self.service {
             Some(service) => format!("{service}/{}", environment.instance),
-            None => "lastgood itself".into(),
+            None => "lastgood's own environment".into(),
         }
     }
 

@@ -13,7 +13,9 @@ mod file;
 mod host;
 mod http;
 mod marker;
+mod pg_cron;
 mod port;
+mod postgres;
 mod timer;
 mod tls;
 
@@ -23,11 +25,13 @@ pub use disk::DiskCheck;
 pub use env::{EnvCheck, EnvRule, OnlyIf};
 pub use file::{FileCheck, FileKind, Mode, Sha256};
 pub use http::HttpCheck;
+pub use pg_cron::PgCronCheck;
 pub use port::{PortCheck, PortRule};
+pub use postgres::{PostgresCheck, SettingWanted};
 pub use timer::TimerCheck;
 pub use tls::TlsCheck;
 
-use crate::probe::Secrets;
+use crate::{probe::Secrets, sql::DatabaseConfig};
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
@@ -48,6 +52,10 @@ pub enum Check {
     Clock(ClockCheck),
     /// Room on a disk.
     Disk(DiskCheck),
+    /// Settings and extensions of PostgreSQL.
+    Postgres(PostgresCheck),
+    /// A job of pg_cron.
+    PgCron(PgCronCheck),
     /// A job of systemd.
     Timer(TimerCheck),
     /// A job of cron.
@@ -67,6 +75,8 @@ impl Check {
             Self::Port(_) => "port",
             Self::Clock(_) => "clock",
             Self::Disk(_) => "disk",
+            Self::Postgres(_) => "postgres",
+            Self::PgCron(_) => "pg_cron",
             Self::Timer(_) => "timer",
             Self::Cron(_) => "cron",
             Self::Http(_) => "http",
@@ -81,7 +91,14 @@ impl Check {
             Self::Clock(check) => check.needs_network(),
             Self::Http(check) => check.needs_network(),
             Self::Tls(check) => check.needs_network(),
-            Self::Env(_) | Self::File(_) | Self::Disk(_) | Self::Timer(_) | Self::Cron(_) => false,
+            // Databases are reached by sockets and loopback only.
+            Self::Env(_)
+            | Self::File(_)
+            | Self::Disk(_)
+            | Self::Postgres(_)
+            | Self::PgCron(_)
+            | Self::Timer(_)
+            | Self::Cron(_) => false,
         }
     }
 
@@ -96,6 +113,8 @@ impl Check {
             Self::Port(check) => check.look(sight),
             Self::Clock(check) => check.look(sight),
             Self::Disk(check) => check.look(sight),
+            Self::Postgres(check) => check.look(sight),
+            Self::PgCron(check) => check.look(sight),
             Self::Timer(check) => check.look(sight),
             Self::Cron(check) => check.look(sight),
             Self::Http(check) => check.look(sight),
@@ -113,6 +132,8 @@ pub struct Sight {
     pub secrets: Secrets,
     /// The environment that each instance of each service gets, or why it can't be told.
     pub environments: BTreeMap<String, Vec<Environment>>,
+    /// The databases that checks ask, by name.
+    pub databases: BTreeMap<String, DatabaseConfig>,
     /// Whether each feature flag is on for anybody; one that is missing was never turned on.
     pub flags: BTreeMap<String, bool>,
     /// Now.

@@ -77,16 +77,16 @@ impl TimerCheck {
             return Err(Wrong::fails("preflight-timer-inactive", what, format!("systemctl enable --now {unit}")));
         }
         let logs = format!("journalctl -u {job}");
+        if seen.result != "success" {
+            let what = format!("{job} failed when it ran last: {}, exit status {}", seen.result, seen.exit);
+            return Err(Wrong::fails("preflight-job-failed", what, logs));
+        }
         if seen.overdue.is_some_and(|overdue| overdue > self.grace.0) || seen.is_over {
             let what = match seen.overdue {
                 Some(overdue) => format!("{unit} is {overdue} behind its schedule"),
                 None => format!("{unit} never goes off again"),
             };
             return Err(Wrong::fails("preflight-job-late", what, format!("systemctl list-timers {unit}")));
-        }
-        if seen.result != "success" {
-            let what = format!("{job} failed when it ran last: {}, exit status {}", seen.result, seen.exit);
-            return Err(Wrong::fails("preflight-job-failed", what, logs));
         }
         let now = u64::try_from(sight.now.as_microsecond()).unwrap_or(0);
         let ago = |at: u64| Span(now.saturating_sub(at) / 1_000);
@@ -181,7 +181,11 @@ impl Seen {
         let next_real = number(&unit, TIMER, "NextElapseUSecRealtime")?;
         let next_monotonic = number(&unit, TIMER, "NextElapseUSecMonotonic")?;
         let job = bus.load(&seen.job)?;
-        seen.runs = matches!(text(&job, UNIT, "ActiveState")?.as_str(), "activating" | "active" | "deactivating");
+        // One that stays active after its end (`RemainAfterExit=`) has exited.
+        seen.runs = match text(&job, UNIT, "ActiveState")?.as_str() {
+            "active" => text(&job, UNIT, "SubState")? != "exited",
+            state => matches!(state, "activating" | "deactivating" | "reloading"),
+        };
         seen.is_over = text(&unit, UNIT, "SubState")? == "elapsed";
         let behind =
             |next: u64, now: u64| (next != 0 && next != NEVER && next < now).then(|| Span((now - next) / 1_000));

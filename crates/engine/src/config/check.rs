@@ -6,6 +6,7 @@ use lastgood_domain::{failure::Coded as _, terms::ServiceName};
 use lastgood_drivers::{
     probe::{ConfigProblem, Known, ProbeConfig},
     runtime::systemd::SystemdConfig,
+    sql::DatabaseConfig,
 };
 use std::{
     collections::BTreeSet,
@@ -70,6 +71,11 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
         if doctor::OWN.contains(&name.as_str()) {
             let what = "doctor has a check of its own of this name".into();
             return Err(unfit(format!("preflight.{name}"), what, "[preflight.my-name]"));
+        }
+        let is_postgres = |name: &str| matches!(config.database.get(name), Some(DatabaseConfig::Postgres { .. }));
+        if let Some(missing) = check.database().filter(|name| !is_postgres(name)) {
+            let what = format!("there is no [database.{missing}] with postgres");
+            return Err(unfit(format!("preflight.{name}"), what, "[database.NAME] with postgres = \"postgresql://…\""));
         }
         if let Some(unknown) = check.named().find(|named| !config.service.keys().any(|known| known.as_str() == *named))
         {

@@ -2,7 +2,10 @@
 
 use lastgood_domain::terms::ServiceName;
 use lastgood_drivers::{
-    check::{Check, ClockCheck, CronCheck, DiskCheck, EnvCheck, FileCheck, HttpCheck, PortCheck, TimerCheck, TlsCheck},
+    check::{
+        Check, ClockCheck, CronCheck, DiskCheck, EnvCheck, FileCheck, HttpCheck, PgCronCheck, PortCheck, PostgresCheck,
+        TimerCheck, TlsCheck,
+    },
     config_terms::Length,
 };
 use schemars::JsonSchema;
@@ -14,7 +17,8 @@ const TIMEOUT_MAX: Length = Length::seconds(4);
 /// Most checks: each has a thread of its own while it is looked at.
 pub(super) const CHECKS_MAX: usize = 200;
 
-/// One check. Exactly one of `env`, `file`, `port`, `clock`, `disk`, `timer`, `cron`, `http` and `tls` is given.
+/// One check. Exactly one of `env`, `file`, `port`, `clock`, `disk`, `postgres`, `pg_cron`, `timer`, `cron`, `http` and
+/// `tls` is given.
 ///
 /// ```toml
 /// [preflight.room]
@@ -56,6 +60,12 @@ pub struct PreflightKeys {
     /// Room on a disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disk: Option<DiskCheck>,
+    /// Settings and extensions of PostgreSQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    postgres: Option<PostgresCheck>,
+    /// A job of pg_cron.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pg_cron: Option<PgCronCheck>,
     /// A timer of systemd and its job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timer: Option<TimerCheck>,
@@ -153,6 +163,15 @@ impl PreflightConfig {
             }
     }
 
+    /// Gives the database it asks.
+    pub(super) fn database(&self) -> Option<&str> {
+        match &self.check {
+            Check::Postgres(check) => Some(&check.database),
+            Check::PgCron(check) => Some(&check.database),
+            _ => None,
+        }
+    }
+
     /// Gives the names of the services it speaks of.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         let of_env = match &self.check {
@@ -182,10 +201,14 @@ impl TryFrom<PreflightKeys> for PreflightConfig {
             };
         }
         take!(env => Env, file => File, port => Port, clock => Clock, disk => Disk);
+        take!(postgres => Postgres, pg_cron => PgCron);
         take!(timer => Timer, cron => Cron, http => Http, tls => Tls);
         match (given.pop(), given.pop()) {
             (Some(check), None) => Ok(Self { severity, before, services, timeout, fix, check }),
-            _ => Err("a check has exactly one of env, file, port, clock, disk, timer, cron, http and tls".into()),
+            _ => Err(
+                "a check has exactly one of env, file, port, clock, disk, postgres, pg_cron, timer, cron, http, tls"
+                    .into(),
+            ),
         }
     }
 }
@@ -204,6 +227,8 @@ impl From<PreflightConfig> for PreflightKeys {
             port: None,
             clock: None,
             disk: None,
+            postgres: None,
+            pg_cron: None,
             timer: None,
             cron: None,
             http: None,
@@ -215,6 +240,8 @@ impl From<PreflightConfig> for PreflightKeys {
             Check::Port(check) => keys.port = Some(check),
             Check::Clock(check) => keys.clock = Some(check),
             Check::Disk(check) => keys.disk = Some(check),
+            Check::Postgres(check) => keys.postgres = Some(check),
+            Check::PgCron(check) => keys.pg_cron = Some(check),
             Check::Timer(check) => keys.timer = Some(check),
             Check::Cron(check) => keys.cron = Some(check),
             Check::Http(check) => keys.http = Some(check),

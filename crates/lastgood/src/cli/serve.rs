@@ -32,6 +32,7 @@ use lastgood_engine::{
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
+    preflight::Asker,
     schedule, world,
 };
 use lastgood_server::{
@@ -270,6 +271,8 @@ struct Driving<'a> {
     counted_for: Option<Timestamp>,
     /// A run that begins once what stands before a move is looked at.
     asking: Option<Asking>,
+    /// Remembers what hangs.
+    asker: Asker,
     /// Instances being started again after they died.
     reviving: BTreeMap<InstanceName, Timestamp>,
     by: Actor,
@@ -295,6 +298,7 @@ impl<'a> Driving<'a> {
             counter: None,
             counted_for: None,
             asking: None,
+            asker: Asker::default(),
             reviving: BTreeMap::new(),
             by: Actor::new("lastgood:schedule").expect("a fixed valid name"),
         };
@@ -390,7 +394,7 @@ impl<'a> Driving<'a> {
 
     /// Begins a run; a forward one first looks at what must stand before it, while all else goes on.
     fn start(&mut self, aim: Aim) -> Result<(), Trouble> {
-        match Asking::before(&aim, self.app, self.name, self.driver.world.reporter()) {
+        match Asking::before(&aim, self.app, self.name, &self.asker, self.driver.world.reporter()) {
             Some(asking) => self.asking = Some(asking),
             None => self.begin_now(aim, None)?,
         }

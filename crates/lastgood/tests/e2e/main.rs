@@ -14,6 +14,7 @@ mod kit;
 mod openfeature;
 #[path = "../person/mod.rs"]
 mod person;
+mod preflight;
 mod provenance;
 mod sink;
 mod story;

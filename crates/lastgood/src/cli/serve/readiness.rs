@@ -81,16 +81,22 @@ pub(super) struct Asking {
 
 impl Asking {
     /// Begins to look, if the run moves forward and something is declared; `bell` wakes the driver afterwards.
-    pub(super) fn before(aim: &Aim, app: &App, service: &ServiceName, bell: Sender<Happening>) -> Option<Self> {
+    pub(super) fn before(
+        aim: &Aim,
+        app: &App,
+        service: &ServiceName,
+        asker: &Asker,
+        bell: Sender<Happening>,
+    ) -> Option<Self> {
         let forward = matches!(aim, Aim::Track | Aim::Drain);
         if !forward || !app.config.preflight.values().any(|check| check.guards(service)) {
             return None;
         }
         let (tell, answer) = mpsc::channel();
-        let (config, service) = (app.config.clone(), service.clone());
+        let (config, service, asker) = (app.config.clone(), service.clone(), asker.clone());
         thread::spawn(move || {
             // The daemon may have ended meanwhile.
-            let _ = tell.send(preflight::before_deploy(&config, &service, &Asker::default()));
+            let _ = tell.send(preflight::before_deploy(&config, &service, &asker));
             let _ = bell.send(Happening::Woken);
         });
         Some(Self { aim: aim.clone(), answer })
