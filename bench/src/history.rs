@@ -44,7 +44,7 @@ pub(crate) fn write(notebooks: &Notebooks, records: u64) -> Result<u64, String> 
     while driver.service().records < records {
         driver.world.day += 1;
         driver.world.now = driver.world.now.after(DAY);
-        said(driver.begin(Aim::Track, None, &by))?;
+        said(driver.begin(Aim::Track, None, None, &by))?;
         match said(driver.run_to_end())? {
             Some(End::Promoted) => {}
             other => return Err(format!("day {} ended in {other:?}", driver.world.day)),

@@ -7,11 +7,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A program a test starts, and the Debian package that has it.
-const NEEDED: [(&str, &str); 14] = [
+/// A program a test starts, or a file it needs, and the Debian package that has it.
+const NEEDED: [(&str, &str); 18] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
@@ -23,6 +24,9 @@ const NEEDED: [(&str, &str); 14] = [
     ("npm", "npm"),
     ("pip", "python3-pip"),
     ("haproxy", "haproxy"),
+    ("pg_lsclusters", "postgresql"),
+    ("/usr/lib/postgresql/15/lib/pg_cron.so", "postgresql-15-cron"),
+    ("cron", "cron"),
 ];
 
 /// Makes sure that every program is there.

@@ -31,7 +31,7 @@ const RATCHET: [(&str, usize); 6] = [
     ("crates/sim/src/invariants.rs", 515),
 ];
 /// Packages in the lock file; a new dependency is a decision.
-const PACKAGES_MAX: usize = 320;
+const PACKAGES_MAX: usize = 330;
 
 /// Checks every rule and lists all that is broken.
 pub(crate) fn tidy() -> Done {

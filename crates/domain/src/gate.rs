@@ -31,6 +31,8 @@ pub enum Gate {
     Provenance,
     /// What does a gate of the configuration say that the service requires?
     Required,
+    /// Is all that is declared to stand before a move as it must be?
+    Preflight,
 }
 
 /// What a gate answers. Only pass moves forward.

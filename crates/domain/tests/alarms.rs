@@ -56,7 +56,7 @@ impl World {
             policy: lastgood_domain::provenance::Policy::default(),
             gates: Vec::new(),
         };
-        self.put(Input::Begin { aim: Aim::Track, settings, frozen: None });
+        self.put(Input::Begin { aim: Aim::Track, settings, frozen: None, preflight: None });
         for _ in 0..STEPS_MAX {
             let Some(run) = &self.service.run else {
                 return self.service.last_end.clone().unwrap().2;

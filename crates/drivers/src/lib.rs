@@ -4,11 +4,13 @@
 //! two instructions and called again.
 
 pub mod channel;
+pub mod check;
 pub mod config_terms;
 pub mod gate;
 pub mod metric;
 pub mod notice;
 pub mod probe;
 pub mod runtime;
+pub mod sql;
 pub mod state;
 pub mod traffic;

@@ -1,8 +1,9 @@
 //! Looks whether everything is here: programs, folders, users, ports, secrets, channels. It changes nothing.
 
 use crate::{
-    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig},
+    config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, Severity},
     ports::Occupant,
+    preflight::{self, Answer, Asker, Choice, Question, Report, State},
     world::runtime_of,
 };
 use lastgood_domain::{
@@ -18,35 +19,77 @@ use lastgood_drivers::{
     state::Owner,
 };
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
 };
+
+/// Names of doctor's own checks, as `--only` and `--skip` take them.
+pub const OWN: [&str; 13] = [
+    "address",
+    "anchor",
+    "busy",
+    "channel",
+    "data",
+    "instances",
+    "notices",
+    "policy",
+    "runs",
+    "secrets",
+    "state-dir",
+    "systemd",
+    "user",
+];
+
+/// Time for one of doctor's own checks.
+const OWN_MAX: Duration = Duration::from_secs(2);
+/// Time for a channel: a package client takes a second to start alone.
+const CHANNEL_MAX: Duration = Duration::from_secs(4);
 
 /// Something that is not as it must be, or should be.
 #[derive(Debug, Clone)]
 pub struct Finding {
+    /// The check that found it.
+    pub check: String,
     /// The service it concerns; `None` for all.
     pub service: Option<ServiceName>,
     /// What is wrong and how to mend it.
     pub failure: Failure,
-    fails: bool,
+    /// Whether it fails or warns.
+    pub severity: Severity,
+    /// Whether nobody could tell.
+    pub is_unknown: bool,
 }
 
 impl Finding {
-    /// Makes a warning about a service from what its log tells.
-    pub const fn warning(service: ServiceName, failure: Failure) -> Self {
-        Self { service: Some(service), failure, fails: false }
+    /// Makes a finding of one of doctor's own checks about a service.
+    fn own(check: &str, service: Option<&ServiceName>, failure: Failure, severity: Severity) -> Self {
+        Self { check: check.into(), service: service.cloned(), failure, severity, is_unknown: false }
     }
 
-    /// Makes a failure of a service from what its log tells.
-    pub const fn failing(service: ServiceName, failure: Failure) -> Self {
-        Self { service: Some(service), failure, fails: true }
+    /// Makes a warning about a service's run from what its log tells.
+    pub fn warning(service: &ServiceName, failure: Failure) -> Self {
+        Self::own("runs", Some(service), failure, Severity::Recommended)
+    }
+
+    /// Makes a failure of a service's log.
+    pub fn failing(service: &ServiceName, failure: Failure) -> Self {
+        Self::own("runs", Some(service), failure, Severity::Required)
     }
 
     /// Tells a failure from a warning.
-    pub const fn is_failure(&self) -> bool {
-        self.fails
+    pub fn is_failure(&self) -> bool {
+        self.severity == Severity::Required
+    }
+
+    /// Makes a finding of a check that does not pass.
+    fn of(report: Report) -> Option<Self> {
+        let Report { name, severity, state, failure, .. } = report;
+        let failure = failure?;
+        Some(Self { check: name, service: None, failure, severity, is_unknown: state == State::CannotTell })
     }
 }
 
@@ -56,31 +99,91 @@ const FREE_BYTES_MIN: u64 = 64 << 20;
 /// The folder that is there while systemd runs the machine.
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
 
-/// Examines everything the configuration needs; channels only where `online`.
-pub fn examine(config: &Config, online: bool) -> Vec<Finding> {
+/// A look of doctor's own; it gets the instant at which nobody waits for it any more.
+type Look = Box<dyn FnOnce(&Config, Instant) -> Vec<Finding> + Send>;
+
+/// What one question of doctor came to.
+enum Part {
+    Own(Vec<Finding>),
+    Preflight(Report),
+}
+
+/// Examines everything the configuration needs and declares, beside each other; it is back within
+/// [`preflight::ALL_MAX`].
+///
+/// `services` are the states of now, `program` is lastgood's own path.
+pub fn examine(
+    config: &Config,
+    services: &BTreeMap<ServiceName, Service>,
+    program: &Path,
+    choice: &Choice,
+    asker: &Asker,
+) -> Vec<Finding> {
+    let shared = Arc::new(config.clone());
+    let mut questions: Vec<Question<Part>> = Vec::new();
+    let mut own = |name: String, timeout: Duration, ask: Look| {
+        let config = Arc::clone(&shared);
+        questions.push(Question { name, timeout, ask: Box::new(move |until| Part::Own(ask(&config, until))) });
+    };
+    own("state-dir".into(), OWN_MAX, Box::new(|config, _| whole(config)));
+    for name in config.service.keys() {
+        let service = name.clone();
+        own(format!("service {name}"), OWN_MAX, Box::new(move |config, _| one(config, &service)));
+        if !choice.offline && choice.names("channel") {
+            let service = name.clone();
+            let ask = move |config: &Config, until| channel_answers(config, &service, until);
+            own(format!("channel of {name}"), CHANNEL_MAX, Box::new(ask));
+        }
+        if let Some(state) = services.get(name).filter(|_| choice.names("instances")) {
+            let (service, state, program) = (name.clone(), state.clone(), program.to_path_buf());
+            let ask = move |config: &Config, _| examine_running(config, &service, &state, &program);
+            own(format!("instances of {name}"), OWN_MAX, Box::new(ask));
+        }
+    }
+    questions.extend(preflight::questions(config, choice).into_iter().map(|question| {
+        let Question { name, timeout, ask } = question;
+        Question { name, timeout, ask: Box::new(move |until| Part::Preflight(ask(until))) }
+    }));
+    let names: Vec<String> = questions.iter().map(|question| question.name.clone()).collect();
     let mut findings = Vec::new();
-    let mut all = |failure, fails| findings.push(Finding { service: None, failure, fails });
+    for (name, (answer, took)) in names.iter().zip(asker.ask(questions, preflight::ALL_MAX)) {
+        let unanswered = match answer {
+            Answer::Told(Part::Own(found)) => {
+                findings.extend(found.into_iter().filter(|finding| choice.names(&finding.check)));
+                continue;
+            }
+            Answer::Told(Part::Preflight(report)) => Answer::Told(report),
+            Answer::Late { waited } => Answer::Late { waited },
+            Answer::Hangs => Answer::Hangs,
+        };
+        findings.extend(Finding::of(preflight::report(config, name, unanswered, took)));
+    }
+    findings
+}
+
+/// Looks at what all services share.
+fn whole(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut all = |check, failure, severity| findings.push(Finding::own(check, None, failure, severity));
     if let Some(failure) = state_dir(&config.state_dir) {
-        all(failure, true);
+        all("state-dir", failure, Severity::Required);
     }
     if let Err(error) = Secrets::load(&config.secret, &config.folder) {
-        all(Failure::of(&error), true);
+        all("secrets", Failure::of(&error), Severity::Required);
     }
     if config.anchor().parent() == Some(config.state_dir.as_path()) {
         let what = format!("the anchor {} shares the state folder's fate", config.anchor().display());
-        all(Failure::new("anchor-inside", what, Some("anchor = \"/another/disk/lastgood.checkpoints\"")), false);
+        let fix = "anchor = \"/another/disk/lastgood.checkpoints\"";
+        all("anchor", Failure::new("anchor-inside", what, Some(fix)), Severity::Recommended);
     }
     if config.notice.is_empty() {
         let what = "nobody hears of anything: there is no [notice.NAME]";
-        all(Failure::new("notice-none", what, Some("see docs/guide/notices.md")), false);
+        all("notices", Failure::new("notice-none", what, Some("see docs/guide/notices.md")), Severity::Recommended);
     }
     if !rustix::process::getuid().is_root() {
         let what = "not root: rehearsals may be fenced by paths only, and other users' data is out of reach";
-        all(Failure::new("not-root", what, Some("run lastgood as root, or all instances as this user")), false);
-    }
-    for (name, service) in &config.service {
-        let mut one = |failure, fails| findings.push(Finding { service: Some(name.clone()), failure, fails });
-        examine_service(config, service, online, &mut one);
+        let fix = "run lastgood as root, or all instances as this user";
+        all("user", Failure::new("not-root", what, Some(fix)), Severity::Recommended);
     }
     findings
 }
@@ -90,7 +193,7 @@ pub fn examine(config: &Config, online: bool) -> Vec<Finding> {
 /// `program` is lastgood's own path.
 pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, program: &Path) -> Vec<Finding> {
     let Some(wanted) = config.service.get(name) else { return Vec::new() };
-    let finding = |failure| Finding::failing(name.clone(), failure);
+    let finding = |failure| Finding::own("instances", Some(name), failure, Severity::Required);
     let runtime = match running(config, wanted, program) {
         Ok(runtime) => runtime,
         Err(error) => return vec![finding(Failure::of(&error))],
@@ -134,43 +237,57 @@ fn running(config: &Config, service: &ServiceConfig, program: &Path) -> Result<O
     runtime_of(service, &config.state_dir, program).map(Some)
 }
 
-fn examine_service(config: &Config, service: &ServiceConfig, online: bool, found: &mut dyn FnMut(Failure, bool)) {
+/// Looks at what one service needs.
+fn one(config: &Config, name: &ServiceName) -> Vec<Finding> {
+    let Some(service) = config.service.get(name) else { return Vec::new() };
+    let mut findings = Vec::new();
+    let mut found = |check, failure, severity| findings.push(Finding::own(check, Some(name), failure, severity));
     for instance in &service.instance {
         if let Some(failure) = data(instance) {
-            found(failure, true);
+            found("data", failure, Severity::Required);
         }
         if let Some(user) = instance.user.as_ref().or(service.user.as_ref())
             && let Err(error) = Owner::named(user)
         {
-            found(Failure::of(&error), true);
+            found("user", Failure::of(&error), Severity::Required);
         }
         if let Some(failure) = address(service, instance) {
-            found(failure, true);
+            found("address", failure, Severity::Required);
         }
     }
     if let Err(error) = service.policy.check_files(&config.folder) {
-        found(Failure::of(&error), true);
+        found("policy", Failure::of(&error), Severity::Required);
     }
     // Where traffic is shared nobody is stopped who is in use: what is left drains.
     if service.busy.is_none() && service.traffic.is_none() {
         let what = "there is no busy check: every instance counts as idle";
-        found(
-            Failure::new("busy-none", what, Some("busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md")),
-            false,
-        );
+        let fix = "busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md";
+        found("busy", Failure::new("busy-none", what, Some(fix)), Severity::Recommended);
     }
     if let RuntimeConfig::Systemd(_) = service.runtime
         && !Path::new(SYSTEMD_RUNS).exists()
     {
         let what = "systemd does not run here, but units are to run the instances";
-        found(Failure::new("systemd-missing", what, Some("runtime = { process = {} }")), true);
+        found("systemd", Failure::new("systemd-missing", what, Some("runtime = { process = {} }")), Severity::Required);
     }
-    if online {
-        let context = channel::Context { folder: config.folder.clone(), ..channel::Context::default() };
-        if let Err(error) = service.channel.newest(&context) {
-            found(Failure::of(&error as &dyn Coded), true);
-        }
-    }
+    findings
+}
+
+/// Asks a channel for its newest release; what it started is ended when nobody waits any more.
+fn channel_answers(config: &Config, name: &ServiceName, until: Instant) -> Vec<Finding> {
+    let Some(service) = config.service.get(name) else { return Vec::new() };
+    let context = channel::Context { folder: config.folder.clone(), ..channel::Context::default() };
+    let cancelled = Arc::clone(&context.cancelled);
+    thread::spawn(move || {
+        thread::sleep(until.saturating_duration_since(Instant::now()));
+        cancelled.store(true, Ordering::SeqCst);
+    });
+    let asked = service.channel.newest(&context);
+    asked
+        .err()
+        .map(|error| Finding::own("channel", Some(name), Failure::of(&error as &dyn Coded), Severity::Required))
+        .into_iter()
+        .collect()
 }
 
 fn state_dir(path: &Path) -> Option<Failure> {

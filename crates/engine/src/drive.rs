@@ -8,7 +8,7 @@ use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Record, Settings, Verdict},
     facts::Outcomes,
-    rollout::{self, IllegalStep, Input, Judging},
+    rollout::{self, Checked, IllegalStep, Input, Judging},
     service::{Phase, Service},
     terms::{Actor, Digest, InstanceName, OrderId, RunId, Timestamp},
 };
@@ -189,9 +189,15 @@ impl<L: Log, W: World> Driver<L, W> {
     /// Begins a run and gives its id.
     ///
     /// Errors: [`IllegalStep`] if one is under way or there is no way back.
-    pub fn begin(&mut self, aim: Aim, frozen: Option<String>, by: &Actor) -> Result<RunId, DriveError> {
+    pub fn begin(
+        &mut self,
+        aim: Aim,
+        frozen: Option<String>,
+        preflight: Option<Checked>,
+        by: &Actor,
+    ) -> Result<RunId, DriveError> {
         let settings = self.settings.clone();
-        self.put(Input::Begin { aim, settings, frozen }, by)?;
+        self.put(Input::Begin { aim, settings, frozen, preflight }, by)?;
         // A run that was held or refused at once has ended already.
         let begun = self.service.run.as_ref().map(|run| run.id);
         Ok(begun.or(self.service.last_end.as_ref().map(|(run, _, _)| *run)).unwrap_or(RunId(0)))

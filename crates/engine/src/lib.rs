@@ -16,6 +16,7 @@ pub mod log;
 pub mod operations;
 pub mod paths;
 pub mod ports;
+pub mod preflight;
 pub mod provenance;
 pub mod schedule;
 pub mod switches;

@@ -198,7 +198,7 @@ impl App {
         let mut desk = operations::Desk::new(self.store()?, self.scope(), self.routes());
         let said = desk.say(&self.actor, self.now(), decide);
         let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
-        lastgood_engine::wake::ring(self.home.root());
+        lastgood_engine::bell::ring(self.home.root());
         Ok((records, folded.state.clone()))
     }
 

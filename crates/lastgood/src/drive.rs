@@ -21,6 +21,7 @@ use lastgood_engine::{
     fold::Folded,
     log::ServiceLog,
     paths::ServiceHome,
+    preflight::{self, Asker},
     world::{self, Host, Site},
 };
 use lastgood_store::{DriverLock, LockError, SignError, Store};
@@ -169,13 +170,16 @@ fn write_begin(app: &App, service: &ServiceName, aim: &Aim, folded: &mut Folded)
     let settings = app.config.service.get(service).map(|config| config.settings()).ok_or_else(|| {
         Trouble::say(Exit::Usage, "service-unknown", format!("there is no service {service}"), "lastgood status")
     })?;
+    // A way back never asks.
+    let checked = match aim {
+        Aim::Track | Aim::Drain => preflight::before_deploy(&app.config, service, &Asker::default()),
+        Aim::Back { .. } | Aim::Cool | Aim::DryRun => None,
+    };
     let mut log = app.log(service, folded)?;
     loop {
-        let input = Input::Begin {
-            aim: aim.clone(),
-            settings: settings.clone(),
-            frozen: app.stopped(service, &folded.service),
-        };
+        let (settings, preflight) = (settings.clone(), checked.clone());
+        let frozen = app.stopped(service, &folded.service);
+        let input = Input::Begin { aim: aim.clone(), settings, frozen, preflight };
         let records = rollout::step(&folded.service, input, &app.actor, world::now())
             .map_err(|illegal| drive_trouble(&DriveError::Illegal(illegal)))?;
         match log.append(&folded.service, &records) {

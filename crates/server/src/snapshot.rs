@@ -7,7 +7,7 @@ use lastgood_domain::{
     switches::Switches,
     terms::{ChainName, EnvironmentName, InstanceName, ServiceName, SwitchName, Timestamp},
 };
-use lastgood_engine::{drive::LogError, traffic::Metered};
+use lastgood_engine::{config::Severity, drive::LogError, preflight::State, traffic::Metered};
 use lastgood_store::{EndpointBacklog, Reader, StoreError};
 use std::collections::BTreeMap;
 
@@ -41,8 +41,19 @@ pub struct Snapshot {
     pub proxied: BTreeMap<ServiceName, Metered>,
     /// Flags and switches; set by whoever serves them. `None` without any.
     pub switches: Option<SwitchesView>,
+    /// How all that is declared in `[preflight]` stood last; set by whoever looks. None before the first look.
+    pub readiness: Option<Readiness>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
+}
+
+/// How all that must be so stood when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// When that was.
+    pub at: Timestamp,
+    /// Checks by severity and state; none is 0.
+    pub checks: BTreeMap<(Severity, State), u64>,
 }
 
 /// One service as it is told.

@@ -15,11 +15,13 @@ use lastgood_domain::{
     traffic::{Judged, Route, RouteSide, Share},
 };
 use lastgood_engine::{
+    config::Severity,
     letter::kind_name,
     log::chain_of,
+    preflight::State,
     traffic::{Metered, Total},
 };
-use lastgood_server::{DriverState, Lookout, Snapshot, SwitchesView, metrics};
+use lastgood_server::{DriverState, Lookout, Readiness, Snapshot, SwitchesView, metrics};
 use lastgood_store::{Anchor, EndpointBacklog, NewNotice, Outcome, Reader, Settlement, Signer, Store};
 use std::{collections::BTreeSet, process::Command, thread};
 use world::{at, hold, instance, service, started, write, write_with};
@@ -110,6 +112,12 @@ fn full() -> Snapshot {
     snapshot.drivers.insert(service("shop"), DriverState { alive: false, last_look: None });
     snapshot.drivers.insert(service("web"), DriverState { alive: true, last_look: Some(at(29)) });
     share(&mut snapshot);
+    let checks = [
+        ((Severity::Required, State::Pass), 5),
+        ((Severity::Required, State::CannotTell), 1),
+        ((Severity::Recommended, State::Fail), 2),
+    ];
+    snapshot.readiness = Some(Readiness { at: at(28), checks: checks.into() });
     snapshot
 }
 

@@ -116,7 +116,7 @@ impl Play {
     /// Begins a run.
     pub(crate) fn begin(&mut self, aim: Aim, frozen: Option<String>) -> Put {
         let settings = self.settings.clone();
-        self.put(Input::Begin { aim, settings, frozen })
+        self.put(Input::Begin { aim, settings, frozen, preflight: None })
     }
 
     /// Sets a hold.

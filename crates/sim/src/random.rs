@@ -263,7 +263,7 @@ fn second_driver(play: &mut Play, chance: &mut Chance, reason: Reason) {
             accept_loss: Vec::new(),
             reason: "from another terminal".into(),
         };
-        Input::Begin { aim, settings: play.settings.clone(), frozen: None }
+        Input::Begin { aim, settings: play.settings.clone(), frozen: None, preflight: None }
     };
     // Refused or lost: both leave the log as it was, which the checker sees.
     drop(second.put(input, &by));

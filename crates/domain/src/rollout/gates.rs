@@ -1,6 +1,6 @@
 //! From the beginning of a run to a candidate that is installed and allowed.
 
-use super::{Deciding, IllegalStep, passing, rehearsal, required, returning, traffic};
+use super::{Checked, Deciding, IllegalStep, passing, rehearsal, required, returning, traffic};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, Settings, Verdict},
@@ -22,6 +22,7 @@ pub(super) fn begin(
     aim: Aim,
     settings: Settings,
     frozen: Option<String>,
+    preflight: Option<Checked>,
 ) -> Result<(), IllegalStep> {
     let taken_over = returning::taken_over(deciding);
     let traffic_found = traffic::returning::found(deciding);
@@ -59,12 +60,24 @@ pub(super) fn begin(
                     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
                     deciding.end(End::Held { because, moved: Vec::new() });
                 }
+                None if !ready(deciding, preflight) => {}
                 None if aim == Aim::Drain => drain(deciding),
                 None => check(deciding),
             }
             Ok(())
         }
     }
+}
+
+/// Writes down what was seen before the move; ends the run if that is no yes. Nothing is rejected: it is no candidate's
+/// fault.
+fn ready(deciding: &mut Deciding, preflight: Option<Checked>) -> bool {
+    let Some(Checked { verdict, because }) = preflight else { return true };
+    match verdict {
+        Verdict::Pass => gate(deciding, Gate::Preflight, verdict, because),
+        _ => refuse(deciding, Gate::Preflight, verdict, because),
+    }
+    verdict == Verdict::Pass
 }
 
 /// Takes last-good for the candidate: those left behind follow with the same care.

@@ -39,6 +39,9 @@ pub enum Input {
         settings: Settings,
         /// Why a freeze file holds everything, if one exists.
         frozen: Option<String>,
+        /// What was seen of what must stand before a forward move; none where nothing is declared. A way back
+        /// never asks.
+        preflight: Option<Checked>,
     },
     /// An order came to an end.
     Answer {
@@ -95,6 +98,15 @@ pub enum Input {
     Say(Event),
 }
 
+/// What checks outside came to, just before a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The worst of them.
+    pub verdict: Verdict,
+    /// The numbers.
+    pub because: String,
+}
+
 /// What the guards were asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judging {
@@ -124,7 +136,9 @@ pub enum IllegalStep {
 pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Result<Vec<Record>, IllegalStep> {
     let mut deciding = Deciding { service: service.clone(), said: Vec::new(), by: by.clone(), now };
     match input {
-        Input::Begin { aim, settings, frozen } => gates::begin(&mut deciding, aim, settings, frozen)?,
+        Input::Begin { aim, settings, frozen, preflight } => {
+            gates::begin(&mut deciding, aim, settings, frozen, preflight)?;
+        }
         Input::Answer { order, answer } => answered(&mut deciding, order, answer)?,
         Input::Tick => {
             forward::tick(&mut deciding);

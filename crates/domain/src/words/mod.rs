@@ -285,6 +285,7 @@ pub const fn gate_name(gate: Gate) -> &'static str {
         Gate::WayBack => "way-back",
         Gate::Provenance => "provenance",
         Gate::Required => "required",
+        Gate::Preflight => "preflight",
     }
 }
 

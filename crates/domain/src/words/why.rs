@@ -49,6 +49,7 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
     }
     reasons.extend(outcomes(name, service));
     reasons.extend(behind(name, service, now));
+    reasons.extend(not_ready(name, service));
     reasons.extend(nothing_before(name, service));
     for why in &mut reasons {
         why.because = one_line(&why.because);
@@ -215,6 +216,17 @@ fn behind(name: &ServiceName, service: &Service, now: Timestamp) -> Option<Why> 
     Some(Why { rule, because: format!("for {}{stale}; last time: {because}", now.since(*since)), who, how })
 }
 
+/// Says what stood before the last move, if that was it; the channel was not even asked then.
+fn not_ready(name: &ServiceName, service: &Service) -> Option<Why> {
+    let Some((_, _, End::Refused { gate: gate @ Gate::Preflight, because })) = &service.last_end else { return None };
+    let told = service.behind.as_ref().is_some_and(|(_, told)| told == because);
+    if told || service.run.is_some() {
+        return None;
+    }
+    let (rule, who, how) = refused(name, *gate);
+    Some(Why { rule, because: format!("the last run was refused: {because}"), who, how })
+}
+
 const GENERAL: &str = "the channel's offer was not taken";
 const OWNERS: &str = "whoever releases it, or whoever owns the gate named here";
 
@@ -268,6 +280,11 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
             "a release must pass every gate that its service requires",
             "whoever releases it, or owns the gate named here",
             plan,
+        ),
+        Gate::Preflight => (
+            "nothing moves before all that is declared to stand before a move does",
+            "whoever runs this machine, or owns the check",
+            "lastgood preflight --for deploy".into(),
         ),
         Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
     }

@@ -327,7 +327,7 @@ fn only_moves_whose_snapshot_is_kept_are_ways_back() {
     let aim =
         Aim::Back { to: Some(tag("1.0")), instances: Vec::new(), accept_loss: Vec::new(), reason: "asked".into() };
     let settings = walk.settings.clone();
-    assert!(walk.put(Input::Begin { aim, settings, frozen: None }).is_err());
+    assert!(walk.put(Input::Begin { aim, settings, frozen: None, preflight: None }).is_err());
 }
 
 fn broken(walk: &mut Walk) {

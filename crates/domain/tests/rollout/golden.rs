@@ -126,6 +126,7 @@ fn said() -> Vec<Event> {
         (Gate::WayBack, Verdict::Pass),
         (Gate::Provenance, Verdict::Hold),
         (Gate::Required, Verdict::CannotTell),
+        (Gate::Preflight, Verdict::CannotTell),
     ];
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();

@@ -3,6 +3,7 @@
 mod deciding;
 mod golden;
 mod passing;
+mod preflight;
 mod provenance;
 mod required;
 mod returning;

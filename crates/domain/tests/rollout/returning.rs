@@ -54,7 +54,7 @@ fn a_first_run_is_ended_too_and_one_asked_for_by_name_or_release_is_not() {
     named.track("2.0");
     named.until(|effect| matches!(effect, Effect::Install { .. }));
     let (aim, settings) = (named.back(&["bob"], &[]), named.settings.clone());
-    assert!(named.put(Input::Begin { aim, settings, frozen: None }).is_err());
+    assert!(named.put(Input::Begin { aim, settings, frozen: None, preflight: None }).is_err());
     assert_eq!(named.end(), End::Promoted);
 }
 
@@ -78,7 +78,7 @@ fn what_came_later_than_the_others_stays_as_it_is_named_or_not() {
         assert!(!carols.into_iter().any(|effect| touches(&effect)));
         // Nothing more is to be gone back to, and nobody is stopped by asking once more.
         let (aim, settings) = (walk.back(&["carol"], &[]), walk.settings.clone());
-        assert!(walk.put(Input::Begin { aim, settings, frozen: None }).is_err());
+        assert!(walk.put(Input::Begin { aim, settings, frozen: None, preflight: None }).is_err());
         assert!(walk.service.instances[&instance("carol")].release == Some(digest("2.0")));
     }
 }

@@ -90,13 +90,13 @@ fn returning() -> Vec<Situation> {
 
 fn inputs(walk: &Walk) -> Vec<(&'static str, Input)> {
     let settings = || walk.settings.clone();
-    let begin = |aim| Input::Begin { aim, settings: settings(), frozen: None };
+    let begin = |aim| Input::Begin { aim, settings: settings(), frozen: None, preflight: None };
     let order = walk.orders().first().map_or(OrderId(9_999), |(order, _)| *order);
     let answer = |answer| Input::Answer { order, answer };
     let frozen = Some("a freeze file exists".into());
     vec![
         ("track", begin(Aim::Track)),
-        ("track, frozen", Input::Begin { aim: Aim::Track, settings: settings(), frozen }),
+        ("track, frozen", Input::Begin { aim: Aim::Track, settings: settings(), frozen, preflight: None }),
         ("dry run", begin(Aim::DryRun)),
         ("rollback", begin(walk.back(&[], &[]))),
         ("rollback of bob", begin(walk.back(&["bob"], &[]))),

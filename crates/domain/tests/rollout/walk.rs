@@ -122,7 +122,7 @@ impl Walk {
 
     pub(crate) fn begin(&mut self, aim: Aim) {
         let settings = self.settings.clone();
-        self.put(Input::Begin { aim, settings, frozen: None }).expect("the run begins");
+        self.put(Input::Begin { aim, settings, frozen: None, preflight: None }).expect("the run begins");
     }
 
     pub(crate) fn track(&mut self, release: &'static str) {

@@ -3,7 +3,7 @@
 //! A probe is a list of steps: a request or a command, what is expected of its answer, and what is kept of it for
 //! the steps after. A health page says little; a log-in and a read of old data say that users can work.
 
-mod answer;
+pub(crate) mod answer;
 mod body;
 mod busy;
 mod check;
@@ -22,7 +22,7 @@ mod run;
 mod secrets;
 mod tcp;
 mod text;
-mod variables;
+pub(crate) mod variables;
 mod websocket;
 mod wire;
 

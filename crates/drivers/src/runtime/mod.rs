@@ -17,7 +17,7 @@ pub mod session;
 pub mod shared_look;
 pub mod systemd;
 
-mod bus;
+pub(crate) mod bus;
 mod closed;
 mod members;
 mod post_mortem;

@@ -138,7 +138,7 @@ pub enum StateError {
 }
 
 impl StateError {
-    pub(super) fn io(act: &str, path: &Path, source: impl Into<std::io::Error>) -> Self {
+    pub(crate) fn io(act: &str, path: &Path, source: impl Into<std::io::Error>) -> Self {
         let source = source.into();
         Self::Io { act: act.into(), path: path.into(), source: Cause::of(&source) }
     }

@@ -41,8 +41,8 @@ const LOG_FLUSH_EVERY: Duration = Duration::from_millis(100);
 
 /// A live database inside one read transaction.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) connection: Connection,
+pub(crate) struct Live {
+    pub(crate) connection: Connection,
     path: PathBuf,
     began: Instant,
     wal: bool,
@@ -50,7 +50,7 @@ pub(super) struct Live {
 
 impl Live {
     /// Connects without writing, checkpointing or following a link, and begins the read transaction.
-    pub(super) fn begin(path: &Path) -> Result<Self, StateError> {
+    pub(crate) fn begin(path: &Path) -> Result<Self, StateError> {
         match Self::begin_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
             // A journal or log left by a killed service: only a connection that may write can do what the service
             // itself would do at its start.

@@ -104,7 +104,7 @@ fn become_owner(order: &Order) -> Result<(), StateError> {
     Ok(())
 }
 
-fn drop_to(owner: &Owner) -> Result<(), StateError> {
+pub(crate) fn drop_to(owner: &Owner) -> Result<(), StateError> {
     let (ours, gid) = (geteuid().as_raw(), rustix::process::getegid().as_raw());
     if (ours, gid) == (owner.uid, owner.gid) {
         return Ok(());

@@ -24,6 +24,9 @@ use std::{
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|word| word == "internal").is_some() {
+        if arguments.next_if(|word| word == "query").is_some() {
+            return ExitCode::from(lastgood_drivers::sql::worker_main());
+        }
         let Err(_told) = launcher::main(arguments);
         return ExitCode::FAILURE;
     }

@@ -1,11 +1,12 @@
 //! What no single value shows: names that must be unique, placeholders that must be known.
 
-use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, text};
-use crate::{expand, provenance::Environment};
+use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, preflight, text};
+use crate::{doctor, expand, provenance::Environment};
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
 use lastgood_drivers::{
     probe::{ConfigProblem, Known, ProbeConfig},
     runtime::systemd::SystemdConfig,
+    sql::DatabaseConfig,
 };
 use std::{
     collections::BTreeSet,
@@ -51,6 +52,12 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
     if let Some((place, what, example)) = config.runbook.wrong(&services, &secrets) {
         return Err(unfit(place, what, example));
     }
+    for (name, database) in &config.database {
+        if let Some(missing) = database.secret().filter(|secret| !config.secret.contains_key(*secret)) {
+            let what = format!("there is no [secret.{missing}]");
+            return Err(unfit(format!("database.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
+    }
     if let Some(switches) = &config.switches {
         if let Some((place, what, example)) = switches.wrong() {
             return Err(unfit(place, what, example));
@@ -58,6 +65,30 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
         if let Some(missing) = switches.token.as_ref().filter(|token| !config.secret.contains_key(*token)) {
             let what = format!("there is no [secret.{missing}]");
             return Err(unfit("switches.token".into(), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
+        }
+    }
+    if config.preflight.len() > preflight::CHECKS_MAX {
+        let what = format!("{} checks are more than {}", config.preflight.len(), preflight::CHECKS_MAX);
+        return Err(unfit("preflight".into(), what, "[preflight.NAME] for what matters"));
+    }
+    for (name, check) in &config.preflight {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+            let what = "a check is named with a-z, 0-9 and -".into();
+            return Err(unfit(format!("preflight.{name:?}"), what, "[preflight.free-room]"));
+        }
+        if doctor::OWN.contains(&name.as_str()) {
+            let what = "doctor has a check of its own of this name".into();
+            return Err(unfit(format!("preflight.{name}"), what, "[preflight.my-name]"));
+        }
+        let is_postgres = |name: &str| matches!(config.database.get(name), Some(DatabaseConfig::Postgres { .. }));
+        if let Some(missing) = check.database().filter(|name| !is_postgres(name)) {
+            let what = format!("there is no [database.{missing}] with postgres");
+            return Err(unfit(format!("preflight.{name}"), what, "[database.NAME] with postgres = \"postgresql://…\""));
+        }
+        if let Some(unknown) = check.named().find(|named| !config.service.keys().any(|known| known.as_str() == *named))
+        {
+            let what = format!("there is no [service.{unknown}]");
+            return Err(unfit(format!("preflight.{name}"), what, "service = \"…\", one of the services of this file"));
         }
     }
     let mut taken = BTreeSet::new();

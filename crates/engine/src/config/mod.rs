@@ -3,6 +3,7 @@
 mod check;
 mod error;
 mod gates;
+mod preflight;
 mod runbook;
 mod switches;
 mod text;
@@ -10,6 +11,7 @@ mod traffic;
 
 pub use error::ConfigError;
 pub use gates::Gates;
+pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
 pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
@@ -30,6 +32,7 @@ use lastgood_drivers::{
     notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
     runtime::systemd::SystemdConfig,
+    sql::DatabaseConfig,
     state::StateConfig,
 };
 use schemars::JsonSchema;
@@ -64,6 +67,9 @@ pub struct Config {
     /// Secrets by name, read from files or systemd credentials; never written here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret: BTreeMap<String, SecretSource>,
+    /// Databases by name, which checks and signals ask. They are only read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub database: BTreeMap<String, DatabaseConfig>,
     /// Services by name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ServiceConfig>")]
@@ -74,6 +80,9 @@ pub struct Config {
     /// What an incident does besides taking services back.
     #[serde(default, skip_serializing_if = "RunbookConfig::is_empty")]
     pub runbook: RunbookConfig,
+    /// What must be so before anybody depends on it, by name: `lastgood preflight` looks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub preflight: BTreeMap<String, PreflightConfig>,
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,

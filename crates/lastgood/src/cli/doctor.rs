@@ -1,60 +1,65 @@
 //! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
 
-use super::Ended;
-use crate::{app::App, drive, exit::Exit, screen::Screen};
+use super::{
+    Ended,
+    preflight::{Chosen, lines, verdict},
+};
+use crate::{app::App, drive, screen::Screen};
 use clap::Args;
 use lastgood_domain::{failure::Failure, service::Service, terms::ServiceName, words};
-use lastgood_engine::doctor::{self, Finding};
+use lastgood_engine::{
+    doctor::{self, Finding},
+    preflight::Asker,
+};
 use serde_json::json;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Check that everything lastgood needs is here; each failure comes with its fix.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Leave out what asks the network (the channels).
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 impl Doctor {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let app = App::open(screen, config)?;
-        let mut findings = doctor::examine(&app.config, !self.offline);
+        let choice = self.chosen.choice(&app.config, &doctor::OWN)?;
         let program = drive::program()?;
+        let mut services = BTreeMap::new();
+        let mut findings = Vec::new();
         for name in app.services(None)? {
             match app.look(&name) {
                 Ok(seen) => {
                     findings.extend(undriven(&app, &name, &seen.service));
-                    findings.extend(doctor::examine_running(&app.config, &name, &seen.service, &program));
+                    services.insert(name, seen.service);
                 }
-                Err(trouble) => findings.push(Finding::failing(name, trouble.failure)),
+                Err(trouble) => findings.push(Finding::failing(&name, trouble.failure)),
             }
         }
+        findings.retain(|finding| choice.names(&finding.check));
+        findings.splice(0..0, doctor::examine(&app.config, &services, &program, &choice, &Asker::default()));
         let failures = findings.iter().filter(|finding| finding.is_failure()).count();
-        let warnings = findings.len() - failures;
         let mut text = String::new();
-        for Finding { service, failure, .. } in &findings {
-            let place = service.as_ref().map_or_else(String::new, |service| format!("{service}: "));
-            text += &format!("{place}{failure}\n");
-            if let Some(hint) = &failure.hint {
-                text += &format!("  fix   {hint}\n");
-            }
-            text += &format!("  page  docs/errors/{}.md\n", failure.code);
+        for finding in &findings {
+            let place = finding.service.as_ref().map_or(finding.check.as_str(), ServiceName::as_str);
+            text += &lines(place, &finding.failure, finding.severity, finding.is_unknown);
         }
         let services = words::count(app.config.service.len() as u64, "service");
-        let count = |number: usize, one: &str| words::count(number as u64, one);
-        let (verdict, exit) = match (failures, warnings) {
-            (0, 0) => (format!("all is well: {services} checked"), Exit::Done),
-            (0, n) => (format!("{}, nothing fails", count(n, "warning")), Exit::Warnings),
-            (n, _) => (count(n, "failure"), Exit::Failed),
+        let declared = words::count(app.config.preflight.len() as u64, "check");
+        let well = match app.config.preflight.is_empty() {
+            true => format!("{services} checked"),
+            false => format!("{services} and {declared} of [preflight] looked at"),
         };
+        let (verdict, exit) = verdict(failures, findings.len() - failures, &well);
         text += &verdict;
         let data = json!({
             "verdict": verdict,
             "findings": findings.iter().map(|finding| json!({
-                "service": finding.service, "code": finding.failure.code, "message": finding.failure.message,
-                "fix": finding.failure.hint, "failure": finding.is_failure(),
+                "check": finding.check, "service": finding.service, "code": finding.failure.code,
+                "message": finding.failure.message, "fix": finding.failure.hint, "failure": finding.is_failure(),
+                "state": if finding.is_unknown { "cannot-tell" } else { "fail" },
             })).collect::<Vec<_>>(),
         });
         screen.show("doctor", &data, &text);
@@ -68,9 +73,9 @@ fn undriven(app: &App, name: &ServiceName, service: &Service) -> Option<Finding>
         Ok(true) => service.run.as_ref().map(|run| {
             let why = words::undriven(name, run, app.now());
             let fix = format!("go on: {}; or back: lastgood rollback {name}", why.how);
-            Finding::warning(name.clone(), Failure::new("run-undriven", why.because, Some(&fix)))
+            Finding::warning(name, Failure::new("run-undriven", why.because, Some(&fix)))
         }),
         Ok(false) => None,
-        Err(trouble) => Some(Finding::failing(name.clone(), trouble.failure)),
+        Err(trouble) => Some(Finding::failing(name, trouble.failure)),
     }
 }

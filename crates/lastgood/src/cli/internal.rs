@@ -2,7 +2,7 @@
 
 use clap::{Parser as _, Subcommand};
 use last_layer::Place;
-use lastgood_drivers::{runtime::launcher, state};
+use lastgood_drivers::{runtime::launcher, sql, state};
 use lastgood_engine::world;
 use std::{ffi::OsString, process::ExitCode};
 
@@ -11,6 +11,8 @@ use std::{ffi::OsString, process::ExitCode};
 pub(crate) enum Internal {
     /// Copy an instance's data as its owner.
     Snapshot,
+    /// Ask a SQLite file one question as its owner.
+    Query,
     /// Rehearse a release on a copy.
     Rehearse,
     /// Be the built-in service of the demo.
@@ -44,6 +46,7 @@ impl Internal {
     pub(crate) fn run(self) -> ExitCode {
         match self {
             Self::Snapshot => ExitCode::from(state::worker_main()),
+            Self::Query => ExitCode::from(sql::worker_main()),
             Self::Rehearse => ExitCode::from(world::rehearsal_main()),
             Self::LastLayer { arguments } => {
                 let named = std::iter::once("last-layer".to_owned()).chain(arguments);

@@ -17,6 +17,7 @@ mod log;
 mod named;
 mod notices;
 mod plan;
+mod preflight;
 mod proxy;
 mod release;
 mod rollback;
@@ -62,6 +63,8 @@ enum Command {
     Init(init::Init),
     /// Check that everything lastgood needs is here; each failure comes with its fix.
     Doctor(doctor::Doctor),
+    /// Check what `[preflight.NAME]` declares; each failure comes with its fix.
+    Preflight(preflight::Preflight),
     /// Show what would happen now, and why; change nothing.
     Plan(plan::Plan),
     /// Do one pass: check the channel, gate, rehearse, move, settle.
@@ -156,6 +159,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Demo(demo) => demo.run(screen),
         Command::Config(config) => config.run(screen, arguments.config.as_deref()),
         Command::Doctor(doctor) => doctor.run(screen, arguments.config.as_deref()),
+        Command::Preflight(preflight) => preflight.run(screen, arguments.config.as_deref()),
         Command::Proxy(proxy) => proxy.run(screen),
         Command::Integrity(integrity) => integrity.run(screen),
         Command::Plan(plan) => plan.run(&open()?),

@@ -8,13 +8,19 @@ use lastgood_domain::{
     event::Gate,
     facts::{Offer, Standing},
     failure::Failure,
-    rollout::{self, Weighed},
+    rollout::{self, Checked, Weighed},
     service::Service,
     terms::{Digest, InstanceName, Release, ReleaseTag, ServiceName},
     words,
 };
 use lastgood_drivers::channel::{self, ChannelError};
-use lastgood_engine::{config::ServiceConfig, doctor, letter::rfc3339, provenance};
+use lastgood_engine::{
+    config::ServiceConfig,
+    doctor,
+    letter::rfc3339,
+    preflight::{self, Asker},
+    provenance,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -67,6 +73,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let Looked { offer, standing, passed } = looked;
     let foreign = config.channel.belongs(&offer.tag).err();
     let mut lines = gates(app, service, &folded, &offer, standing, foreign);
+    lines.extend(preflight_line(app, service));
     lines.extend(provenance_line(config, &folded, &offer, &context)?);
     lines.extend(taken_port(app, service, &folded)?);
     let blocked = lines.iter().find(|line| line.verdict != "pass");
@@ -230,6 +237,12 @@ fn look(config: &ServiceConfig, service: &Service, context: &channel::Context) -
     // Nothing stands in its place: the newest is what the gates refuse.
     let standing = standing(&newest);
     Ok(Looked { offer: newest, standing, passed: Vec::new() })
+}
+
+/// Says how it stands with what must be so before a move, where something is declared.
+fn preflight_line(app: &App, service: &ServiceName) -> Option<Line> {
+    let Checked { verdict, because } = preflight::before_deploy(&app.config, service, &Asker::default())?;
+    Some(Line { gate: words::gate_name(Gate::Preflight), verdict: words::verdict_name(verdict), because })
 }
 
 fn gates(

@@ -197,7 +197,7 @@ struct Preview {
 fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Preview, Trouble> {
     use lastgood_domain::{event::Event, rollout};
     let settings = app.config.service[service].settings();
-    let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None };
+    let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None, preflight: None };
     let records =
         rollout::step(folded, input, &app.actor, app.now()).map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
     let mut preview = Preview { back: Vec::new(), traffic: None };

@@ -12,7 +12,12 @@ use lastgood_domain::{
     terms::{InstanceName, ServiceName},
     words,
 };
-use lastgood_engine::{drive::Happening, fold::Folded, paths::Home};
+use lastgood_engine::{
+    drive::Happening,
+    fold::Folded,
+    paths::Home,
+    preflight::{self, Asker},
+};
 use lastgood_store::DriverLock;
 use serde_json::json;
 
@@ -74,11 +79,12 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     let running = running(&driver);
     driver.world.watch(running);
     if driver.service().traffic.cools_at().is_some_and(|at| at <= app.now()) {
-        driver.begin(Aim::Cool, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+        driver.begin(Aim::Cool, None, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
         drive::to_end(&mut driver, &progress)?;
     }
+    let checked = preflight::before_deploy(&app.config, service, &Asker::default());
     let stopped = app.stopped(service, driver.service());
-    driver.begin(Aim::Track, stopped, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    driver.begin(Aim::Track, stopped, checked, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
     let still_down = down.into_iter().find(|name| why_down(&driver, name).is_some());
@@ -178,7 +184,7 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
     let folded = Folded { service: service_now, ..Folded::default() };
     let home = inner.home.service(service);
     let mut driver = drive::open(&inner, &inner.config, service, home, folded, Some(progress.clone()))?;
-    driver.begin(Aim::DryRun, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
+    driver.begin(Aim::DryRun, None, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();
     Ok(conclude(app, service, end.as_ref()))

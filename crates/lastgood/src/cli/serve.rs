@@ -1,8 +1,11 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod delivery;
 mod pages;
+mod readiness;
 mod switchboard;
 
+use self::readiness::{Asking, Readiness};
 use super::Ended;
 use crate::{
     app::{App, log_trouble},
@@ -16,9 +19,9 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
     alarm::Alarm,
-    event::Aim,
+    event::{Aim, Verdict},
     facts::{Busyness, Liveness},
-    rollout::Input,
+    rollout::{Checked, Input},
     service::{Condition, Phase},
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
     words,
@@ -30,14 +33,14 @@ use lastgood_engine::{
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
-    letter::rfc3339,
+    preflight::Asker,
     schedule, world,
 };
 use lastgood_server::{
     Pages,
     switches::{Bell, SwitchServer},
 };
-use lastgood_store::{DriverLock, MessageId, NoticeState};
+use lastgood_store::DriverLock;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -55,8 +58,6 @@ const SLEEP_MAX: Span = Span::seconds(5);
 const REVIEW_EVERY: Span = Span::seconds(10);
 /// How often late instances are asked again whether they are idle.
 const DRAIN_EVERY: Span = Span::minutes(1);
-/// Threads that deliver notices.
-const DELIVERY_THREADS: usize = 4;
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
@@ -90,11 +91,12 @@ impl Serve {
             })?;
         }
         let pulses = Pulses::default();
+        let readiness = Readiness::default();
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
         let switches = switchboard::open(app, &delivery)?;
-        let pages = pages::pages(app, &services, &pulses, proxy.as_ref(), switches.as_ref());
+        let pages = pages::pages(app, &services, &pulses, &readiness, proxy.as_ref(), switches.as_ref());
         let (_server, address) = pages::answer(app, &pages)?;
         listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
@@ -112,9 +114,13 @@ impl Serve {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
                 scope.spawn(move || traffic::keep_routers(app, proxy, services, stop));
             }
+            if !app.config.preflight.is_empty() {
+                let (stop, readiness) = (&stop, &readiness);
+                scope.spawn(move || readiness.keep_looking(app, stop));
+            }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
-                scope.spawn(move || deliver(app, delivery));
+                scope.spawn(move || delivery::deliver(app, delivery));
             }
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
@@ -197,46 +203,6 @@ fn sign(app: &App) {
     }
 }
 
-fn deliver(app: &App, wake: &Wake) {
-    match drive::deliverer(app, DELIVERY_THREADS) {
-        Err(trouble) => app.screen.trouble(&trouble),
-        Ok(mut deliverer) => deliverer.run_forever(&world::now, wake, &mut |seen| {
-            let told = match seen {
-                Ok(report) => tell_dead(app, &report.dead),
-                Err(error) => Err(Trouble::new(Exit::Failed, error)),
-            };
-            if let Err(trouble) = told {
-                app.screen.trouble(&trouble);
-            }
-        }),
-    }
-}
-
-/// Tells of each notice that is given up.
-fn tell_dead(app: &App, dead: &[MessageId]) -> Result<(), Trouble> {
-    /// Dead messages looked at: more than anybody leaves lying.
-    const LOOK_MAX: usize = 10_000;
-    if dead.is_empty() {
-        return Ok(());
-    }
-    let Some(reader) = app.reader()? else { return Ok(()) };
-    let failed = reader.notices(NoticeState::Failed, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    for row in failed.iter().filter(|row| dead.contains(&row.id)) {
-        let tries = words::count(row.attempts.into(), "try");
-        let why = row.why.as_deref().map_or_else(String::new, |why| format!(" ({})", words::one_line(why)));
-        app.screen.tell(&format!(
-            "{} notice {} of {}#{} to {} is dead after {tries}{why}; send it again: lastgood notices replay {}",
-            rfc3339(app.now()),
-            row.id,
-            row.chain,
-            row.seq,
-            row.endpoint,
-            row.id
-        ));
-    }
-    Ok(())
-}
-
 /// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
 fn keep_driving(app: &App, service: &ServiceName, bells: &Bells, delivery: &Wake, stop: &AtomicBool, alive: &dyn Fn()) {
     while !stop.load(Ordering::SeqCst) {
@@ -266,6 +232,10 @@ struct Driving<'a> {
     counter: Option<(Watch, Count)>,
     /// Since when outcomes are counted: the promotion they belong to.
     counted_for: Option<Timestamp>,
+    /// A run that begins once what stands before a move is looked at.
+    asking: Option<Asking>,
+    /// Remembers what hangs.
+    asker: Asker,
     /// Instances being started again after they died.
     reviving: BTreeMap<InstanceName, Timestamp>,
     by: Actor,
@@ -290,6 +260,8 @@ impl<'a> Driving<'a> {
             next_cool: now,
             counter: None,
             counted_for: None,
+            asking: None,
+            asker: Asker::default(),
             reviving: BTreeMap::new(),
             by: Actor::new("lastgood:schedule").expect("a fixed valid name"),
         };
@@ -358,7 +330,8 @@ impl<'a> Driving<'a> {
     }
 
     fn due(&mut self, now: Timestamp) -> Result<(), Trouble> {
-        let idle = self.driver.service().run.is_none();
+        self.begin_asked(now)?;
+        let idle = self.driver.service().run.is_none() && self.asking.is_none();
         if idle && self.next_run.is_some_and(|at| at <= now) {
             self.arm(now);
             self.start(Aim::Track)?;
@@ -382,12 +355,35 @@ impl<'a> Driving<'a> {
         Ok(())
     }
 
+    /// Begins a run; a forward one first looks at what must stand before it, while all else goes on.
     fn start(&mut self, aim: Aim) -> Result<(), Trouble> {
+        match Asking::before(&aim, self.app, self.name, &self.asker, self.driver.world.reporter()) {
+            Some(asking) => self.asking = Some(asking),
+            None => self.begin_now(aim, None)?,
+        }
+        Ok(())
+    }
+
+    /// Begins the run that waited for what was looked at.
+    fn begin_asked(&mut self, now: Timestamp) -> Result<(), Trouble> {
+        let Some((aim, checked)) = self.asking.as_ref().and_then(Asking::answered) else { return Ok(()) };
+        self.asking = None;
+        let passes = checked.as_ref().is_none_or(|checked| checked.verdict == Verdict::Pass);
+        match aim {
+            // Another run came in between; this one is due after it.
+            Aim::Track if self.driver.service().run.is_some() => self.next_run = Some(now),
+            // Asked every minute: as under a hold, nothing is said.
+            Aim::Drain if self.driver.service().run.is_some() || !passes => {}
+            aim => self.begin_now(aim, checked)?,
+        }
+        Ok(())
+    }
+
+    fn begin_now(&mut self, aim: Aim, checked: Option<Checked>) -> Result<(), Trouble> {
         let by = self.by.clone();
-        self.driver
-            .begin(aim, self.app.stopped(self.name, self.driver.service()), &by)
-            .map(drop)
-            .map_err(|error| drive::drive_trouble(&error))
+        let stopped = self.app.stopped(self.name, self.driver.service());
+        let begun = self.driver.begin(aim, stopped, checked, &by);
+        begun.map(drop).map_err(|error| drive::drive_trouble(&error))
     }
 
     /// Tells whether an instance that was left for later can move now: in the window, quiet, nothing held.

@@ -15,6 +15,7 @@ mod kit;
 mod openfeature;
 #[path = "../person/mod.rs"]
 mod person;
+mod preflight;
 mod provenance;
 mod runbook;
 mod sink;

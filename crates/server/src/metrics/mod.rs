@@ -15,7 +15,7 @@ use lastgood_domain::{
     terms::{InstanceName, ServiceName, Timestamp},
     totals::{RollbackCause, RunEnd},
 };
-use lastgood_engine::letter::kind_name;
+use lastgood_engine::{config::Severity, letter::kind_name, preflight::State};
 
 /// Writes `/metrics` in Prometheus' text format.
 pub fn metrics(snapshot: &Snapshot) -> String {
@@ -29,6 +29,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     shared::traffic(&mut page, snapshot);
     shared::switches(&mut page, snapshot);
     drivers(&mut page, snapshot);
+    readiness(&mut page, snapshot);
     outbox(&mut page, snapshot);
     evidence(&mut page, snapshot);
     page.finish()
@@ -188,6 +189,28 @@ fn drivers(page: &mut Page, snapshot: &Snapshot) {
         if let Some(at) = driver.last_look {
             family.sample(&[("service", name.as_str())], seconds(at));
         }
+    }
+}
+
+fn readiness(page: &mut Page, snapshot: &Snapshot) {
+    let mut family = page.family(
+        "lastgood_doctor_checks",
+        Gauge,
+        "Checks of [preflight] by severity and state, as of the last look; absent before the first.",
+    );
+    for (severity, state) in Severity::ALL.into_iter().flat_map(|one| State::ALL.map(|state| (one, state))) {
+        if let Some(seen) = &snapshot.readiness {
+            let count = seen.checks.get(&(severity, state)).copied().unwrap_or(0);
+            family.sample(&[("severity", severity.word()), ("state", state.word())], count);
+        }
+    }
+    let mut family = page.family(
+        "lastgood_doctor_last_look_timestamp_seconds",
+        Gauge,
+        "When the checks of [preflight] were looked at last; absent before the first look.",
+    );
+    if let Some(seen) = &snapshot.readiness {
+        family.sample(&[], seconds(seen.at));
     }
 }
 
