@@ -63,7 +63,10 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::RunFailed
         | NoticeKind::Waiting
         | NoticeKind::SwitchTripped
-        | NoticeKind::SwitchReset => None,
+        | NoticeKind::SwitchReset
+        | NoticeKind::SignalFired
+        | NoticeKind::SignalSilent
+        | NoticeKind::SignalCleared => None,
     };
     KINDS
         .into_iter()

@@ -21,6 +21,7 @@ pub mod notice;
 pub mod provenance;
 pub mod rollout;
 pub mod service;
+pub mod signal;
 pub mod switches;
 pub mod terms;
 pub mod totals;

@@ -52,6 +52,12 @@ pub enum NoticeKind {
     SwitchTripped,
     /// A kill switch was reset, or somebody asks for it.
     SwitchReset,
+    /// A signal began to fire.
+    SignalFired,
+    /// A signal could not be told for long.
+    SignalSilent,
+    /// A signal is well again.
+    SignalCleared,
 }
 
 /// How urgent a notice is.
