@@ -5,10 +5,12 @@
 
 pub mod channel;
 pub mod config_terms;
+pub mod credential;
 pub mod metric;
 pub mod notice;
 pub mod probe;
 pub mod runtime;
+pub mod signal;
 pub mod sql;
 pub mod state;
 pub mod traffic;

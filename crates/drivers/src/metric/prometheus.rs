@@ -2,10 +2,10 @@
 
 use super::MetricError;
 use crate::notice::{in_words, one_line};
-use lastgood_domain::facts::Outcomes;
+use lastgood_domain::{facts::Outcomes, terms::Span};
 use serde_json::Value;
 use std::io::Read as _;
-use ureq::Agent;
+use ureq::{Agent, RequestBuilder, typestate::WithoutBody};
 
 /// One number needs some hundred bytes; more means a query without `sum`, of which the beginning is not enough.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -34,8 +34,29 @@ pub(super) fn ask(
 }
 
 fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Option<u64>, MetricError> {
+    let number = value(agent.get(format!("{url}/api/v1/query")), url, key, text)?;
+    number.as_deref().map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
+}
+
+/// Asks for one number of any size; none if the query has no data.
+pub(super) fn number_of(agent: &Agent, url: &str, text: &str, limit: Span) -> Result<Option<f64>, MetricError> {
+    let key = "query";
+    let request = agent.get(format!("{url}/api/v1/query")).config().timeout_global(Some(limit.duration())).build();
+    let Some(number) = value(request, url, key, text)? else { return Ok(None) };
+    match number.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(Some(number)),
+        _ => Err(MetricError::NotACount { key, why: format!("it gives {:?}", one_line(number.as_bytes())) }),
+    }
+}
+
+fn value(
+    request: RequestBuilder<WithoutBody>,
+    url: &str,
+    key: &'static str,
+    text: &str,
+) -> Result<Option<String>, MetricError> {
     let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
-    let answer = agent.get(format!("{url}/api/v1/query")).query("query", text).call();
+    let answer = request.query("query", text).call();
     let answer = answer.map_err(|error| failed(in_words(&error).1))?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
@@ -53,7 +74,7 @@ fn query(agent: &Agent, url: &str, key: &'static str, text: &str) -> Result<Opti
         return Err(failed(format!("answered with a warning: {why}")));
     }
     let number = number(&value["data"]).map_err(|why| MetricError::NotACount { key, why })?;
-    number.map(count).transpose().map_err(|why| MetricError::NotACount { key, why })
+    Ok(number.map(str::to_owned))
 }
 
 /// Picks the one number of an answer.

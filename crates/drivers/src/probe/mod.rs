@@ -14,7 +14,7 @@ mod https;
 mod jar;
 mod logs;
 mod pattern;
-mod program;
+pub(crate) mod program;
 mod ready;
 mod reason;
 mod resume;
@@ -34,6 +34,7 @@ pub use logs::LogPatterns;
 pub use pattern::{JsonExpectation, JsonPath, Pattern, StatusSet};
 pub use ready::wait_ready;
 pub use resume::{ResumeConfig, ResumeFailure, ResumeKeys, ResumePart};
+pub(crate) use secrets::Scrubber;
 pub use secrets::{SecretError, SecretKeys, SecretSource, Secrets};
 
 use lastgood_domain::facts::ProbeFacts;
