@@ -4,7 +4,7 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 57] = [
     "",
     "init",
     "doctor",
@@ -39,6 +39,15 @@ const COMMANDS: [&str; 48] = [
     "flag list",
     "flag show",
     "flag remove",
+    "signal",
+    "signal list",
+    "signal check",
+    "signal triggers",
+    "credential",
+    "credential list",
+    "credential revoke",
+    "credential prove",
+    "credential rotate",
     "evidence",
     "evidence verify",
     "evidence export",

@@ -3,6 +3,7 @@
 pub mod alerts;
 mod boundary;
 pub mod config;
+pub mod credentials;
 pub mod deliver;
 pub mod doctor;
 pub mod drive;
@@ -14,6 +15,7 @@ pub mod paths;
 pub mod ports;
 pub mod provenance;
 pub mod schedule;
+pub mod signals;
 pub mod switches;
 pub mod traffic;
 pub mod world;

@@ -10,6 +10,7 @@ use lastgood_domain::{
     alarm,
     notice::NoticeKind,
     service::Condition,
+    signal::State,
     terms::{InstanceName, ServiceName, Timestamp},
     totals::{RollbackCause, RunEnd},
 };
@@ -24,6 +25,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     instances(&mut page, snapshot);
     runs(&mut page, snapshot);
     wrongs(&mut page, snapshot);
+    signals(&mut page, snapshot);
     drivers(&mut page, snapshot);
     outbox(&mut page, snapshot);
     evidence(&mut page, snapshot);
@@ -165,6 +167,19 @@ fn wrongs(page: &mut Page, snapshot: &Snapshot) {
         let all = [("good", outcomes.good), ("degraded", outcomes.degraded), ("broken", outcomes.broken)];
         for (outcome, count) in all {
             family.sample(&[("service", name.as_str()), ("outcome", outcome)], count);
+        }
+    }
+}
+
+fn signals(page: &mut Page, snapshot: &Snapshot) {
+    let mut family = page.family(
+        "lastgood_signal_state",
+        Gauge,
+        "1 for what the signal said when it was read last, 0 for the others; absent before the first reading.",
+    );
+    for (name, said) in &snapshot.signals {
+        for state in State::ALL {
+            family.sample(&[("signal", name.as_str()), ("state", state.word())], *said == state);
         }
     }
 }

@@ -4,7 +4,8 @@ use crate::Lookout;
 use lastgood_domain::{
     alarm::Alarm,
     service::Service,
-    terms::{ChainName, InstanceName, ServiceName, Timestamp},
+    signal::State,
+    terms::{ChainName, InstanceName, ServiceName, SignalName, Timestamp},
 };
 use lastgood_engine::drive::LogError;
 use lastgood_store::{EndpointBacklog, Reader, StoreError};
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub drivers: BTreeMap<ServiceName, DriverState>,
     /// Whether the freeze file exists, which holds every service; set by whoever knows its path.
     pub freeze_file: bool,
+    /// What each signal said last; set by whoever reads them.
+    pub signals: BTreeMap<SignalName, State>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
 }

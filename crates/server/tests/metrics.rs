@@ -10,7 +10,8 @@ use lastgood_domain::{
     facts::{Installation, Offer, Outcomes},
     failure::Failure,
     notice::NoticeKind,
-    terms::{Digest, OrderId, Release, ReleaseTag, RunId, Span},
+    signal::State,
+    terms::{Digest, OrderId, Release, ReleaseTag, RunId, SignalName, Span},
 };
 use lastgood_engine::{letter::kind_name, log::chain_of};
 use lastgood_server::{DriverState, Lookout, Snapshot, metrics};
@@ -100,6 +101,7 @@ fn full() -> Snapshot {
     let mut snapshot = lookout.look(&Reader::open(dir.path()).unwrap(), at(30)).unwrap();
     snapshot.drivers.insert(service("shop"), DriverState { alive: false, last_look: None });
     snapshot.drivers.insert(service("web"), DriverState { alive: true, last_look: Some(at(29)) });
+    snapshot.signals.insert(SignalName::new("outbox").unwrap(), State::Firing);
     snapshot
 }
 

@@ -1,6 +1,9 @@
 //! From samples to a verdict. Pure; every verdict says the numbers it rests on.
 
-use crate::terms::{Span, Timestamp};
+use crate::{
+    terms::{Span, Timestamp},
+    words::count,
+};
 use alloc::{
     format,
     string::{String, ToString},
@@ -146,7 +149,9 @@ pub fn judge(rule: &Rule, samples: &[Sample], now: Timestamp) -> Judged {
             spike(value, earlier, *times, *over, *at_least)
         }
         Rule::Gaps => match value > 0.0 {
-            true => Judged::new(State::Firing, format!("{value} changes have no row in the change log")),
+            true => {
+                Judged::new(State::Firing, format!("{} without a row in the change log", count(value as u64, "change")))
+            }
             false => Judged::new(State::Ok, "every change has its row in the change log".into()),
         },
     }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// What an act has come to, in one sentence without its end.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Done {
-    /// Such as `role app has a password that nobody knows, 3 sessions were ended`.
+    /// Such as `role app has a password that nobody knows; sessions of it that were ended: 3`.
     pub what: String,
 }
 

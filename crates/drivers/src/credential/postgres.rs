@@ -36,7 +36,7 @@ pub(super) fn revoke(credential: &Credential, role: &str) -> Result<Done, Creden
         }
     }
     session.close();
-    Ok(Done::say(format!("role {role} has a password that nobody knows, {ended} sessions of it were ended")))
+    Ok(Done::say(format!("role {role} has a password that nobody knows; sessions of it that were ended: {ended}")))
 }
 
 /// Has the server accept a password.

@@ -64,7 +64,7 @@ fn a_roles_password_goes_through_the_four_acts_and_no_clear_one_reaches_the_serv
         assert!(std::time::Instant::now() < deadline, "the consumer has no session");
     }
     let done = credential.revoke().unwrap();
-    assert!(done.what.ends_with("1 sessions of it were ended"), "{}", done.what);
+    assert!(done.what.ends_with("sessions of it that were ended: 1"), "{}", done.what);
     assert_eq!(server.sql(sessions), "0");
     assert!(!session.wait().unwrap().success());
     let done = credential.prove_refused().unwrap();

@@ -1,23 +1,27 @@
 //! lastgood.toml: read once into types; an unknown key or a bad value names file, line and a working example.
 
 mod check;
+mod credentials;
 mod error;
+mod signals;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use signals::{DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
 use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
-    terms::{InstanceName, ServiceName, Span},
+    terms::{InstanceName, ServiceName, SignalName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
     config_terms::Length,
+    credential::CredentialConfig,
     metric::WatchConfig,
     notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
@@ -60,6 +64,13 @@ pub struct Config {
     /// Databases by name, which checks and signals ask. They are only read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub database: BTreeMap<String, DatabaseConfig>,
+    /// Signals by name: numbers that are read again and again, and when they mean that something is wrong.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, SignalConfig>")]
+    pub signal: BTreeMap<SignalName, SignalConfig>,
+    /// Credentials by name that can be revoked and rotated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credential: BTreeMap<String, CredentialConfig>,
     /// Services by name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ServiceConfig>")]

@@ -1,5 +1,6 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod signals;
 mod switchboard;
 
 use super::Ended;
@@ -80,7 +81,7 @@ impl Serve {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
-        if services.is_empty() && app.config.switches.is_none() {
+        if services.is_empty() && app.config.switches.is_none() && app.config.signal.is_empty() {
             app.service(None)?;
         }
         let locks: Vec<DriverLock> =
@@ -92,12 +93,14 @@ impl Serve {
             })?;
         }
         let pulses = Pulses::default();
-        let pages = pages(app, &services, &pulses);
+        let states = signals::States::default();
+        let pages = pages(app, &services, &pulses, &states);
         let (_server, address) = answer(app, &pages)?;
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
         let switches = switchboard::open(app, &delivery)?;
+        signals::forget(app)?;
         listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
@@ -113,6 +116,10 @@ impl Serve {
             if app.config.service.values().any(|service| service.traffic.is_some()) {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
                 scope.spawn(move || traffic::keep_routers(app, proxy, services, stop));
+            }
+            for (name, config) in &app.config.signal {
+                let (states, delivery, stop) = (&states, &delivery, &stop);
+                scope.spawn(move || signals::watch(app, name, config, states, delivery, stop));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
@@ -144,11 +151,11 @@ impl Serve {
 }
 
 /// Tells how things stand, folding only what is new since it was asked last.
-fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
+fn pages(app: &App, services: &[ServiceName], pulses: &Pulses, states: &signals::States) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
     let lookout = Mutex::new(Lookout::new(services, &endpoints));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
-    let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
+    let (services, pulses, states) = (services.to_vec(), Arc::clone(pulses), Arc::clone(states));
     Arc::new(move || {
         let now = world::now();
         let mut lookout = lookout.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +164,7 @@ fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
             Err(error) => Snapshot::failed(&error, now),
         };
         snapshot.freeze_file = freeze_file.exists();
+        snapshot.signals = states.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
         for service in &services {
             let last_look = pulses.get(service).copied();

@@ -3,7 +3,7 @@
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
 //! is a terminal, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
-//! flags with other people's SDKs.
+//! flags with other people's SDKs, `signals` is signals and credentials.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -15,6 +15,7 @@ mod openfeature;
 #[path = "../person/mod.rs"]
 mod person;
 mod provenance;
+mod signals;
 mod sink;
 mod story;
 mod switches;
