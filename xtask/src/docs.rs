@@ -4,7 +4,7 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 54] = [
+const COMMANDS: &[&str] = &[
     "",
     "init",
     "doctor",
@@ -43,6 +43,15 @@ const COMMANDS: [&str; 54] = [
     "gate list",
     "gate run",
     "gate check",
+    "signal",
+    "signal list",
+    "signal check",
+    "signal triggers",
+    "credential",
+    "credential list",
+    "credential revoke",
+    "credential prove",
+    "credential rotate",
     "evidence",
     "evidence verify",
     "evidence export",

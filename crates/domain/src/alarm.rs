@@ -65,7 +65,10 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::SwitchTripped
         | NoticeKind::SwitchReset
         | NoticeKind::Approval
-        | NoticeKind::Incident => None,
+        | NoticeKind::Incident
+        | NoticeKind::SignalFired
+        | NoticeKind::SignalSilent
+        | NoticeKind::SignalCleared => None,
     };
     KINDS
         .into_iter()

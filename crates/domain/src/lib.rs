@@ -23,6 +23,7 @@ pub mod proof;
 pub mod provenance;
 pub mod rollout;
 pub mod service;
+pub mod signal;
 pub mod switches;
 pub mod terms;
 pub mod totals;

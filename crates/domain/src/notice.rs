@@ -56,6 +56,12 @@ pub enum NoticeKind {
     Approval,
     /// An incident was declared or went on.
     Incident,
+    /// A signal began to fire.
+    SignalFired,
+    /// A signal could not be told for long.
+    SignalSilent,
+    /// A signal is well again.
+    SignalCleared,
 }
 
 /// How urgent a notice is.

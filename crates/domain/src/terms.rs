@@ -144,6 +144,11 @@ text_term!(
     "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
 );
 text_term!(
+    /// Names one signal.
+    SignalName, "signal name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+text_term!(
     /// Names a feature flag as programs ask for it.
     FlagKey, "flag key", "use 1 to 128 of letters, digits, '-', '_', '.' and ':'",
     |text| (1..=128).contains(&text.len())

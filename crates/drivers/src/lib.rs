@@ -6,11 +6,13 @@
 pub mod channel;
 pub mod check;
 pub mod config_terms;
+pub mod credential;
 pub mod gate;
 pub mod metric;
 pub mod notice;
 pub mod probe;
 pub mod runtime;
+pub mod signal;
 pub mod sql;
 pub mod state;
 pub mod traffic;

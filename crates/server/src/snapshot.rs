@@ -4,8 +4,9 @@ use crate::Lookout;
 use lastgood_domain::{
     alarm::Alarm,
     service::Service,
+    signal::State as SignalState,
     switches::Switches,
-    terms::{ChainName, EnvironmentName, InstanceName, ServiceName, SwitchName, Timestamp},
+    terms::{ChainName, EnvironmentName, InstanceName, ServiceName, SignalName, SwitchName, Timestamp},
 };
 use lastgood_engine::{config::Severity, drive::LogError, preflight::State, traffic::Metered};
 use lastgood_store::{EndpointBacklog, Reader, StoreError};
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub switches: Option<SwitchesView>,
     /// How all that is declared in `[preflight]` stood last; set by whoever looks. None before the first look.
     pub readiness: Option<Readiness>,
+    /// What each signal said last; set by whoever reads them.
+    pub signals: BTreeMap<SignalName, SignalState>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
 }

@@ -10,8 +10,11 @@ use lastgood_domain::{
     facts::{Installation, Offer, Outcomes},
     failure::Failure,
     notice::NoticeKind,
+    signal::State as SignalState,
     switches::{self, Switches},
-    terms::{Actor, Digest, EnvironmentName, OrderId, Reason, Release, ReleaseTag, RunId, Span, SwitchName},
+    terms::{
+        Actor, Digest, EnvironmentName, OrderId, Reason, Release, ReleaseTag, RunId, SignalName, Span, SwitchName,
+    },
     traffic::{Judged, Route, RouteSide, Share},
 };
 use lastgood_engine::{
@@ -118,6 +121,7 @@ fn full() -> Snapshot {
         ((Severity::Recommended, State::Fail), 2),
     ];
     snapshot.readiness = Some(Readiness { at: at(28), checks: checks.into() });
+    snapshot.signals.insert(SignalName::new("outbox").unwrap(), SignalState::Firing);
     snapshot
 }
 

@@ -16,7 +16,7 @@ pub use releases::{CountersConfig, ReleaseCounters};
 
 use crate::notice::{Reach, agent};
 use config::Source;
-use lastgood_domain::facts::Outcomes;
+use lastgood_domain::{facts::Outcomes, terms::Span};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -75,6 +75,13 @@ impl Watch {
         *count = next;
         Ok(count.outcomes)
     }
+}
+
+/// Asks a Prometheus for one number; none if the query has no data.
+///
+/// Errors: [`MetricError`], also when `limit` is over.
+pub fn number(url: &str, query: &str, limit: Span) -> Result<Option<f64>, MetricError> {
+    prometheus::number_of(&agent(Reach::Private, 1), url, query, limit)
 }
 
 impl Count {

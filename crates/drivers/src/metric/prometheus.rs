@@ -5,7 +5,7 @@ use crate::notice::{in_words, one_line};
 use lastgood_domain::{facts::Outcomes, terms::Span};
 use serde_json::Value;
 use std::io::Read as _;
-use ureq::Agent;
+use ureq::{Agent, RequestBuilder, typestate::WithoutBody};
 
 /// One number needs some hundred bytes; more means a query without `sum`, of which the beginning is not enough.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -61,12 +61,33 @@ pub(crate) fn number(
     text: &str,
     age_max: Option<Span>,
 ) -> Result<Option<f64>, MetricError> {
-    let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
-    let asked = agent.get(format!("{url}/api/v1/query")).query("query", text);
-    let answer = match age_max {
-        Some(age) => asked.query("lookback_delta", format!("{}ms", age.0)).call(),
-        None => asked.call(),
+    let asked = agent.get(format!("{url}/api/v1/query"));
+    let asked = match age_max {
+        Some(age) => asked.query("lookback_delta", format!("{}ms", age.0)),
+        None => asked,
     };
+    value(asked, url, key, text)
+}
+
+/// Asks for one number of any size within `limit`; none if the query has no data.
+pub(super) fn number_of(agent: &Agent, url: &str, text: &str, limit: Span) -> Result<Option<f64>, MetricError> {
+    let key = "query";
+    let asked = agent.get(format!("{url}/api/v1/query")).config().timeout_global(Some(limit.duration())).build();
+    let number = value(asked, url, key, text)?;
+    match number {
+        Some(number) if !number.is_finite() => Err(MetricError::NotACount { key, why: format!("it gives {number}") }),
+        number => Ok(number),
+    }
+}
+
+fn value(
+    request: RequestBuilder<WithoutBody>,
+    url: &str,
+    key: &'static str,
+    text: &str,
+) -> Result<Option<f64>, MetricError> {
+    let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
+    let answer = request.query("query", text).call();
     let answer = answer.map_err(|error| failed(in_words(&error).1))?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();

@@ -14,7 +14,7 @@ mod https;
 mod jar;
 mod logs;
 mod pattern;
-mod program;
+pub(crate) mod program;
 mod ready;
 mod reason;
 mod resume;
@@ -36,6 +36,7 @@ pub use pattern::{JsonExpectation, JsonPath, Pattern, StatusSet};
 pub(crate) use program::{Call, run as execute};
 pub use ready::wait_ready;
 pub use resume::{ResumeConfig, ResumeFailure, ResumeKeys, ResumePart};
+pub(crate) use secrets::Scrubber;
 pub use secrets::{SecretError, SecretKeys, SecretSource, Secrets};
 
 use lastgood_domain::facts::ProbeFacts;

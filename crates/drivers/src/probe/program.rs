@@ -78,6 +78,25 @@ pub(crate) fn run(call: &Call<'_>, value: Lookup<'_>, until: Instant) -> Result<
     }
 }
 
+/// Runs a command that takes no `{…}`, and gives its exit status and what it wrote.
+///
+/// Errors: in words, that it could not be run or did not end in time.
+pub(crate) fn run_plain(
+    argv: &[String],
+    env: &BTreeMap<String, String>,
+    folder: &Path,
+    until: Instant,
+) -> Result<(i32, String), String> {
+    let none = BTreeMap::new();
+    let call = Call { argv, env, shared: &none, folder };
+    let answer = run(&call, &|_| None, until).map_err(|trouble| trouble.got)?;
+    let said = String::from_utf8_lossy(&answer.body).trim().to_owned();
+    match answer.outcome {
+        Outcome::Exit(status) => Ok((status, said)),
+        Outcome::Done | Outcome::Status(_) => Err("it has no exit status".into()),
+    }
+}
+
 /// `account` is `LASTGOOD_ACCOUNT`.
 fn variable_name(name: &str) -> String {
     let upper = |c: char| {

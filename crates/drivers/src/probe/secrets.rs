@@ -248,6 +248,11 @@ impl Scrubber {
         }
     }
 
+    /// Takes out a secret that has no name in the configuration.
+    pub(crate) fn add_secret(&mut self, value: &str) {
+        self.add(value, "[secret]");
+    }
+
     fn add(&mut self, value: &str, label: &str) {
         let mut add = |form: String| {
             if !form.is_empty() && self.forms.iter().all(|(known, _)| *known != form) {

@@ -56,6 +56,15 @@ impl Worker {
     }
 }
 
+/// The language of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite's.
+    Sqlite,
+    /// PostgreSQL's.
+    Postgres,
+}
+
 /// A database with its secret read, ready to be asked. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Database {
@@ -102,6 +111,36 @@ impl Database {
     /// Gives the name it has in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gives the language it speaks.
+    pub fn dialect(&self) -> Dialect {
+        match self.place {
+            Place::Sqlite { .. } => Dialect::Sqlite,
+            Place::Postgres { .. } => Dialect::Postgres,
+        }
+    }
+
+    /// Runs statements in one transaction that writes; for the triggers of change logs, and nothing else.
+    ///
+    /// Errors: as [`Database::query`]; nothing has changed then.
+    pub fn install(&self, script: &str, limits: Limits) -> Result<(), SqlError> {
+        let deadline = Instant::now() + limits.time.duration();
+        match &self.place {
+            Place::Sqlite { path, worker } => sqlite::install(&self.name, path, worker, script, limits, deadline),
+            Place::Postgres { address, password } => {
+                let done = postgres::install(address, password.as_deref(), script, limits, deadline);
+                done.map_err(|trouble| SqlError::of_postgres(&self.name, limits.time, trouble))
+            }
+        }
+    }
+
+    /// Gives where a server is and the password for it; none for a file.
+    pub(crate) fn server(&self) -> Option<(&Address, Option<&str>)> {
+        match &self.place {
+            Place::Postgres { address, password } => Some((address, password.as_deref())),
+            Place::Sqlite { .. } => None,
+        }
     }
 
     /// Asks one question, which is one statement without parameters.

@@ -5,7 +5,7 @@
 
 use super::{Limits, Scalar, SqlError, Table, Worker, left};
 use crate::state::{Live, Owner, StateError, drop_to};
-use rusqlite::{Connection, limits::Limit, types::ValueRef};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit, types::ValueRef};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -16,7 +16,7 @@ use std::{
     process::{Command, Stdio},
     sync::mpsc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// 16 MiB: a thousand rows of long texts.
@@ -31,7 +31,16 @@ struct Order {
     owner: Owner,
     sql: String,
     rows: u32,
+    act: Act,
     parent: i32,
+}
+
+/// What is done with the statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Act {
+    Ask,
+    Install,
 }
 
 /// What the child answers instead of a table.
@@ -52,6 +61,30 @@ pub(super) fn query(
     limits: Limits,
     deadline: Instant,
 ) -> Result<Table, SqlError> {
+    have_done(Act::Ask, name, path, worker, sql, limits, deadline)
+}
+
+/// Runs statements on a file in one transaction.
+pub(super) fn install(
+    name: &str,
+    path: &Path,
+    worker: &Worker,
+    script: &str,
+    limits: Limits,
+    deadline: Instant,
+) -> Result<(), SqlError> {
+    have_done(Act::Install, name, path, worker, script, limits, deadline).map(drop)
+}
+
+fn have_done(
+    act: Act,
+    name: &str,
+    path: &Path,
+    worker: &Worker,
+    sql: &str,
+    limits: Limits,
+    deadline: Instant,
+) -> Result<Table, SqlError> {
     let file = |source| SqlError::File { database: name.into(), source };
     let failed = |source| SqlError::Worker { path: path.into(), source };
     // SQLite refuses a link anywhere in the path: what we looked at is what it opens.
@@ -62,7 +95,7 @@ pub(super) fn query(
     }
     let owner = Owner::new(facts.uid(), facts.gid());
     let parent = rustix::process::getpid().as_raw_pid();
-    let order = Order { path: real, owner, sql: sql.into(), rows: limits.rows, parent };
+    let order = Order { path: real, owner, sql: sql.into(), rows: limits.rows, act, parent };
     let text = serde_json::to_vec(&order).map_err(|error| failed(error.into()))?;
     let mut child = Command::new(&worker.program)
         .args(&worker.arguments)
@@ -87,7 +120,7 @@ pub(super) fn query(
         let _ = tell.send(answer);
     });
     let answer = told.recv_timeout(left(deadline)).ok();
-    // It has answered or is late; a reader may be killed at any time.
+    // It has answered or is late; whoever reads, or writes in one transaction, may be killed at any time.
     let _ = child.kill();
     let status = child.wait().map_err(failed)?;
     let Some(answer) = answer else {
@@ -118,7 +151,10 @@ pub fn worker_main() -> u8 {
     let Ok(order) = read.map_err(serde_json::Error::io).and_then(|_| serde_json::from_slice::<Order>(&text)) else {
         return 2;
     };
-    let answer = become_owner(&order).map_err(Refusal::File).and_then(|()| ask(&order));
+    let answer = become_owner(&order).map_err(Refusal::File).and_then(|()| match order.act {
+        Act::Ask => ask(&order),
+        Act::Install => write(&order),
+    });
     let mut out = io::BufWriter::new(io::stdout().lock());
     match serde_json::to_writer(&mut out, &answer).map_err(io::Error::from).and_then(|()| out.flush()) {
         Ok(()) => 0,
@@ -144,6 +180,17 @@ fn ask(order: &Order) -> Result<Table, Refusal> {
     // Without this, ATTACH could make a file where a connection had to be writable for recovery.
     let _ = live.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0);
     read(&live.connection, &order.sql, order.rows)
+}
+
+fn write(order: &Order) -> Result<Table, Refusal> {
+    let refused = |error: rusqlite::Error| Refusal::Query(error.to_string());
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(&order.path, flags).map_err(refused)?;
+    // The limit is the caller's: it kills us.
+    connection.busy_timeout(Duration::from_secs(3_600)).map_err(refused)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(refused)?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE;\n{}\nCOMMIT", order.sql)).map_err(refused)?;
+    Ok(Table::default())
 }
 
 fn read(connection: &Connection, sql: &str, rows_max: u32) -> Result<Table, Refusal> {

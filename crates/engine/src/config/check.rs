@@ -1,6 +1,6 @@
 //! What no single value shows: names that must be unique, placeholders that must be known.
 
-use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, preflight, text};
+use super::{Config, ConfigError, RuntimeConfig, ServiceConfig, credentials, preflight, signals, text};
 use crate::{doctor, expand, provenance::Environment};
 use lastgood_domain::{failure::Coded as _, terms::ServiceName};
 use lastgood_drivers::{
@@ -57,6 +57,12 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             let what = format!("there is no [secret.{missing}]");
             return Err(unfit(format!("database.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
+    }
+    let signals = config.signal.iter().find_map(|(name, signal)| signals::wrong(config, name, signal));
+    let mut others = config.credential.iter();
+    let wrong = signals.or_else(|| others.find_map(|(name, one)| credentials::wrong(config, name, one)));
+    if let Some((place, what, example)) = wrong {
+        return Err(unfit(place, what, example));
     }
     if let Some(switches) = &config.switches {
         if let Some((place, what, example)) = switches.wrong() {

@@ -1,10 +1,12 @@
 //! lastgood.toml: read once into types; an unknown key or a bad value names file, line and a working example.
 
 mod check;
+mod credentials;
 mod error;
 mod gates;
 mod preflight;
 mod runbook;
+mod signals;
 mod switches;
 mod text;
 mod traffic;
@@ -13,6 +15,7 @@ pub use error::ConfigError;
 pub use gates::Gates;
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
 pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
+pub use signals::{DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
 
@@ -23,11 +26,12 @@ use crate::{
 use lastgood_domain::{
     event::Settings,
     operations::hold::Subject,
-    terms::{GateName, InstanceName, ServiceName, Span},
+    terms::{GateName, InstanceName, ServiceName, SignalName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
     config_terms::Length,
+    credential::CredentialConfig,
     metric::WatchConfig,
     notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
@@ -70,6 +74,13 @@ pub struct Config {
     /// Databases by name, which checks and signals ask. They are only read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub database: BTreeMap<String, DatabaseConfig>,
+    /// Signals by name: numbers that are read again and again, and when they mean that something is wrong.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, SignalConfig>")]
+    pub signal: BTreeMap<SignalName, SignalConfig>,
+    /// Credentials by name that can be revoked and rotated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credential: BTreeMap<String, CredentialConfig>,
     /// Services by name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ServiceConfig>")]

@@ -1,6 +1,7 @@
 //! One file per command; this one knows their names and nothing of what they do.
 
 mod config;
+mod credential;
 mod demo;
 mod doctor;
 mod emergency;
@@ -23,6 +24,7 @@ mod release;
 mod rollback;
 mod run;
 mod serve;
+mod signal;
 mod status;
 mod stop_new;
 mod switch;
@@ -109,6 +111,12 @@ enum Command {
     /// Turn something on for some; flags are off until turned on.
     #[command(subcommand)]
     Flag(flag::Flag),
+    /// Watch numbers that mean that something is wrong.
+    #[command(subcommand)]
+    Signal(signal::Signal),
+    /// Revoke and rotate credentials that may have leaked.
+    #[command(subcommand)]
+    Credential(credential::Credential),
     /// Verify, export and sign the evidence.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
@@ -182,6 +190,8 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Switch(switch) => switch.run(&open()?),
         Command::Flag(flag) => flag.run(&open()?),
         Command::Gate(gate) => gate.run(&open()?),
+        Command::Signal(signal) => signal.run(&open()?),
+        Command::Credential(credential) => credential.run(&open()?),
         Command::Evidence(evidence) => evidence.run(&open()?),
         Command::Notices(notices) => notices.run(&open()?),
         Command::Internal(_) => Ok(Exit::Done),

@@ -3,6 +3,7 @@
 mod delivery;
 mod pages;
 mod readiness;
+mod signals;
 mod switchboard;
 
 use self::readiness::{Asking, Readiness};
@@ -79,7 +80,7 @@ impl Serve {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
-        if services.is_empty() && app.config.switches.is_none() {
+        if services.is_empty() && app.config.switches.is_none() && app.config.signal.is_empty() {
             app.service(None)?;
         }
         let locks: Vec<DriverLock> =
@@ -92,12 +93,14 @@ impl Serve {
         }
         let pulses = Pulses::default();
         let readiness = Readiness::default();
+        let states = signals::States::default();
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
         let switches = switchboard::open(app, &delivery)?;
-        let pages = pages::pages(app, &services, &pulses, &readiness, proxy.as_ref(), switches.as_ref());
+        let pages = pages::pages(app, &services, &pulses, &readiness, &states, proxy.as_ref(), switches.as_ref());
         let (_server, address) = pages::answer(app, &pages)?;
+        signals::forget(app)?;
         listen(app, &bells, &delivery, switches.as_ref().map(SwitchServer::bell))?;
         let count = words::count(services.len() as u64, "service");
         app.screen.tell(&format!("lastgood serves {count}; metrics and health at http://{address}"));
@@ -117,6 +120,10 @@ impl Serve {
             if !app.config.preflight.is_empty() {
                 let (stop, readiness) = (&stop, &readiness);
                 scope.spawn(move || readiness.keep_looking(app, stop));
+            }
+            for (name, config) in &app.config.signal {
+                let (states, delivery, stop) = (&states, &delivery, &stop);
+                scope.spawn(move || signals::watch(app, name, config, states, delivery, stop));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;

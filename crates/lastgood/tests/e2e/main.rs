@@ -2,8 +2,9 @@
 //!
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
-//! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `provenance` is where releases
-//! come from, `switches` is flags and kill switches, `openfeature` asks for flags with other people's SDKs.
+//! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `signals` is signals and
+//! credentials, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
+//! flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -18,6 +19,7 @@ mod person;
 mod preflight;
 mod provenance;
 mod runbook;
+mod signals;
 mod sink;
 mod story;
 mod switches;

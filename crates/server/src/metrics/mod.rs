@@ -12,6 +12,7 @@ use lastgood_domain::{
     alarm,
     notice::NoticeKind,
     service::Condition,
+    signal::State as SignalState,
     terms::{InstanceName, ServiceName, Timestamp},
     totals::{RollbackCause, RunEnd},
 };
@@ -28,6 +29,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     wrongs(&mut page, snapshot);
     shared::traffic(&mut page, snapshot);
     shared::switches(&mut page, snapshot);
+    signals(&mut page, snapshot);
     drivers(&mut page, snapshot);
     readiness(&mut page, snapshot);
     outbox(&mut page, snapshot);
@@ -170,6 +172,19 @@ fn wrongs(page: &mut Page, snapshot: &Snapshot) {
         let all = [("good", outcomes.good), ("degraded", outcomes.degraded), ("broken", outcomes.broken)];
         for (outcome, count) in all {
             family.sample(&[("service", name.as_str()), ("outcome", outcome)], count);
+        }
+    }
+}
+
+fn signals(page: &mut Page, snapshot: &Snapshot) {
+    let mut family = page.family(
+        "lastgood_signal_state",
+        Gauge,
+        "1 for what the signal said when it was read last, 0 for the others; absent before the first reading.",
+    );
+    for (name, said) in &snapshot.signals {
+        for state in SignalState::ALL {
+            family.sample(&[("signal", name.as_str()), ("state", state.word())], *said == state);
         }
     }
 }

@@ -27,3 +27,19 @@ pub(super) fn query(
     session.close();
     Ok(table)
 }
+
+/// Runs statements in one transaction.
+pub(super) fn install(
+    address: &Address,
+    password: Option<&str>,
+    script: &str,
+    limits: Limits,
+    deadline: Instant,
+) -> Result<(), Trouble> {
+    let mut session = Session::connect(address, password, deadline)?;
+    session.command(&format!("SET statement_timeout = {}", limits.time.0.max(1)))?;
+    // Several statements sent at once are one transaction by themselves.
+    session.command(script)?;
+    session.close();
+    Ok(())
+}

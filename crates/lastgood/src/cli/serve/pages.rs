@@ -1,6 +1,6 @@
 //! The daemon's pages of metrics and health, and what they tell that no evidence has.
 
-use super::{Pulses, readiness::Readiness};
+use super::{Pulses, readiness::Readiness, signals};
 use crate::{app::App, exit::Exit, screen::Trouble};
 use lastgood_domain::{
     failure::Coded,
@@ -26,13 +26,15 @@ pub(super) fn pages(
     services: &[ServiceName],
     pulses: &Pulses,
     readiness: &Readiness,
+    states: &signals::States,
     proxy: Option<&ProxyHost>,
     switches: Option<&SwitchServer>,
 ) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
     let lookout = Mutex::new(Lookout::new(services, &endpoints));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
-    let (services, pulses, readiness) = (services.to_vec(), Arc::clone(pulses), readiness.clone());
+    let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
+    let (readiness, states) = (readiness.clone(), Arc::clone(states));
     let meter = proxy.map(|proxy| Mutex::new(proxy.meter(world::now())));
     let told = switches.zip(app.config.switches.clone()).map(|(server, config)| (server.followers(), config));
     Arc::new(move || {
@@ -44,6 +46,7 @@ pub(super) fn pages(
         };
         snapshot.freeze_file = freeze_file.exists();
         snapshot.readiness = readiness.seen();
+        snapshot.signals = states.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(meter) = &meter {
             snapshot.proxied = meter.lock().unwrap_or_else(PoisonError::into_inner).read(now);
         }

@@ -1,0 +1,142 @@
+//! How far a credential is, and the secrets that are needed until it is done, in a folder that nobody else reads.
+
+use super::{CredentialError, value, value::Value};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+/// The secret before the revocation: it proves that it is refused.
+const OLD: &str = "old";
+/// The secret that will be in use.
+const NEW: &str = "new";
+/// For `file`: the secret that nobody knows, while it is in the file.
+const NOBODYS: &str = "nobodys";
+/// There once it is revoked.
+const REVOKED: &str = "revoked";
+/// There once the new one is in its file.
+const ROTATED: &str = "rotated";
+
+/// How far a credential is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// In use; also while its revocation has begun and not ended.
+    Clear,
+    /// The old one is worthless.
+    Revoked,
+    /// The new one is in its file; consumers are not proven.
+    Rotated,
+}
+
+pub(super) struct Shelf {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Shelf {
+    pub(super) fn open(name: &str, folder: &Path) -> Result<Self, CredentialError> {
+        let shelf = Self { name: name.into(), folder: folder.into() };
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| shelf.failed("made", folder, source))?;
+        Ok(shelf)
+    }
+
+    /// Looks without making anything.
+    pub(super) fn look(name: &str, folder: &Path) -> Result<Phase, CredentialError> {
+        Self { name: name.into(), folder: folder.into() }.phase()
+    }
+
+    pub(super) fn phase(&self) -> Result<Phase, CredentialError> {
+        Ok(match () {
+            () if self.has(ROTATED)? => Phase::Rotated,
+            () if self.has(REVOKED)? => Phase::Revoked,
+            () => Phase::Clear,
+        })
+    }
+
+    pub(super) fn reach(&self, phase: Phase) -> Result<(), CredentialError> {
+        let mark = match phase {
+            Phase::Clear => return self.clear(),
+            Phase::Revoked => REVOKED,
+            Phase::Rotated => ROTATED,
+        };
+        self.put(mark, &Value { text: String::new(), line_break: false })
+    }
+
+    /// Keeps the secret before the revocation.
+    ///
+    /// A revocation that had begun may have put one that nobody knows into the file: then what is kept stays. Any other one
+    /// is somebody's, and newer than what an attempt of long ago kept.
+    pub(super) fn keep_old(&self, present: &Value) -> Result<(), CredentialError> {
+        let nobodys = self.has(NOBODYS)? && value::read(&self.name, &self.folder.join(NOBODYS))?.text == present.text;
+        if nobodys && self.has(OLD)? { Ok(()) } else { self.put(OLD, present) }
+    }
+
+    /// Gives the secret that nobody knows; it is made once, and lies here before it is in the file.
+    pub(super) fn nobodys(
+        &self,
+        make: impl FnOnce() -> Result<Value, CredentialError>,
+    ) -> Result<Value, CredentialError> {
+        self.made_once(NOBODYS, make)
+    }
+
+    pub(super) fn old(&self) -> Result<Value, CredentialError> {
+        value::read(&self.name, &self.old_file())
+    }
+
+    pub(super) fn old_file(&self) -> PathBuf {
+        self.folder.join(OLD)
+    }
+
+    pub(super) fn staged_file(&self) -> PathBuf {
+        self.folder.join(NEW)
+    }
+
+    /// Gives the secret that will be in use; it is made once, and lies on the disk before anything accepts it.
+    pub(super) fn staged(
+        &self,
+        make: impl FnOnce() -> Result<Value, CredentialError>,
+    ) -> Result<Value, CredentialError> {
+        self.made_once(NEW, make)
+    }
+
+    fn made_once(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<Value, CredentialError>,
+    ) -> Result<Value, CredentialError> {
+        if !self.has(name)? {
+            self.put(name, &make()?)?;
+        }
+        value::read(&self.name, &self.folder.join(name))
+    }
+
+    /// Forgets it all. The last mark goes last: until then the same act is repeated.
+    pub(super) fn clear(&self) -> Result<(), CredentialError> {
+        for name in [NEW, OLD, NOBODYS, REVOKED, ROTATED] {
+            let path = self.folder.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.failed("removed", &path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, name: &str) -> Result<bool, CredentialError> {
+        let path = self.folder.join(name);
+        path.try_exists().map_err(|source| self.failed("looked at", &path, source))
+    }
+
+    fn put(&self, name: &str, value: &Value) -> Result<(), CredentialError> {
+        let path = self.folder.join(name);
+        value::write(&path, value, 0o600, None).map_err(|source| self.failed("written", &path, source))
+    }
+
+    fn failed(&self, act: &'static str, path: &Path, source: io::Error) -> CredentialError {
+        CredentialError::File { name: self.name.clone(), act, path: path.into(), source }
+    }
+}

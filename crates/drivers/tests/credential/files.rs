@@ -1,0 +1,149 @@
+//! Files that a service reads, and commands.
+
+use crate::{OLD, World};
+use lastgood_domain::failure::Coded as _;
+use std::fs;
+
+/// A service that knows the secret it read last: `reload` has it read, `attempt` asks it.
+fn service(world: &World) -> String {
+    fs::write(world.path("served"), format!("{OLD}\n")).unwrap();
+    let reload = world.script("reload", "cp secret served");
+    let attempt =
+        world.script("attempt", "if cmp -s \"$LASTGOOD_CREDENTIAL_FILE\" served; then exit 0; else exit 77; fi");
+    format!("kind = \"file\"\nattempt = [\"{attempt}\"]\nreload = [\"{reload}\"]")
+}
+
+#[test]
+fn a_file_goes_through_the_four_acts_and_each_may_be_repeated() {
+    let world = World::new();
+    let credential = world.credential(&service(&world), None);
+    assert_eq!(credential.prove_refused().unwrap_err().code(), "credential-not-revoked");
+    assert_eq!(credential.rotate().unwrap_err().code(), "credential-not-revoked");
+    assert_eq!(credential.standing().unwrap(), "in use");
+    for _ in 0..2 {
+        credential.revoke().unwrap();
+        assert_ne!(world.secret(), OLD);
+        assert_eq!(credential.standing().unwrap(), "revoked");
+        credential.prove_refused().unwrap();
+        assert_eq!(credential.prove_consumers().unwrap_err().code(), "credential-not-rotated");
+    }
+    let nobodys = world.secret();
+    credential.rotate().unwrap();
+    let new = world.secret();
+    assert_ne!(new, nobodys);
+    credential.rotate().unwrap();
+    assert!(credential.revoke().unwrap().what.contains("rotated before"));
+    assert_eq!(world.secret(), new);
+    world.file_is_as_it_was_but_new();
+    credential.prove_refused().unwrap();
+    credential.prove_consumers().unwrap();
+    world.shelf_is_empty();
+    assert_eq!(credential.standing().unwrap(), "in use");
+    // And the same again, with the new one as the old one.
+    credential.revoke().unwrap();
+    credential.prove_refused().unwrap();
+    credential.rotate().unwrap();
+    credential.prove_consumers().unwrap();
+    assert_ne!(world.secret(), new);
+}
+
+#[test]
+fn a_service_that_keeps_the_old_one_is_found_whatever_the_file_says() {
+    let world = World::new();
+    let attempt = service(&world).lines().take(2).collect::<Vec<_>>().join("\n");
+    let credential = world.credential(&attempt, None);
+    credential.revoke().unwrap();
+    assert_eq!(credential.prove_refused().unwrap_err().code(), "credential-still-accepted");
+}
+
+#[test]
+fn an_attempt_that_breaks_proves_nothing() {
+    let world = World::new();
+    for (how, wanted) in [("exit 1", "ended with 1"), ("kill -9 $$", "ended with 137"), ("sleep 60", "no end in time")]
+    {
+        let attempt = world.script("attempt", how);
+        let credential =
+            world.credential(&format!("kind = \"file\"\nattempt = [\"{attempt}\"]\ntimeout = \"1s\""), None);
+        credential.revoke().unwrap();
+        let error = credential.prove_refused().unwrap_err();
+        assert_eq!(error.code(), "credential-cannot-tell", "{how}");
+        assert!(error.to_string().contains(wanted), "{how}: {error}");
+    }
+}
+
+#[test]
+fn a_kill_between_any_two_steps_leaves_what_a_repeat_makes_whole() {
+    let world = World::new();
+    let credential = world.credential(&service(&world), None);
+    let shelf = |name: &str| world.path("shelf").join(name);
+    // After the file was written and before it was noted: the old one is still what is tried.
+    credential.revoke().unwrap();
+    fs::remove_file(shelf("revoked")).unwrap();
+    credential.revoke().unwrap();
+    assert_eq!(fs::read_to_string(shelf("old")).unwrap().trim_end(), OLD);
+    credential.prove_refused().unwrap();
+    // After the new one was made and before it was in the file: the same one is taken.
+    credential.rotate().unwrap();
+    let new = world.secret();
+    fs::remove_file(shelf("rotated")).unwrap();
+    fs::write(world.path("secret"), "half").unwrap();
+    fs::write(world.path(".secret.lastgood"), "what a killed one left").unwrap();
+    credential.rotate().unwrap();
+    assert_eq!(world.secret(), new);
+    // In the middle of clearing up.
+    fs::remove_file(shelf("new")).unwrap();
+    fs::remove_file(shelf("old")).unwrap();
+    credential.prove_consumers().unwrap();
+    world.shelf_is_empty();
+}
+
+#[test]
+fn a_secret_changed_by_hand_after_an_attempt_that_failed_is_the_one_that_is_revoked() {
+    let world = World::new();
+    let fails = "kind = \"command\"\nrevoke = [\"false\"]\nattempt = [\"false\"]\nrotate = [\"false\"]";
+    assert_eq!(world.credential(fails, None).revoke().unwrap_err().code(), "credential-act-failed");
+    fs::write(world.path("secret"), "changed-by-hand").unwrap();
+    world.credential(fails, None).revoke().unwrap_err();
+    assert_eq!(fs::read_to_string(world.path("shelf/old")).unwrap(), "changed-by-hand");
+}
+
+#[test]
+fn commands_get_files_and_no_secret_is_said_though_they_say_it() {
+    let world = World::new();
+    fs::write(world.path("valid"), format!("{OLD}\n")).unwrap();
+    let revoke = world.script("revoke", "cmp \"$LASTGOOD_OLD_FILE\" valid && rm valid");
+    let rotate = world.script("rotate", "[ \"$LASTGOOD_CREDENTIAL\" = app ] && cp \"$LASTGOOD_NEW_FILE\" valid");
+    let attempt = world.script("attempt", "cmp -s \"$LASTGOOD_CREDENTIAL_FILE\" valid && exit 0; exit 77");
+    let consumers = world.script("consumers", "echo \"I got $(cat secret)\" >&2; exit $(cat status)");
+    let credential = world.credential(
+        &format!(
+            "kind = \"command\"\nrevoke = [\"{revoke}\"]\nrotate = [\"{rotate}\"]\nattempt = [\"{attempt}\"]\n\
+             consumers = [\"{consumers}\"]"
+        ),
+        None,
+    );
+    credential.revoke().unwrap();
+    credential.prove_refused().unwrap();
+    credential.rotate().unwrap();
+    fs::write(world.path("status"), "3").unwrap();
+    let error = credential.prove_consumers().unwrap_err();
+    let said = format!("{error} {error:?} {credential:?}");
+    assert!(said.contains("ended with 3: I got [secret]"), "{said}");
+    assert!(!said.contains(&world.secret()), "{said}");
+    fs::write(world.path("status"), "0").unwrap();
+    credential.prove_consumers().unwrap();
+    world.file_is_as_it_was_but_new();
+    world.shelf_is_empty();
+}
+
+#[test]
+fn a_link_and_a_file_open_to_all_are_no_secrets() {
+    let world = World::new();
+    let toml = service(&world);
+    fs::rename(world.path("secret"), world.path("real")).unwrap();
+    std::os::unix::fs::symlink(world.path("real"), world.path("secret")).unwrap();
+    assert_eq!(world.credential(&toml, None).revoke().unwrap_err().code(), "credential-file");
+    fs::remove_file(world.path("secret")).unwrap();
+    fs::write(world.path("secret"), OLD).unwrap();
+    assert_eq!(world.credential(&toml, None).revoke().unwrap_err().code(), "secret-exposed");
+}
