@@ -4,7 +4,7 @@ use crate::config::{CheckConfig, Config, FileConfig, StepConfig};
 use lastgood_domain::{
     operations::incident::{
         Incident, Level,
-        plan::{Act, Area, Plan, Step, Target, Undo},
+        plan::{Act, Area, Plan, Step, Target, Turn, Undo},
     },
     service::Service,
     terms::{Digest, ReleaseTag, ServiceName, Span},
@@ -46,6 +46,7 @@ pub fn plan(
     steps.extend(checks.map(|(name, one)| check(name, one)));
     if incident.level >= Level::L3 {
         steps.extend(evidence());
+        steps.extend(config.credential.iter().flat_map(|(name, one)| credential(name, one)));
     }
     // Checks after what they check: commands come first within their area, which a stable sort keeps.
     steps.sort_by_key(|step| step.area);
@@ -65,7 +66,7 @@ pub fn spec_of(config: &Config, act: &Act) -> Option<Digest> {
         Act::Command { name } => digest(config.runbook.step.get(name)?),
         Act::Check { name } => digest(config.runbook.check.get(name)?),
         Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
-        Act::Credential { .. } => return None,
+        Act::Credential { name, .. } => digest(config.credential.get(name)?),
     })
 }
 
@@ -182,4 +183,26 @@ fn evidence() -> [Step; 3] {
         step("evidence/annotate", Act::Annotate, "the chain of each service names the incident", Undo::Nothing),
         step("evidence/cut-over", Act::CutOver, "the position of every chain is signed and written down", kept()),
     ]
+}
+
+fn credential(name: &str, config: &impl Serialize) -> Vec<Step> {
+    let spec = digest(config);
+    let step = |turn: Turn| {
+        let (says, undo) = match turn {
+            Turn::Revoke => (
+                format!("the credential {name} is taken back: who uses it is cut off until the new one is there"),
+                Undo::None { why: "what was revoked may be in other hands and never comes back".into() },
+            ),
+            Turn::ProveRefused => (format!("the old {name} is tried and refused"), Undo::Nothing),
+            Turn::Rotate => (
+                format!("a new {name} is made and put where it is read"),
+                Undo::None { why: "the old one is revoked".into() },
+            ),
+            Turn::ProveConsumers => (format!("those who need {name} work with the new one"), Undo::Nothing),
+        };
+        let act = Act::Credential { name: name.into(), turn };
+        let (id, area) = (format!("credential/{name}/{}", turn.as_str()), Area::Credentials);
+        Step { id, area, act, says, undo, timeout: QUICK_MAX, attempts: 1, may_fail: false, spec }
+    };
+    Turn::ALL.map(step).into()
 }

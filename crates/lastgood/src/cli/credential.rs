@@ -44,7 +44,7 @@ impl Credential {
     }
 }
 
-fn prepared(app: &App, name: &str) -> Result<Prepared, Trouble> {
+pub(crate) fn prepared(app: &App, name: &str) -> Result<Prepared, Trouble> {
     let found = credentials::credential(&app.config, name, &program()?).map_err(|error| setup_trouble(&error))?;
     found.ok_or_else(|| {
         let known: Vec<&str> = app.config.credential.keys().map(String::as_str).collect();

@@ -1,7 +1,7 @@
 //! One file per command; this one knows their names and nothing of what they do.
 
 mod config;
-mod credential;
+pub(crate) mod credential;
 mod demo;
 mod doctor;
 mod emergency;
@@ -21,7 +21,7 @@ mod plan;
 mod preflight;
 mod proxy;
 mod release;
-mod rollback;
+pub(crate) mod rollback;
 mod run;
 mod serve;
 mod signal;

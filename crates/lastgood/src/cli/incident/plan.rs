@@ -3,7 +3,7 @@
 use super::Ended;
 use crate::{
     app::App,
-    cli::{evidence, rollback},
+    cli::{credential, evidence, rollback},
     exit::Exit,
     screen::Trouble,
 };
@@ -409,8 +409,15 @@ impl Hands for OurHands<'_> {
         Ok(format!("signed at {}", positions.join(", ")))
     }
 
-    fn credential(&self, name: &str, _turn: Turn) -> Result<String, Failure> {
-        Err(Failure::new("credential-unknown", format!("there is no credential {name}"), None))
+    fn credential(&self, name: &str, turn: Turn) -> Result<String, Failure> {
+        let credential = credential::prepared(self.app, name).map_err(|trouble| trouble.failure)?;
+        let done = match turn {
+            Turn::Revoke => credential.revoke(),
+            Turn::ProveRefused => credential.prove_refused(),
+            Turn::Rotate => credential.rotate(),
+            Turn::ProveConsumers => credential.prove_consumers(),
+        };
+        done.map(|done| done.what).map_err(|error| Failure::of(&error))
     }
 }
 
