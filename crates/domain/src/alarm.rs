@@ -65,7 +65,8 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::SwitchTripped
         | NoticeKind::SwitchReset
         | NoticeKind::Approval
-        | NoticeKind::Incident => None,
+        | NoticeKind::Incident
+        | NoticeKind::Drill => None,
     };
     KINDS
         .into_iter()

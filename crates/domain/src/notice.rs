@@ -56,6 +56,8 @@ pub enum NoticeKind {
     Approval,
     /// An incident was declared or went on.
     Incident,
+    /// Anything of a drill; only endpoints that name this kind hear of it.
+    Drill,
 }
 
 /// How urgent a notice is.

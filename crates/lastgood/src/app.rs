@@ -6,7 +6,7 @@ use crate::{
 };
 use lastgood_domain::{
     event::Event,
-    operations::{Event as OperationsEvent, Operations, Record as OperationsRecord, Refused, hold},
+    operations::{Event as OperationsEvent, Operations, Record as OperationsRecord, Refused, hold, incident},
     rollout::{self, Input},
     service::Service,
     terms::{Actor, ServiceName, Timestamp},
@@ -189,6 +189,11 @@ impl App {
         folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
     }
 
+    /// Opens the operations chain for writing.
+    pub(crate) fn desk(&self) -> Result<operations::Desk, Trouble> {
+        Ok(operations::Desk::new(self.store()?, self.scope(), self.routes()))
+    }
+
     /// Writes what somebody decides beyond one service, and its parts in the services' chains; whoever drives sees it.
     ///
     /// Gives the records and the state after them.
@@ -196,7 +201,7 @@ impl App {
         &self,
         decide: &dyn Fn(&Operations) -> Result<Vec<OperationsEvent>, Refused>,
     ) -> Result<(Vec<OperationsRecord>, Operations), Trouble> {
-        let mut desk = operations::Desk::new(self.store()?, self.scope(), self.routes());
+        let mut desk = self.desk()?;
         let said = desk.say(&self.actor, self.now(), decide);
         let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
         crate::wake::ring(self.home.root());
@@ -237,7 +242,20 @@ fn exit_of(error: &operations::SayError) -> Exit {
             Exit::NotAllowed
         }
         operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,
+        operations::SayError::Refused(Refused::Incident(error)) => exit_of_incident(error),
         operations::SayError::Refused(_) | operations::SayError::Append(_) => Exit::Failed,
+    }
+}
+
+/// Gives the exit code of a step that an incident did not take.
+pub(crate) fn exit_of_incident(error: &incident::Refused) -> Exit {
+    use incident::Refused as R;
+    match error {
+        R::NotCommander { .. } | R::NotOwner { .. } | R::RoleNotOffered { .. } => Exit::NotAllowed,
+        R::Unmet { missing: true, .. } => Exit::CannotTell,
+        R::Unmet { .. } | R::Executed { .. } | R::Owed { .. } | R::OtherEvidence { .. } => Exit::Refused,
+        R::Field { .. } | R::NoTime { .. } | R::NoRisk { .. } => Exit::Usage,
+        _ => Exit::Failed,
     }
 }
 

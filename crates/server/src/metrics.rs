@@ -9,6 +9,7 @@ use crate::{
 use lastgood_domain::{
     alarm,
     notice::NoticeKind,
+    operations::incident::{Incident, Level, State, checklist},
     service::Condition,
     terms::{InstanceName, ServiceName, Timestamp},
     totals::{RollbackCause, RunEnd},
@@ -24,6 +25,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     instances(&mut page, snapshot);
     runs(&mut page, snapshot);
     wrongs(&mut page, snapshot);
+    incidents(&mut page, snapshot);
     drivers(&mut page, snapshot);
     outbox(&mut page, snapshot);
     evidence(&mut page, snapshot);
@@ -167,6 +169,36 @@ fn wrongs(page: &mut Page, snapshot: &Snapshot) {
             family.sample(&[("service", name.as_str()), ("outcome", outcome)], count);
         }
     }
+}
+
+fn incidents(page: &mut Page, snapshot: &Snapshot) {
+    let all = &snapshot.operations.incidents;
+    let is_work = |one: &&Incident| !one.state.is_over() && one.state != State::ClosedPendingRca && !one.drill;
+    let mut family =
+        page.family("lastgood_incidents", Gauge, "Incidents that are not over, by level; drills are counted apart.");
+    for level in [Level::L1, Level::L2, Level::L3] {
+        for drill in [false, true] {
+            let count = all.open().filter(|(_, one)| one.level == level && one.drill == drill).count();
+            let drill = if drill { "true" } else { "false" };
+            family.sample(&[("level", level.as_str()), ("drill", drill)], count as u64);
+        }
+    }
+    let is_on = all.all.values().any(|one| is_work(&one));
+    page.family("lastgood_incident_mode", Gauge, "1 while an incident that is no drill holds something.")
+        .sample(&[], is_on);
+    let mut family = page.family(
+        "lastgood_comms_next_update_timestamp_seconds",
+        Gauge,
+        "When the next message to people outside is due, the first of all incidents; absent without one.",
+    );
+    let due = all.open().filter(|(_, one)| !one.drill).filter_map(|(_, one)| one.messages.next_update_by).min();
+    if let Some(due) = due {
+        family.sample(&[], seconds(due));
+    }
+    let open = |one: &Incident| checklist::open(one, &snapshot.operations.approvals, snapshot.at).count();
+    let open: usize = all.open().filter(|(_, one)| !one.drill).map(|(_, one)| open(one)).sum();
+    page.family("lastgood_checklist_open", Gauge, "Items of cleanup checklists that are not closed.")
+        .sample(&[], open as u64);
 }
 
 fn drivers(page: &mut Page, snapshot: &Snapshot) {

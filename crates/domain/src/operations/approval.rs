@@ -82,6 +82,18 @@ pub enum ApprovalEvent {
 }
 
 impl ApprovalEvent {
+    /// Gives which request it is about.
+    pub const fn approval(&self) -> ApprovalId {
+        match self {
+            Self::Requested { approval, .. }
+            | Self::Approved { approval, .. }
+            | Self::Rejected { approval, .. }
+            | Self::Reminded { approval, .. }
+            | Self::Expired { approval }
+            | Self::Voided { approval, .. } => *approval,
+        }
+    }
+
     /// Tells whether it can only block and never open.
     pub const fn only_blocks(&self) -> bool {
         matches!(self, Self::Rejected { .. } | Self::Expired { .. } | Self::Voided { .. })
@@ -146,15 +158,7 @@ impl Approvals {
             self.all.insert(*approval, one);
             return;
         }
-        let one = match event {
-            ApprovalEvent::Requested { approval, .. }
-            | ApprovalEvent::Approved { approval, .. }
-            | ApprovalEvent::Rejected { approval, .. }
-            | ApprovalEvent::Reminded { approval, .. }
-            | ApprovalEvent::Expired { approval }
-            | ApprovalEvent::Voided { approval, .. } => self.all.get_mut(approval),
-        };
-        let Some(one) = one else { return };
+        let Some(one) = self.all.get_mut(&event.approval()) else { return };
         match event {
             ApprovalEvent::Requested { .. } => {}
             ApprovalEvent::Approved { plan, .. } => {

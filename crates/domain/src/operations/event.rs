@@ -1,6 +1,10 @@
 //! What is written to the operations chain. As with a service's events, variants and fields are only added.
 
-use super::{approval::ApprovalEvent, hold::HoldEvent, incident::IncidentEvent};
+use super::{
+    approval::ApprovalEvent,
+    hold::HoldEvent,
+    incident::{IncidentEvent, recommend::Recommendation},
+};
 use crate::terms::{Actor, IncidentId, Timestamp};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,12 @@ pub enum Event {
         /// What.
         event: IncidentEvent,
     },
+    /// What the logs say about declaring an incident is another than before.
+    Recommended {
+        /// That somebody should, and why; none if nothing speaks for it any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recommendation: Option<Recommendation>,
+    },
     /// The evidence went on after it had turned out not to be the one that was signed.
     RewindAcknowledged {
         /// Why.
@@ -52,7 +62,7 @@ impl Event {
             Self::Hold(event) => event.only_blocks(),
             Self::Approval(event) => event.only_blocks(),
             Self::Incident { event, .. } => event.only_blocks(),
-            Self::RewindAcknowledged { .. } => false,
+            Self::Recommended { .. } | Self::RewindAcknowledged { .. } => false,
         }
     }
 }

@@ -24,6 +24,10 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
         Event::Hold(HoldEvent::Lifted { hold, reason }) => format!("{hold} lifted by {by}: {reason}"),
         Event::Approval(event) => approval(after, record, event),
         Event::Incident { incident, event } => incident::sentence(*incident, by, event),
+        Event::Recommended { recommendation: Some(one) } => {
+            format!("declare an incident at {}: {}", one.level.as_str(), one.why.join("; "))
+        }
+        Event::Recommended { recommendation: None } => "nothing speaks for an incident any more".into(),
         Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
     };
     one_line(&text)
@@ -75,7 +79,30 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             let severity = incident::severity(event)?;
             (NoticeKind::Incident, severity, format!("lastgood incident show {incident}"))
         }
-        Event::RewindAcknowledged { .. } => return None,
+        Event::Recommended { recommendation: Some(_) } => {
+            (NoticeKind::Incident, Severity::Critical, "lastgood incident recommend".into())
+        }
+        Event::Recommended { recommendation: None } | Event::RewindAcknowledged { .. } => return None,
     };
-    Some(Notice { kind, severity, summary: sentence(after, record), hint })
+    let summary = sentence(after, record);
+    Some(match is_drill(after, &record.event) {
+        // Nobody is woken by a drill who did not ask for it.
+        true => {
+            Notice { kind: NoticeKind::Drill, severity: Severity::Info, summary: format!("DRILL: {summary}"), hint }
+        }
+        false => Notice { kind, severity, summary, hint },
+    })
+}
+
+fn is_drill(after: &Operations, event: &Event) -> bool {
+    let incident = match event {
+        Event::Incident { incident, .. } => Some(*incident),
+        Event::Approval(event) => {
+            let one = after.approvals.all.get(&event.approval());
+            let subject = one.and_then(|one| one.request.subject.strip_prefix("incident/"));
+            subject.and_then(|rest| rest.split('/').next()?.parse().ok())
+        }
+        Event::Hold(_) | Event::Recommended { .. } | Event::RewindAcknowledged { .. } => None,
+    };
+    incident.and_then(|id| after.incidents.all.get(&id)).is_some_and(|incident| incident.drill)
 }

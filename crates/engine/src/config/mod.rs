@@ -2,11 +2,13 @@
 
 mod check;
 mod error;
+mod incident;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
@@ -67,6 +69,9 @@ pub struct Config {
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
+    /// How incidents are led: checklist, verification, messages, times.
+    #[serde(default, skip_serializing_if = "IncidentConfig::is_default")]
+    pub incident: IncidentConfig,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,

@@ -1,6 +1,15 @@
 //! The operations chain as people write to it, and its parts in the chains of services.
 
+mod facts;
 mod letter;
+pub mod message;
+pub mod observe;
+pub mod report;
+mod timeline;
+pub mod verify;
+
+pub use facts::facts;
+pub use timeline::{Entry, timeline};
 
 use crate::{
     desk, fold,
