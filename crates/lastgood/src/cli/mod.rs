@@ -1,5 +1,6 @@
 //! One file per command; this one knows their names and nothing of what they do.
 
+mod approval;
 mod config;
 mod demo;
 mod doctor;
@@ -83,6 +84,9 @@ enum Command {
     /// Declare an incident and bring it to a controlled end.
     #[command(subcommand)]
     Incident(incident::Incident),
+    /// Show what people are asked for, and answer.
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// Keep a service at one release.
     Pin(release::Pin),
     /// Follow the channel again.
@@ -156,6 +160,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Log(log) => log.run(&open()?),
         Command::Hold(hold) => hold.run(&open()?),
         Command::Incident(incident) => incident.run(&open()?),
+        Command::Approval(approval) => approval.run(&open()?),
         Command::Pin(pin) => pin.run(&open()?),
         Command::Unpin(unpin) => unpin.run(&open()?),
         Command::Reject(reject) => reject.run(&open()?),
