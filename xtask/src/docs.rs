@@ -4,7 +4,7 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 55] = [
     "",
     "init",
     "doctor",
@@ -21,6 +21,13 @@ const COMMANDS: [&str; 48] = [
     "hold set",
     "hold lift",
     "hold list",
+    "approval",
+    "approval list",
+    "approval show",
+    "approval ask",
+    "approval approve",
+    "approval reject",
+    "approval extend",
     "pin",
     "unpin",
     "reject",

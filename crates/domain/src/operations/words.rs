@@ -52,6 +52,8 @@ fn approval(after: &Operations, record: &Record, event: &ApprovalEvent) -> Strin
         ApprovalEvent::Reminded { approval, percent } => {
             format!("{approval} still waits after {percent} % of its time{}", of(approval))
         }
+        ApprovalEvent::Extended { approval, .. } => format!("{by} gives {approval} more time{}", of(approval)),
+        ApprovalEvent::Used { approval } => format!("{approval} is used by {by}{}", of(approval)),
         ApprovalEvent::Expired { approval } => format!("{approval} expired; nothing was allowed{}", of(approval)),
         ApprovalEvent::Voided { approval, because } => format!("{approval} is void: {because}{}", of(approval)),
     }
@@ -70,7 +72,9 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             ApprovalEvent::Expired { approval } | ApprovalEvent::Voided { approval, .. } => {
                 (NoticeKind::Approval, Severity::Critical, format!("lastgood approval show {approval}"))
             }
-            ApprovalEvent::Approved { .. } => return None,
+            ApprovalEvent::Approved { .. } | ApprovalEvent::Extended { .. } | ApprovalEvent::Used { .. } => {
+                return None;
+            }
             ApprovalEvent::Rejected { approval, .. } => {
                 (NoticeKind::Approval, Severity::Warning, format!("lastgood approval show {approval}"))
             }

@@ -43,6 +43,10 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             return Err(unfit(format!("notice.{name}"), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
     }
+    let takes_messages = |name: &str| config.notice.get(name).is_some_and(|one| one.endpoint.takes_messages());
+    if let Some((place, what, example)) = super::people::wrong(&config.person, &config.role, &takes_messages) {
+        return Err(unfit(place, what, example));
+    }
     if let Some(switches) = &config.switches {
         if let Some((place, what, example)) = switches.wrong() {
             return Err(unfit(place, what, example));

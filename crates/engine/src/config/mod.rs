@@ -3,20 +3,22 @@
 mod check;
 mod error;
 mod incident;
+mod people;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
 pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
+pub use people::{PersonConfig, RoleConfig, actor_of};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
 use crate::provenance::{self, Environment};
 use lastgood_domain::{
     event::Settings,
-    operations::hold::Subject,
-    terms::{InstanceName, ServiceName, Span},
+    operations::{hold::Subject, people::People},
+    terms::{InstanceName, RoleName, ServiceName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
@@ -66,6 +68,13 @@ pub struct Config {
     /// Where notices go, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notice: BTreeMap<String, NoticeConfig>,
+    /// People by the name of their account. Without any, whoever can write to the state folder may do everything.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub person: BTreeMap<String, PersonConfig>,
+    /// What needs a role, by role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, RoleConfig>")]
+    pub role: BTreeMap<RoleName, RoleConfig>,
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
@@ -345,6 +354,11 @@ impl Config {
     /// Gives the JSON Schema of the file.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Config).to_value()
+    }
+
+    /// Gives everybody who is configured.
+    pub fn people(&self) -> People {
+        people::people(&self.person, &self.role)
     }
 
     /// Gives the place of the last checkpoint outside the state folder.

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
+mod approvals;
 mod cli;
 mod crash;
 mod daemon;

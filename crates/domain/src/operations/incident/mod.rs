@@ -93,6 +93,20 @@ pub enum IncidentEvent {
 }
 
 impl IncidentEvent {
+    /// Tells whether anybody may say it who passed the door it has of its own: who was offered a role, who owns an item,
+    /// whom a second person must answer, what was seen or became due.
+    pub const fn has_its_own_door(&self) -> bool {
+        match self {
+            Self::Noted { .. } | Self::Began { .. } | Self::Verify(_) | Self::Checklist(_) => true,
+            Self::Level(event) => matches!(event, level::LevelEvent::LowerAsked { .. }),
+            Self::Role(event) => matches!(event, role::RoleEvent::Accepted { .. }),
+            Self::Unfreeze(event) => matches!(event, unfreeze::UnfreezeEvent::RiskAsked { .. }),
+            Self::Message(event) => matches!(event, message::MessageEvent::Overdue { .. }),
+            Self::Closing(event) => matches!(event, closing::ClosingEvent::FollowUpClosed { .. }),
+            Self::Declared { .. } | Self::Moved { .. } | Self::Raised { .. } => false,
+        }
+    }
+
     /// Tells whether it can only block and never open.
     pub const fn only_blocks(&self) -> bool {
         match self {

@@ -45,7 +45,7 @@ impl Signature {
             _ if now >= self.until => Signed::Gone,
             Standing::Approved => Signed::Given,
             Standing::Pending if now < one.request.expires => Signed::Awaited,
-            Standing::Pending | Standing::Rejected { .. } | Standing::Expired | Standing::Voided { .. } => Signed::Gone,
+            _ => Signed::Gone,
         }
     }
 }
