@@ -20,7 +20,7 @@ use lastgood_domain::{
         },
         notice,
     },
-    terms::{ApprovalId, Digest, FollowUpId, ServiceName, Span, Timestamp},
+    terms::{Actor, ApprovalId, Digest, FollowUpId, ServiceName, Span, Timestamp},
 };
 
 fn code<T>(result: Result<T, impl Into<Refused>>) -> &'static str {
@@ -254,6 +254,24 @@ fn a_role_that_is_handed_over_stays_where_it_is_until_it_is_accepted() {
     assert_eq!(world.incident().commander, actor("alice"));
     world.one(|state| role::accept(state, ID, &bob, Role::Commander)).unwrap();
     assert_eq!(world.incident().commander, bob);
+}
+
+#[test]
+fn what_lastgood_declared_by_itself_somebody_takes_over_once() {
+    let mut world = World::new();
+    let declaration = incident::Declaration {
+        level: Level::L3,
+        trigger: reason("the evidence is uncertain"),
+        services: [].into(),
+        commander: Actor::new("lastgood:clock").unwrap(),
+        drill: false,
+    };
+    let events = incident::declare(&world.operations, declaration);
+    world.take("alice", events);
+    world.one(|state| role::assign(state, ID, &actor("bob"), Role::Commander, actor("bob"))).unwrap();
+    assert_eq!(world.incident().commander, actor("bob"));
+    let again = world.one(|state| role::assign(state, ID, &actor("carol"), Role::Commander, actor("carol")));
+    assert_eq!(code(again), "incident-not-commander");
 }
 
 #[test]

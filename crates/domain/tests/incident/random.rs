@@ -263,7 +263,7 @@ fn opens(event: &Event) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, max_shrink_iters: 5_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 5_000, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_opened_with_an_unmet_row_and_nothing_is_frozen_without_an_owner(

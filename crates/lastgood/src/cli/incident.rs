@@ -9,6 +9,7 @@ mod unfreeze;
 mod verify;
 
 pub(super) use declare::recommendation;
+pub(super) use lead::person;
 
 use super::Ended;
 use crate::{

@@ -11,6 +11,7 @@ mod approvals;
 mod cli;
 mod crash;
 mod daemon;
+mod incident;
 mod kit;
 mod openfeature;
 #[path = "../person/mod.rs"]

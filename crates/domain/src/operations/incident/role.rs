@@ -105,8 +105,13 @@ pub fn assign(
     role: Role,
     to: Actor,
 ) -> Result<IncidentEvent, Refused> {
-    let found = commanded(operations, incident, by)?;
+    let found = find(operations, incident)?;
     open(found, incident)?;
+    // What lastgood declared by itself nobody leads: whoever may lead takes it.
+    if role == Role::Commander && found.commander.as_str().starts_with("lastgood:") {
+        return Ok(IncidentEvent::Role(RoleEvent::Assigned { role, to }));
+    }
+    commanded(operations, incident, by)?;
     match found.owner(role) {
         Some(owner) => Err(Refused::RoleOwned { incident, role, owner: owner.clone() }),
         None => Ok(IncidentEvent::Role(RoleEvent::Assigned { role, to })),

@@ -14,7 +14,7 @@ use lastgood_engine::operations as engine;
 use serde_json::json;
 
 /// Makes an actor of a person's name.
-pub(super) fn person(name: &str) -> Result<Actor, Trouble> {
+pub(in crate::cli) fn person(name: &str) -> Result<Actor, Trouble> {
     Actor::new(&format!("person:{name}"))
         .map_err(|error| Trouble::say(Exit::Usage, "person-name", error.to_string(), "name a person, such as alice"))
 }

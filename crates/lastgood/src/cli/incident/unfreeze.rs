@@ -45,14 +45,13 @@ impl Unfreeze {
         if let (Some(row), Some(reason), Some(span)) = (&self.accept_risk, &self.reason, self.span) {
             return accept_risk(app, self.incident, row, reason, span);
         }
-        if !self.wait {
-            return stage(app, self.incident).map(|(exit, _)| exit);
-        }
         loop {
-            let (exit, state) = stage(app, self.incident)?;
-            if exit != Exit::Done || state == State::ClosedPendingRca {
-                return Ok(exit);
+            let stage = stage(app, self.incident)?;
+            if !self.wait || stage.exit != Exit::Done || stage.state == State::ClosedPendingRca {
+                app.screen.show("incident-unfreeze", &stage.data, &stage.text);
+                return Ok(stage.exit);
             }
+            app.screen.tell(&stage.text);
             self.watch(app)?;
         }
     }
@@ -105,15 +104,23 @@ pub(super) fn table(
     Ok((table, rows, text))
 }
 
-/// Shows the table; lifts one stage if every row is met or signed and the person says yes.
-fn stage(app: &App, id: IncidentId) -> Result<(Exit, State), Trouble> {
+/// What one stage came to.
+struct Stage {
+    exit: Exit,
+    state: State,
+    data: Value,
+    text: String,
+}
+
+/// Makes the table; lifts one stage if every row is met or signed and the person says yes.
+fn stage(app: &App, id: IncidentId) -> Result<Stage, Trouble> {
     let operations = app.operations()?;
     let found = find(&operations, id)?;
     let facts = verify::facts(app, &operations, id, found)?;
     let (table, rows, text) = table(app, &operations, id, &facts)?;
-    let show = |state: State, lifted: bool, last: &str| {
-        let data = json!({ "incident": id, "state": state, "rows": rows, "lifted": lifted });
-        app.screen.show("incident-unfreeze", &data, &format!("{text}{last}"));
+    let ended = |exit: Exit, state: State, last: &str| {
+        let data = json!({ "incident": id, "state": state, "rows": rows, "lifted": exit == Exit::Done });
+        Ok(Stage { exit, state, data, text: format!("{text}{last}") })
     };
     let unmet: Vec<&Line> = table.iter().filter(|line| !line.is_open()).collect();
     if let Some(first) = unmet.first() {
@@ -122,17 +129,12 @@ fn stage(app: &App, id: IncidentId) -> Result<(Exit, State), Trouble> {
             false => Exit::Refused,
         };
         let next = super::room::remedy(id, first.row);
-        show(found.state, false, &format!("incident {id} stays frozen\n{next}"));
-        return Ok((exit, found.state));
+        return ended(exit, found.state, &format!("incident {id} stays frozen\n{next}"));
     }
     let question = format!("Every row is met or signed. Lift the next stage of incident {id}?");
     if !app.screen.confirm(&question) {
-        show(
-            found.state,
-            false,
-            &format!("nothing was lifted\nlift the next stage: lastgood incident unfreeze {id} --yes"),
-        );
-        return Ok((Exit::Declined, found.state));
+        let last = format!("nothing was lifted\nlift the next stage: lastgood incident unfreeze {id} --yes");
+        return ended(Exit::Declined, found.state, &last);
     }
     let terms = app.config.incident.terms();
     let (_, after) =
@@ -148,8 +150,7 @@ fn stage(app: &App, id: IncidentId) -> Result<(Exit, State), Trouble> {
             format!("lifted: {lifted}; watch it for {watch}\nthen verify it: lastgood incident verify {id}")
         }
     };
-    show(now.state, true, &last);
-    Ok((Exit::Done, now.state))
+    ended(Exit::Done, now.state, &last)
 }
 
 fn accept_risk(app: &App, id: IncidentId, row: &str, reason: &Reason, span: Span) -> Ended {
