@@ -38,6 +38,9 @@ pub fn checks(
         all.extend(instances(config, home, program, name));
     }
     all.extend(config.incident.verify.check.iter().map(|step| configured(config, id, incident, step)));
+    if all.is_empty() {
+        all.push(check("services".into(), Proof::Missing, "no service and no check is configured"));
+    }
     all.push(frozen(incident, facts));
     all
 }

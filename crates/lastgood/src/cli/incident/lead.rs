@@ -160,12 +160,8 @@ pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
     let facts = engine::facts(reader.as_ref(), &app.config, &seen, id, find(&seen, id)?, now);
     let (_, after) = app.say_operations(&|state| Ok(incident::freeze(state, id, &facts.unconfirmed)?))?;
     if find(&after, id)?.state == State::Planning {
-        return told(
-            app,
-            id,
-            &after,
-            &format!("incident {id} is frozen, each hold is confirmed\nit is to be planned now"),
-        );
+        let holds = if find(&after, id)?.drill { "a drill holds nothing" } else { "each hold is confirmed" };
+        return told(app, id, &after, &format!("incident {id} is frozen, {holds}\nit is to be planned now"));
     }
     let open: String = facts.unconfirmed.iter().map(|one| format!("  {one}\n")).collect();
     let text = format!("incident {id} is not confirmed to be frozen:\n{open}look again: lastgood incident freeze {id}");
