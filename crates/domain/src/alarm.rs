@@ -68,7 +68,8 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::Incident
         | NoticeKind::SignalFired
         | NoticeKind::SignalSilent
-        | NoticeKind::SignalCleared => None,
+        | NoticeKind::SignalCleared
+        | NoticeKind::Drill => None,
     };
     KINDS
         .into_iter()

@@ -62,6 +62,8 @@ pub enum NoticeKind {
     SignalSilent,
     /// A signal is well again.
     SignalCleared,
+    /// Anything of a drill; only endpoints that name this kind hear of it.
+    Drill,
 }
 
 /// How urgent a notice is.

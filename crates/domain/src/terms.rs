@@ -167,6 +167,12 @@ text_term!(
     "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
 );
 
+text_term!(
+    /// Names one item of a cleanup checklist, such as `queues-drained`.
+    ItemName, "item name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+
 macro_rules! id_term {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -226,6 +232,10 @@ id_term!(
 id_term!(
     /// Numbers one incident within the operations chain.
     IncidentId, "i"
+);
+id_term!(
+    /// Numbers one follow-up within its incident.
+    FollowUpId, "f"
 );
 id_term!(
     /// Numbers one snapshot of one instance within its service's chain; also its folder's name.

@@ -45,6 +45,13 @@ pub trait Subject {
     /// Makes the notices of record `seq` for the endpoints that want them, given the state after it.
     fn notices(&self, routes: &[Route], after: &Self::State, seq: u64, record: &Self::Record) -> Vec<NewNotice>;
 
+    /// Tells whether `by` may say this, decided on `before`: the one place that every door comes through.
+    ///
+    /// Errors: why not.
+    fn permit(&self, _before: &Self::State, _by: &Actor, _event: &Self::Event) -> Result<(), Self::Refused> {
+        Ok(())
+    }
+
     /// Gives what has to stand in other chains together with `records`, which were decided on `before`.
     ///
     /// Errors: the store can't be read; nothing is said then.
@@ -277,6 +284,9 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
                 return Err(AppendError::Moved { chain, expected, found }.into());
             }
             let events = decide(&self.folded.state).map_err(SayError::Refused)?;
+            for event in &events {
+                self.subject.permit(&self.folded.state, by, event).map_err(SayError::Refused)?;
+            }
             if events.is_empty() {
                 return Ok((Vec::new(), &self.folded));
             }

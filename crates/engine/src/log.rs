@@ -25,9 +25,9 @@ pub struct Route {
 }
 
 impl Route {
-    /// Tells whether the endpoint wants notices of this kind.
+    /// Tells whether the endpoint wants notices of this kind; those of drills only if it says so.
     pub fn wants(&self, kind: NoticeKind) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&kind)
+        (self.kinds.is_empty() && kind != NoticeKind::Drill) || self.kinds.contains(&kind)
     }
 }
 

@@ -6,10 +6,15 @@ use crate::{
 };
 use lastgood_domain::{
     event::Event,
-    operations::{Event as OperationsEvent, Operations, Record as OperationsRecord, Refused, hold},
+    operations::{
+        Event as OperationsEvent, Operations, Record as OperationsRecord, Refused,
+        approval::{self, Request, Standing},
+        hold, incident,
+        people::Act,
+    },
     rollout::{self, Input},
     service::Service,
-    terms::{Actor, ServiceName, Timestamp},
+    terms::{Actor, Digest, ServiceName, Timestamp},
 };
 use lastgood_engine::{
     config::{Config, FILE_NAME},
@@ -23,9 +28,38 @@ use lastgood_engine::{
 use lastgood_store::{Reader, Store};
 use rustix::{fs::Access, io::Errno};
 use std::{
+    collections::BTreeSet,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+
+/// What other people must approve.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    /// What for, as one key: `rca/web/waiver`.
+    pub(crate) subject: String,
+    /// What would happen, in one sentence.
+    pub(crate) what: String,
+    /// Digest of everything that is approved: what was asked for and on which state.
+    pub(crate) plan: Digest,
+    /// How many must say yes besides who asks.
+    pub(crate) needed: u32,
+    /// Who may; empty is anybody.
+    pub(crate) of: BTreeSet<Actor>,
+}
+
+impl Ask {
+    fn request(&self, now: Timestamp) -> Request {
+        Request {
+            subject: self.subject.clone(),
+            what: self.what.clone(),
+            plan: self.plan,
+            needed: self.needed,
+            of: self.of.clone(),
+            expires: now.after(approval::EXPIRES_AFTER),
+        }
+    }
+}
 
 /// The circumstances of one command.
 pub(crate) struct App {
@@ -148,6 +182,7 @@ impl App {
         let seen = self.look(service)?;
         let mut log = self.log(service, &seen)?;
         let mut folded = seen.service;
+        let people = self.config.people();
         loop {
             for record in log.news().map_err(|error| log_trouble(&error))? {
                 folded.apply(&record);
@@ -155,6 +190,8 @@ impl App {
             let mut after = folded.clone();
             let mut records = Vec::new();
             for event in decide(&folded)? {
+                let permitted = people.permit_service(&self.actor, &event);
+                permitted.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
                 let said = rollout::step(&after, Input::Say(event), &self.actor, world::now()).map_err(|error| {
                     Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status")
                 })?;
@@ -178,7 +215,7 @@ impl App {
     /// Gives the services that decisions beyond one of them may concern.
     pub(crate) fn scope(&self) -> Scope {
         let services = self.config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
-        Scope { services: services.collect() }
+        Scope { services: services.collect(), people: self.config.people() }
     }
 
     /// Gives what people decided beyond one service, as of now.
@@ -188,6 +225,11 @@ impl App {
         folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
     }
 
+    /// Opens the operations chain for writing.
+    pub(crate) fn desk(&self) -> Result<operations::Desk, Trouble> {
+        Ok(operations::Desk::new(self.store()?, self.scope(), self.routes()))
+    }
+
     /// Writes what somebody decides beyond one service, and its parts in the services' chains; whoever drives sees it.
     ///
     /// Gives the records and the state after them.
@@ -195,11 +237,68 @@ impl App {
         &self,
         decide: &dyn Fn(&Operations) -> Result<Vec<OperationsEvent>, Refused>,
     ) -> Result<(Vec<OperationsRecord>, Operations), Trouble> {
-        let mut desk = operations::Desk::new(self.store()?, self.scope(), self.routes());
+        let mut desk = self.desk()?;
         let said = desk.say(&self.actor, self.now(), decide);
         let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
         lastgood_engine::bell::ring(self.home.root());
         Ok((records, folded.state.clone()))
+    }
+
+    /// Tells whether other people have approved exactly this plan for the subject.
+    ///
+    /// What acts on it asks again inside its own decision, and says there that it is used
+    /// ([`lastgood_domain::operations::approval::used`]).
+    pub(crate) fn allows(&self, subject: &str, plan: &Digest) -> Result<bool, Trouble> {
+        Ok(self.operations()?.approvals.allows(subject, plan, self.now()))
+    }
+
+    /// Goes on if other people have approved exactly this plan; else asks them, if they are not asked yet.
+    ///
+    /// Errors: exit 8 while they are awaited, 3 if one said no to this plan, 4 or 1 if nobody could say yes.
+    pub(crate) fn need_approval(&self, ask: &Ask) -> Result<(), Trouble> {
+        if self.allows(&ask.subject, &ask.plan)? {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut request = ask.request(now);
+        if request.of.is_empty() {
+            request.of = self.config.people().who_may(Act::Approve);
+        }
+        let (_, after) = self.say_operations(&|state| {
+            // Who asks for what was answered gets the answer.
+            if approval::answered(&state.approvals, &request.subject, &request.plan, now).is_some() {
+                return Ok(Vec::new());
+            }
+            let events = approval::request(&state.approvals, &self.actor, request.clone())?;
+            Ok(events.into_iter().map(OperationsEvent::Approval).collect())
+        })?;
+        let found = approval::answered(&after.approvals, &request.subject, &request.plan, now);
+        let (id, one) = found.expect("it was just asked for");
+        let people = match request.needed {
+            1 => "a second person is needed".into(),
+            n => format!("{n} other people are needed"),
+        };
+        match &one.standing {
+            Standing::Approved => Ok(()),
+            Standing::Rejected { by, reason } => Err(Trouble::say(
+                Exit::Declined,
+                "approval-rejected",
+                format!("{by} said no to {id} ({}): {reason}", one.request.what),
+                &format!("see it: lastgood approval show {id}"),
+            )),
+            _ => Err(Trouble::say(
+                Exit::Pending,
+                "approval-pending",
+                format!(
+                    "{people}: asked as {id}, {} of {} said yes, {} left ({})",
+                    one.yes.len(),
+                    one.request.needed,
+                    one.request.expires.since(now),
+                    one.request.what
+                ),
+                &format!("have another person type: lastgood approval approve {id} --plan {}", request.plan.short()),
+            )),
+        }
     }
 
     /// Says what stops a service's forward moves and is not in its own chain, if anything does.
@@ -235,8 +334,22 @@ fn exit_of(error: &operations::SayError) -> Exit {
         operations::SayError::Refused(Refused::Approval(Approval::Own { .. } | Approval::NotAsked { .. })) => {
             Exit::NotAllowed
         }
+        operations::SayError::Refused(Refused::NotAllowed(_)) => Exit::NotAllowed,
         operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,
+        operations::SayError::Refused(Refused::Incident(error)) => exit_of_incident(error),
         operations::SayError::Refused(_) | operations::SayError::Append(_) => Exit::Failed,
+    }
+}
+
+/// Gives the exit code of a step that an incident did not take.
+pub(crate) fn exit_of_incident(error: &incident::Refused) -> Exit {
+    use incident::Refused as R;
+    match error {
+        R::NotCommander { .. } | R::NotOwner { .. } | R::RoleNotOffered { .. } => Exit::NotAllowed,
+        R::Unmet { missing: true, .. } => Exit::CannotTell,
+        R::Unmet { .. } | R::Executed { .. } | R::Owed { .. } | R::OtherEvidence { .. } => Exit::Refused,
+        R::Field { .. } | R::NoTime { .. } | R::NoRisk { .. } => Exit::Usage,
+        _ => Exit::Failed,
     }
 }
 

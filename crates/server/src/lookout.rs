@@ -7,7 +7,10 @@ use lastgood_domain::{
     service::Service,
     terms::{ServiceName, Timestamp},
 };
-use lastgood_engine::fold::Folded;
+use lastgood_engine::{
+    fold::Folded,
+    operations::{self, Scope},
+};
 use lastgood_store::{EndpointBacklog, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub struct Lookout {
     services: BTreeMap<ServiceName, Folded>,
+    operations: operations::Folded,
     /// Endpoints that are told even when nothing waits for them.
     endpoints: BTreeSet<String>,
 }
@@ -24,6 +28,7 @@ impl Lookout {
     pub fn new(services: &[ServiceName], endpoints: &[String]) -> Self {
         Self {
             services: services.iter().map(|name| (name.clone(), Folded::default())).collect(),
+            operations: operations::Folded::default(),
             endpoints: endpoints.iter().cloned().collect(),
         }
     }
@@ -37,8 +42,10 @@ impl Lookout {
             folded.read_on(reader, name)?;
             services.insert(name.clone(), view(name, &folded.service, now));
         }
+        self.operations.read_on(reader, &Scope::default())?;
+        let operations = self.operations.state.clone();
         let outbox = self.outbox(reader.backlog()?);
-        Ok(Snapshot { at: now, services, outbox, chains: sizes(reader)?, ..Snapshot::default() })
+        Ok(Snapshot { at: now, services, operations, outbox, chains: sizes(reader)?, ..Snapshot::default() })
     }
 
     /// Adds those for which nothing waits: a series that comes and goes can't be watched.

@@ -3,6 +3,7 @@
 use crate::Lookout;
 use lastgood_domain::{
     alarm::Alarm,
+    operations::Operations,
     service::Service,
     signal::State as SignalState,
     switches::Switches,
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub outbox: Vec<EndpointBacklog>,
     /// The evidence chains.
     pub chains: Vec<ChainSize>,
+    /// What people decided beyond one service.
+    pub operations: Operations,
     /// The threads that drive services; set by whoever runs them. Empty where nobody drives.
     pub drivers: BTreeMap<ServiceName, DriverState>,
     /// Whether the freeze file exists, which holds every service; set by whoever knows its path.

@@ -2,10 +2,11 @@
 //!
 //! What runs out is *expired*, not rejected, and changes nothing: whatever was blocked stays blocked.
 
-use crate::{
-    failure::Coded,
-    terms::{Actor, ApprovalId, Digest, Reason, Span, Timestamp},
-};
+mod refused;
+
+pub use refused::Refused;
+
+use crate::terms::{Actor, ApprovalId, Digest, Reason, Span, Timestamp};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long a request stands if nothing else is configured.
 pub const EXPIRES_AFTER: Span = Span::minutes(24 * 60);
+/// Longest time from now that a request may be given: who is away for longer is not who should be asked.
+pub const EXTENDED_MAX: Span = Span::minutes(7 * 24 * 60);
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,18 @@ pub enum ApprovalEvent {
         /// Percent of the time that is over.
         percent: u8,
     },
+    /// There is more time.
+    Extended {
+        /// Which.
+        approval: ApprovalId,
+        /// When it runs out now.
+        expires: Timestamp,
+    },
+    /// What was approved was done; it is not done twice on one approval.
+    Used {
+        /// Which.
+        approval: ApprovalId,
+    },
     /// The time is over. Nothing was allowed.
     Expired {
         /// Which.
@@ -82,9 +97,23 @@ pub enum ApprovalEvent {
 }
 
 impl ApprovalEvent {
+    /// Gives which request it is about.
+    pub const fn approval(&self) -> ApprovalId {
+        match self {
+            Self::Requested { approval, .. }
+            | Self::Approved { approval, .. }
+            | Self::Rejected { approval, .. }
+            | Self::Reminded { approval, .. }
+            | Self::Extended { approval, .. }
+            | Self::Used { approval }
+            | Self::Expired { approval }
+            | Self::Voided { approval, .. } => *approval,
+        }
+    }
+
     /// Tells whether it can only block and never open.
     pub const fn only_blocks(&self) -> bool {
-        matches!(self, Self::Rejected { .. } | Self::Expired { .. } | Self::Voided { .. })
+        matches!(self, Self::Rejected { .. } | Self::Expired { .. } | Self::Voided { .. } | Self::Used { .. })
     }
 }
 
@@ -102,6 +131,8 @@ pub enum Standing {
         /// Why.
         reason: Reason,
     },
+    /// What was approved was done.
+    Used,
     /// The time ran out.
     Expired,
     /// The plan is another one.
@@ -128,6 +159,16 @@ pub struct Approval {
     pub standing: Standing,
 }
 
+impl Approval {
+    /// Gives where it stands at `now`, whether or not anybody has written so yet.
+    pub fn standing_at(&self, now: Timestamp) -> Standing {
+        match self.standing {
+            Standing::Pending | Standing::Approved if now >= self.request.expires => Standing::Expired,
+            _ => self.standing.clone(),
+        }
+    }
+}
+
 /// All requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Approvals {
@@ -146,15 +187,7 @@ impl Approvals {
             self.all.insert(*approval, one);
             return;
         }
-        let one = match event {
-            ApprovalEvent::Requested { approval, .. }
-            | ApprovalEvent::Approved { approval, .. }
-            | ApprovalEvent::Rejected { approval, .. }
-            | ApprovalEvent::Reminded { approval, .. }
-            | ApprovalEvent::Expired { approval }
-            | ApprovalEvent::Voided { approval, .. } => self.all.get_mut(approval),
-        };
-        let Some(one) = one else { return };
+        let Some(one) = self.all.get_mut(&event.approval()) else { return };
         match event {
             ApprovalEvent::Requested { .. } => {}
             ApprovalEvent::Approved { plan, .. } => {
@@ -169,6 +202,12 @@ impl Approvals {
                 one.standing = Standing::Rejected { by: by.clone(), reason: reason.clone() };
             }
             ApprovalEvent::Reminded { percent, .. } => one.reminded = *percent,
+            ApprovalEvent::Extended { expires, .. } => {
+                one.request.expires = *expires;
+                // Less of the longer time is over: what comes again is said again, what is behind is not.
+                one.reminded = one.reminded.min(over(one, at).unwrap_or(0));
+            }
+            ApprovalEvent::Used { .. } => one.standing = Standing::Used,
             ApprovalEvent::Expired { .. } => one.standing = Standing::Expired,
             ApprovalEvent::Voided { because, .. } => one.standing = Standing::Voided { because: because.clone() },
         }
@@ -187,95 +226,45 @@ impl Approvals {
     }
 }
 
-/// Why nothing was asked or answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// There is no such request.
-    #[error("there is no request {approval}")]
-    Unknown {
-        /// Which.
-        approval: ApprovalId,
-    },
-    /// It is over.
-    #[error("request {approval} is {standing}")]
-    Over {
-        /// Which.
-        approval: ApprovalId,
-        /// Where it stands.
-        standing: String,
-    },
-    /// Who asked can't say yes.
-    #[error("{by} asked for {approval} and can't approve it")]
-    Own {
-        /// Which.
-        approval: ApprovalId,
-        /// Who.
-        by: Actor,
-    },
-    /// Somebody who is not among those asked.
-    #[error("{by} is not among those who may approve {approval}: {of}")]
-    NotAsked {
-        /// Which.
-        approval: ApprovalId,
-        /// Who.
-        by: Actor,
-        /// Who may.
-        of: String,
-    },
-    /// What was seen is not what is asked for.
-    #[error("request {approval} is for plan {asked}, not {seen}")]
-    OtherPlan {
-        /// Which.
-        approval: ApprovalId,
-        /// The plan that is asked for.
-        asked: String,
-        /// The plan that was seen.
-        seen: String,
-    },
-    /// More are needed than may say yes.
-    #[error("{needed} must approve, and only {possible} may")]
-    Impossible {
-        /// How many are needed.
-        needed: u32,
-        /// How many may.
-        possible: usize,
-    },
-}
-
-impl Coded for Refused {
-    fn code(&self) -> &'static str {
+impl Standing {
+    /// Says it in one word, for programs.
+    pub const fn word(&self) -> &'static str {
         match self {
-            Self::Unknown { .. } => "approval-unknown",
-            Self::Over { .. } => "approval-over",
-            Self::Own { .. } => "approval-own",
-            Self::NotAsked { .. } => "approval-not-asked",
-            Self::OtherPlan { .. } => "approval-other-plan",
-            Self::Impossible { .. } => "approval-impossible",
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected { .. } => "rejected",
+            Self::Used => "used",
+            Self::Expired => "expired",
+            Self::Voided { .. } => "void",
         }
     }
 
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Unknown { .. } | Self::Over { .. } => "see what is awaited: lastgood approval list".into(),
-            Self::Own { approval, .. } => format!("have another person type: lastgood approval approve {approval}"),
-            Self::NotAsked { of, .. } => format!("ask one of them: {of}"),
-            Self::OtherPlan { approval, .. } => format!("look at it again: lastgood approval show {approval}"),
-            Self::Impossible { .. } => "name more people, or ask for fewer".into(),
-        })
-    }
-}
-
-impl Standing {
-    /// Says it in one word or two.
+    /// Says it in a few words, for people.
     pub fn words(&self) -> String {
         match self {
             Self::Pending => "pending".into(),
             Self::Approved => "approved".into(),
             Self::Rejected { by, .. } => format!("rejected by {by}"),
+            Self::Used => "used".into(),
             Self::Expired => "expired".into(),
             Self::Voided { because } => format!("void: {because}"),
         }
     }
+}
+
+/// Gives the request for exactly this plan that still waits, was approved, or was said no to, within its time: who asks
+/// for the same again gets the same answer.
+pub fn answered<'a>(
+    approvals: &'a Approvals,
+    subject: &'a str,
+    plan: &Digest,
+    now: Timestamp,
+) -> Option<(&'a ApprovalId, &'a Approval)> {
+    let stands = |one: &Approval| {
+        let answered = matches!(one.standing, Standing::Pending | Standing::Approved | Standing::Rejected { .. });
+        answered && one.request.plan == *plan && now < one.request.expires
+    };
+    approvals.of(subject).filter(|(_, one)| stands(one)).last()
 }
 
 /// Asks. A request for the same subject that still waits is void then.
@@ -321,7 +310,7 @@ fn asked(one: &Approval, approval: ApprovalId, by: &Actor) -> Result<(), Refused
 
 /// Says yes to the plan that was seen.
 ///
-/// Errors: it is over or unknown; who asks approves; not among those asked; the plan is another.
+/// Errors: it is over or unknown; who asks approves; not among those asked; the plan is another; said before.
 pub fn approve(
     approvals: &Approvals,
     by: &Actor,
@@ -334,6 +323,9 @@ pub fn approve(
     if one.request.plan != plan {
         let (asked, seen) = (one.request.plan.short(), plan.short());
         return Err(Refused::OtherPlan { approval, asked, seen });
+    }
+    if one.yes.contains_key(by) {
+        return Err(Refused::SaidAlready { approval, by: by.clone() });
     }
     Ok(ApprovalEvent::Approved { approval, plan })
 }
@@ -355,6 +347,34 @@ pub fn reject(
     Ok(ApprovalEvent::Rejected { approval, reason })
 }
 
+/// Gives a request that still waits for people more time, from now.
+///
+/// Errors: it is over or unknown; neither who asked nor one of those asked; more than [`EXTENDED_MAX`].
+pub fn extend(
+    approvals: &Approvals,
+    by: &Actor,
+    approval: ApprovalId,
+    span: Span,
+    now: Timestamp,
+) -> Result<ApprovalEvent, Refused> {
+    let one = pending(approvals, approval, now)?;
+    if one.by != *by {
+        asked(one, approval, by)?;
+    }
+    let expires = now.after(span);
+    match span <= EXTENDED_MAX && expires > one.request.expires {
+        true => Ok(ApprovalEvent::Extended { approval, expires }),
+        false => Err(Refused::NoExtension { approval, expires: one.request.expires.since(now) }),
+    }
+}
+
+/// Says that what was approved for a subject is done now, so that it is not done twice. Goes with the act itself.
+pub fn used(approvals: &Approvals, subject: &str, plan: &Digest) -> Vec<ApprovalEvent> {
+    let allowing = approvals.of(subject).filter(|(_, one)| one.standing == Standing::Approved);
+    let of_plan = allowing.filter(|(_, one)| one.request.plan == *plan);
+    of_plan.map(|(approval, _)| ApprovalEvent::Used { approval: *approval }).collect()
+}
+
 /// Percent of the time at which people are reminded; at the second the next in the chain is paged too.
 pub const REMINDED_AT: [u8; 2] = [50, 80];
 
@@ -366,10 +386,15 @@ pub fn due(approvals: &Approvals, now: Timestamp) -> Vec<ApprovalEvent> {
         if now >= one.request.expires {
             return Some(ApprovalEvent::Expired { approval });
         }
-        let percent = *REMINDED_AT.iter().rev().find(|percent| now >= reminder(one, **percent))?;
+        let percent = over(one, now)?;
         (percent > one.reminded).then_some(ApprovalEvent::Reminded { approval, percent })
     });
     events.collect()
+}
+
+/// Gives the last of [`REMINDED_AT`] that is over.
+fn over(one: &Approval, now: Timestamp) -> Option<u8> {
+    REMINDED_AT.iter().rev().find(|percent| now >= reminder(one, **percent)).copied()
 }
 
 fn reminder(one: &Approval, percent: u8) -> Timestamp {

@@ -1,6 +1,11 @@
 //! What is written to the operations chain. As with a service's events, variants and fields are only added.
 
-use super::{approval::ApprovalEvent, emergency::EmergencyEvent, hold::HoldEvent, incident::IncidentEvent};
+use super::{
+    approval::ApprovalEvent,
+    emergency::EmergencyEvent,
+    hold::HoldEvent,
+    incident::{IncidentEvent, recommend::Recommendation},
+};
 use crate::terms::{Actor, IncidentId, Timestamp};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
@@ -40,6 +45,12 @@ pub enum Event {
     },
     /// Everything was disabled in one command.
     Emergency(EmergencyEvent),
+    /// What the logs say about declaring an incident is another than before.
+    Recommended {
+        /// That somebody should, and why; none if nothing speaks for it any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recommendation: Option<Recommendation>,
+    },
     /// The evidence went on after it had turned out not to be the one that was signed.
     RewindAcknowledged {
         /// Why.
@@ -54,7 +65,7 @@ impl Event {
             Self::Hold(event) => event.only_blocks(),
             Self::Approval(event) => event.only_blocks(),
             Self::Incident { event, .. } => event.only_blocks(),
-            Self::Emergency(_) | Self::RewindAcknowledged { .. } => false,
+            Self::Emergency(_) | Self::Recommended { .. } | Self::RewindAcknowledged { .. } => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Event, Record,
     approval::Approvals,
     hold::{HoldEvent, Holds, Subject},
-    incident::Incidents,
+    incident::{Incidents, recommend::Recommendation},
 };
 use crate::terms::{Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -22,6 +22,8 @@ pub struct Operations {
     pub approvals: Approvals,
     /// Incidents.
     pub incidents: Incidents,
+    /// Why somebody should declare one, as it was told last.
+    pub recommended: Option<Recommendation>,
 }
 
 impl Operations {
@@ -47,6 +49,7 @@ impl Operations {
             Event::Hold(event) => self.holds.apply(*at, by, event),
             Event::Approval(event) => self.approvals.apply(*at, by, event),
             Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
+            Event::Recommended { recommendation } => self.recommended.clone_from(recommendation),
             Event::Emergency(_) | Event::RewindAcknowledged { .. } => {}
         }
     }

@@ -10,6 +10,7 @@ mod event;
 mod fold;
 pub mod hold;
 pub mod incident;
+pub mod people;
 mod refused;
 mod words;
 

@@ -1,6 +1,6 @@
 //! Why something was not done; each says what to type instead.
 
-use super::{approval, hold, incident};
+use super::{approval, hold, incident, people};
 use crate::failure::Coded;
 use alloc::string::String;
 
@@ -16,6 +16,9 @@ pub enum Refused {
     /// Of an incident.
     #[error(transparent)]
     Incident(#[from] incident::Refused),
+    /// Of a person.
+    #[error(transparent)]
+    NotAllowed(#[from] people::NotAllowed),
 }
 
 impl Refused {
@@ -24,6 +27,7 @@ impl Refused {
             Self::Hold(inner) => inner,
             Self::Approval(inner) => inner,
             Self::Incident(inner) => inner,
+            Self::NotAllowed(inner) => inner,
         }
     }
 }

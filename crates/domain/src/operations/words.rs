@@ -29,6 +29,10 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
             let tried = event.rows.len();
             format!("{by} disabled everything, {} of {tried} acts done: {}", tried - failed, event.reason)
         }
+        Event::Recommended { recommendation: Some(one) } => {
+            format!("declare an incident at {}: {}", one.level.as_str(), one.why.join("; "))
+        }
+        Event::Recommended { recommendation: None } => "nothing speaks for an incident any more".into(),
         Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
     };
     one_line(&text)
@@ -53,6 +57,8 @@ fn approval(after: &Operations, record: &Record, event: &ApprovalEvent) -> Strin
         ApprovalEvent::Reminded { approval, percent } => {
             format!("{approval} still waits after {percent} % of its time{}", of(approval))
         }
+        ApprovalEvent::Extended { approval, .. } => format!("{by} gives {approval} more time{}", of(approval)),
+        ApprovalEvent::Used { approval } => format!("{approval} is used by {by}{}", of(approval)),
         ApprovalEvent::Expired { approval } => format!("{approval} expired; nothing was allowed{}", of(approval)),
         ApprovalEvent::Voided { approval, because } => format!("{approval} is void: {because}{}", of(approval)),
     }
@@ -71,7 +77,9 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             ApprovalEvent::Expired { approval } | ApprovalEvent::Voided { approval, .. } => {
                 (NoticeKind::Approval, Severity::Critical, format!("lastgood approval show {approval}"))
             }
-            ApprovalEvent::Approved { .. } => return None,
+            ApprovalEvent::Approved { .. } | ApprovalEvent::Extended { .. } | ApprovalEvent::Used { .. } => {
+                return None;
+            }
             ApprovalEvent::Rejected { approval, .. } => {
                 (NoticeKind::Approval, Severity::Warning, format!("lastgood approval show {approval}"))
             }
@@ -81,7 +89,30 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             (NoticeKind::Incident, severity, format!("lastgood incident show {incident}"))
         }
         Event::Emergency(_) => (NoticeKind::Incident, Severity::Critical, "lastgood hold list".into()),
-        Event::RewindAcknowledged { .. } => return None,
+        Event::Recommended { recommendation: Some(_) } => {
+            (NoticeKind::Incident, Severity::Critical, "lastgood incident recommend".into())
+        }
+        Event::Recommended { recommendation: None } | Event::RewindAcknowledged { .. } => return None,
     };
-    Some(Notice { kind, severity, summary: sentence(after, record), hint })
+    let summary = sentence(after, record);
+    Some(match is_drill(after, &record.event) {
+        // Nobody is woken by a drill who did not ask for it.
+        true => {
+            Notice { kind: NoticeKind::Drill, severity: Severity::Info, summary: format!("DRILL: {summary}"), hint }
+        }
+        false => Notice { kind, severity, summary, hint },
+    })
+}
+
+fn is_drill(after: &Operations, event: &Event) -> bool {
+    let incident = match event {
+        Event::Incident { incident, .. } => Some(*incident),
+        Event::Approval(event) => {
+            let one = after.approvals.all.get(&event.approval());
+            let subject = one.and_then(|one| one.request.subject.strip_prefix("incident/"));
+            subject.and_then(|rest| rest.split('/').next()?.parse().ok())
+        }
+        Event::Hold(_) | Event::Emergency(_) | Event::Recommended { .. } | Event::RewindAcknowledged { .. } => None,
+    };
+    incident.and_then(|id| after.incidents.all.get(&id)).is_some_and(|incident| incident.drill)
 }

@@ -64,6 +64,10 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
     if let Some((place, what, example)) = wrong {
         return Err(unfit(place, what, example));
     }
+    let takes_messages = |name: &str| config.notice.get(name).is_some_and(|one| one.endpoint.takes_messages());
+    if let Some((place, what, example)) = super::people::wrong(&config.person, &config.role, &takes_messages) {
+        return Err(unfit(place, what, example));
+    }
     if let Some(switches) = &config.switches {
         if let Some((place, what, example)) = switches.wrong() {
             return Err(unfit(place, what, example));
@@ -96,6 +100,9 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             let what = format!("there is no [service.{unknown}]");
             return Err(unfit(format!("preflight.{name}"), what, "service = \"…\", one of the services of this file"));
         }
+    }
+    if let Some((place, what, example)) = config.incident.wrong(&config.folder) {
+        return Err(unfit(place, what, example));
     }
     let mut taken = BTreeSet::new();
     for (name, service) in &config.service {

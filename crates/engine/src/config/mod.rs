@@ -4,6 +4,8 @@ mod check;
 mod credentials;
 mod error;
 mod gates;
+mod incident;
+mod people;
 mod preflight;
 mod runbook;
 mod signals;
@@ -13,6 +15,8 @@ mod traffic;
 
 pub use error::ConfigError;
 pub use gates::Gates;
+pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
+pub use people::{PersonConfig, RoleConfig, actor_of};
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
 pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
 pub use signals::{DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
@@ -25,8 +29,8 @@ use crate::{
 };
 use lastgood_domain::{
     event::Settings,
-    operations::hold::Subject,
-    terms::{GateName, InstanceName, ServiceName, SignalName, Span},
+    operations::{hold::Subject, people::People},
+    terms::{GateName, InstanceName, RoleName, ServiceName, SignalName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
@@ -94,6 +98,13 @@ pub struct Config {
     /// What must be so before anybody depends on it, by name: `lastgood preflight` looks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub preflight: BTreeMap<String, PreflightConfig>,
+    /// People by the name of their account. Without any, whoever can write to the state folder may do everything.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub person: BTreeMap<String, PersonConfig>,
+    /// What needs a role, by role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, RoleConfig>")]
+    pub role: BTreeMap<RoleName, RoleConfig>,
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
@@ -101,6 +112,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, lastgood_drivers::gate::GateConfig>")]
     pub gate: Gates,
+    /// How incidents are led: checklist, verification, messages, times.
+    #[serde(default, skip_serializing_if = "IncidentConfig::is_default")]
+    pub incident: IncidentConfig,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -378,6 +392,11 @@ impl Config {
     /// Gives the JSON Schema of the file.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Config).to_value()
+    }
+
+    /// Gives everybody who is configured.
+    pub fn people(&self) -> People {
+        people::people(&self.person, &self.role)
     }
 
     /// Gives the place of the last checkpoint outside the state folder.

@@ -4,7 +4,10 @@ use super::chain;
 use crate::letter::{kind_name, rfc3339};
 use lastgood_domain::{
     notice::Notice,
-    operations::{Event, Record},
+    operations::{
+        Event, Record,
+        incident::{IncidentEvent, message::MessageEvent},
+    },
 };
 use serde_json::json;
 
@@ -12,16 +15,18 @@ use serde_json::json;
 pub(super) fn subject(event: &Event) -> String {
     match event {
         Event::Incident { incident, .. } => format!("incident/{incident}"),
-        Event::Hold(_) | Event::Approval(_) | Event::Emergency(_) | Event::RewindAcknowledged { .. } => {
-            chain().to_string()
-        }
+        Event::Hold(_)
+        | Event::Approval(_)
+        | Event::Emergency(_)
+        | Event::Recommended { .. }
+        | Event::RewindAcknowledged { .. } => chain().to_string(),
     }
 }
 
 /// Makes the body of record `seq`'s notice. The position in the chain makes its id unique without chance.
 pub(super) fn body(seq: u64, record: &Record, notice: &Notice) -> Vec<u8> {
     let kind = kind_name(notice.kind);
-    let event = json!({
+    let mut letter = json!({
         "specversion": "1.0",
         "id": format!("{}#{seq}", chain()),
         "source": format!("lastgood/{}", chain()),
@@ -38,5 +43,12 @@ pub(super) fn body(seq: u64, record: &Record, notice: &Notice) -> Vec<u8> {
             "by": record.by,
         }
     });
-    event.to_string().into_bytes()
+    // What people outside are told has lines; the summary is one.
+    if let Event::Incident { event: IncidentEvent::Message(MessageEvent::Sent { message, text, .. }), .. } =
+        &record.event
+    {
+        letter["data"]["message"] = json!(message);
+        letter["data"]["text"] = json!(text);
+    }
+    letter.to_string().into_bytes()
 }

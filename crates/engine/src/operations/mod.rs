@@ -1,6 +1,15 @@
 //! The operations chain as people write to it, and its parts in the chains of services.
 
+mod facts;
 mod letter;
+pub mod message;
+pub mod observe;
+pub mod report;
+mod timeline;
+pub mod verify;
+
+pub use facts::facts;
+pub use timeline::{Entry, timeline};
 
 use crate::{
     desk, fold,
@@ -10,7 +19,7 @@ use crate::{
 use lastgood_domain::{
     event,
     evidence::RewindAcknowledged,
-    operations::{self, Event, Mirror, Operations, Record, Refused, hold, mirrored},
+    operations::{self, Event, Mirror, Operations, Record, Refused, hold, mirrored, people::People},
     rollout::{self, Input},
     service::Service,
     terms::{Actor, ChainName, HoldId, ServiceName, Timestamp},
@@ -23,11 +32,13 @@ pub fn chain() -> ChainName {
     ChainName::new("operations").expect("a fixed valid name")
 }
 
-/// The services that decisions may concern, from the configuration.
+/// The services that decisions may concern and the people who may take them, from the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// What holds look at, by service.
     pub services: BTreeMap<ServiceName, hold::Subject>,
+    /// Who may do what.
+    pub people: People,
 }
 
 /// The state as of one place in the chain.
@@ -66,6 +77,10 @@ impl desk::Subject for Scope {
 
     fn only_blocks(record: &Record) -> bool {
         record.event.only_blocks()
+    }
+
+    fn permit(&self, before: &Operations, by: &Actor, event: &Event) -> Result<(), Refused> {
+        Ok(self.people.permit(before, by, event)?)
     }
 
     fn notices(&self, routes: &[Route], after: &Operations, seq: u64, record: &Record) -> Vec<NewNotice> {

@@ -25,7 +25,7 @@ fn alice() -> Actor {
 
 fn desk(folder: &Path) -> Desk {
     let services = ["notes", "web"].map(|one| (name(one), hold::Subject::default())).into();
-    Desk::new(Store::open(folder).unwrap(), Scope { services }, Vec::new())
+    Desk::new(Store::open(folder).unwrap(), Scope { services, ..Scope::default() }, Vec::new())
 }
 
 fn set(desk: &mut Desk, services: &[&str], why: &str) {

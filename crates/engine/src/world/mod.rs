@@ -1,6 +1,7 @@
 //! The real world: performs effects through the drivers, each in a thread of its own.
 
 mod act;
+mod checked;
 mod crew;
 mod deaths;
 mod gate;

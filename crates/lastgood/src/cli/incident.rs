@@ -1,33 +1,47 @@
 //! `lastgood incident`: when it is bigger than one bad release.
 
+mod closing;
+mod declare;
+mod lead;
+mod message;
 mod plan;
+pub(super) mod room;
+mod unfreeze;
+mod verify;
+
+pub(super) use declare::recommendation;
+pub(super) use lead::person;
 
 use super::Ended;
-use crate::{app::App, exit::Exit, screen::Trouble};
-use clap::{Args, Subcommand, ValueEnum};
+use crate::{
+    app::{App, exit_of_incident},
+    exit::Exit,
+    screen::Trouble,
+};
+use clap::{Subcommand, ValueEnum};
 use lastgood_domain::{
     operations::{
-        Event,
-        hold::HoldKind,
-        incident::{self, Declaration, Incident as Found, IncidentEvent},
+        Event, Operations,
+        incident::{self, Incident as Found, IncidentEvent},
     },
-    terms::{Actor, IncidentId, Reason, ServiceName},
+    terms::{IncidentId, Reason},
 };
-use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
 
 /// Declare an incident and bring it to a controlled end.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Incident {
     /// Declare it: everything but the way back is held at once.
-    Declare(Declare),
+    Declare(declare::Declare),
+    /// Say whether to declare one, and why.
+    Recommend,
     /// List the incidents that are not over.
     List {
         /// Those that are over as well.
         #[arg(long)]
         all: bool,
     },
-    /// Show one incident.
+    /// Show one incident: where it stands, what keeps it frozen, what to type next.
     Show {
         /// Which, such as i0.
         incident: IncidentId,
@@ -38,6 +52,19 @@ pub(crate) enum Incident {
     Run(plan::Run),
     /// Say what becomes of a step that is stuck.
     Step(plan::Settle),
+    /// Read back whether everything is held, and go on to the planning.
+    Freeze {
+        /// Which, such as i0.
+        incident: IncidentId,
+    },
+    /// Raise the level, or lower it with a second person.
+    Level(lead::ChangeLevel),
+    /// Give a role that nobody has to somebody.
+    Assign(lead::Hand),
+    /// Offer a role to somebody; until they accept it, it stays where it is.
+    Handoff(lead::Hand),
+    /// Accept a role that is offered to you.
+    Accept(lead::Accept),
     /// Note something for the timeline.
     Note {
         /// Which, such as i0.
@@ -45,26 +72,47 @@ pub(crate) enum Incident {
         /// What.
         text: Reason,
     },
-}
-
-/// Declare it: everything but the way back is held at once.
-#[derive(Debug, Args)]
-pub(crate) struct Declare {
-    /// How deep it goes: L1 code and configuration, L2 schema and data as well, L3 evidence and credentials as well.
-    #[arg(long, value_enum, ignore_case = true)]
-    level: Level,
-    /// What set it off.
-    #[arg(long)]
-    trigger: Reason,
-    /// Which services it is about, separated by commas; without it every service.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    services: Vec<ServiceName>,
-    /// Who leads it; without it who declares it.
-    #[arg(long, value_name = "NAME")]
-    ic: Option<String>,
-    /// Only a drill: nothing is held and nothing outside is touched.
-    #[arg(long)]
-    drill: bool,
+    /// Show everything that happened in it.
+    Timeline {
+        /// Which, such as i0.
+        incident: IncidentId,
+    },
+    /// Tell people outside how it goes.
+    Update(message::Update),
+    /// Prove that all is well: what runs, health, real use, the evidence, the freeze.
+    Verify {
+        /// Which, such as i0.
+        incident: IncidentId,
+    },
+    /// Show what keeps it frozen; if nothing does, lift the next kind of hold.
+    Unfreeze(unfreeze::Unfreeze),
+    /// Say who owns the next delivery cycle.
+    NextOwner(closing::NextOwner),
+    /// Say what caused it.
+    Rca(closing::Say),
+    /// Say what now stands in the way of the same happening again.
+    Safeguard(closing::Say),
+    /// Things to do later.
+    #[command(subcommand)]
+    FollowUp(closing::FollowUp),
+    /// Write the report from the evidence.
+    Report(closing::Report),
+    /// End it, once nothing is held or owed.
+    Close {
+        /// Which, such as i0.
+        incident: IncidentId,
+        /// Why it is over.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// End what turned out to be no incident, before anything was executed.
+    StandDown {
+        /// Which, such as i0.
+        incident: IncidentId,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,60 +140,46 @@ impl Incident {
     pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::Declare(declare) => declare.run(app),
-            Self::List { all } => list(app, all),
-            Self::Show { incident } => show(app, incident),
+            Self::Recommend => declare::recommend(app),
+            Self::List { all } => room::list(app, all),
+            Self::Show { incident } => room::show(app, incident),
+            Self::Freeze { incident } => lead::freeze(app, incident),
             Self::Plan(plan) => plan.run(app),
             Self::Run(run) => run.run(app),
             Self::Step(settle) => settle.run(app),
-            Self::Note { incident, text } => note(app, incident, &text),
+            Self::Level(level) => level.run(app),
+            Self::Assign(hand) => hand.assign(app),
+            Self::Handoff(hand) => hand.offer(app),
+            Self::Accept(accept) => accept.run(app),
+            Self::Note { incident, text } => lead::note(app, incident, &text),
+            Self::Timeline { incident } => room::timeline(app, incident),
+            Self::Update(update) => update.run(app),
+            Self::Verify { incident } => verify::run(app, incident),
+            Self::Unfreeze(unfreeze) => unfreeze.run(app),
+            Self::NextOwner(owner) => owner.run(app),
+            Self::Rca(say) => say.root_cause(app),
+            Self::Safeguard(say) => say.safeguard(app),
+            Self::FollowUp(follow_up) => follow_up.run(app),
+            Self::Report(report) => report.run(app),
+            Self::Close { incident, reason } => closing::close(app, incident, reason),
+            Self::StandDown { incident, reason } => lead::stand_down(app, incident, reason),
         }
     }
 }
 
-impl Declare {
-    fn run(self, app: &App) -> Ended {
-        for service in &self.services {
-            app.service(Some(service.as_str()))?;
-        }
-        let commander = match &self.ic {
-            None => app.actor.clone(),
-            Some(name) => person(name)?,
-        };
-        let declaration = Declaration {
-            level: self.level.into(),
-            trigger: self.trigger,
-            services: self.services.into_iter().collect(),
-            commander,
-            drill: self.drill,
-        };
-        let (records, after) = app.say_operations(&|state| Ok(incident::declare(state, declaration.clone())))?;
-        let id = records.iter().find_map(|record| match record.event {
-            Event::Incident { incident, .. } => Some(incident),
-            _ => None,
-        });
-        let id = id.expect("a declaration begins with the incident");
-        let found = &after.incidents.all[&id];
-        let held = match declaration.drill {
-            true => "it is a drill: nothing is held".into(),
-            false => {
-                let kinds = HoldKind::ALL.map(HoldKind::as_str).join(", ");
-                format!("held: {kinds} of {}; a way back stays open", services_words(found))
-            }
-        };
-        let text = format!(
-            "incident {id} is declared at {}, led by {}\n{held}\nsee what is next: lastgood incident show {id}",
-            found.level.as_str(),
-            found.commander
-        );
-        app.screen.show("incident", &data(id, found), &text);
-        Ok(Exit::Done)
-    }
+/// Finds an incident in what is folded.
+fn find(operations: &Operations, id: IncidentId) -> Result<&Found, Trouble> {
+    incident::find(operations, id).map_err(|error| Trouble::new(exit_of_incident(&error), &error))
 }
 
-/// Makes an actor of a person's name.
-pub(super) fn person(name: &str) -> Result<Actor, Trouble> {
-    Actor::new(&format!("person:{name}"))
-        .map_err(|error| Trouble::say(Exit::Usage, "person-name", error.to_string(), "name a person, such as alice"))
+/// Says one thing about an incident.
+fn say(
+    app: &App,
+    id: IncidentId,
+    decide: impl Fn(&Operations) -> Result<IncidentEvent, incident::Refused>,
+) -> Result<Operations, Trouble> {
+    let decide = |state: &Operations| Ok(vec![Event::Incident { incident: id, event: decide(state)? }]);
+    app.say_operations(&decide).map(|(_, after)| after)
 }
 
 fn services_words(incident: &Found) -> String {
@@ -161,48 +195,8 @@ fn data(id: IncidentId, incident: &Found) -> Value {
     })
 }
 
-fn list(app: &App, all: bool) -> Ended {
-    let incidents = app.operations()?.incidents;
-    let chosen: Vec<_> = incidents.all.iter().filter(|(_, one)| all || !one.state.is_over()).collect();
-    let line = |(id, one): &(&IncidentId, &Found)| {
-        let drill = if one.drill { "  drill" } else { "" };
-        let (level, state) = (one.level.as_str(), one.state.as_str());
-        format!("{id}  {level}  {state}  {}  led by {}{drill}: {}\n", services_words(one), one.commander, one.trigger)
-    };
-    let mut text: String = chosen.iter().map(line).collect();
-    if text.is_empty() {
-        text = "no incident is open\n".into();
-    }
-    let rows: Vec<Value> = chosen.iter().map(|(id, one)| data(**id, one)).collect();
-    app.screen.show("incidents", &rows, &text);
-    Ok(Exit::Done)
-}
-
-fn show(app: &App, id: IncidentId) -> Ended {
-    let operations = app.operations()?;
-    let found = incident::find(&operations, id).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    let drill = if found.drill { " (a drill)" } else { "" };
-    let mut text = format!("incident {id}{drill}: {}\n", found.trigger);
-    text += &format!("  level     {}\n", found.level.as_str());
-    text += &format!("  state     {} since {}\n", found.state.as_str(), rfc3339(found.since));
-    text += &format!("  services  {}\n", services_words(found));
-    text += &format!("  led by    {}\n", found.commander);
-    text += &format!("  declared  {} by {}\n", rfc3339(found.declared_at), found.declared_by);
-    let mut data = data(id, found);
-    if let Some(planned) = &found.planned {
-        let (steps, lines) = plan::progress(planned);
-        data["plan"] = steps;
-        text += &lines;
-    }
-    app.screen.show("incident", &data, &text);
-    Ok(Exit::Done)
-}
-
-fn note(app: &App, incident: IncidentId, text: &Reason) -> Ended {
-    app.say_operations(&|state| {
-        incident::find(state, incident)?;
-        Ok(vec![Event::Incident { incident, event: IncidentEvent::Noted { text: text.clone() } }])
-    })?;
-    app.screen.show("incident-note", &json!({ "incident": incident, "text": text }), "noted");
+/// Shows what one step came to.
+fn told(app: &App, id: IncidentId, after: &Operations, text: &str) -> Ended {
+    app.screen.show("incident", &data(id, find(after, id)?), text);
     Ok(Exit::Done)
 }

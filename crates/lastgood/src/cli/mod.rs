@@ -1,5 +1,7 @@
 //! One file per command; this one knows their names and nothing of what they do.
 
+mod approval;
+mod checklist;
 mod config;
 pub(crate) mod credential;
 mod demo;
@@ -93,6 +95,12 @@ enum Command {
     /// Declare an incident and bring it to a controlled end.
     #[command(subcommand)]
     Incident(incident::Incident),
+    /// Close the items of an incident's cleanup checklist, each with its evidence.
+    #[command(subcommand)]
+    Checklist(checklist::Checklist),
+    /// Show what people are asked for, and answer.
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// Keep a service at one release.
     Pin(release::Pin),
     /// Follow the channel again.
@@ -181,6 +189,8 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Hold(hold) => hold.run(&open()?),
         Command::Emergency(emergency) => emergency.run(&open()?),
         Command::Incident(incident) => incident.run(&open()?),
+        Command::Checklist(checklist) => checklist.run(&open()?),
+        Command::Approval(approval) => approval.run(&open()?),
         Command::Pin(pin) => pin.run(&open()?),
         Command::Unpin(unpin) => unpin.run(&open()?),
         Command::Reject(reject) => reject.run(&open()?),

@@ -1,6 +1,7 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 mod delivery;
+mod duties;
 mod pages;
 mod readiness;
 mod signals;
@@ -129,6 +130,8 @@ impl Serve {
                 let delivery = &delivery;
                 scope.spawn(move || delivery::deliver(app, delivery));
             }
+            let (due, told) = (&stop, &delivery);
+            scope.spawn(move || duties::attend(app, due, told));
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;

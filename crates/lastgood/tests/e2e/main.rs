@@ -8,10 +8,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
+mod approvals;
 mod cli;
 mod crash;
 mod daemon;
 mod gates;
+mod incident;
 mod kit;
 mod openfeature;
 #[path = "../person/mod.rs"]

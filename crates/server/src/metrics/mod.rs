@@ -11,12 +11,13 @@ use crate::{
 use lastgood_domain::{
     alarm,
     notice::NoticeKind,
+    operations::incident::{Incident, Level, State, checklist},
     service::Condition,
     signal::State as SignalState,
     terms::{InstanceName, ServiceName, Timestamp},
     totals::{RollbackCause, RunEnd},
 };
-use lastgood_engine::{config::Severity, letter::kind_name, preflight::State};
+use lastgood_engine::{config::Severity, letter::kind_name, preflight::State as CheckState};
 
 /// Writes `/metrics` in Prometheus' text format.
 pub fn metrics(snapshot: &Snapshot) -> String {
@@ -30,6 +31,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     shared::traffic(&mut page, snapshot);
     shared::switches(&mut page, snapshot);
     signals(&mut page, snapshot);
+    incidents(&mut page, snapshot);
     drivers(&mut page, snapshot);
     readiness(&mut page, snapshot);
     outbox(&mut page, snapshot);
@@ -189,6 +191,36 @@ fn signals(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+fn incidents(page: &mut Page, snapshot: &Snapshot) {
+    let all = &snapshot.operations.incidents;
+    let is_work = |one: &&Incident| !one.state.is_over() && one.state != State::ClosedPendingRca && !one.drill;
+    let mut family =
+        page.family("lastgood_incidents", Gauge, "Incidents that are not over, by level; drills are counted apart.");
+    for level in [Level::L1, Level::L2, Level::L3] {
+        for drill in [false, true] {
+            let count = all.open().filter(|(_, one)| one.level == level && one.drill == drill).count();
+            let drill = if drill { "true" } else { "false" };
+            family.sample(&[("level", level.as_str()), ("drill", drill)], count as u64);
+        }
+    }
+    let is_on = all.all.values().any(|one| is_work(&one));
+    page.family("lastgood_incident_mode", Gauge, "1 while an incident that is no drill holds something.")
+        .sample(&[], is_on);
+    let mut family = page.family(
+        "lastgood_comms_next_update_timestamp_seconds",
+        Gauge,
+        "When the next message to people outside is due, the first of all incidents; absent without one.",
+    );
+    let due = all.open().filter(|(_, one)| !one.drill).filter_map(|(_, one)| one.messages.next_update_by).min();
+    if let Some(due) = due {
+        family.sample(&[], seconds(due));
+    }
+    let open = |one: &Incident| checklist::open(one, &snapshot.operations.approvals, snapshot.at).count();
+    let open: usize = all.open().filter(|(_, one)| !one.drill).map(|(_, one)| open(one)).sum();
+    page.family("lastgood_checklist_open", Gauge, "Items of cleanup checklists that are not closed.")
+        .sample(&[], open as u64);
+}
+
 fn drivers(page: &mut Page, snapshot: &Snapshot) {
     let mut family =
         page.family("lastgood_driver_alive", Gauge, "1 while the thread that looks after the service runs.");
@@ -213,7 +245,7 @@ fn readiness(page: &mut Page, snapshot: &Snapshot) {
         Gauge,
         "Checks of [preflight] by severity and state, as of the last look; absent before the first.",
     );
-    for (severity, state) in Severity::ALL.into_iter().flat_map(|one| State::ALL.map(|state| (one, state))) {
+    for (severity, state) in Severity::ALL.into_iter().flat_map(|one| CheckState::ALL.map(|state| (one, state))) {
         if let Some(seen) = &snapshot.readiness {
             let count = seen.checks.get(&(severity, state)).copied().unwrap_or(0);
             family.sample(&[("severity", severity.word()), ("state", state.word())], count);

@@ -11,7 +11,7 @@ use crate::{
 };
 use lastgood_domain::{
     failure::Coded,
-    terms::{Span, Timestamp},
+    terms::{ChainName, Span, Timestamp},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
@@ -188,6 +188,24 @@ impl Reader {
                 chain: row.get(9)?,
                 seq: count(row, 10)?,
             })
+        });
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    /// Gives where each notice stands that a record caused, by endpoint.
+    pub fn notices_of(&self, chain: &ChainName, seq: u64) -> Result<Vec<(String, NoticeState)>, StoreError> {
+        let failed = during("look for a record's notices");
+        let mut select = self
+            .connection
+            .prepare_cached(
+                "SELECT endpoint, state FROM notice JOIN chain ON chain.id = notice.chain
+                 WHERE chain.name = ?1 AND seq = ?2 ORDER BY endpoint",
+            )
+            .map_err(&failed)?;
+        let rows = select.query_map((chain.as_str(), seq as i64), |row| {
+            let state: String = row.get(1)?;
+            // A word that we would not write was put there by hand: nothing is on its way then.
+            Ok((row.get(0)?, NoticeState::of(&state).unwrap_or(NoticeState::Failed)))
         });
         rows.and_then(Iterator::collect).map_err(failed)
     }

@@ -2,20 +2,31 @@
 //!
 //! A way back is open in every state; what an incident orders is that everything else waits.
 
+pub mod checklist;
+pub mod closing;
+pub mod level;
+pub mod message;
 pub mod plan;
+pub mod recommend;
+mod refused;
+pub mod role;
+mod signature;
 mod state;
+pub mod unfreeze;
+pub mod verify;
+mod words;
 
+pub use refused::Refused;
+pub use role::Role;
+pub use signature::{Signature, Signed};
 pub use state::{Level, State};
+pub use words::{sentence, severity};
 
 use super::{
     Event, Operations,
     hold::{HoldEvent, HoldKind, Selector},
 };
-use crate::{
-    failure::Coded,
-    notice::Severity,
-    terms::{Actor, IncidentId, Reason, ServiceName, Timestamp, WideHoldId},
-};
+use crate::terms::{Actor, IncidentId, ItemName, Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -63,12 +74,49 @@ pub enum IncidentEvent {
         /// What.
         text: Reason,
     },
+    /// It began before it was declared.
+    Began {
+        /// When.
+        at: Timestamp,
+    },
+    /// Of its level going down.
+    Level(level::LevelEvent),
+    /// Of a role.
+    Role(role::RoleEvent),
+    /// Of its cleanup checklist.
+    Checklist(checklist::ChecklistEvent),
+    /// Of its verification.
+    Verify(verify::VerifyEvent),
+    /// Of its unfreeze.
+    Unfreeze(unfreeze::UnfreezeEvent),
+    /// Of what people outside are told.
+    Message(message::MessageEvent),
+    /// Of what is owed at its end.
+    Closing(closing::ClosingEvent),
 }
 
 impl IncidentEvent {
+    /// Tells whether anybody may say it who passed the door it has of its own: who was offered a role, who owns an item,
+    /// whom a second person must answer, what was seen or became due.
+    pub const fn has_its_own_door(&self) -> bool {
+        match self {
+            Self::Noted { .. } | Self::Began { .. } | Self::Verify(_) | Self::Checklist(_) => true,
+            Self::Level(event) => matches!(event, level::LevelEvent::LowerAsked { .. }),
+            Self::Role(event) => matches!(event, role::RoleEvent::Accepted { .. }),
+            Self::Unfreeze(event) => matches!(event, unfreeze::UnfreezeEvent::RiskAsked { .. }),
+            Self::Message(event) => matches!(event, message::MessageEvent::Overdue { .. }),
+            Self::Closing(event) => matches!(event, closing::ClosingEvent::FollowUpClosed { .. }),
+            Self::Declared { .. } | Self::Moved { .. } | Self::Raised { .. } | Self::Plan(_) => false,
+        }
+    }
+
     /// Tells whether it can only block and never open.
     pub const fn only_blocks(&self) -> bool {
-        matches!(self, Self::Declared { .. } | Self::Raised { .. })
+        match self {
+            Self::Declared { .. } | Self::Raised { .. } => true,
+            Self::Unfreeze(event) => event.only_blocks(),
+            _ => false,
+        }
     }
 }
 
@@ -95,6 +143,36 @@ pub struct Incident {
     pub since: Timestamp,
     /// What it does, and how far that is.
     pub planned: Option<plan::Planned>,
+    /// When it began, if that is known.
+    pub began_at: Option<Timestamp>,
+    /// Whether something of its plan was ever executed: then it ends only by verification.
+    pub executed: bool,
+    /// When its plan had been executed last: from then on users were served again.
+    pub recovered_at: Option<Timestamp>,
+    /// Who has which role besides the commander's, and who is offered one.
+    pub roles: role::Roles,
+    /// What is to be cleaned up, by name.
+    pub checklist: BTreeMap<ItemName, checklist::Entry>,
+    /// A lower level that somebody asks for.
+    pub lowering: Option<level::Lowering>,
+    /// When it was verified last, and what came of it.
+    pub verified: Option<(Timestamp, verify::Verification)>,
+    /// What of its freeze is lifted, and which unmet rows somebody signed.
+    pub unfreeze: unfreeze::Progress,
+    /// What people outside were told.
+    pub messages: message::Messages,
+    /// What is owed at its end.
+    pub closing: closing::Owed,
+}
+
+impl Incident {
+    /// Gives who owns a role; nobody has it before somebody is assigned, but the commander's is always owned.
+    pub fn owner(&self, role: Role) -> Option<&Actor> {
+        match role {
+            Role::Commander => Some(&self.commander),
+            role => self.roles.owners.get(&role),
+        }
+    }
 }
 
 /// All incidents.
@@ -121,6 +199,16 @@ impl Incidents {
                 state: State::Declared,
                 since: at,
                 planned: None,
+                began_at: None,
+                executed: false,
+                recovered_at: None,
+                roles: role::Roles::default(),
+                checklist: BTreeMap::new(),
+                lowering: None,
+                verified: None,
+                unfreeze: unfreeze::Progress::default(),
+                messages: message::Messages::default(),
+                closing: closing::Owed::default(),
             };
             self.all.insert(id, incident);
             return;
@@ -128,72 +216,34 @@ impl Incidents {
         let Some(incident) = self.all.get_mut(&id) else { return };
         match event {
             IncidentEvent::Declared { .. } | IncidentEvent::Noted { .. } => {}
-            IncidentEvent::Moved { to, .. } => (incident.state, incident.since) = (*to, at),
+            IncidentEvent::Moved { to, .. } => {
+                incident.executed |= *to == State::Executing;
+                if *to == State::Cleaning && incident.state == State::Executing {
+                    incident.recovered_at = Some(at);
+                }
+                (incident.state, incident.since) = (*to, at);
+            }
             IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, at, event),
             IncidentEvent::Raised { level, .. } => {
                 incident.level = *level;
                 incident.planned = None;
+                incident.lowering = None;
                 (incident.state, incident.since) = (State::Planning, at);
             }
+            IncidentEvent::Began { at } => incident.began_at = Some(*at),
+            IncidentEvent::Level(event) => level::apply(incident, by, event),
+            IncidentEvent::Role(event) => role::apply(incident, event),
+            IncidentEvent::Checklist(event) => checklist::apply(incident, at, by, event),
+            IncidentEvent::Verify(event) => verify::apply(incident, at, event),
+            IncidentEvent::Unfreeze(event) => unfreeze::apply(incident, at, by, event),
+            IncidentEvent::Message(event) => message::apply(incident, at, event),
+            IncidentEvent::Closing(event) => closing::apply(incident, at, event),
         }
     }
 
     /// Gives the incidents that are not over.
     pub fn open(&self) -> impl Iterator<Item = (&IncidentId, &Incident)> {
         self.all.iter().filter(|(_, incident)| !incident.state.is_over())
-    }
-}
-
-/// Why an incident did not go on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// There is no such incident.
-    #[error("there is no incident {incident}")]
-    Unknown {
-        /// Which.
-        incident: IncidentId,
-    },
-    /// From here it can't go there.
-    #[error("incident {incident} is {} and can't become {}", from.as_str(), to.as_str())]
-    Illegal {
-        /// Which.
-        incident: IncidentId,
-        /// Where it stands.
-        from: State,
-        /// Where it should go.
-        to: State,
-    },
-    /// The level would not rise.
-    #[error("incident {incident} is {} already", level.as_str())]
-    NotHigher {
-        /// Which.
-        incident: IncidentId,
-        /// The level it has.
-        level: Level,
-    },
-    /// Of its plan.
-    #[error(transparent)]
-    Plan(#[from] plan::Refused),
-}
-
-impl Coded for Refused {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Unknown { .. } => "incident-unknown",
-            Self::Illegal { .. } => "incident-step-illegal",
-            Self::NotHigher { .. } => "incident-level-same",
-            Self::Plan(inner) => inner.code(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Unknown { .. } => "see which there are: lastgood incident list".into(),
-            Self::Illegal { incident, .. } | Self::NotHigher { incident, .. } => {
-                format!("see what is next: lastgood incident show {incident}")
-            }
-            Self::Plan(inner) => return inner.hint(),
-        })
     }
 }
 
@@ -224,16 +274,26 @@ pub fn declare(operations: &Operations, declaration: Declaration) -> Vec<Event> 
     }
     // One hold a kind: an unfreeze lifts them one after the other.
     for (number, kind) in (operations.holds.next..).zip(HoldKind::ALL) {
-        events.push(Event::Hold(HoldEvent::Set {
-            hold: WideHoldId(number),
-            kinds: [kind].into(),
-            selector: Selector { services: services.clone(), labels: BTreeMap::new() },
-            reason: trigger.clone(),
-            incident: Some(incident),
-            until: None,
-        }));
+        events.push(held(WideHoldId(number), kind, incident, services.clone(), trigger.clone()));
     }
     events
+}
+
+/// Sets one of an incident's holds.
+fn held(hold: WideHoldId, kind: HoldKind, incident: IncidentId, services: BTreeSet<ServiceName>, why: Reason) -> Event {
+    Event::Hold(HoldEvent::Set {
+        hold,
+        kinds: [kind].into(),
+        selector: Selector { services, labels: BTreeMap::new() },
+        reason: why,
+        incident: Some(incident),
+        until: None,
+    })
+}
+
+/// Makes an event of an incident.
+pub(super) const fn of(incident: IncidentId, event: IncidentEvent) -> Event {
+    Event::Incident { incident, event }
 }
 
 /// Finds an incident. Errors: there is none.
@@ -241,7 +301,26 @@ pub fn find(operations: &Operations, incident: IncidentId) -> Result<&Incident, 
     operations.incidents.all.get(&incident).ok_or(Refused::Unknown { incident })
 }
 
-/// Moves an incident on.
+/// Gives an incident to its commander.
+///
+/// Errors: there is none; somebody else asks.
+fn commanded<'a>(operations: &'a Operations, incident: IncidentId, by: &Actor) -> Result<&'a Incident, Refused> {
+    let found = find(operations, incident)?;
+    match found.commander == *by {
+        true => Ok(found),
+        false => Err(Refused::NotCommander { incident, by: by.clone(), commander: found.commander.clone() }),
+    }
+}
+
+fn moved(from: State, incident: IncidentId, to: State, reason: Reason) -> Result<IncidentEvent, Refused> {
+    match from.may_become(to) {
+        true => Ok(IncidentEvent::Moved { to, reason }),
+        false => Err(Refused::Illegal { incident, from, to }),
+    }
+}
+
+/// Moves an incident on while work is under way: up to its verification. What opens something has a function of its
+/// own: [`unfreeze::lift_next`], [`closing::close`], [`stand_down`].
 ///
 /// Errors: there is none, or the state has no such arrow.
 pub fn advance(
@@ -251,37 +330,79 @@ pub fn advance(
     reason: Reason,
 ) -> Result<IncidentEvent, Refused> {
     let from = find(operations, incident)?.state;
-    match from.may_become(to) {
-        true => Ok(IncidentEvent::Moved { to, reason }),
-        false => Err(Refused::Illegal { incident, from, to }),
+    match to {
+        State::Declared | State::Freezing | State::Planning | State::Executing | State::Cleaning | State::Verifying => {
+            moved(from, incident, to, reason)
+        }
+        State::UnfreezeReady | State::Monitoring | State::ClosedPendingRca | State::Done | State::StoodDown => {
+            Err(Refused::Illegal { incident, from, to })
+        }
     }
 }
 
-/// Says what an event tells.
-pub fn sentence(incident: IncidentId, by: &Actor, event: &IncidentEvent) -> String {
-    match event {
-        IncidentEvent::Declared { level, trigger, commander, drill, .. } => {
-            let drill = if *drill { "drill " } else { "" };
-            format!("{drill}incident {incident} declared at {} by {by}, led by {commander}: {trigger}", level.as_str())
+/// Freezes: holds are looked at where they are enforced, and once all are confirmed the planning begins.
+///
+/// Errors: there is none; it is planned already.
+pub fn freeze(operations: &Operations, incident: IncidentId, unconfirmed: &[String]) -> Result<Vec<Event>, Refused> {
+    let found = find(operations, incident)?;
+    let mut events = Vec::new();
+    let mut from = found.state;
+    if from == State::Declared {
+        events.push(of(incident, moved(from, incident, State::Freezing, words::reason("holds are being confirmed"))?));
+        from = State::Freezing;
+    }
+    match (from, unconfirmed) {
+        (State::Freezing, []) => {
+            let reason = words::reason(if found.drill { "a drill holds nothing" } else { "every hold is confirmed" });
+            events.push(of(incident, moved(from, incident, State::Planning, reason)?));
+            Ok(events)
         }
-        IncidentEvent::Moved { to, reason } => format!("incident {incident} is {}, by {by}: {reason}", to.as_str()),
-        IncidentEvent::Raised { level, reason } => {
-            format!("incident {incident} raised to {} by {by}: {reason}", level.as_str())
-        }
-        IncidentEvent::Plan(event) => format!("incident {incident}: {}", plan::sentence(event)),
-        IncidentEvent::Noted { text } => format!("{by} notes on {incident}: {text}"),
+        (State::Freezing, _) => Ok(events),
+        (from, _) => Err(Refused::Illegal { incident, from, to: State::Freezing }),
     }
 }
 
-/// Tells how urgent an event is for those who hear of it; `None` is told to nobody.
-pub const fn severity(event: &IncidentEvent) -> Option<Severity> {
-    match event {
-        IncidentEvent::Declared { .. } | IncidentEvent::Raised { .. } => Some(Severity::Critical),
-        IncidentEvent::Moved { .. } => Some(Severity::Info),
-        IncidentEvent::Plan(plan::PlanEvent::Ended {
-            outcome: plan::Outcome::Failed { .. } | plan::Outcome::CannotTell { .. },
-            ..
-        }) => Some(Severity::Critical),
-        IncidentEvent::Plan(_) | IncidentEvent::Noted { .. } => None,
+/// Ends what turned out to be no incident: its holds are lifted. Only before anything was executed.
+///
+/// Errors: there is none; its commander is somebody else; something was executed or lifted.
+pub fn stand_down(
+    operations: &Operations,
+    incident: IncidentId,
+    by: &Actor,
+    reason: Reason,
+) -> Result<Vec<Event>, Refused> {
+    let found = commanded(operations, incident, by)?;
+    if found.executed {
+        return Err(Refused::Executed { incident });
     }
+    let mut events = Vec::from([of(incident, moved(found.state, incident, State::StoodDown, reason.clone())?)]);
+    let holds = operations.holds.all.iter().filter(|(_, hold)| hold.incident == Some(incident));
+    events.extend(holds.map(|(hold, _)| Event::Hold(HoldEvent::Lifted { hold: *hold, reason: reason.clone() })));
+    let subject = format!("incident/{incident}/");
+    events.extend(void(operations, &subject, "the incident was stood down"));
+    Ok(events)
+}
+
+/// Gives what every request for approval of an incident's matters begins with.
+pub fn subject(incident: IncidentId, matter: &str) -> String {
+    format!("incident/{incident}/{matter}")
+}
+
+/// Voids what is asked or allowed for every subject that begins so.
+fn void(operations: &Operations, begin: &str, because: &str) -> Vec<Event> {
+    let subjects: BTreeSet<&str> = operations.approvals.all.values().map(|one| one.request.subject.as_str()).collect();
+    let ours = subjects.into_iter().filter(|subject| subject.starts_with(begin));
+    let voided = ours.flat_map(|subject| super::approval::voided(&operations.approvals, subject, because));
+    voided.map(Event::Approval).collect()
+}
+
+/// Gives what has become due by `now`: messages that are overdue, waivers that ran out.
+pub fn due(operations: &Operations, now: Timestamp) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (id, incident) in operations.incidents.open() {
+        events.extend(message::due(incident, now).map(|event| of(*id, IncidentEvent::Message(event))));
+        let over = checklist::due(incident, &operations.approvals, now);
+        events.extend(over.into_iter().map(|event| of(*id, IncidentEvent::Checklist(event))));
+    }
+    events
 }

@@ -104,7 +104,7 @@ impl State {
             Self::Cleaning => matches!(to, Self::Verifying | Self::Planning),
             Self::Verifying => matches!(to, Self::UnfreezeReady | Self::Cleaning | Self::Planning),
             Self::UnfreezeReady => matches!(to, Self::Monitoring | Self::Verifying | Self::Planning),
-            Self::Monitoring => matches!(to, Self::ClosedPendingRca | Self::Planning),
+            Self::Monitoring => matches!(to, Self::ClosedPendingRca | Self::Verifying | Self::Planning),
             Self::ClosedPendingRca => matches!(to, Self::Done),
             Self::Done | Self::StoodDown => false,
         }

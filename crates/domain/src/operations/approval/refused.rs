@@ -1,0 +1,109 @@
+//! Why an approval was not asked for or given.
+
+use crate::{
+    failure::Coded,
+    terms::{Actor, ApprovalId, Span},
+};
+use alloc::{format, string::String};
+
+/// Why nothing was asked or answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such request.
+    #[error("there is no request {approval}")]
+    Unknown {
+        /// Which.
+        approval: ApprovalId,
+    },
+    /// It is over.
+    #[error("request {approval} is {standing}")]
+    Over {
+        /// Which.
+        approval: ApprovalId,
+        /// Where it stands.
+        standing: String,
+    },
+    /// Who asked can't say yes.
+    #[error("{by} asked for {approval} and can't approve it")]
+    Own {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody who is not among those asked.
+    #[error("{by} is not among those who may approve {approval}: {of}")]
+    NotAsked {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+        /// Who may.
+        of: String,
+    },
+    /// The same person said yes before: it counts once.
+    #[error("{by} approved {approval} already")]
+    SaidAlready {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+    },
+    /// What was seen is not what is asked for.
+    #[error("request {approval} is for plan {asked}, not {seen}")]
+    OtherPlan {
+        /// Which.
+        approval: ApprovalId,
+        /// The plan that is asked for.
+        asked: String,
+        /// The plan that was seen.
+        seen: String,
+    },
+    /// It would not have more time, or too much.
+    #[error("request {approval} has {expires} left; it can be given more, at most 7 d from now")]
+    NoExtension {
+        /// Which.
+        approval: ApprovalId,
+        /// How long it still has.
+        expires: Span,
+    },
+    /// More are needed than may say yes.
+    #[error("{needed} must approve, and only {possible} may")]
+    Impossible {
+        /// How many are needed.
+        needed: u32,
+        /// How many may.
+        possible: usize,
+    },
+}
+
+impl Coded for Refused {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "approval-unknown",
+            Self::Over { .. } => "approval-over",
+            Self::Own { .. } => "approval-own",
+            Self::NotAsked { .. } => "approval-not-asked",
+            Self::SaidAlready { .. } => "approval-said-already",
+            Self::OtherPlan { .. } => "approval-other-plan",
+            Self::NoExtension { .. } => "approval-no-extension",
+            Self::Impossible { .. } => "approval-impossible",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unknown { .. } | Self::Over { .. } => "see what is awaited: lastgood approval list".into(),
+            Self::Own { approval, .. } => format!("have another person type: lastgood approval approve {approval}"),
+            Self::NotAsked { of, .. } => format!("ask one of them: {of}"),
+            Self::SaidAlready { approval, .. } => {
+                format!("see who is still missing: lastgood approval show {approval}")
+            }
+            Self::OtherPlan { approval, .. } => format!("look at it again: lastgood approval show {approval}"),
+            Self::NoExtension { approval, .. } => {
+                format!("say for how long from now: lastgood approval extend {approval} --for 24h")
+            }
+            Self::Impossible { .. } => "name more people, or ask for fewer".into(),
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! A named risk that one person takes and a second one signs, until a time: a waiver, an unmet row of the unfreeze.
+
+use super::subject;
+use crate::{
+    operations::{
+        Event, Operations, Refused,
+        approval::{self, Approvals, EXPIRES_AFTER, Request, Standing},
+    },
+    terms::{Actor, ApprovalId, Digest, IncidentId, Reason, Timestamp},
+};
+use alloc::{format, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// A risk and the request for its approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Which risk is taken.
+    pub risk: Reason,
+    /// When it is no longer taken.
+    pub until: Timestamp,
+    /// The request that a second person approves.
+    pub approval: ApprovalId,
+    /// Digest of exactly what is approved.
+    pub plan: Digest,
+}
+
+/// Where a signature stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signed {
+    /// A second person is awaited.
+    Awaited,
+    /// It is given, and its time is not over.
+    Given,
+    /// It was refused, was not given in time, is void, or its own time is over.
+    Gone,
+}
+
+impl Signature {
+    /// Tells where it stands at `now`.
+    pub fn standing(&self, approvals: &Approvals, now: Timestamp) -> Signed {
+        let Some(one) = approvals.all.get(&self.approval).filter(|one| one.request.plan == self.plan) else {
+            return Signed::Gone;
+        };
+        match one.standing {
+            _ if now >= self.until => Signed::Gone,
+            Standing::Approved => Signed::Given,
+            Standing::Pending if now < one.request.expires => Signed::Awaited,
+            _ => Signed::Gone,
+        }
+    }
+}
+
+/// What somebody wants signed.
+pub(super) struct Wanted<'a> {
+    pub(super) incident: IncidentId,
+    /// The last part of the request's subject, such as `waiver/queues-drained`.
+    pub(super) matter: String,
+    /// What would be allowed, in one sentence.
+    pub(super) what: String,
+    /// What exactly is unmet; another state of things needs another signature.
+    pub(super) basis: &'a str,
+    pub(super) risk: Reason,
+    pub(super) until: Timestamp,
+}
+
+impl Wanted<'_> {
+    /// Gives the digest of exactly what is signed.
+    pub(super) fn plan(&self) -> Digest {
+        let Self { incident, matter, basis, risk, until, .. } = self;
+        Digest::of(format!("{incident}\n{matter}\n{basis}\n{risk}\n{}", until.0).as_bytes())
+    }
+}
+
+/// Asks a second person.
+///
+/// Errors: as [`approval::request`].
+pub(super) fn ask(
+    operations: &Operations,
+    by: &Actor,
+    now: Timestamp,
+    wanted: Wanted<'_>,
+) -> Result<(Signature, Vec<Event>), Refused> {
+    let plan = wanted.plan();
+    let Wanted { incident, matter, what, risk, until, .. } = wanted;
+    let request = Request {
+        subject: subject(incident, &matter),
+        what,
+        plan,
+        needed: 1,
+        of: [].into(),
+        expires: now.after(EXPIRES_AFTER).min(until),
+    };
+    let events = approval::request(&operations.approvals, by, request)?;
+    let signature = Signature { risk, until, approval: ApprovalId(operations.approvals.next), plan };
+    Ok((signature, events.into_iter().map(Event::Approval).collect()))
+}

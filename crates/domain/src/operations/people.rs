@@ -1,0 +1,193 @@
+//! Who people are and what they may do. Every door writes through one desk, and the desk asks here.
+//!
+//! While nobody is configured everybody may do everything, as who can write to the state folder could anyway. With people
+//! configured, a person who is not among them may look, ask, block and roll back, but open nothing.
+
+use super::{Event, Operations, approval::ApprovalEvent, hold::HoldEvent};
+use crate::{
+    event,
+    failure::Coded,
+    terms::{Actor, RoleName},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use serde::{Deserialize, Serialize};
+
+/// The roles of an incident; others may be configured beside them.
+pub const INCIDENT_ROLES: [&str; 6] =
+    ["incident-commander", "api", "infrastructure", "data-and-evidence", "security", "communications"];
+
+/// What only configured people may do, and of those only who has a role for it where a role names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Say yes or no to what somebody asks for.
+    Approve,
+    /// Lift a hold or a pin.
+    Lift,
+    /// Let something be though it is not as it must: a rejected release, a missing analysis, an open item.
+    Waive,
+    /// Let one change through a hold.
+    Exempt,
+    /// Go on although a gate says no.
+    Override,
+    /// Lead an incident: move it on, hand it over, end it.
+    Lead,
+    /// Accept an analysis.
+    Accept,
+}
+
+impl Act {
+    /// Gives it as people type it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Lift => "lift",
+            Self::Waive => "waive",
+            Self::Exempt => "exempt",
+            Self::Override => "override",
+            Self::Lead => "lead",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+/// One person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Person {
+    /// What the person takes on.
+    pub roles: BTreeSet<RoleName>,
+    /// Endpoints that reach this person and nobody else, first one first.
+    pub notice: Vec<String>,
+}
+
+/// Everybody who is configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct People {
+    /// By actor, such as `person:alice`.
+    pub all: BTreeMap<Actor, Person>,
+    /// What needs one of some roles: an act that no role names is open to everybody in `all`.
+    pub may: BTreeMap<Act, BTreeSet<RoleName>>,
+}
+
+/// Somebody who may not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{by} may not {}: {why}", act.as_str())]
+pub struct NotAllowed {
+    /// Who.
+    pub by: Actor,
+    /// What.
+    pub act: Act,
+    /// What is missing.
+    pub why: String,
+    /// Who may.
+    pub who: BTreeSet<Actor>,
+}
+
+impl Coded for NotAllowed {
+    fn code(&self) -> &'static str {
+        "person-not-allowed"
+    }
+
+    fn hint(&self) -> Option<String> {
+        let who = self.who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Some(match who.is_empty() {
+            true => "nobody may: give somebody the role in lastgood.toml".into(),
+            false => format!("ask one of them: {who}"),
+        })
+    }
+}
+
+/// Tells whether an actor is lastgood itself, which carries out what people decided or what a clock says.
+///
+/// Actors are set by us and never by a client, so nobody else can call themselves so.
+fn is_ourselves(by: &Actor) -> bool {
+    by.as_str().starts_with("lastgood:")
+}
+
+impl People {
+    /// Gives those with a role.
+    pub fn with(&self, role: &RoleName) -> BTreeSet<Actor> {
+        let having = self.all.iter().filter(|(_, person)| person.roles.contains(role));
+        having.map(|(actor, _)| actor.clone()).collect()
+    }
+
+    /// Gives those who may; empty also means everybody while nobody is configured.
+    pub fn who_may(&self, act: Act) -> BTreeSet<Actor> {
+        let roles = self.may.get(&act);
+        let may = |person: &Person| roles.is_none_or(|roles| !roles.is_disjoint(&person.roles));
+        self.all.iter().filter(|(_, person)| may(person)).map(|(actor, _)| actor.clone()).collect()
+    }
+
+    /// Tells whether somebody may.
+    ///
+    /// Errors: [`NotAllowed`], naming who may.
+    pub fn check(&self, by: &Actor, act: Act) -> Result<(), NotAllowed> {
+        if self.all.is_empty() || is_ourselves(by) {
+            return Ok(());
+        }
+        let who = self.who_may(act);
+        if who.contains(by) {
+            return Ok(());
+        }
+        let why = match (self.all.contains_key(by), self.may.get(&act)) {
+            (true, Some(roles)) => {
+                let roles = roles.iter().map(RoleName::as_str).collect::<Vec<_>>().join(" or ");
+                format!("that needs the role {roles}")
+            }
+            _ => "no such person is configured".into(),
+        };
+        Err(NotAllowed { by: by.clone(), act, why, who })
+    }
+
+    /// Tells whether somebody may write `event`, decided on `before`.
+    ///
+    /// Errors: [`NotAllowed`].
+    pub fn permit(&self, before: &Operations, by: &Actor, event: &Event) -> Result<(), NotAllowed> {
+        match act_of(before, by, event) {
+            Some(act) => self.check(by, act),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells whether somebody may write `event` into a service's own chain.
+    ///
+    /// Errors: [`NotAllowed`].
+    pub fn permit_service(&self, by: &Actor, event: &event::Event) -> Result<(), NotAllowed> {
+        match event {
+            event::Event::HoldLifted { .. } | event::Event::Unpinned { .. } => self.check(by, Act::Lift),
+            event::Event::Waived { .. } => self.check(by, Act::Waive),
+            // Everything else blocks, asks, or is what a run finds out by itself.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives what an event takes; `None` is open to everybody: it blocks, asks, or says what became due.
+fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
+    match event {
+        Event::Hold(HoldEvent::Set { .. }) => None,
+        Event::Hold(HoldEvent::Lifted { .. }) => Some(Act::Lift),
+        Event::Approval(event) => match event {
+            ApprovalEvent::Approved { .. } => Some(Act::Approve),
+            // Who asked may take it back or ask for more time.
+            ApprovalEvent::Rejected { approval, .. } | ApprovalEvent::Extended { approval, .. } => {
+                let asked_by_them = before.approvals.all.get(approval).is_some_and(|one| one.by == *by);
+                (!asked_by_them).then_some(Act::Approve)
+            }
+            ApprovalEvent::Requested { .. }
+            | ApprovalEvent::Reminded { .. }
+            | ApprovalEvent::Used { .. }
+            | ApprovalEvent::Expired { .. }
+            | ApprovalEvent::Voided { .. } => None,
+        },
+        Event::Incident { event, .. } if event.has_its_own_door() => None,
+        Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
+        // It only blocks: everybody may pull the cord.
+        Event::Emergency(_) | Event::Recommended { .. } | Event::RewindAcknowledged { .. } => None,
+    }
+}

@@ -1,0 +1,91 @@
+//! `[person.NAME]` and `[role.NAME]`: who people are, where they are reached, and what needs a role.
+
+use lastgood_domain::{
+    operations::people::{Act, INCIDENT_ROLES, People, Person},
+    terms::{Actor, RoleName},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One person.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PersonConfig {
+    /// What the person takes on, such as `["incident-commander", "security"]`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub roles: BTreeSet<RoleName>,
+    /// Places of `[notice]` that reach this person and nobody else; links to approve by are sent there only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notice: Vec<String>,
+}
+
+/// What a role is needed for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoleConfig {
+    /// What only people with such a role may do: `approve`, `lift`, `waive`, `exempt`, `override`, `lead`, `accept`.
+    /// What no role names is open to every person that is configured.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub may: BTreeSet<Act>,
+}
+
+/// Makes the actor of a configured name.
+///
+/// Errors: why the name can't be one.
+pub fn actor_of(name: &str) -> Result<Actor, String> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    match plain && !name.is_empty() {
+        true => Actor::new(&format!("person:{name}")).map_err(|error| error.to_string()),
+        false => Err(format!("{name:?} is no name: use the name of the person's account on this machine")),
+    }
+}
+
+/// Gives everybody who is configured. Names that [`wrong`] finds wrong are left out.
+pub(super) fn people(person: &BTreeMap<String, PersonConfig>, role: &BTreeMap<RoleName, RoleConfig>) -> People {
+    let known = person.iter().filter_map(|(name, config)| Some((actor_of(name).ok()?, config)));
+    let all = known
+        .map(|(actor, config)| (actor, Person { roles: config.roles.clone(), notice: config.notice.clone() }))
+        .collect();
+    let mut may: BTreeMap<Act, BTreeSet<RoleName>> = BTreeMap::new();
+    for (name, config) in role {
+        for act in &config.may {
+            may.entry(*act).or_default().insert(name.clone());
+        }
+    }
+    People { all, may }
+}
+
+/// Finds what is wrong: the key, what, and a line that would work.
+pub(super) fn wrong(
+    person: &BTreeMap<String, PersonConfig>,
+    role: &BTreeMap<RoleName, RoleConfig>,
+    takes_messages: &dyn Fn(&str) -> bool,
+) -> Option<(String, String, &'static str)> {
+    let mut reached: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, config) in person {
+        let place = format!("person.{name}");
+        if let Err(what) = actor_of(name) {
+            return Some((place, what, "[person.alice]"));
+        }
+        for endpoint in &config.notice {
+            if !takes_messages(endpoint) {
+                let what = format!("there is no [notice.{endpoint}] that takes messages");
+                return Some((place, what, "notice = [\"pager-alice\"]"));
+            }
+            if let Some(other) = reached.insert(endpoint, name).filter(|other| *other != name) {
+                let what = format!("[notice.{endpoint}] reaches {other} too; who answers a link could be either");
+                return Some((place, what, "notice = [\"pager-alice\"]"));
+            }
+        }
+        let known = |role_name: &RoleName| INCIDENT_ROLES.contains(&role_name.as_str()) || role.contains_key(role_name);
+        if let Some(unknown) = config.roles.iter().find(|name| !known(name)) {
+            let what =
+                format!("there is no role {unknown}; the roles of an incident are {}", INCIDENT_ROLES.join(", "));
+            return Some((place, what, "[role.NAME] with may = [\"override\"]"));
+        }
+    }
+    None
+}

@@ -1,0 +1,105 @@
+//! What the unfreeze of an incident looks at besides its own record.
+
+use super::Operations;
+use crate::{config::Config, fold::Folded};
+use lastgood_domain::{
+    event::End,
+    operations::incident::{Incident, unfreeze::Facts},
+    service::{Condition, Service},
+    terms::{IncidentId, ServiceName, Timestamp},
+};
+use lastgood_store::{NoticeState, Reader};
+
+/// Messages looked at: more dead ones than anybody leaves lying.
+const DEAD_MAX: usize = 1_000;
+
+/// Gives the services that an incident is about.
+pub(super) fn services<'a>(config: &'a Config, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
+    config.service.keys().filter(|name| incident.services.is_empty() || incident.services.contains(*name))
+}
+
+/// Looks at what runs, at what is held, and at messages that were given up. What can't be read is not settled.
+pub fn facts(
+    store: Option<&Reader>,
+    config: &Config,
+    operations: &Operations,
+    id: IncidentId,
+    incident: &Incident,
+    now: Timestamp,
+) -> Facts {
+    let mut facts = Facts::default();
+    let Some(store) = store else {
+        facts.unsettled.push("nothing was ever written".into());
+        return facts;
+    };
+    for name in services(config, incident) {
+        match Folded::read(store, name) {
+            Ok(folded) => look(&mut facts, config, operations, id, name, &folded.service, now),
+            Err(error) => facts.unsettled.push(format!("{name} can't be read: {error}")),
+        }
+    }
+    if config.service.is_empty() {
+        // What runs is not known here; the clock starts where the plan ended.
+        facts.stable_since = incident.recovered_at;
+    }
+    let subject = format!("incident/{id}");
+    match store.notices(NoticeState::Failed, DEAD_MAX) {
+        Ok(dead) => {
+            let ours = dead.into_iter().filter(|row| row.subject == subject);
+            facts.undelivered = ours.map(|row| format!("notice {} to {} is dead", row.id, row.endpoint)).collect();
+        }
+        Err(error) => facts.undelivered.push(format!("the outbox can't be read: {error}")),
+    }
+    facts
+}
+
+fn look(
+    facts: &mut Facts,
+    config: &Config,
+    operations: &Operations,
+    id: IncidentId,
+    name: &ServiceName,
+    service: &Service,
+    now: Timestamp,
+) {
+    let good = service
+        .last_good
+        .map_or_else(|| "nothing".into(), |digest| format!("{} {}", service.name_of(Some(&digest)), digest.short()));
+    facts.target.insert(name.clone(), good);
+    if service.run.is_some() {
+        facts.unsettled.push(format!("a run of {name} is under way"));
+    }
+    let configured = config.service[name].instance.iter();
+    for instance in configured {
+        let state = service.instances.get(&instance.name);
+        let is_good = state.is_some_and(|state| {
+            state.release.is_some() && state.release == service.last_good && state.condition == Condition::Settled
+        });
+        if !is_good {
+            facts.unsettled.push(format!("{} of {name} is not settled on last-good", instance.name));
+        }
+    }
+    let ended = service.last_end.as_ref().filter(|(_, _, end)| has_moved(end)).map(|(_, at, _)| *at);
+    let back = service.rolled_back.as_ref().map(|back| back.at);
+    facts.stable_since = [facts.stable_since, service.promoted_at, ended, back].into_iter().flatten().max();
+    let subject = config.service[name].subject();
+    for (hold, wide) in operations.holds.standing(now).filter(|(_, hold)| hold.incident == Some(id)) {
+        if wide.stops(name, &subject) && !service.holds.values().any(|part| part.origin == Some(*hold)) {
+            facts.unconfirmed.push(format!("{hold} is not in the record of {name}"));
+        }
+    }
+}
+
+/// Tells whether a run that ended so may have moved somebody.
+fn has_moved(end: &End) -> bool {
+    match end {
+        End::Held { moved, .. } => !moved.is_empty(),
+        End::UpToDate
+        | End::Refused { .. }
+        | End::GateBroken { .. }
+        | End::RehearsalFailed { .. }
+        | End::Rehearsed { .. }
+        | End::Cooled => false,
+        _ => true,
+    }
+}

@@ -1,0 +1,195 @@
+//! The verification of an incident, carried out: each check asks something real, and says what came with numbers.
+
+use super::{Record, Scope, chain, facts::services};
+use crate::{config::Config, desk::Subject as _, fold::Folded, letter::rfc3339, paths::Home, world::Site};
+use lastgood_domain::{
+    failure::Failure,
+    operations::{
+        Event,
+        incident::{
+            Incident, IncidentEvent,
+            unfreeze::Facts,
+            verify::{Check, Proof, VerifyEvent},
+        },
+    },
+    terms::{Digest, IncidentId, InstanceName, ServiceName},
+};
+use lastgood_drivers::probe::{FailureKind, ProbeConfig, ProbeTarget, Secrets, Step};
+use lastgood_store::{NoticeState, Reader};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+/// Longest one configured check may take; a gate that runs a test suite has already run it.
+const CHECK_MAX: Duration = Duration::from_secs(600);
+/// What a command says by its exit status when its proof is missing.
+const EXIT_MISSING: &str = "exit status 12 ";
+
+/// Asks everything but the round trip, which has to be written first.
+pub fn checks(
+    config: &Config,
+    home: &Home,
+    program: &Path,
+    store: Option<&Reader>,
+    (id, incident): (IncidentId, &Incident),
+    facts: &Facts,
+) -> Vec<Check> {
+    let mut all = Vec::new();
+    for name in services(config, incident) {
+        all.push(release(store, config, name));
+        all.extend(instances(config, home, program, name));
+    }
+    all.extend(config.incident.verify.check.iter().map(|step| configured(config, id, incident, step)));
+    if all.is_empty() {
+        all.push(check("services".into(), Proof::Missing, "no service and no check is configured"));
+    }
+    all.push(frozen(incident, facts));
+    all
+}
+
+/// Adds what is required and not there.
+pub fn required(config: &Config, mut checks: Vec<Check>) -> Vec<Check> {
+    for name in &config.incident.verify.required {
+        if !checks.iter().any(|check| check.name == *name) {
+            checks.push(check(name.clone(), Proof::Missing, "no check is called so"));
+        }
+    }
+    checks
+}
+
+fn check(name: String, proof: Proof, detail: impl Into<String>) -> Check {
+    let detail: String = detail.into();
+    Check { name, proof, detail: detail.chars().take(300).collect() }
+}
+
+/// Tells whether every instance runs last-good.
+fn release(store: Option<&Reader>, config: &Config, name: &ServiceName) -> Check {
+    let title = format!("release/{name}");
+    let Some(store) = store else { return check(title, Proof::Error, "there is no record") };
+    let service = match Folded::read(store, name) {
+        Ok(folded) => folded.service,
+        Err(error) => return check(title, Proof::Error, format!("its record can't be read: {error}")),
+    };
+    let Some(good) = service.last_good else { return check(title, Proof::Missing, "it has no last-good release") };
+    let all = &config.service[name].instance;
+    let runs = |one: &InstanceName| service.instances.get(one).is_some_and(|state| state.release == Some(good));
+    let on = all.iter().filter(|one| runs(&one.name)).count();
+    let proof = if on == all.len() { Proof::Pass } else { Proof::Fail };
+    let tag = service.name_of(Some(&good));
+    check(title, proof, format!("{on} of {} instances run {tag}, {}", all.len(), good.short()))
+}
+
+/// Asks the instances of a service: are they healthy, does their whole probe pass.
+fn instances(config: &Config, home: &Home, program: &Path, name: &ServiceName) -> Vec<Check> {
+    let (health, smoke) = (format!("health/{name}"), format!("smoke/{name}"));
+    let site = match Site::open(config, name, home.service(name), program.to_path_buf()) {
+        Ok(site) => site,
+        Err(error) => {
+            return [health, smoke].map(|title| check(title, Proof::Error, Failure::of(&error).message)).into();
+        }
+    };
+    let mut checks = vec![each(&site, health, &|one| site.health(one).map(|took| format!("{one} in {took}")))];
+    checks.push(match site.config.probe.is_empty() {
+        true => check(smoke, Proof::Missing, format!("service.{name} has no probe")),
+        false => each(&site, smoke, &|one| {
+            let facts = site.smoke(one)?;
+            Ok(format!("{one} by {} requests in {}", facts.requests, facts.took))
+        }),
+    });
+    checks
+}
+
+fn each(site: &Site, title: String, ask: &dyn Fn(&InstanceName) -> Result<String, Failure>) -> Check {
+    let all = &site.config.instance;
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for instance in all {
+        match ask(&instance.name) {
+            Ok(text) => good.push(text),
+            Err(failure) => bad.push(format!("{}: {}", instance.name, failure.message)),
+        }
+    }
+    let count = format!("{} of {}", good.len(), all.len());
+    match bad.first() {
+        None => check(title, Proof::Pass, format!("{count}: {}", good.join(", "))),
+        Some(first) => check(title, Proof::Fail, format!("{count}; {first}")),
+    }
+}
+
+/// Does one configured step.
+fn configured(config: &Config, id: IncidentId, incident: &Incident, step: &Step) -> Check {
+    let title = format!("check/{}", step.name());
+    let secrets = match Secrets::load(&config.secret, &config.folder) {
+        Ok(secrets) => secrets,
+        Err(error) => return check(title, Proof::Error, Failure::of(&error).message),
+    };
+    let vars = [("incident", id.to_string()), ("level", incident.level.as_str().to_owned())];
+    let target = ProbeTarget {
+        base: config.incident.verify.base.clone(),
+        vars: vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+        secrets: secrets.clone(),
+        folder: config.folder.clone(),
+        ..ProbeTarget::default()
+    };
+    let probe = ProbeConfig { steps: vec![step.clone()] };
+    match probe.run(&target, CHECK_MAX) {
+        Ok(facts) => check(title, Proof::Pass, format!("{} requests in {}", facts.requests, facts.took)),
+        Err(failure) => {
+            let proof = match failure.kind {
+                _ if failure.got().starts_with(EXIT_MISSING) => Proof::Missing,
+                // What can't even be begun proves nothing: a program that was renamed, a variable without a value.
+                FailureKind::Config => Proof::Missing,
+                FailureKind::Failed => Proof::Fail,
+                FailureKind::Unreachable | FailureKind::Timeout => Proof::Error,
+            };
+            check(title, proof, secrets.scrub(&failure.to_string()))
+        }
+    }
+}
+
+fn frozen(incident: &Incident, facts: &Facts) -> Check {
+    let title = "freeze".to_owned();
+    match facts.unconfirmed.as_slice() {
+        _ if incident.drill => check(title, Proof::Pass, "a drill holds nothing"),
+        [] => check(title, Proof::Pass, format!("read back in {} services", facts.target.len())),
+        bad => check(title, Proof::Fail, bad.join(", ")),
+    }
+}
+
+/// Reads a marker back by a connection of its own: the record itself, and each notice that it caused.
+///
+/// `endpoints` are those that must have got one.
+pub fn round_trip(state_dir: &Path, incident: IncidentId, marker: Digest, endpoints: &[String]) -> Check {
+    let title = "round-trip".to_owned();
+    let read = Reader::open(state_dir).and_then(|reader| {
+        let head = reader.head(&chain())?;
+        // Others may have written since.
+        let from = head.size.saturating_sub(256);
+        let records = reader.read(&chain(), from, 256)?;
+        let ours = records.iter().find(|record| is_marker(&record.bytes, incident, marker));
+        Ok(match ours {
+            None => None,
+            Some(record) => Some((record.seq, record.at, reader.notices_of(&chain(), record.seq)?)),
+        })
+    });
+    match read {
+        Err(error) => check(title, Proof::Error, error.to_string()),
+        Ok(None) => check(title, Proof::Fail, format!("marker {} is not in the record", marker.short())),
+        Ok(Some((seq, at, notices))) => {
+            let on_its_way = |endpoint: &String| {
+                let is_alive = |state: &NoticeState| !matches!(state, NoticeState::Failed | NoticeState::Parked);
+                notices.iter().any(|(to, state)| to == endpoint && is_alive(state))
+            };
+            let lost: Vec<&str> = endpoints.iter().filter(|one| !on_its_way(one)).map(String::as_str).collect();
+            if !lost.is_empty() {
+                return check(title, Proof::Fail, format!("event {seq} has no notice to {}", lost.join(", ")));
+            }
+            let delivered = notices.iter().filter(|(_, state)| *state == NoticeState::Delivered).count();
+            let queued = notices.len() - delivered;
+            let text = format!("event {seq} of {}, {delivered} notices delivered, {queued} queued", rfc3339(at));
+            check(title, Proof::Pass, text)
+        }
+    }
+}
+
+fn is_marker(bytes: &[u8], incident: IncidentId, marker: Digest) -> bool {
+    let looked_for = Event::Incident { incident, event: IncidentEvent::Verify(VerifyEvent::Marked { marker }) };
+    Scope::parse(bytes).is_ok_and(|Record { event, .. }| event == looked_for)
+}

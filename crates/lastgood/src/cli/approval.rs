@@ -1,0 +1,231 @@
+//! `lastgood approval`: what waits for people, and their answers.
+
+use super::{Ended, incident::person};
+use crate::{
+    app::{App, Ask},
+    exit::Exit,
+    screen::Trouble,
+};
+use clap::{Args, Subcommand};
+use lastgood_domain::{
+    operations::{
+        Event, Operations,
+        approval::{self, Approval as Found, Standing},
+    },
+    terms::{ApprovalId, Digest, Reason, Span},
+};
+use lastgood_engine::letter::rfc3339;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Show what people are asked for, and answer.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approval {
+    /// List what waits for people.
+    List {
+        /// What is over as well.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request.
+    Show {
+        /// Which, such as a3.
+        approval: ApprovalId,
+    },
+    /// Ask other people to approve what a script is about to do; ends with 0 once they have, with 8 before.
+    Ask(Question),
+    /// Say yes. Never to what one asked for oneself.
+    Approve {
+        /// Which, such as a3.
+        approval: ApprovalId,
+        /// The plan that was seen, as `approval show` prints it; refused if another is asked for by now.
+        #[arg(long, value_name = "HASH")]
+        plan: Option<String>,
+    },
+    /// Say no, for a reason: that ends it.
+    Reject {
+        /// Which, such as a3.
+        approval: ApprovalId,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// Give it more time.
+    Extend {
+        /// Which, such as a3.
+        approval: ApprovalId,
+        /// How long from now, such as 24h; at most 7d.
+        #[arg(long = "for", value_name = "TIME")]
+        span: Span,
+    },
+}
+
+/// Ask other people to approve what a script is about to do; ends with 0 once they have, with 8 before.
+#[derive(Debug, Args)]
+pub(crate) struct Question {
+    /// What for, as one word: who asks again for the same replaces what was asked before.
+    subject: String,
+    /// What would happen, in one sentence.
+    #[arg(long)]
+    what: Reason,
+    /// The file that says exactly what: another content is another plan, and needs another yes.
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// How many must say yes.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    needed: u32,
+    /// Who may, separated by commas; without it everybody who may approve.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    of: Vec<String>,
+}
+
+impl Question {
+    fn run(self, app: &App) -> Ended {
+        let plan = std::fs::read(&self.plan).map_err(|error| {
+            let message = format!("{} can't be read: {error}", self.plan.display());
+            Trouble::say(Exit::Usage, "approval-plan-unreadable", message, "name the file that says what is done")
+        })?;
+        let plan = Digest::of(&plan);
+        // A place of their own: nobody asks here for what lastgood itself asks for.
+        let subject = format!("asked/{}", self.subject);
+        let of = self.of.iter().map(|name| person(name)).collect::<Result<_, _>>()?;
+        let what = self.what.to_string();
+        app.need_approval(&Ask { subject: subject.clone(), what: what.clone(), plan, needed: self.needed, of })?;
+        let data = json!({ "subject": subject, "what": what, "plan": plan.to_string(), "approved": true });
+        app.screen.show("approval-asked", &data, &format!("approved: {what}"));
+        Ok(Exit::Done)
+    }
+}
+
+impl Approval {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        match self {
+            Self::List { all } => list(app, all),
+            Self::Show { approval } => show(app, approval),
+            Self::Ask(question) => question.run(app),
+            Self::Approve { approval, plan } => approve(app, approval, plan.as_deref()),
+            Self::Reject { approval, reason } => {
+                let (now, by) = (app.now(), &app.actor);
+                answer(app, approval, &|state| approval::reject(&state.approvals, by, approval, reason.clone(), now))
+            }
+            Self::Extend { approval, span } => {
+                let (now, by) = (app.now(), &app.actor);
+                answer(app, approval, &|state| approval::extend(&state.approvals, by, approval, span, now))
+            }
+        }
+    }
+}
+
+/// Reads the digest that somebody saw: whole, or its beginning as it is shown.
+fn seen(found: &Found, written: &str) -> Result<Digest, Trouble> {
+    let asked = found.request.plan;
+    let hex = |text: &str| text.strip_prefix("sha256:").unwrap_or(text).to_ascii_lowercase();
+    let (written_hex, asked_hex) = (hex(written), hex(&asked.to_string()));
+    // What `short` gives is told apart from any other plan that people could have seen.
+    let is_digest = written_hex.len() >= asked.short().len() && written_hex.chars().all(|c| c.is_ascii_hexdigit());
+    match (is_digest, asked_hex.starts_with(&written_hex)) {
+        (true, true) => Ok(asked),
+        // Whatever it is, it is another one; its own digest is not known from a part of it.
+        (true, false) => Ok(written.parse().unwrap_or_else(|_| Digest::of(written.as_bytes()))),
+        (false, _) => Err(Trouble::say(
+            Exit::Usage,
+            "approval-plan-unreadable",
+            format!("{written:?} is no digest of a plan"),
+            "copy what it shows: lastgood approval show",
+        )),
+    }
+}
+
+fn approve(app: &App, id: ApprovalId, plan: Option<&str>) -> Ended {
+    let operations = app.operations()?;
+    let found = find(&operations, id)?;
+    // Without a digest the plan that was asked for now is meant; one that changes meanwhile is another.
+    let plan = plan.map_or(Ok(found.request.plan), |written| seen(found, written))?;
+    let (now, by) = (app.now(), &app.actor);
+    answer(app, id, &|state| approval::approve(&state.approvals, by, id, plan, now))
+}
+
+type Deciding<'a> = &'a dyn Fn(&Operations) -> Result<approval::ApprovalEvent, approval::Refused>;
+
+fn answer(app: &App, id: ApprovalId, decide: Deciding<'_>) -> Ended {
+    let (_, after) = app.say_operations(&|state| Ok(vec![Event::Approval(decide(state)?)]))?;
+    let found = find(&after, id)?;
+    app.screen.show("approval", &data(app, id, found), &format!("{id} is {}", standing(app, found)));
+    Ok(Exit::Done)
+}
+
+fn find(operations: &Operations, approval: ApprovalId) -> Result<&Found, Trouble> {
+    let found = operations.approvals.all.get(&approval);
+    found.ok_or_else(|| Trouble::new(Exit::Failed, &approval::Refused::Unknown { approval }))
+}
+
+/// Says where a request stands, and what is missing.
+fn standing(app: &App, one: &Found) -> String {
+    let now = app.now();
+    match one.standing_at(now) {
+        Standing::Pending => {
+            let (yes, needed) = (one.yes.len(), one.request.needed);
+            format!("pending: {yes} of {needed}, {} left", one.request.expires.since(now))
+        }
+        Standing::Rejected { by, reason } => format!("rejected by {by}: {reason}"),
+        Standing::Approved => format!("approved, for {} from now", one.request.expires.since(now)),
+        other => other.words(),
+    }
+}
+
+fn data(app: &App, id: ApprovalId, one: &Found) -> Value {
+    let (request, now) = (&one.request, app.now());
+    let standing = one.standing_at(now);
+    let reason = match &standing {
+        Standing::Rejected { reason, .. } => Some(reason.to_string()),
+        Standing::Voided { because } => Some(because.clone()),
+        _ => None,
+    };
+    json!({
+        "approval": id, "subject": request.subject, "what": request.what, "plan": request.plan.to_string(),
+        "asked_by": one.by, "asked_at": one.at, "expires": request.expires,
+        "left_seconds": request.expires.since(now).0 / 1_000,
+        "needed": request.needed, "of": request.of, "yes": one.yes.keys().collect::<Vec<_>>(),
+        "standing": standing.word(), "reason": reason,
+    })
+}
+
+fn list(app: &App, all: bool) -> Ended {
+    let approvals = app.operations()?.approvals;
+    let open = |one: &Found| one.standing_at(app.now()) == Standing::Pending;
+    let chosen: Vec<_> = approvals.all.iter().filter(|(_, one)| all || open(one)).collect();
+    let line = |(id, one): &(&ApprovalId, &Found)| {
+        format!("{id}  {}  asked by {}: {}\n", standing(app, one), one.by, one.request.what)
+    };
+    let mut text: String = chosen.iter().map(line).collect();
+    match chosen.iter().find(|(_, one)| open(one)) {
+        Some((id, _)) => text += &format!("look at one: lastgood approval show {id}\n"),
+        None if text.is_empty() => text = "nothing waits for people\n".into(),
+        None => {}
+    }
+    let rows: Vec<Value> = chosen.iter().map(|(id, one)| data(app, **id, one)).collect();
+    app.screen.show("approvals", &rows, &text);
+    Ok(Exit::Done)
+}
+
+fn show(app: &App, id: ApprovalId) -> Ended {
+    let operations = app.operations()?;
+    let one = find(&operations, id)?;
+    let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+    let of = names(&mut one.request.of.iter().map(ToString::to_string));
+    let of = if of.is_empty() { "anybody but who asks".into() } else { of };
+    let yes = names(&mut one.yes.iter().map(|(who, at)| format!("{who} at {}", rfc3339(*at))));
+    let mut text = format!("{id}: {}\n", one.request.what);
+    text += &format!("  asked by  {} at {}\n", one.by, rfc3339(one.at));
+    text += &format!("  needs     {} of {of}\n", one.request.needed);
+    text += &format!("  yes       {}\n", if yes.is_empty() { "nobody yet" } else { &yes });
+    text += &format!("  plan      {}\n", one.request.plan.short());
+    text += &format!("  until     {}\n", rfc3339(one.request.expires));
+    text += &format!("  is        {}\n", standing(app, one));
+    if one.standing_at(app.now()) == Standing::Pending {
+        text += &format!("say yes: lastgood approval approve {id} --plan {}\n", one.request.plan.short());
+    }
+    app.screen.show("approval", &data(app, id, one), &text);
+    Ok(Exit::Done)
+}

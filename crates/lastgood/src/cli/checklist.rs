@@ -1,0 +1,223 @@
+//! `lastgood checklist`: what an incident leaves behind, closed with evidence.
+
+use super::{Ended, incident::room};
+use crate::{
+    app::{App, exit_of_incident},
+    exit::Exit,
+    screen::Trouble,
+};
+use clap::{Args, Subcommand};
+use lastgood_domain::{
+    operations::{
+        Event,
+        incident::{
+            self,
+            checklist::{self, Evidence, EvidenceKind},
+        },
+    },
+    terms::{ChainName, Digest, IncidentId, ItemName, Reason, Span},
+};
+use serde_json::json;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+/// Close the items of an incident's cleanup checklist, each with its evidence.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Checklist {
+    /// List the items, by owner.
+    List {
+        /// Which incident, such as i0.
+        incident: IncidentId,
+    },
+    /// Close an item with the kind of evidence that it needs.
+    Done(Done),
+    /// Leave an item undone for a time; a second person must approve it.
+    Waive {
+        /// Which incident, such as i0.
+        incident: IncidentId,
+        /// Which item.
+        item: ItemName,
+        /// The risk that is taken.
+        #[arg(long)]
+        risk: Reason,
+        /// For how long, such as 2d.
+        #[arg(long = "for", value_name = "TIME")]
+        span: Span,
+    },
+}
+
+/// Close an item with the kind of evidence that it needs.
+#[derive(Debug, Args)]
+pub(crate) struct Done {
+    /// Which incident, such as i0.
+    incident: IncidentId,
+    /// Which item.
+    item: ItemName,
+    #[command(flatten)]
+    evidence: Given,
+    /// With --url: the digest of what was fetched, 64 hex digits.
+    #[arg(long, value_name = "HEX", requires = "url")]
+    sha256: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Given {
+    /// A program with arguments that lastgood runs now, in the folder of lastgood.toml; it must end with 0.
+    #[arg(long, num_args = 1.., value_name = "WORDS", allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// A file, which is digested.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Where something was fetched from.
+    #[arg(long, requires = "sha256")]
+    url: Option<String>,
+    /// A record of one of lastgood's chains, such as service/notes#12.
+    #[arg(long, value_name = "CHAIN#NUMBER")]
+    event: Option<String>,
+    /// What you state.
+    #[arg(long, value_name = "TEXT")]
+    statement: Option<Reason>,
+}
+
+impl Checklist {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        match self {
+            Self::List { incident } => list(app, incident),
+            Self::Done(done) => done.run(app),
+            Self::Waive { incident, item, risk, span } => waive(app, incident, &item, &risk, span),
+        }
+    }
+}
+
+fn refused(error: &incident::Refused) -> Trouble {
+    Trouble::new(exit_of_incident(error), error)
+}
+
+fn list(app: &App, id: IncidentId) -> Ended {
+    let operations = app.operations()?;
+    let found = incident::find(&operations, id).map_err(|error| refused(&error))?;
+    let now = app.now();
+    let open = checklist::open(found, &operations.approvals, now).next();
+    let last = match open {
+        None => "nothing is open".into(),
+        Some(entry) => {
+            let (item, typed) = (&entry.item.item, entry.item.evidence.typed());
+            format!("close the first: lastgood checklist done {id} {item} {typed}")
+        }
+    };
+    let text = format!("{}{last}", room::checklist(&operations, found, now));
+    app.screen.show("checklist", &room::checklist_data(&operations, found, now), &text);
+    Ok(Exit::Done)
+}
+
+impl Given {
+    const fn kind(&self) -> EvidenceKind {
+        match self {
+            Self { file: Some(_), .. } => EvidenceKind::File,
+            Self { url: Some(_), .. } => EvidenceKind::Url,
+            Self { event: Some(_), .. } => EvidenceKind::Event,
+            Self { statement: Some(_), .. } => EvidenceKind::Statement,
+            _ => EvidenceKind::Command,
+        }
+    }
+
+    /// Gathers the evidence.
+    fn gather(self, app: &App, sha256: Option<&str>) -> Result<Evidence, Trouble> {
+        match self {
+            Self { file: Some(file), .. } => digested(&file),
+            Self { url: Some(url), .. } => {
+                let digest = format!("sha256:{}", sha256.unwrap_or_default()).parse().map_err(|error| {
+                    Trouble::say(Exit::Usage, "evidence-digest", format!("{error}"), "give its digest: --sha256 HEX")
+                })?;
+                Ok(Evidence::Url { url, digest })
+            }
+            Self { event: Some(event), .. } => recorded(app, &event),
+            Self { statement: Some(text), .. } => Ok(Evidence::Statement { text }),
+            Self { command, .. } => ran(app, command),
+        }
+    }
+}
+
+fn digested(file: &Path) -> Result<Evidence, Trouble> {
+    let bytes = std::fs::read(file).map_err(|error| {
+        let what = format!("{} can't be read: {error}", file.display());
+        Trouble::say(Exit::Failed, "evidence-file", what, "name a file that is there: --file FILE")
+    })?;
+    Ok(Evidence::File { path: file.display().to_string(), digest: Digest::of(&bytes), bytes: bytes.len() as u64 })
+}
+
+fn recorded(app: &App, event: &str) -> Result<Evidence, Trouble> {
+    let unknown = || {
+        let what = format!("there is no event {event:?}");
+        Trouble::say(Exit::Failed, "evidence-event", what, "see the chains: lastgood evidence verify")
+    };
+    let (chain, number) = event.rsplit_once('#').ok_or_else(unknown)?;
+    let chain = ChainName::new(chain).map_err(|_| unknown())?;
+    let number: u64 = number.parse().map_err(|_| unknown())?;
+    let reader = app.reader()?.ok_or_else(unknown)?;
+    let records = reader.read(&chain, number, 1).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let record = records.first().filter(|record| record.seq == number).ok_or_else(unknown)?;
+    Ok(Evidence::Event { chain, number, link: record.link })
+}
+
+fn ran(app: &App, argv: Vec<String>) -> Result<Evidence, Trouble> {
+    let begun = Instant::now();
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).current_dir(&app.config.folder).stdin(Stdio::null());
+    let output = command.output().map_err(|error| {
+        let what = format!("{:?} can't be started: {error}", argv[0]);
+        Trouble::say(Exit::Failed, "evidence-command", what, "name a program that is there: --command PROGRAM …")
+    })?;
+    let took = Span(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+    let mut bytes = output.stdout;
+    bytes.extend(&output.stderr);
+    app.screen.tell(String::from_utf8_lossy(&bytes).trim_end());
+    let exit = output.status.code().unwrap_or(-1);
+    Ok(Evidence::Command { argv, exit, output: Digest::of(&bytes), bytes: bytes.len() as u64, took })
+}
+
+impl Done {
+    fn run(self, app: &App) -> Ended {
+        let (id, item) = (self.incident, self.item);
+        let operations = app.operations()?;
+        // Before anything is run for it.
+        let kind = self.evidence.kind();
+        checklist::may_close(&operations, id, &app.actor, &item, kind).map_err(|error| refused(&error))?;
+        let evidence = self.evidence.gather(app, self.sha256.as_deref())?;
+        let (_, after) = app.say_operations(&|state| {
+            let event = checklist::done(state, id, &app.actor, &item, evidence.clone())?;
+            Ok(vec![Event::Incident { incident: id, event }])
+        })?;
+        let found = incident::find(&after, id).map_err(|error| refused(&error))?;
+        let open = checklist::open(found, &after.approvals, app.now()).count();
+        let next = match open {
+            0 => format!("nothing is open: lastgood incident show {id}"),
+            n => format!("{n} open: lastgood checklist list {id}"),
+        };
+        let data = json!({ "incident": id, "item": item, "evidence": evidence, "open": open });
+        app.screen.show("checklist-item", &data, &format!("{item} is done: {}\n{next}", evidence.words()));
+        Ok(Exit::Done)
+    }
+}
+
+fn waive(app: &App, id: IncidentId, item: &ItemName, risk: &Reason, span: Span) -> Ended {
+    let now = app.now();
+    let until = now.after(span);
+    let (_, after) =
+        app.say_operations(&|state| checklist::waive(state, id, &app.actor, item, risk.clone(), until, now))?;
+    let found = incident::find(&after, id).map_err(|error| refused(&error))?;
+    let waiver = found.checklist.get(item).and_then(|entry| entry.waiver.as_ref());
+    let approval = waiver.map(|(signature, _)| signature.approval.to_string()).unwrap_or_default();
+    let text = format!(
+        "{item} stays open until a second person has approved {approval}\n\
+         have them type: lastgood approval approve {approval}"
+    );
+    let data = json!({ "incident": id, "item": item, "approval": approval, "until": until });
+    app.screen.show("checklist-waiver", &data, &text);
+    Ok(Exit::Pending)
+}

@@ -1,0 +1,163 @@
+//! What is owed at the end of an incident.
+
+use super::{find, lead::person, say, told};
+use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
+use clap::{Args, Subcommand};
+use lastgood_domain::{
+    operations::incident::closing::{self, ClosingEvent},
+    terms::{Digest, FollowUpId, IncidentId, Reason, Span},
+};
+use lastgood_engine::operations::{report, timeline};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Say who owns the next delivery cycle.
+#[derive(Debug, Args)]
+pub(crate) struct NextOwner {
+    /// Which, such as i0.
+    incident: IncidentId,
+    /// Who, such as bob.
+    #[arg(long, value_name = "NAME")]
+    to: String,
+}
+
+/// One sentence or two about an incident.
+#[derive(Debug, Args)]
+pub(crate) struct Say {
+    /// Which, such as i0.
+    incident: IncidentId,
+    /// What.
+    text: Reason,
+}
+
+/// Things to do later.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FollowUp {
+    /// Add one.
+    Add {
+        /// Which incident, such as i0.
+        incident: IncidentId,
+        /// What is to be done.
+        text: Reason,
+        /// Whose it is, such as bob.
+        #[arg(long, value_name = "NAME")]
+        owner: String,
+        /// When it is due, such as 14d.
+        #[arg(long, value_name = "TIME")]
+        due: Span,
+    },
+    /// Close one.
+    Close {
+        /// Which incident, such as i0.
+        incident: IncidentId,
+        /// Which follow-up, such as f0.
+        follow_up: FollowUpId,
+        /// How it was done.
+        #[arg(long)]
+        reason: Reason,
+    },
+}
+
+/// Write the report from the evidence.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Which, such as i0.
+    incident: IncidentId,
+    /// As one HTML page instead of Markdown.
+    #[arg(long)]
+    html: bool,
+    /// Into this file; without it on the screen.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl NextOwner {
+    /// Runs the command.
+    pub(super) fn run(self, app: &App) -> Ended {
+        let (id, to) = (self.incident, person(&self.to)?);
+        let after = say(app, id, |state| closing::say(state, id, ClosingEvent::NextOwner { to: to.clone() }))?;
+        told(app, id, &after, &format!("{to} owns the next delivery cycle"))
+    }
+}
+
+impl Say {
+    /// Says what caused it.
+    pub(super) fn root_cause(self, app: &App) -> Ended {
+        let event = ClosingEvent::RootCause { text: self.text };
+        let after = say(app, self.incident, |state| closing::say(state, self.incident, event.clone()))?;
+        told(app, self.incident, &after, "its root cause is written down")
+    }
+
+    /// Says what stands in the way now.
+    pub(super) fn safeguard(self, app: &App) -> Ended {
+        let event = ClosingEvent::Safeguard { text: self.text };
+        let after = say(app, self.incident, |state| closing::say(state, self.incident, event.clone()))?;
+        told(app, self.incident, &after, "the safeguard is written down")
+    }
+}
+
+impl FollowUp {
+    /// Runs the command.
+    pub(super) fn run(self, app: &App) -> Ended {
+        match self {
+            Self::Add { incident, text, owner, due } => {
+                let (owner, due) = (person(&owner)?, app.now().after(due));
+                let after = say(app, incident, |state| {
+                    let follow_up =
+                        closing::next_follow_up(lastgood_domain::operations::incident::find(state, incident)?);
+                    let (text, owner) = (text.clone(), owner.clone());
+                    closing::say(state, incident, ClosingEvent::FollowUpAdded { follow_up, text, owner, due })
+                })?;
+                let last = find(&after, incident)?.closing.follow_ups.last_key_value().map(|(id, _)| *id);
+                let id = last.map(|id| id.to_string()).unwrap_or_default();
+                let text = format!(
+                    "{id} is {owner}'s\nonce it is done: lastgood incident follow-up close {incident} {id} --reason …"
+                );
+                told(app, incident, &after, &text)
+            }
+            Self::Close { incident, follow_up, reason } => {
+                let event = ClosingEvent::FollowUpClosed { follow_up, reason };
+                let after = say(app, incident, |state| closing::say(state, incident, event.clone()))?;
+                told(app, incident, &after, &format!("{follow_up} is done"))
+            }
+        }
+    }
+}
+
+impl Report {
+    /// Runs the command.
+    pub(super) fn run(self, app: &App) -> Ended {
+        let operations = app.operations()?;
+        let id = self.incident;
+        let found = find(&operations, id)?;
+        let Some(reader) = app.reader()? else { return Ok(Exit::Failed) };
+        let timeline = timeline(&reader, id).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let report = report::report(&operations, id, found, &timeline, app.now());
+        let text = if self.html { report.html() } else { report.markdown() };
+        let digest = Digest::of(text.as_bytes());
+        let data =
+            json!({ "incident": id, "digest": digest, "bytes": text.len(), "output": self.output, "text": text });
+        match &self.output {
+            None => app.screen.show("incident-report", &data, &text),
+            Some(file) => {
+                std::fs::write(file, &text).map_err(|error| {
+                    let what = format!("{} can't be written: {error}", file.display());
+                    Trouble::say(Exit::Failed, "incident-report-unwritable", what, "name another file: --output FILE")
+                })?;
+                let says = format!("{} is written, {}", file.display(), digest.short());
+                app.screen.show("incident-report", &data, &says);
+            }
+        }
+        // A report that lies nowhere is none, and one of what is over is only a copy.
+        if self.output.is_some() && !found.state.is_over() {
+            say(app, id, |state| closing::say(state, id, ClosingEvent::Reported { digest }))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Ends it.
+pub(super) fn close(app: &App, id: IncidentId, reason: Reason) -> Ended {
+    let after = say(app, id, |state| closing::close(state, id, &app.actor, reason.clone()))?;
+    told(app, id, &after, &format!("incident {id} is done"))
+}

@@ -1,0 +1,65 @@
+//! What becomes due without anybody typing: overdue messages, waivers that ran out, what the logs say about declaring.
+
+use crate::{app::App, cli::incident, exit::Exit, screen::Trouble};
+use lastgood_domain::{
+    operations::{Operations, incident as rules},
+    terms::Actor,
+};
+use lastgood_engine::{
+    config::Declares,
+    deliver::Wake,
+    operations::{Desk, observe},
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// How often it is looked: a deadline of minutes is noticed in a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks between two looks at all the logs: users' outcomes are counted every 10 s.
+const OBSERVE_EVERY: u32 = 10;
+
+/// Looks after what is due until the daemon ends; trouble is said and looked at again.
+pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
+    let by = Actor::new("lastgood:clock").expect("a fixed valid name");
+    let mut desk = None;
+    let mut looks = 0;
+    while !stop.load(Ordering::SeqCst) {
+        match attend_once(app, &by, &mut desk, looks % OBSERVE_EVERY == 0) {
+            Ok(true) => delivery.ring(),
+            Ok(false) => {}
+            Err(trouble) => {
+                app.screen.trouble(&trouble);
+                desk = None;
+            }
+        }
+        looks = looks.wrapping_add(1);
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Writes what is due; tells whether anything was.
+fn attend_once(app: &App, by: &Actor, desk: &mut Option<Desk>, observes: bool) -> Result<bool, Trouble> {
+    // Nothing was ever written: nothing can be due.
+    let Some(reader) = app.reader()? else { return Ok(false) };
+    if desk.is_none() {
+        *desk = Some(app.desk()?);
+    }
+    let Some(desk) = desk else { return Ok(false) };
+    let failed = |error: &lastgood_engine::operations::SayError| Trouble::new(Exit::Failed, error.coded());
+    let now = app.now();
+    let due = |state: &Operations| Ok(rules::due(state, now));
+    let mut wrote = !desk.say(by, now, &due).map_err(|error| failed(&error))?.0.is_empty();
+    if observes {
+        let seen = observe::observe(&reader, &app.config);
+        let automatic = app.config.incident.declare == Declares::Automatic;
+        let news = |state: &Operations| match observe::news(state, &seen) {
+            Some(news) => incident::recommendation(app, by, state, news, automatic),
+            None => Ok(Vec::new()),
+        };
+        wrote |= !desk.say(by, now, &news).map_err(|error| failed(&error))?.0.is_empty();
+    }
+    Ok(wrote)
+}
