@@ -22,10 +22,7 @@ use lastgood_domain::{
     terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span},
     words,
 };
-use lastgood_engine::{
-    incident::{Hands, Performer, RunError, Told, carry_out, hash_of, needed, plan as make},
-    operations::Desk,
-};
+use lastgood_engine::incident::{Hands, Performer, RunError, Told, carry_out, hash_of, needed, plan as make};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use std::{
@@ -242,7 +239,7 @@ impl Run {
             services: names,
             hands: &hands,
         };
-        let mut desk = Desk::new(app.store()?, app.scope(), app.routes());
+        let mut desk = app.desk()?;
         let mut tell = |step: &Step, outcome: Option<&Outcome>| app.screen.tell(&told(step, outcome));
         let ended = carry_out(&mut desk, &performer, &app.actor, Some(hash), &|| app.now(), &mut tell);
         match ended.map_err(|error| run_trouble(&error))? {
@@ -441,7 +438,7 @@ impl Settle {
 /// Says how far a plan is, for the incident's screen.
 pub(super) fn progress(planned: &Planned) -> (Value, String) {
     let mut text =
-        format!("  plan      {} of {}\n", planned.hash.short(), words::count(planned.plan.steps.len() as u64, "step"));
+        format!("plan {} of {}\n", planned.hash.short(), words::count(planned.plan.steps.len() as u64, "step"));
     let mut rows = Vec::new();
     for step in &planned.plan.steps {
         let at = planned.steps.get(&step.id);
@@ -456,7 +453,7 @@ pub(super) fn progress(planned: &Planned) -> (Value, String) {
                 Outcome::Again { reason } => format!("to be done again: {reason}"),
             },
         };
-        text += &format!("    {}  {state}\n", step.id);
+        text += &format!("  {}  {state}\n", step.id);
         rows.push(json!({ "step": step.id, "tries": at.map_or(0, |at| at.tries), "state": state }));
     }
     let stuck = match planned.next() {
