@@ -56,6 +56,8 @@ pub enum NoticeKind {
     Approval,
     /// An incident was declared or went on.
     Incident,
+    /// A hold is not enforced where it should be, as far as anybody can tell.
+    HoldUnconfirmed,
 }
 
 /// How urgent a notice is.

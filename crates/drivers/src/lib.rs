@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod config_terms;
+pub mod enforcer;
 pub mod metric;
 pub mod notice;
 pub mod probe;

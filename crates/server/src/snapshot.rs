@@ -3,6 +3,7 @@
 use crate::Lookout;
 use lastgood_domain::{
     alarm::Alarm,
+    operations::hold::HoldKind,
     service::Service,
     terms::{ChainName, InstanceName, ServiceName, Timestamp},
 };
@@ -36,6 +37,10 @@ pub struct Snapshot {
     pub drivers: BTreeMap<ServiceName, DriverState>,
     /// Whether the freeze file exists, which holds every service; set by whoever knows its path.
     pub freeze_file: bool,
+    /// Holds over several services that stand, by kind.
+    pub wide_holds: BTreeMap<HoldKind, u64>,
+    /// Holds over several services that are not as they should be, by enforcer.
+    pub holds_unconfirmed: BTreeMap<String, u64>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
 }

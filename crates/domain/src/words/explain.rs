@@ -46,6 +46,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "anyone, with a reason",
             "hold set NAME --reason …",
         ),
+        Event::HoldExempted { .. } => (
+            "One release passes a hold when a second person agrees; it is bound to the release's bytes.",
+            "two people",
+            "hold check NAME",
+        ),
         Event::Pinned { .. } | Event::Unpinned { .. } => {
             ("A pin is enforced even if it is older than what runs.", "anyone, with a reason", "unpin NAME --reason …")
         }

@@ -52,6 +52,9 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             return Err(unfit("switches.token".into(), what, "[secret.NAME] with file = \"/etc/lastgood/NAME\""));
         }
     }
+    if let Some((place, what, example)) = config.wrong_holds() {
+        return Err(unfit(place, what, example));
+    }
     let mut taken = BTreeSet::new();
     for (name, service) in &config.service {
         check_service(config, name, service, &unfit)?;

@@ -2,11 +2,13 @@
 
 mod check;
 mod error;
+mod holds;
 mod switches;
 mod text;
 mod traffic;
 
 pub use error::ConfigError;
+pub use holds::HoldsConfig;
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, TrafficConfig};
 
@@ -19,6 +21,7 @@ use lastgood_domain::{
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
     config_terms::Length,
+    enforcer::EnforcerConfig,
     metric::WatchConfig,
     notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
@@ -67,6 +70,12 @@ pub struct Config {
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
+    /// Holds over several services.
+    #[serde(default)]
+    pub holds: HoldsConfig,
+    /// What enforces holds outside, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub enforcer: BTreeMap<String, EnforcerConfig>,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,

@@ -127,6 +127,8 @@ impl Declare {
             found.commander
         );
         app.screen.show("incident", &data(id, found), &text);
+        // After the answer: what enforces the holds outside may be down, and they stand all the same.
+        crate::enforce::at_once(app);
         Ok(Exit::Done)
     }
 }
@@ -177,6 +179,12 @@ fn show(app: &App, id: IncidentId) -> Ended {
     text += &format!("  services  {}\n", services_words(found));
     text += &format!("  led by    {}\n", found.commander);
     text += &format!("  declared  {} by {}\n", rfc3339(found.declared_at), found.declared_by);
+    for (hold, _) in operations.holds.all.iter().filter(|(_, hold)| hold.incident == Some(id)) {
+        let enforced = super::hold::enforcers_text(&operations.holds, *hold);
+        if !enforced.is_empty() {
+            text += &format!("  {hold}\n{enforced}");
+        }
+    }
     app.screen.show("incident", &data(id, found), &text);
     Ok(Exit::Done)
 }

@@ -118,6 +118,8 @@ impl Serve {
                 let delivery = &delivery;
                 scope.spawn(move || deliver(app, delivery));
             }
+            let enforcing = &stop;
+            scope.spawn(move || crate::enforce::keep(app, enforcing));
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;
@@ -146,7 +148,7 @@ impl Serve {
 /// Tells how things stand, folding only what is new since it was asked last.
 fn pages(app: &App, services: &[ServiceName], pulses: &Pulses) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
-    let lookout = Mutex::new(Lookout::new(services, &endpoints));
+    let lookout = Mutex::new(Lookout::new(services, &endpoints).enforced_by(app.config.enforcer.keys()));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
     let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
     Arc::new(move || {

@@ -10,6 +10,7 @@ mod adopt;
 mod cli;
 mod crash;
 mod daemon;
+mod holds;
 mod kit;
 mod openfeature;
 #[path = "../person/mod.rs"]

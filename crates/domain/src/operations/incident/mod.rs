@@ -8,7 +8,7 @@ pub use state::{Level, State};
 
 use super::{
     Event, Operations,
-    hold::{HoldEvent, HoldKind, Selector},
+    hold::{HoldEvent, HoldKind, InFlight, Selector},
 };
 use crate::{
     failure::Coded,
@@ -218,6 +218,8 @@ pub fn declare(operations: &Operations, declaration: Declaration) -> Vec<Event> 
             reason: trigger.clone(),
             incident: Some(incident),
             until: None,
+            review: None,
+            in_flight: InFlight::Pause,
         }));
     }
     events
