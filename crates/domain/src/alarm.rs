@@ -69,7 +69,8 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::SignalFired
         | NoticeKind::SignalSilent
         | NoticeKind::SignalCleared
-        | NoticeKind::Drill => None,
+        | NoticeKind::Drill
+        | NoticeKind::HoldUnconfirmed => None,
     };
     KINDS
         .into_iter()
@@ -238,7 +239,16 @@ mod tests {
 
     fn hold(minute: i64, hold: u64, until: Option<i64>) -> (i64, Event) {
         let until = until.map(|minute| Timestamp(minute * MINUTE));
-        (minute, Event::HoldSet { hold: HoldId(hold), reason: Reason::new("an audit").unwrap(), until, origin: None })
+        (
+            minute,
+            Event::HoldSet {
+                hold: HoldId(hold),
+                reason: Reason::new("an audit").unwrap(),
+                until,
+                origin: None,
+                in_flight: crate::operations::hold::InFlight::Pause,
+            },
+        )
     }
 
     fn lifted(minute: i64, hold: u64) -> (i64, Event) {

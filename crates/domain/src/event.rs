@@ -7,6 +7,7 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
+    operations::hold::{Exemption, InFlight},
     provenance::Policy,
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
@@ -57,6 +58,18 @@ pub enum Event {
         /// The hold over several services that this one is a part of, and is lifted with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<WideHoldId>,
+        /// What becomes of a run under way.
+        #[serde(default, skip_serializing_if = "InFlight::is_default")]
+        in_flight: InFlight,
+    },
+    /// One release may pass a hold that a hold over several services has set here.
+    HoldExempted {
+        /// Which.
+        hold: HoldId,
+        /// Which release, and until when.
+        exemption: Exemption,
+        /// Who asked for it; who wrote this record approved it.
+        asked_by: Actor,
     },
     /// A hold was lifted.
     HoldLifted {

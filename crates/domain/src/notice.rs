@@ -64,6 +64,8 @@ pub enum NoticeKind {
     SignalCleared,
     /// Anything of a drill; only endpoints that name this kind hear of it.
     Drill,
+    /// A hold is not enforced where it should be, as far as anybody can tell.
+    HoldUnconfirmed,
 }
 
 /// How urgent a notice is.

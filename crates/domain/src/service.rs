@@ -12,6 +12,7 @@ use crate::{
     event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
+    operations::hold::{Exemption, InFlight},
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
         Span, Timestamp, WideHoldId,
@@ -21,7 +22,8 @@ use crate::{
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    string::String,
+    format,
+    string::{String, ToString as _},
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
@@ -124,6 +126,38 @@ pub struct Hold {
     pub until: Option<Timestamp>,
     /// The hold over several services that this one is a part of.
     pub origin: Option<WideHoldId>,
+    /// What becomes of a run under way.
+    pub in_flight: InFlight,
+    /// The releases that may pass it, and who said so.
+    pub exempt: Vec<Exempt>,
+}
+
+/// A release that may pass a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exempt {
+    /// Which, and until when.
+    pub exemption: Exemption,
+    /// Who asked.
+    pub asked_by: Actor,
+    /// Who approved.
+    pub approved_by: Actor,
+}
+
+impl Hold {
+    /// Gives the exemptions that stand at `now`.
+    pub fn exempt_at(&self, now: Timestamp) -> impl Iterator<Item = &Exempt> {
+        self.exempt.iter().filter(move |one| now < one.exemption.until)
+    }
+
+    /// Tells whether a release may pass it at `now`.
+    pub fn lets_pass(&self, release: &Digest, now: Timestamp) -> bool {
+        self.exempt_at(now).any(|one| one.exemption.release == *release)
+    }
+
+    /// Names it as people do: by the hold over several services, if it is a part of one.
+    pub fn called(&self, id: HoldId) -> String {
+        self.origin.map_or_else(|| format!("hold {id}"), |origin| origin.to_string())
+    }
 }
 
 /// The release a service must stay at.
@@ -258,6 +292,8 @@ pub struct Run {
     pub started: Timestamp,
     /// The settings it keeps to its end.
     pub settings: Settings,
+    /// The first id of the holds that were set since it began.
+    pub holds_since: HoldId,
     /// Intended effects without an answer.
     pub orders: BTreeMap<OrderId, Effect>,
     /// What its required gates have said so far.

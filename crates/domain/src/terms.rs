@@ -162,6 +162,11 @@ text_term!(
 );
 
 text_term!(
+    /// Names what enforces holds outside, such as `repository`.
+    EnforcerName, "enforcer name",
+    "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name
+);
+text_term!(
     /// Names a role that people take, such as `incident-commander`.
     RoleName, "role name",
     "use 1 to 63 of a-z, 0-9, '-', '_' and single '.', starting with a letter or digit", is_name

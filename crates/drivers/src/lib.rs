@@ -7,6 +7,7 @@ pub mod channel;
 pub mod check;
 pub mod config_terms;
 pub mod credential;
+pub mod enforcer;
 pub mod gate;
 pub mod metric;
 pub mod notice;

@@ -9,6 +9,7 @@ pub mod deliver;
 pub mod desk;
 pub mod doctor;
 pub mod drive;
+pub mod enforce;
 pub mod expand;
 pub mod fold;
 pub mod incident;

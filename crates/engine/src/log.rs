@@ -58,24 +58,25 @@ impl ServiceLog {
     pub fn head(&self) -> Head {
         self.head
     }
+}
 
-    fn notices(&self, before: &Service, records: &[Record]) -> Vec<NewNotice> {
-        let mut service = before.clone();
-        let mut notices = Vec::new();
-        for record in records {
-            service.apply(record);
-            let Some(notice) = notice::notice(&self.name, &service, record) else { continue };
-            let wanting = self.routes.iter().filter(|route| route.wants(notice.kind));
-            notices.extend(wanting.map(|route| NewNotice {
-                endpoint: route.endpoint.clone(),
-                subject: self.chain.to_string(),
-                kind: letter::kind_name(notice.kind),
-                body: letter::body(&self.name, &service, record, &notice),
-                at: record.at,
-            }));
-        }
-        notices
+/// Makes the notices that records of a service cause, decided on `before`, for the endpoints that want them.
+pub(crate) fn notices(name: &ServiceName, routes: &[Route], before: &Service, records: &[Record]) -> Vec<NewNotice> {
+    let (mut service, subject) = (before.clone(), chain_of(name).to_string());
+    let mut notices = Vec::new();
+    for record in records {
+        service.apply(record);
+        let Some(notice) = notice::notice(name, &service, record) else { continue };
+        let wanting = routes.iter().filter(|route| route.wants(notice.kind));
+        notices.extend(wanting.map(|route| NewNotice {
+            endpoint: route.endpoint.clone(),
+            subject: subject.clone(),
+            kind: letter::kind_name(notice.kind),
+            body: letter::body(name, &service, record, &notice),
+            at: record.at,
+        }));
     }
+    notices
 }
 
 impl Log for ServiceLog {
@@ -97,7 +98,7 @@ impl Log for ServiceLog {
     }
 
     fn append(&mut self, before: &Service, records: &[Record]) -> Result<(), LogError> {
-        let notices = self.notices(before, records);
+        let notices = notices(&self.name, &self.routes, before, records);
         let new: Vec<NewRecord> =
             records.iter().map(|record| NewRecord { at: record.at, bytes: canonical(record) }).collect();
         boundary::cross();

@@ -4,6 +4,7 @@ mod app;
 mod canvas;
 mod cli;
 mod drive;
+mod enforce;
 mod exit;
 mod progress;
 mod screen;

@@ -4,6 +4,7 @@ use crate::snapshot::{ChainSize, LookError, ServiceView, Snapshot};
 use lastgood_domain::{
     alarm::alarms,
     evidence::{Checkpoint, Note},
+    operations::hold::HoldKind,
     service::Service,
     terms::{ServiceName, Timestamp},
 };
@@ -21,6 +22,8 @@ pub struct Lookout {
     operations: operations::Folded,
     /// Endpoints that are told even when nothing waits for them.
     endpoints: BTreeSet<String>,
+    /// Enforcers that are told even when every hold is confirmed.
+    enforcers: BTreeSet<String>,
 }
 
 impl Lookout {
@@ -30,7 +33,15 @@ impl Lookout {
             services: services.iter().map(|name| (name.clone(), Folded::default())).collect(),
             operations: operations::Folded::default(),
             endpoints: endpoints.iter().cloned().collect(),
+            enforcers: BTreeSet::new(),
         }
+    }
+
+    /// Tells of these enforcers of holds from now on.
+    #[must_use]
+    pub fn enforced_by<'a>(mut self, enforcers: impl Iterator<Item = &'a String>) -> Self {
+        self.enforcers.extend(enforcers.cloned());
+        self
     }
 
     /// Reads what was written since the last look and tells how things stand at `now`.
@@ -45,7 +56,30 @@ impl Lookout {
         self.operations.read_on(reader, &Scope::default())?;
         let operations = self.operations.state.clone();
         let outbox = self.outbox(reader.backlog()?);
-        Ok(Snapshot { at: now, services, operations, outbox, chains: sizes(reader)?, ..Snapshot::default() })
+        let (wide_holds, holds_unconfirmed) = self.holds(now);
+        let chains = sizes(reader)?;
+        Ok(Snapshot {
+            at: now,
+            services,
+            operations,
+            outbox,
+            chains,
+            wide_holds,
+            holds_unconfirmed,
+            ..Snapshot::default()
+        })
+    }
+
+    /// Counts holds over several services by kind, and those that an enforcer has not confirmed.
+    fn holds(&self, now: Timestamp) -> (BTreeMap<HoldKind, u64>, BTreeMap<String, u64>) {
+        let holds = &self.operations.state.holds;
+        let standing = |kind| holds.standing(now).filter(|(_, hold)| hold.kinds.contains(kind)).count() as u64;
+        let kinds = HoldKind::ALL.iter().map(|kind| (*kind, standing(kind))).collect();
+        let mut unconfirmed: BTreeMap<String, u64> = self.enforcers.iter().map(|name| (name.clone(), 0)).collect();
+        for (name, of) in holds.unconfirmed(now) {
+            unconfirmed.insert(name.to_string(), of.len() as u64);
+        }
+        (kinds, unconfirmed)
     }
 
     /// Adds those for which nothing waits: a series that comes and goes can't be watched.

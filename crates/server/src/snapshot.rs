@@ -3,7 +3,7 @@
 use crate::Lookout;
 use lastgood_domain::{
     alarm::Alarm,
-    operations::Operations,
+    operations::{Operations, hold::HoldKind},
     service::Service,
     signal::State as SignalState,
     switches::Switches,
@@ -49,6 +49,10 @@ pub struct Snapshot {
     pub readiness: Option<Readiness>,
     /// What each signal said last; set by whoever reads them.
     pub signals: BTreeMap<SignalName, SignalState>,
+    /// Holds over several services that stand, by kind.
+    pub wide_holds: BTreeMap<HoldKind, u64>,
+    /// Holds over several services that are not as they should be, by enforcer.
+    pub holds_unconfirmed: BTreeMap<String, u64>,
     /// Why there is nothing to tell. Then both pages answer 503: old numbers would pass for new ones.
     pub failure: Option<String>,
 }

@@ -8,6 +8,7 @@ use crate::{
 use lastgood_domain::{
     effect::Effect,
     event::{Aim, Event, Record, Settings},
+    operations::hold::InFlight,
     rollout::{self, Input},
     service::{Condition, Service},
     terms::{Actor, HoldId, InstanceName, Reason, Span, Timestamp},
@@ -123,7 +124,7 @@ impl Play {
     pub(crate) fn hold(&mut self, until: Option<Timestamp>) -> Put {
         let Ok(reason) = Reason::new("looking at something") else { return Put::Refused };
         let hold = HoldId(self.driver.service().next.hold);
-        self.put(Input::Say(Event::HoldSet { hold, reason, until, origin: None }))
+        self.put(Input::Say(Event::HoldSet { hold, reason, until, origin: None, in_flight: InFlight::Pause }))
     }
 
     /// Waits for what happens next, at most 10 s.

@@ -10,6 +10,7 @@ use crate::{
 use lastgood_domain::{
     event::{Aim, Event, Settings},
     facts::Outcomes,
+    operations::hold::InFlight,
     rollout::Input,
     terms::{Digest, InstanceName, Reason, ReleaseTag, Span},
 };
@@ -255,7 +256,7 @@ fn second_driver(play: &mut Play, chance: &mut Chance, reason: Reason) {
     let by = play.person.clone();
     let input = if chance.permille(500) {
         let hold = lastgood_domain::terms::HoldId(second.service().next.hold);
-        Input::Say(Event::HoldSet { hold, reason, until: None, origin: None })
+        Input::Say(Event::HoldSet { hold, reason, until: None, origin: None, in_flight: InFlight::Pause })
     } else {
         let aim = Aim::Back {
             to: None,

@@ -32,6 +32,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::RewindAcknowledged { reason } => format!("rewind acknowledged: {reason}"),
         Event::HoldSet { hold, reason, until: None, .. } => format!("hold {hold}: {reason}"),
         Event::HoldSet { hold, reason, until: Some(_), .. } => format!("hold {hold} for a time: {reason}"),
+        Event::HoldExempted { hold, exemption, .. } => format!("{} may pass hold {hold}", exemption.tag),
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted: {reason}"),
         Event::Pinned { tag, reason } => format!("pinned to {tag}: {reason}"),
         Event::Annotated { incident } => format!("part of incident {incident}"),

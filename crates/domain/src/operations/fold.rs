@@ -2,11 +2,11 @@
 
 use super::{
     Event, Record,
-    approval::Approvals,
-    hold::{HoldEvent, Holds, Subject},
+    approval::{ApprovalEvent, Approvals, Standing},
+    hold::{Exemption, HoldEvent, Holds, InFlight, Subject},
     incident::{Incidents, recommend::Recommendation},
 };
-use crate::terms::{Reason, ServiceName, Timestamp, WideHoldId};
+use crate::terms::{Actor, Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{collections::BTreeMap, vec::Vec};
 
 /// Everything that people decided beyond one service.
@@ -66,6 +66,8 @@ pub enum Mirror {
         reason: Reason,
         /// When it ends by itself.
         until: Option<Timestamp>,
+        /// What becomes of a run under way.
+        in_flight: InFlight,
     },
     /// That part is lifted.
     Lift {
@@ -73,6 +75,15 @@ pub enum Mirror {
         origin: WideHoldId,
         /// Why.
         reason: Reason,
+    },
+    /// One release may pass that part.
+    Exempt {
+        /// The hold.
+        origin: WideHoldId,
+        /// Which release.
+        exemption: Exemption,
+        /// Who asked; who wrote the record approved.
+        asked_by: Actor,
     },
 }
 
@@ -82,20 +93,49 @@ pub fn mirrored(
     record: &Record,
     services: &BTreeMap<ServiceName, Subject>,
 ) -> Vec<(ServiceName, Mirror)> {
-    let Event::Hold(event) = &record.event else { return Vec::new() };
-    match event {
-        HoldEvent::Set { hold, reason, until, .. } => {
-            let mut holds = before.holds.clone();
-            holds.apply(record.at, &record.by, event);
-            let stopped = services.iter().filter(|(name, subject)| holds.all[hold].stops(name, subject));
+    match &record.event {
+        Event::Hold(HoldEvent::Set { hold, reason, until, in_flight, .. }) => {
+            let after = after(before, record);
+            let stopped = services.iter().filter(|(name, subject)| after.holds.all[hold].stops(name, subject));
             let part = |name: &ServiceName| {
-                (name.clone(), Mirror::Hold { origin: *hold, reason: reason.clone(), until: *until })
+                let (origin, reason) = (*hold, reason.clone());
+                (name.clone(), Mirror::Hold { origin, reason, until: *until, in_flight: *in_flight })
             };
             stopped.map(|(name, _)| part(name)).collect()
         }
         // Also where the selector no longer matches: labels may have changed since.
-        HoldEvent::Lifted { hold, reason } => {
+        Event::Hold(HoldEvent::Lifted { hold, reason }) => {
             services.keys().map(|name| (name.clone(), Mirror::Lift { origin: *hold, reason: reason.clone() })).collect()
         }
+        Event::Hold(
+            HoldEvent::ReviewDue { .. }
+            | HoldEvent::ExemptionAsked { .. }
+            | HoldEvent::Enforced { .. }
+            | HoldEvent::StillUnconfirmed { .. },
+        ) => Vec::new(),
+        // The second person's yes is what opens the lane.
+        Event::Approval(ApprovalEvent::Approved { approval, .. }) => {
+            let approved = |operations: &Operations| {
+                operations.approvals.all.get(approval).is_some_and(|one| one.standing == Standing::Approved)
+            };
+            match before.holds.asked.get(approval) {
+                Some(asked) if !approved(before) && approved(&after(before, record)) => {
+                    let (origin, exemption, asked_by) = (asked.hold, asked.exemption.clone(), asked.by.clone());
+                    Vec::from([(asked.service.clone(), Mirror::Exempt { origin, exemption, asked_by })])
+                }
+                _ => Vec::new(),
+            }
+        }
+        Event::Approval(_)
+        | Event::Incident { .. }
+        | Event::Emergency(_)
+        | Event::Recommended { .. }
+        | Event::RewindAcknowledged { .. } => Vec::new(),
     }
+}
+
+fn after(before: &Operations, record: &Record) -> Operations {
+    let mut after = before.clone();
+    after.take(record);
+    after
 }

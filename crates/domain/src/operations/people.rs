@@ -170,8 +170,15 @@ impl People {
 /// Gives what an event takes; `None` is open to everybody: it blocks, asks, or says what became due.
 fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
     match event {
-        Event::Hold(HoldEvent::Set { .. }) => None,
         Event::Hold(HoldEvent::Lifted { .. }) => Some(Act::Lift),
+        // It blocks, asks, or says what was seen or became due; who opens a lane is asked when it is approved.
+        Event::Hold(
+            HoldEvent::Set { .. }
+            | HoldEvent::ReviewDue { .. }
+            | HoldEvent::ExemptionAsked { .. }
+            | HoldEvent::Enforced { .. }
+            | HoldEvent::StillUnconfirmed { .. },
+        ) => None,
         Event::Approval(event) => match event {
             ApprovalEvent::Approved { .. } => Some(Act::Approve),
             // Who asked may take it back or ask for more time.

@@ -1,27 +1,17 @@
 //! What people read of holds, approvals and incidents.
 
-use super::{Event, Operations, Record, approval::ApprovalEvent, hold::HoldEvent, incident};
+use super::{Event, Operations, Record, approval::ApprovalEvent, hold, incident};
 use crate::{
     notice::{Notice, NoticeKind, Severity},
     words::one_line,
 };
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{format, string::String};
 
 /// Says what a record tells, given the state after it.
 pub fn sentence(after: &Operations, record: &Record) -> String {
     let by = &record.by;
     let text = match &record.event {
-        Event::Hold(HoldEvent::Set { hold, kinds, selector, reason, .. }) => {
-            let kinds = kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
-            let services = selector.services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let services = if services.is_empty() { "every service".into() } else { services };
-            format!("{hold} stops {kinds} of {services}, set by {by}: {reason}")
-        }
-        Event::Hold(HoldEvent::Lifted { hold, reason }) => format!("{hold} lifted by {by}: {reason}"),
+        Event::Hold(event) => hold::sentence(&after.holds, by, event),
         Event::Approval(event) => approval(after, record, event),
         Event::Incident { incident, event } => incident::sentence(*incident, by, event),
         Event::Emergency(event) => {
@@ -67,8 +57,9 @@ fn approval(after: &Operations, record: &Record, event: &ApprovalEvent) -> Strin
 /// Makes the notice that a record causes, given the state after it.
 pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
     let (kind, severity, hint) = match &record.event {
-        Event::Hold(HoldEvent::Set { .. } | HoldEvent::Lifted { .. }) => {
-            (NoticeKind::Frozen, Severity::Warning, "lastgood hold list".into())
+        Event::Hold(event) => {
+            let (kind, severity) = hold::urgency(event)?;
+            (kind, severity, "lastgood hold list".into())
         }
         Event::Approval(event) => match event {
             ApprovalEvent::Requested { approval, .. } | ApprovalEvent::Reminded { approval, .. } => {

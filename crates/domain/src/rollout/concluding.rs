@@ -3,6 +3,7 @@
 use super::Deciding;
 use crate::{
     event::{Aim, Cause, End, Event},
+    operations::hold::InFlight,
     terms::{Digest, HoldId, Reason},
     words::one_line,
 };
@@ -60,5 +61,5 @@ pub(super) fn freeze(deciding: &mut Deciding, cause: &Cause, because: &str) {
         text.pop();
     }
     let Ok(reason) = Reason::new(&text) else { return };
-    deciding.say(Event::HoldSet { hold, reason, until: None, origin: None });
+    deciding.say(Event::HoldSet { hold, reason, until: None, origin: None, in_flight: InFlight::Pause });
 }

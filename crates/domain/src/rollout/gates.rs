@@ -1,6 +1,6 @@
 //! From the beginning of a run to a candidate that is installed and allowed.
 
-use super::{Checked, Deciding, IllegalStep, passing, rehearsal, required, returning, traffic};
+use super::{Checked, Deciding, IllegalStep, lanes, passing, rehearsal, required, returning, traffic};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, Settings, Verdict},
@@ -47,7 +47,7 @@ pub(super) fn begin(
         Aim::Back { to, instances, reason, .. } => returning::asked(deciding, to, &instances, reason, taken_over),
         // A dry run changes nothing, so no hold stands in its way.
         Aim::DryRun => {
-            check(deciding);
+            check(deciding, None);
             Ok(())
         }
         Aim::Track | Aim::Drain => {
@@ -55,14 +55,11 @@ pub(super) fn begin(
                 deciding.stop(failure);
                 return Ok(());
             }
-            match holding(deciding, frozen) {
-                Some(because) => {
-                    gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
-                    deciding.end(End::Held { because, moved: Vec::new() });
-                }
-                None if !ready(deciding, preflight) => {}
-                None if aim == Aim::Drain => drain(deciding),
-                None => check(deciding),
+            match lanes::begin(deciding, frozen) {
+                Err(because) => hold_back(deciding, because),
+                Ok(_) if !ready(deciding, preflight) => {}
+                Ok(_) if aim == Aim::Drain => drain(deciding),
+                Ok(lane) => check(deciding, lane),
             }
             Ok(())
         }
@@ -99,8 +96,15 @@ fn drain(deciding: &mut Deciding) {
     deciding.order(Effect::Install { offer });
 }
 
-fn check(deciding: &mut Deciding) {
-    let tag = deciding.service.pin.as_ref().map(|pin| pin.tag.clone());
+/// Ends a run that a hold lets nothing do.
+fn hold_back(deciding: &mut Deciding, because: String) {
+    gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
+    deciding.end(End::Held { because, moved: Vec::new() });
+}
+
+/// Asks the channel: for what it is pinned to, or for the one release that may pass the holds, or for the newest.
+fn check(deciding: &mut Deciding, lane: Option<ReleaseTag>) {
+    let tag = deciding.service.pin.as_ref().map(|pin| pin.tag.clone()).or(lane);
     deciding.order(Effect::Check { tag, except: Vec::new() });
 }
 
@@ -109,8 +113,9 @@ pub(super) fn holding(deciding: &Deciding, frozen: Option<String>) -> Option<Str
     if let Some(frozen) = frozen {
         return Some(frozen);
     }
-    let mut holds = deciding.service.standing_holds(deciding.now);
-    holds.next().map(|(id, hold)| format!("hold {id} by {}: {}", hold.owner, hold.reason))
+    let mut holds =
+        deciding.service.standing_holds(deciding.now).filter(|(id, hold)| !lanes::passes(deciding, **id, hold));
+    holds.next().map(|(id, hold)| format!("{} by {}: {}", hold.called(*id), hold.owner, hold.reason))
 }
 
 pub(super) fn gate(deciding: &mut Deciding, gate: Gate, verdict: Verdict, because: String) {
@@ -150,10 +155,17 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
     } else if let Some((verdict, because)) = not_newer(deciding, &offer, standing) {
         return refuse(deciding, Gate::Newer, verdict, because);
     }
+    if let Some(because) = lanes::other_tag(deciding, &offer.tag) {
+        return hold_back(deciding, because);
+    }
     if let Some(digest) = deciding.service.tags.get(&offer.tag) {
         let digest = *digest;
         if deciding.service.last_good == Some(digest) && !is_behind(deciding, digest) && !deciding.is_dry() {
-            return deciding.end(End::UpToDate);
+            // What may pass has passed: anything newer is held, and nobody asked the channel for it.
+            return match lanes::standing(deciding) {
+                Some(because) => hold_back(deciding, because),
+                None => deciding.end(End::UpToDate),
+            };
         }
     }
     deciding.say(Event::CandidateChosen { offer: offer.clone() });
@@ -240,6 +252,10 @@ fn accept_installation(
         return refuse(deciding, Gate::Rejected, Verdict::Fail, because);
     }
     gate(deciding, Gate::Digest, Verdict::Pass, release.digest.to_string());
+    match lanes::pass(deciding, release) {
+        Err(because) => return hold_back(deciding, because),
+        Ok(passed) => passed.into_iter().for_each(|because| gate(deciding, Gate::Hold, Verdict::Pass, because)),
+    }
     if !comes_from_where_it_must(deciding, release, provenance) {
         return;
     }

@@ -8,6 +8,7 @@
 mod concluding;
 mod forward;
 mod gates;
+mod lanes;
 mod passing;
 mod rehearsal;
 mod required;
@@ -22,6 +23,7 @@ use crate::{
     event::{Aim, End, Event, Record, Settings, Verdict, WayBack},
     facts::Outcomes,
     failure::Failure,
+    operations::hold::InFlight,
     service::{MoveStep, Phase, Service},
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
     traffic::Share,
@@ -153,9 +155,12 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
         // The id is given here: two people who read the same log must not set the same hold.
-        Input::Say(Event::HoldSet { reason, until, origin, .. }) => {
+        Input::Say(Event::HoldSet { reason, until, origin, in_flight, .. }) => {
             let hold = HoldId(deciding.service.next.hold);
-            deciding.say(Event::HoldSet { hold, reason, until, origin });
+            deciding.say(Event::HoldSet { hold, reason, until, origin, in_flight });
+            if in_flight == InFlight::Abort {
+                lanes::abort(&mut deciding, hold);
+            }
         }
         Input::Say(event) => deciding.say(event),
     }

@@ -1,16 +1,16 @@
 //! Folding: how each record changes the state, and nothing else.
 
 use super::{
-    Condition, Hold, Instance, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run, Service,
-    Streak,
+    Condition, Exempt, Hold, Instance, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run,
+    Service, Streak,
 };
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, GateFacts, Record, Settings, WayBack},
     facts::Offer,
-    terms::{Digest, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
+    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
 };
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec::Vec};
 
 impl Service {
     /// Folds a chain's records, oldest first.
@@ -28,11 +28,18 @@ impl Service {
         self.totals.count(&record.event);
         let at = record.at;
         match &record.event {
-            Event::HoldSet { hold, reason, until, origin } => {
+            Event::HoldSet { hold, reason, until, origin, in_flight } => {
                 self.next.hold = self.next.hold.max(hold.0 + 1);
                 let (owner, reason) = (record.by.clone(), reason.clone());
-                let held = Hold { owner, reason, since: at, until: *until, origin: *origin };
+                let (until, origin, in_flight) = (*until, *origin, *in_flight);
+                let held = Hold { owner, reason, since: at, until, origin, in_flight, exempt: Vec::new() };
                 self.holds.insert(*hold, held);
+            }
+            Event::HoldExempted { hold, exemption, asked_by } => {
+                if let Some(held) = self.holds.get_mut(hold) {
+                    let (asked_by, approved_by) = (asked_by.clone(), record.by.clone());
+                    held.exempt.push(Exempt { exemption: exemption.clone(), asked_by, approved_by });
+                }
             }
             Event::HoldLifted { hold, .. } => {
                 self.holds.remove(hold);
@@ -134,6 +141,7 @@ impl Service {
             by: record.by.clone(),
             started: record.at,
             settings: settings.clone(),
+            holds_since: HoldId(self.next.hold),
             orders: BTreeMap::new(),
             gates: BTreeMap::new(),
             phase,

@@ -51,6 +51,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "nobody: evidence is only added to",
             "incident list --all",
         ),
+        Event::HoldExempted { .. } => (
+            "One release passes a hold when a second person agrees; it is bound to the release's bytes.",
+            "two people",
+            "hold check NAME",
+        ),
         Event::Pinned { .. } | Event::Unpinned { .. } => {
             ("A pin is enforced even if it is older than what runs.", "anyone, with a reason", "unpin NAME --reason …")
         }

@@ -62,6 +62,15 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
                 until.map_or_else(|| "until it is lifted".into(), |until| format!("for {}", until.since(record.at)));
             format!("hold {hold} set by {} {until}: {reason}", record.by)
         }
+        Event::HoldExempted { hold, exemption, asked_by } => {
+            let called = service.holds.get(hold).map_or_else(|| format!("hold {hold}"), |held| held.called(*hold));
+            let (tag, bytes, until) = (&exemption.tag, exemption.release.short(), exemption.until.since(record.at));
+            let reason = &exemption.reason;
+            format!(
+                "{tag} ({bytes}) may pass {called} for {until}, asked by {asked_by}, approved by {}: {reason}",
+                record.by
+            )
+        }
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted by {}: {reason}", record.by),
         Event::Pinned { tag, reason } => format!("pinned to {tag} by {}: {reason}", record.by),
         Event::Annotated { incident } => format!("part of incident {incident}, by {}", record.by),

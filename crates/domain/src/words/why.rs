@@ -97,9 +97,12 @@ fn holds(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Why> {
         let until = hold.until.map_or_else(|| "until lifted".into(), |until| format!("for {} more", until.since(now)));
         Why {
             rule: "a hold stops every forward move",
-            because: format!("hold {id} by {}, {until}: {}", hold.owner, hold.reason),
+            because: format!("{} by {}, {until}: {}", hold.called(*id), hold.owner, hold.reason),
             who: "anyone, with a reason",
-            how: format!("lastgood hold lift {name} {id} --reason …"),
+            how: match hold.origin {
+                None => format!("lastgood hold lift {name} {id} --reason …"),
+                Some(origin) => format!("lastgood hold lift {origin} --reason …"),
+            },
         }
     });
     why.collect()

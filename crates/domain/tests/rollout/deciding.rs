@@ -5,6 +5,7 @@ use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Cause, End, Event, Gate, Health, WayBack},
     facts::{Busyness, Loss, Outcomes},
+    operations::hold::InFlight,
     rollout::{Input, back_off},
     service::Condition,
     terms::{HoldId, Span},
@@ -140,7 +141,13 @@ fn a_release_that_runs_everywhere_but_was_not_promoted_keeps_its_proven_way_back
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     walk.track("2.0");
     walk.until(|effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
-    walk.say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None, origin: None });
+    walk.say(Event::HoldSet {
+        hold: HoldId(0),
+        reason: reason("wait"),
+        until: None,
+        origin: None,
+        in_flight: InFlight::Pause,
+    });
     let end = walk.end();
     assert!(matches!(&end, End::Held { moved, .. } if *moved == [instance("alice")]), "{end:?}");
     assert_eq!(
@@ -396,7 +403,13 @@ fn a_hold_that_halts_a_run_does_not_hide_an_instance_that_could_not_be_opened_ag
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     walk.track("2.0");
     walk.until(|effect| matches!(effect, Effect::SnapshotStopped { .. }));
-    walk.say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None, origin: None });
+    walk.say(Event::HoldSet {
+        hold: HoldId(0),
+        reason: reason("wait"),
+        until: None,
+        origin: None,
+        in_flight: InFlight::Pause,
+    });
     let end = walk.end_with(&|effect| matches!(effect, Effect::Start { .. }).then(failed));
     assert_eq!(end, End::RollbackFailed { instances: vec![instance("alice")] });
 }
@@ -405,7 +418,13 @@ fn a_hold_that_halts_a_run_does_not_hide_an_instance_that_could_not_be_opened_ag
 fn two_holds_set_from_the_same_reading_are_two_holds() {
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     for why in ["one terminal", "another terminal"] {
-        walk.say(Event::HoldSet { hold: HoldId(0), reason: reason(why), until: None, origin: None });
+        walk.say(Event::HoldSet {
+            hold: HoldId(0),
+            reason: reason(why),
+            until: None,
+            origin: None,
+            in_flight: InFlight::Pause,
+        });
     }
     assert_eq!(walk.service.holds.len(), 2);
 }

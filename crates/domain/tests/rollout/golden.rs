@@ -10,6 +10,7 @@ use lastgood_domain::{
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
     facts::{Busyness, KeptFlag, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     guard::GuardSettings,
+    operations::hold::{Exemption, InFlight},
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, FlagKey, HoldId, IncidentId, OrderId, RunId, SnapshotId, Span, SwitchName, Timestamp, WideHoldId},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
@@ -131,9 +132,44 @@ fn said() -> Vec<Event> {
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
     events.extend([
-        Event::HoldSet { hold: HoldId(1), reason: reason("audit"), until: None, origin: None },
-        Event::HoldSet { hold: HoldId(2), reason: reason("audit"), until: Some(Timestamp(9)), origin: None },
-        Event::HoldSet { hold: HoldId(3), reason: reason("freeze"), until: None, origin: Some(WideHoldId(1)) },
+        Event::HoldSet {
+            hold: HoldId(1),
+            reason: reason("audit"),
+            until: None,
+            origin: None,
+            in_flight: InFlight::Pause,
+        },
+        Event::HoldSet {
+            hold: HoldId(2),
+            reason: reason("audit"),
+            until: Some(Timestamp(9)),
+            origin: None,
+            in_flight: InFlight::Pause,
+        },
+        Event::HoldSet {
+            hold: HoldId(3),
+            reason: reason("freeze"),
+            until: None,
+            origin: Some(WideHoldId(1)),
+            in_flight: InFlight::Pause,
+        },
+        Event::HoldSet {
+            hold: HoldId(3),
+            reason: reason("audit"),
+            until: None,
+            origin: Some(WideHoldId(3)),
+            in_flight: InFlight::Abort,
+        },
+        Event::HoldExempted {
+            hold: HoldId(3),
+            exemption: Exemption {
+                release: digest("2.0"),
+                tag: tag("2.0"),
+                reason: reason("the fix"),
+                until: Timestamp(9),
+            },
+            asked_by: Actor::new("person:bob").expect("a valid actor"),
+        },
         Event::Annotated { incident: IncidentId(2) },
         Event::HoldLifted { hold: HoldId(1), reason: reason("done") },
         Event::Pinned { tag: tag("1.0"), reason: reason("audit") },

@@ -2,6 +2,7 @@
 
 mod deciding;
 mod golden;
+mod holding;
 mod passing;
 mod preflight;
 mod provenance;

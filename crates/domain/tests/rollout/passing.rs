@@ -4,6 +4,7 @@ use crate::walk::{Walk, digest, failed, reason, tag};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, End, Event, Gate, Verdict},
+    operations::hold::InFlight,
     terms::{HoldId, ServiceName},
     words,
 };
@@ -102,7 +103,13 @@ fn the_same_bytes_under_another_tag_are_passed_over_too() {
 #[test]
 fn a_hold_a_pin_and_a_first_start_pass_nothing_over() {
     let mut held = rejected_newest(&["1.1.9"]);
-    held.say(Event::HoldSet { hold: HoldId(0), reason: reason("rolled back"), until: None, origin: None });
+    held.say(Event::HoldSet {
+        hold: HoldId(0),
+        reason: reason("rolled back"),
+        until: None,
+        origin: None,
+        in_flight: InFlight::Pause,
+    });
     let before = checks(&held);
     held.begin(Aim::Track);
     assert!(matches!(held.end(), End::Held { .. }));

@@ -5,6 +5,7 @@ use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Event},
     facts::{Busyness, Outcomes},
+    operations::hold::InFlight,
     rollout::Input,
     terms::{HoldId, OrderId, Span},
 };
@@ -118,7 +119,16 @@ fn inputs(walk: &Walk) -> Vec<(&'static str, Input)> {
             Input::Counted { outcomes: Outcomes { good: 0, degraded: 0, broken: 99 }, settings: settings() },
         ),
         ("review", Input::Review { settings: settings() }),
-        ("hold", Input::Say(Event::HoldSet { hold: HoldId(0), reason: reason("wait"), until: None, origin: None })),
+        (
+            "hold",
+            Input::Say(Event::HoldSet {
+                hold: HoldId(0),
+                reason: reason("wait"),
+                until: None,
+                origin: None,
+                in_flight: InFlight::Pause,
+            }),
+        ),
         ("reject 2.0", Input::Say(Event::Rejected { release: digest("2.0"), tag: tag("2.0"), reason: "slow".into() })),
     ]
 }

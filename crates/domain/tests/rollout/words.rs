@@ -8,6 +8,7 @@ use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Event, Record, Verdict},
     facts::{Busyness, Loss, Outcomes, Standing},
+    operations::hold::InFlight,
     rollout::Input,
     service::Service,
     terms::{Actor, HoldId, ServiceName, Span, Timestamp},
@@ -38,7 +39,7 @@ fn said(event: Event) -> Walk {
 }
 
 fn hold(until: Option<Timestamp>) -> Event {
-    Event::HoldSet { hold: HoldId(0), reason: reason("audit"), until, origin: None }
+    Event::HoldSet { hold: HoldId(0), reason: reason("audit"), until, origin: None, in_flight: InFlight::Pause }
 }
 
 fn of_bob(effect: &Effect) -> bool {

@@ -104,6 +104,9 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
     if let Some((place, what, example)) = config.incident.wrong(&config.folder) {
         return Err(unfit(place, what, example));
     }
+    if let Some((place, what, example)) = config.wrong_holds() {
+        return Err(unfit(place, what, example));
+    }
     let mut taken = BTreeSet::new();
     for (name, service) in &config.service {
         check_service(config, name, service, &unfit)?;

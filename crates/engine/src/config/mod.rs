@@ -4,6 +4,7 @@ mod check;
 mod credentials;
 mod error;
 mod gates;
+mod holds;
 mod incident;
 mod people;
 mod preflight;
@@ -15,6 +16,7 @@ mod traffic;
 
 pub use error::ConfigError;
 pub use gates::Gates;
+pub use holds::HoldsConfig;
 pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
 pub use people::{PersonConfig, RoleConfig, actor_of};
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
@@ -36,6 +38,7 @@ use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
     config_terms::Length,
     credential::CredentialConfig,
+    enforcer::EnforcerConfig,
     metric::WatchConfig,
     notice::NoticeConfig,
     probe::{BusyConfig, SecretSource, Step},
@@ -115,6 +118,12 @@ pub struct Config {
     /// How incidents are led: checklist, verification, messages, times.
     #[serde(default, skip_serializing_if = "IncidentConfig::is_default")]
     pub incident: IncidentConfig,
+    /// Holds over several services.
+    #[serde(default)]
+    pub holds: HoldsConfig,
+    /// What enforces holds outside, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub enforcer: BTreeMap<String, EnforcerConfig>,
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,

@@ -6,7 +6,7 @@ use lastgood_domain::{
     event::End,
     operations::incident::{Incident, unfreeze::Facts},
     service::{Condition, Service},
-    terms::{IncidentId, ServiceName, Timestamp},
+    terms::{IncidentId, ServiceName, Timestamp, WideHoldId},
 };
 use lastgood_store::{NoticeState, Reader};
 
@@ -37,6 +37,11 @@ pub fn facts(
             Ok(folded) => look(&mut facts, config, operations, id, name, &folded.service, now),
             Err(error) => facts.unsettled.push(format!("{name} can't be read: {error}")),
         }
+    }
+    for (enforcer, holds) in operations.holds.unconfirmed(now) {
+        let ours = |hold: &&WideHoldId| operations.holds.all.get(hold).is_some_and(|one| one.incident == Some(id));
+        let unconfirmed = holds.iter().filter(ours).map(|hold| format!("{enforcer} has not confirmed {hold}"));
+        facts.unconfirmed.extend(unconfirmed);
     }
     if config.service.is_empty() {
         // What runs is not known here; the clock starts where the plan ended.

@@ -99,7 +99,7 @@ impl desk::Subject for Scope {
     fn elsewhere(
         &self,
         store: &Reader,
-        _routes: &[Route],
+        routes: &[Route],
         before: &Operations,
         records: &[Record],
     ) -> Result<Vec<Append>, AppendError> {
@@ -114,14 +114,15 @@ impl desk::Subject for Scope {
         let appends = parts.into_iter().filter_map(|(service, parts)| {
             // A service whose chain can't be read moves nowhere either; what it misses is asked for when it begins.
             let folded = fold::Folded::read(store, &service).ok()?;
-            let records = said(folded.service, &parts);
+            let records = said(folded.service.clone(), &parts);
+            // The hold itself is told of once, where it was set; what it does to a run is told of here.
+            let notices = log::notices(&service, routes, &folded.service, &records);
             let new = |record| NewRecord { at: records[0].at, bytes: log::canonical(record) };
             (!records.is_empty()).then(|| Append {
                 chain: log::chain_of(&service),
                 expected: folded.head,
                 records: records.iter().map(new).collect(),
-                // The hold itself is told of once.
-                notices: Vec::new(),
+                notices,
             })
         });
         Ok(appends.collect())
@@ -133,9 +134,18 @@ fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record>
     let mut all = Vec::new();
     for (mirror, record) in parts {
         let events = match mirror {
-            Mirror::Hold { origin, reason, until } => {
-                let (reason, origin) = (reason.clone(), Some(*origin));
-                Vec::from([event::Event::HoldSet { hold: HoldId(0), reason, until: *until, origin }])
+            Mirror::Hold { origin, reason, until, in_flight } => {
+                let (reason, origin, in_flight) = (reason.clone(), Some(*origin), *in_flight);
+                Vec::from([event::Event::HoldSet { hold: HoldId(0), reason, until: *until, origin, in_flight }])
+            }
+            Mirror::Exempt { origin, exemption, asked_by } => {
+                let part = service.holds.iter().find(|(_, hold)| hold.origin == Some(*origin));
+                let part = part.map(|(hold, _)| event::Event::HoldExempted {
+                    hold: *hold,
+                    exemption: exemption.clone(),
+                    asked_by: asked_by.clone(),
+                });
+                part.into_iter().collect()
             }
             Mirror::Lift { origin, reason } => {
                 let parts = service.holds.iter().filter(|(_, hold)| hold.origin == Some(*origin));

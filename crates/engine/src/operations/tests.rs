@@ -1,10 +1,11 @@
 use super::*;
 use lastgood_domain::{
     operations::{
+        approval,
         hold::{HoldKind, Selector},
         incident::{self, Declaration, Level},
     },
-    terms::{Reason, WideHoldId},
+    terms::{ApprovalId, Digest, Reason, ReleaseTag, Span, WideHoldId},
 };
 use lastgood_store::Store;
 use std::path::Path;
@@ -31,8 +32,15 @@ fn desk(folder: &Path) -> Desk {
 fn set(desk: &mut Desk, services: &[&str], why: &str) {
     let selector = Selector { services: services.iter().map(|one| name(one)).collect(), ..Selector::default() };
     let decide = |state: &Operations| {
-        let set = hold::set(&state.holds, [HoldKind::Deploy].into(), selector.clone(), reason(why), None)?;
-        Ok(Event::Hold(set))
+        let wanted = hold::Wanted {
+            kinds: [HoldKind::Deploy].into(),
+            selector: selector.clone(),
+            reason: reason(why),
+            until: None,
+            review: Some(NOW.after(Span::minutes(60))),
+            in_flight: hold::InFlight::Pause,
+        };
+        Ok(Event::Hold(hold::set(&state.holds, wanted)?))
     };
     desk.say_one(&alice(), NOW, &decide).unwrap();
 }
@@ -95,4 +103,51 @@ fn a_service_that_came_after_a_hold_is_found_to_be_held() {
     assert_eq!(unmirrored(operations, &name("web"), &subject, &service, NOW), None);
     let late = unmirrored(operations, &name("late"), &subject, &Service::default(), NOW);
     assert_eq!(late.as_deref(), Some("hold-0 by person:alice: an audit"));
+}
+
+fn exempt(desk: &mut Desk, by: &Actor, service: &str, release: Digest) -> Result<ApprovalId, String> {
+    let exemption = hold::Exemption {
+        release,
+        tag: ReleaseTag::new("2.0.1").unwrap(),
+        reason: reason("the fix itself"),
+        until: NOW.after(Span::minutes(60)),
+    };
+    let subject = hold::Subject::default();
+    let said = desk
+        .say(by, NOW, &|state| hold::ask(state, by, (WideHoldId(0), &name(service), &subject), exemption.clone(), NOW));
+    let (_, folded) = said.map_err(|error| error.coded().code().to_owned())?;
+    Ok(*folded.state.holds.asked.keys().next_back().unwrap())
+}
+
+fn approve(desk: &mut Desk, by: &Actor, approval: ApprovalId) -> Result<(), String> {
+    let said = desk.say_one(by, NOW, &|state: &Operations| {
+        let plan = state.approvals.all[&approval].request.plan;
+        Ok(Event::Approval(approval::approve(&state.approvals, by, approval, plan, NOW)?))
+    });
+    said.map(|_| ()).map_err(|error| error.coded().code().to_owned())
+}
+
+#[test]
+fn one_release_of_one_service_passes_one_hold_once_a_second_person_agrees() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path());
+    set(&mut desk, &[], "an audit");
+    set(&mut desk, &["web"], "a move of the database");
+    let (bob, fix) = (Actor::new("person:bob").unwrap(), Digest::of(b"fix"));
+    let passes = |service: &str| -> Vec<bool> {
+        let reader = Reader::open(folder.path()).unwrap();
+        let service = fold::Folded::read(&reader, &name(service)).unwrap().service;
+        service.holds.values().map(|hold| hold.lets_pass(&fix, NOW)).collect()
+    };
+    let approval = exempt(&mut desk, &alice(), "web", fix).unwrap();
+    assert_eq!(passes("web"), [false, false], "nobody has agreed yet");
+    assert_eq!(approve(&mut desk, &alice(), approval), Err("approval-own".into()));
+    assert_eq!(passes("web"), [false, false]);
+    approve(&mut desk, &bob, approval).unwrap();
+    assert_eq!(passes("web"), [true, false], "the other hold still stands");
+    assert_eq!(passes("notes"), [false]);
+    assert_eq!(exempt(&mut desk, &alice(), "elsewhere", fix).map(drop), Ok(()), "an empty selector is every service");
+    lift(&mut desk, 0);
+    set(&mut desk, &[], "another audit");
+    assert_eq!(passes("web"), [false, false], "what passed one hold passes no other");
 }

@@ -10,7 +10,7 @@ use lastgood_domain::{
     operations::{
         Event,
         emergency::{Act, EmergencyEvent, Row},
-        hold::{self, HoldKind, Selector},
+        hold::{self, HoldKind, InFlight, Selector},
     },
     switches,
     terms::{ChainName, Digest, Reason, Timestamp},
@@ -93,7 +93,15 @@ fn trip(app: &App, reason: &Reason) -> Result<String, Failure> {
 
 fn hold_all(app: &App, reason: &Reason) -> Result<String, Failure> {
     let said = app.say_operations(&|state| {
-        let set = hold::set(&state.holds, HoldKind::ALL.into(), Selector::default(), reason.clone(), None)?;
+        let wanted = hold::Wanted {
+            kinds: HoldKind::ALL.into(),
+            selector: Selector::default(),
+            reason: reason.clone(),
+            until: None,
+            review: Some(app.now().after(app.config.holds.review_after.0)),
+            in_flight: InFlight::Pause,
+        };
+        let set = hold::set(&state.holds, wanted)?;
         Ok(vec![Event::Hold(set)])
     });
     let kinds = HoldKind::ALL.map(HoldKind::as_str).join(", ");

@@ -132,6 +132,8 @@ impl Serve {
             }
             let (due, told) = (&stop, &delivery);
             scope.spawn(move || duties::attend(app, due, told));
+            let enforcing = &stop;
+            scope.spawn(move || crate::enforce::keep(app, enforcing));
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;

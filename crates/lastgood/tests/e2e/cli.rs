@@ -6,6 +6,7 @@ use crate::{
 };
 use lastgood_domain::{
     event::{Event, Record},
+    operations::hold::InFlight,
     terms::{Actor, HoldId, Reason, ServiceName, Timestamp},
 };
 use lastgood_engine::{
@@ -27,7 +28,7 @@ fn every_command_with_json_prints_json_and_nothing_else() {
     let farm = Farm::running(Plan::default());
     farm.publish("1.1.0");
     let export = farm.path("export.jsonl").display().to_string();
-    let commands: [(i32, &[&str]); 40] = [
+    let commands: &[(i32, &[&str])] = &[
         (0, &["config", "check"]),
         (0, &["config", "schema"]),
         (0, &["plan"]),
@@ -48,6 +49,13 @@ fn every_command_with_json_prints_json_and_nothing_else() {
         (9, &["run"]),
         (9, &["plan"]),
         (0, &["hold", "lift", "notebook", "h0", "--reason", "it is over"]),
+        (0, &["hold", "check"]),
+        (0, &["hold", "set", "--all", "--kind", "merge,deploy", "--reason", "an audit"]),
+        (9, &["hold", "check", "--kind", "merge"]),
+        (0, &["hold", "list"]),
+        (2, &["hold", "exempt", "hold-0", "--service", "notebook", "--release", "9.9.9", "--reason", "a fix"]),
+        (0, &["hold", "sync"]),
+        (0, &["hold", "lift", "hold-0", "--reason", "it is over"]),
         (0, &["pin", "notebook", "1.1.0", "--reason", "we stay"]),
         (0, &["unpin", "--reason", "we go"]),
         (0, &["rollback", "--dry-run"]),
@@ -69,7 +77,7 @@ fn every_command_with_json_prints_json_and_nothing_else() {
         (2, &["status", "nothing"]),
         (9, &["rollback", "--yes"]),
     ];
-    for (code, arguments) in commands {
+    for &(code, arguments) in commands {
         let all: Vec<&str> = ["--json"].iter().chain(arguments).copied().collect();
         let said = farm.lastgood(&all);
         assert_eq!(said.code, code, "{arguments:?}: {said:?}");
@@ -268,7 +276,8 @@ fn lengthen(farm: &Farm) {
     let records: Vec<Record> = (first..first + KEEP_RECORDS_MIN)
         .map(HoldId)
         .flat_map(|hold| {
-            let set = Event::HoldSet { hold, reason: reason.clone(), until: None, origin: None };
+            let set =
+                Event::HoldSet { hold, reason: reason.clone(), until: None, origin: None, in_flight: InFlight::Pause };
             [record(set), record(Event::HoldLifted { hold, reason: reason.clone() })]
         })
         .collect();

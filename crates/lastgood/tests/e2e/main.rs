@@ -13,6 +13,7 @@ mod cli;
 mod crash;
 mod daemon;
 mod gates;
+mod holds;
 mod incident;
 mod kit;
 mod openfeature;

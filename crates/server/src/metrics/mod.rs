@@ -55,6 +55,18 @@ fn releases(page: &mut Page, snapshot: &Snapshot) {
     for (name, view) in &snapshot.services {
         family.sample(&[("service", name.as_str())], view.state.standing_holds(snapshot.at).count() as u64);
     }
+    let mut family = page.family("lastgood_holds", Gauge, "Holds over several services that stand now.");
+    for (kind, standing) in &snapshot.wide_holds {
+        family.sample(&[("kind", kind.as_str())], *standing);
+    }
+    let mut family = page.family(
+        "lastgood_hold_unconfirmed",
+        Gauge,
+        "Holds over several services that an enforcer does not enforce, or enforces still, as far as anybody can tell.",
+    );
+    for (enforcer, holds) in &snapshot.holds_unconfirmed {
+        family.sample(&[("enforcer", enforcer)], *holds);
+    }
     let mut family = page.family(
         "lastgood_rejected_releases",
         Gauge,

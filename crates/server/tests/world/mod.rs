@@ -4,6 +4,7 @@
 use lastgood_domain::{
     event::{Aim, Event, Record, Settings},
     evidence::Head,
+    operations::hold::InFlight,
     terms::{Actor, HoldId, InstanceName, Reason, RunId, ServiceName, Span, Timestamp},
 };
 use lastgood_engine::log::{canonical, chain_of};
@@ -59,7 +60,13 @@ pub fn started(run: u64, instances: &[&str]) -> Event {
 }
 
 pub fn hold(id: u64, reason: &str) -> Event {
-    Event::HoldSet { hold: HoldId(id), reason: Reason::new(reason).unwrap(), until: None, origin: None }
+    Event::HoldSet {
+        hold: HoldId(id),
+        reason: Reason::new(reason).unwrap(),
+        until: None,
+        origin: None,
+        in_flight: InFlight::Pause,
+    }
 }
 
 /// Appends to a service's chain.

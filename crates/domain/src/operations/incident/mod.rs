@@ -24,7 +24,7 @@ pub use words::{sentence, severity};
 
 use super::{
     Event, Operations,
-    hold::{HoldEvent, HoldKind, Selector},
+    hold::{HoldEvent, HoldKind, InFlight, Selector},
 };
 use crate::terms::{Actor, IncidentId, ItemName, Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{
@@ -288,6 +288,8 @@ fn held(hold: WideHoldId, kind: HoldKind, incident: IncidentId, services: BTreeS
         reason: why,
         incident: Some(incident),
         until: None,
+        review: None,
+        in_flight: InFlight::Pause,
     })
 }
 

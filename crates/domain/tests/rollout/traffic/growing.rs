@@ -143,6 +143,7 @@ fn a_hold_that_comes_during_the_proof_of_sessions_keeps_the_share() {
         reason: reason("audit"),
         until: None,
         origin: None,
+        in_flight: lastgood_domain::operations::hold::InFlight::Pause,
     });
     settle(&mut walk);
     assert_eq!(walk.service.traffic.share(), Share::percent(25));
@@ -157,6 +158,7 @@ fn a_doubt_after_a_long_hold_counts_from_when_it_began() {
         reason: reason("weekend"),
         until: None,
         origin: None,
+        in_flight: lastgood_domain::operations::hold::InFlight::Pause,
     });
     tick_after(&mut walk, Span::minutes(3_000));
     judge(&mut walk, Verdict::CannotTell);

@@ -48,7 +48,7 @@ fn serving() -> Walk {
     walk
 }
 
-fn judge(walk: &mut Walk, verdict: Verdict) {
+pub(crate) fn judge(walk: &mut Walk, verdict: Verdict) {
     let route = walk.service.traffic.route.clone().expect("something is routed");
     let on = match (route.candidate, route.last_good) {
         (Some(side), _) => Judging { release: side.release, share: route.share },
@@ -71,7 +71,7 @@ fn tick_at(walk: &mut Walk, at: Timestamp) {
     walk.put(Input::Tick).expect("a tick always has a place");
 }
 
-fn tick_after(walk: &mut Walk, span: Span) {
+pub(crate) fn tick_after(walk: &mut Walk, span: Span) {
     tick_at(walk, walk.now.after(span));
 }
 
@@ -80,14 +80,14 @@ fn is_route(effect: &Effect) -> bool {
 }
 
 /// Answers what is ordered until nothing is, without letting time pass.
-fn settle(walk: &mut Walk) {
+pub(crate) fn settle(walk: &mut Walk) {
     while !walk.orders().is_empty() {
         walk.answer_one(&|_| None);
     }
 }
 
 /// Brings a rollout of 2.0 to a share.
-fn at_share(percent: u8) -> Walk {
+pub(crate) fn at_share(percent: u8) -> Walk {
     let mut walk = serving();
     walk.track("2.0");
     settle(&mut walk);

@@ -127,6 +127,7 @@ fn a_hold_lets_the_share_stand_and_never_a_way_back() {
         reason: reason("audit"),
         until: None,
         origin: None,
+        in_flight: lastgood_domain::operations::hold::InFlight::Pause,
     });
     judge(&mut walk, Verdict::Pass);
     tick_after(&mut walk, Span(BAKE.0 * 3));

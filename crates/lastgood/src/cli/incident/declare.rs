@@ -84,6 +84,8 @@ impl Declare {
             found.commander
         );
         app.screen.show("incident", &data(id, found), &text);
+        // After the answer: what enforces the holds outside may be down, and they stand all the same.
+        crate::enforce::at_once(app);
         Ok(Exit::Done)
     }
 }

@@ -1,7 +1,12 @@
 //! The incident room: where one stands, what keeps it frozen, what to type next.
 
 use super::{data, find, plan, services_words, unfreeze, verify};
-use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
+use crate::{
+    app::App,
+    cli::{Ended, hold},
+    exit::Exit,
+    screen::Trouble,
+};
 use lastgood_domain::{
     operations::{
         Operations,
@@ -136,7 +141,7 @@ fn holds(operations: &Operations, id: IncidentId, found: &Incident, unconfirmed:
     }
     for (hold, one) in operations.holds.standing(now).filter(|(_, hold)| hold.incident == Some(id)) {
         let kinds = one.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
-        text += &format!("  {hold:<8} {kinds}\n");
+        text += &format!("  {hold:<8} {kinds}\n{}", hold::enforcers_text(&operations.holds, *hold));
     }
     let lifted = found.unfreeze.lifted.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
     if !lifted.is_empty() {

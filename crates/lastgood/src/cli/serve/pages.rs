@@ -31,7 +31,7 @@ pub(super) fn pages(
     switches: Option<&SwitchServer>,
 ) -> Pages {
     let endpoints: Vec<String> = app.routes().into_iter().map(|route| route.endpoint).collect();
-    let lookout = Mutex::new(Lookout::new(services, &endpoints));
+    let lookout = Mutex::new(Lookout::new(services, &endpoints).enforced_by(app.config.enforcer.keys()));
     let (state_dir, freeze_file) = (app.home.root().to_path_buf(), app.config.freeze_file());
     let (services, pulses) = (services.to_vec(), Arc::clone(pulses));
     let (readiness, states) = (readiness.clone(), Arc::clone(states));

@@ -1,0 +1,90 @@
+//! The hotfix lane: one release of one service passes one hold, because two people say so.
+//!
+//! It is bound to the bytes of the release and to people the program knows, never to a name that a contributor chooses:
+//! a branch, a label or a moved tag opens nothing.
+
+use super::{HoldEvent, Holds, Refused, Subject};
+use crate::{
+    operations::{Event, approval},
+    terms::{Actor, ApprovalId, Digest, Reason, ReleaseTag, ServiceName, Span, Timestamp, WideHoldId},
+};
+use alloc::{collections::BTreeSet, format, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// How long an exemption stands if nothing else is asked: a fix that takes longer is asked for again.
+pub const EXEMPT_FOR: Span = Span::minutes(24 * 60);
+
+/// Which release may pass, and until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exemption {
+    /// Its bytes.
+    pub release: Digest,
+    /// Its tag, as the channel names it.
+    pub tag: ReleaseTag,
+    /// Why.
+    pub reason: Reason,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+impl Exemption {
+    /// Digests what the second person agrees to.
+    pub fn plan(&self, hold: WideHoldId, service: &ServiceName) -> Digest {
+        let Self { release, tag, until, .. } = self;
+        Digest::of(format!("lastgood exemption 1\n{hold}\n{service}\n{tag}\n{release}\n{}\n", until.0).as_bytes())
+    }
+}
+
+/// What somebody asked to let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedExemption {
+    /// Which hold.
+    pub hold: WideHoldId,
+    /// Whose release.
+    pub service: ServiceName,
+    /// Who asked.
+    pub by: Actor,
+    /// Which release.
+    pub exemption: Exemption,
+}
+
+/// Asks that one release may pass: the request for a second person, and what it is for.
+///
+/// Errors: there is no such hold; it does not stop the service; it would end before it begins.
+pub fn ask(
+    operations: &crate::operations::Operations,
+    by: &Actor,
+    (hold, service, subject): (WideHoldId, &ServiceName, &Subject),
+    exemption: Exemption,
+    now: Timestamp,
+) -> Result<Vec<Event>, crate::operations::Refused> {
+    let holds: &Holds = &operations.holds;
+    let standing = holds.all.get(&hold).filter(|one| one.stands(now)).ok_or(Refused::Unknown { hold })?;
+    if !standing.stops(service, subject) {
+        return Err(Refused::NotStopped { hold, service: service.clone() }.into());
+    }
+    if exemption.until <= now {
+        return Err(Refused::Ended.into());
+    }
+    let incident = standing.incident.map(|incident| format!(" in incident {incident}"));
+    let what = format!(
+        "let {service} {} ({}) pass {hold}{}: {}",
+        exemption.tag,
+        exemption.release.short(),
+        incident.unwrap_or_default(),
+        exemption.reason
+    );
+    let request = approval::Request {
+        subject: format!("hold/{hold}/exempt/{service}"),
+        what,
+        plan: exemption.plan(hold, service),
+        needed: 1,
+        of: BTreeSet::new(),
+        expires: exemption.until.min(now.after(approval::EXPIRES_AFTER)),
+    };
+    let mut events: Vec<Event> =
+        approval::request(&operations.approvals, by, request)?.into_iter().map(Event::Approval).collect();
+    let approval = ApprovalId(operations.approvals.next);
+    events.push(Event::Hold(HoldEvent::ExemptionAsked { hold, approval, service: service.clone(), exemption }));
+    Ok(events)
+}

@@ -1,0 +1,147 @@
+//! What a hold does to a run under way, and what passes it.
+
+use crate::{
+    traffic::{at_share, judge, settle, tick_after},
+    walk::{Walk, digest, instance, reason, tag},
+};
+use lastgood_domain::{
+    effect::Effect,
+    event::{End, Event, Gate, Verdict},
+    operations::hold::{Exemption, InFlight},
+    terms::{Actor, HoldId, Span, Timestamp, WideHoldId},
+    traffic::Share,
+};
+
+fn hold(in_flight: InFlight) -> Event {
+    Event::HoldSet { hold: HoldId(0), reason: reason("an audit"), until: None, origin: Some(WideHoldId(3)), in_flight }
+}
+
+/// Moves two instances until the first is on the new release and the second waits; then the hold comes.
+fn held_in_the_middle(in_flight: InFlight) -> (End, Walk) {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::Probe { instance: name, release } if *release == digest("2.0") && *name == instance("alice")));
+    walk.say(hold(in_flight));
+    (walk.end(), walk)
+}
+
+#[test]
+fn a_run_that_may_finish_goes_on_to_its_end_and_the_next_does_not_begin() {
+    let (end, mut walk) = held_in_the_middle(InFlight::Finish);
+    assert_eq!(end, End::Promoted);
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("2.0".into(), "2.0".into()));
+    walk.track("3.0");
+    assert!(matches!(walk.end(), End::Held { because, .. } if because == "hold-3 by person:test: an audit"));
+}
+
+#[test]
+fn a_run_that_is_paused_keeps_what_has_moved_and_moves_nothing_more() {
+    let (end, walk) = held_in_the_middle(InFlight::Pause);
+    assert!(matches!(&end, End::Held { moved, .. } if *moved == [instance("alice")]), "{end:?}");
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("2.0".into(), "1.0".into()));
+}
+
+#[test]
+fn a_run_that_is_aborted_goes_back_and_nothing_is_blamed() {
+    let (end, walk) = held_in_the_middle(InFlight::Abort);
+    assert!(matches!(&end, End::Held { because, .. } if because == "hold-3 by person:test: an audit"), "{end:?}");
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("1.0".into(), "1.0".into()));
+    assert!(walk.service.rejected.is_empty());
+    assert_eq!(walk.service.holds.len(), 1, "no hold but the one that was set");
+}
+
+#[test]
+fn shared_traffic_finishes_pauses_or_goes_back_as_the_hold_says() {
+    for (in_flight, share) in
+        [(InFlight::Finish, Share::percent(25)), (InFlight::Pause, Share::percent(5)), (InFlight::Abort, Share::NONE)]
+    {
+        let mut walk = at_share(5);
+        walk.say(hold(in_flight));
+        if in_flight != InFlight::Abort {
+            judge(&mut walk, Verdict::Pass);
+        }
+        tick_after(&mut walk, Span::minutes(600));
+        settle(&mut walk);
+        assert_eq!(walk.service.traffic.share(), share, "{in_flight:?}");
+        assert!(walk.service.rejected.is_empty());
+    }
+}
+
+fn exempt(walk: &mut Walk, release: &str, until: Timestamp) {
+    let exemption = Exemption { release: digest(release), tag: tag(release), reason: reason("the fix itself"), until };
+    let asked_by = Actor::new("person:alice").expect("a valid actor");
+    let hold = *walk.service.holds.keys().next_back().expect("a hold stands");
+    walk.say(Event::HoldExempted { hold, exemption, asked_by });
+}
+
+const LATER: Timestamp = Timestamp(i64::MAX);
+
+fn held(releases: &[&'static str]) -> Walk {
+    let mut walk = Walk::promoted(&["alice"], releases);
+    walk.say(hold(InFlight::Pause));
+    walk
+}
+
+#[test]
+fn the_exempted_release_passes_and_the_gate_says_by_whose_word() {
+    let mut walk = held(&["1.0"]);
+    exempt(&mut walk, "2.0", LATER);
+    walk.track("2.0");
+    assert_eq!(walk.end(), End::Promoted);
+    let said = walk.records.iter().find_map(|record| match &record.event {
+        Event::Gated { gate: Gate::Hold, verdict: Verdict::Pass, because } => Some(because.clone()),
+        _ => None,
+    });
+    let said = said.expect("the hold's gate has passed");
+    for word in ["2.0", "hold-3", "asked by person:alice", "approved by person:test", "the fix itself"] {
+        assert!(said.contains(word), "{said}");
+    }
+    walk.track("3.0");
+    assert!(matches!(walk.end(), End::Held { .. }), "the next one is held again");
+}
+
+#[test]
+fn other_bytes_under_the_exempted_tag_do_not_pass() {
+    let mut walk = held(&["1.0"]);
+    let exemption =
+        Exemption { release: digest("other bytes"), tag: tag("2.0"), reason: reason("the fix"), until: LATER };
+    let hold = *walk.service.holds.keys().next().unwrap();
+    walk.say(Event::HoldExempted { hold, exemption, asked_by: Actor::new("person:alice").unwrap() });
+    walk.track("2.0");
+    assert!(
+        matches!(walk.end(), End::Held { because, .. } if because.contains("hold-3") && because.contains("does not pass it"))
+    );
+    assert_eq!(walk.runs("alice"), "1.0");
+}
+
+#[test]
+fn an_exemption_that_has_ended_lets_nothing_pass() {
+    let mut walk = held(&["1.0"]);
+    let until = walk.now;
+    exempt(&mut walk, "2.0", until);
+    walk.track("2.0");
+    assert!(matches!(walk.end(), End::Held { .. }));
+}
+
+#[test]
+fn a_second_hold_is_passed_by_its_own_exemption_only() {
+    let mut walk = held(&["1.0"]);
+    exempt(&mut walk, "2.0", LATER);
+    walk.say(hold(InFlight::Pause));
+    walk.track("2.0");
+    assert!(matches!(walk.end(), End::Held { .. }));
+    exempt(&mut walk, "2.0", LATER);
+    walk.track("2.0");
+    assert_eq!(walk.end(), End::Promoted);
+}
+
+#[test]
+fn a_hold_that_comes_during_an_exempted_run_stops_it() {
+    let mut walk = held(&["1.0"]);
+    exempt(&mut walk, "2.0", LATER);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
+    walk.say(hold(InFlight::Pause));
+    assert!(matches!(walk.end(), End::Held { .. }));
+    assert_eq!(walk.runs("alice"), "1.0");
+}

@@ -1,0 +1,289 @@
+//! What enforces holds outside, made so and read back: the engine asks, writes what changed, and asks again.
+//!
+//! It stands apart from setting a hold: a hold stands when it is written, whatever is down.
+
+use crate::{
+    boundary,
+    config::Config,
+    operations::{Desk, SayError, Scope},
+};
+use lastgood_domain::{
+    operations::{
+        Event, Operations,
+        hold::{self, Enforcement, WideHold, changed},
+    },
+    terms::{Actor, EnforcerName, Timestamp, WideHoldId},
+};
+use lastgood_drivers::{
+    enforcer::{Enforcer, EnforcerConfig, Found, Held},
+    notice::Secrets,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Taken by whoever asks enforcers, in the state folder: an older reading must not undo what a newer one has set.
+const LOCK_FILE: &str = "enforcers.lock";
+/// How often a lock that somebody else has is tried again.
+const LOCK_TRY: Duration = Duration::from_millis(20);
+
+/// A place that enforces holds, as a look sees it.
+pub trait Place: Send + Sync {
+    /// Reads back what is enforced. Errors: why nobody knows.
+    fn read(&self) -> Result<Found, String>;
+    /// Makes it enforce a hold. Errors: why it may not.
+    fn set(&self, hold: &Held) -> Result<(), String>;
+    /// Makes it let go of a hold. Errors: why it may not have.
+    fn lift(&self, id: &str) -> Result<(), String>;
+}
+
+impl Place for Enforcer {
+    fn read(&self) -> Result<Found, String> {
+        self.read().map_err(|error| error.to_string())
+    }
+    fn set(&self, hold: &Held) -> Result<(), String> {
+        self.set(hold).map_err(|error| error.to_string())
+    }
+    fn lift(&self, id: &str) -> Result<(), String> {
+        self.lift(id).map_err(|error| error.to_string())
+    }
+}
+
+/// One that can't be asked, such as for want of its secret.
+struct Unready(String);
+
+impl Place for Unready {
+    fn read(&self) -> Result<Found, String> {
+        Err(self.0.clone())
+    }
+    fn set(&self, _: &Held) -> Result<(), String> {
+        Err(self.0.clone())
+    }
+    fn lift(&self, _: &str) -> Result<(), String> {
+        Err(self.0.clone())
+    }
+}
+
+/// The enforcers of a configuration, with what they are for.
+#[derive(Clone, Default)]
+pub struct Enforcers(BTreeMap<EnforcerName, (EnforcerConfig, Arc<dyn Place>)>);
+
+impl Enforcers {
+    /// Makes them ready; one that can't be is asked all the same, and says why each time.
+    pub fn new(config: &Config, secrets: &Secrets<'_>) -> Self {
+        let ready = |name: &EnforcerName, one: &EnforcerConfig| -> Arc<dyn Place> {
+            match Enforcer::prepare(name.as_str(), &one.place, &config.folder, secrets) {
+                Ok(place) => Arc::new(place),
+                Err(error) => Arc::new(Unready(error.to_string())),
+            }
+        };
+        Self(config.enforcers().map(|(name, one)| (name.clone(), (one.clone(), ready(&name, one)))).collect())
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Tells whether an enforcer is for a hold.
+pub fn concerns(config: &EnforcerConfig, scope: &Scope, hold: &WideHold) -> bool {
+    let kinds = config.kinds.iter().any(|kind| hold.kinds.contains(kind));
+    let meant = |name| scope.services.get(name).is_some_and(|subject| hold.selector.matches(name, subject));
+    kinds && (config.services.is_empty() || config.services.iter().any(meant))
+}
+
+fn held(id: WideHoldId, hold: &WideHold) -> Held {
+    Held {
+        id: id.to_string(),
+        kinds: hold.kinds_words(),
+        services: hold.selector.words(),
+        owner: hold.owner.to_string(),
+        reason: hold.reason.to_string(),
+        // One that ends within a second still stands in it.
+        until_seconds: hold.until.map(|until| until.0.div_euclid(1_000) + 1),
+    }
+}
+
+/// Looks at one enforcer, makes it enforce what it should and nothing that is over, and looks again.
+///
+/// `known` is what was written of it before. Gives the states that each hold went through.
+pub fn look(
+    place: &dyn Place,
+    wanted: &BTreeMap<WideHoldId, Held>,
+    known: &BTreeMap<WideHoldId, Enforcement>,
+) -> Vec<hold::Outcome> {
+    let before = place.read();
+    let has = |found: &Result<Found, String>, id: &WideHoldId| {
+        found.as_ref().is_ok_and(|found| found.holds.contains(&id.to_string()))
+    };
+    let mut steps: BTreeMap<WideHoldId, Vec<Enforcement>> = BTreeMap::new();
+    let mut failed: BTreeMap<WideHoldId, String> = BTreeMap::new();
+    let mut acted = before.is_err();
+    for (id, hold) in wanted.iter().filter(|(id, _)| !has(&before, id)) {
+        if let (Ok(found), Some(Enforcement::Confirmed)) = (&before, known.get(id)) {
+            let why = found.remark.clone().unwrap_or_else(|| "it was there, and is not any more".into());
+            steps.entry(*id).or_default().push(Enforcement::Drifted { why });
+        }
+        acted = true;
+        if let Err(why) = place.set(hold) {
+            failed.insert(*id, why);
+        }
+    }
+    // What nobody here has set may be somebody else's.
+    let over: BTreeSet<WideHoldId> = known.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
+    for id in &over {
+        acted = true;
+        if let Err(why) = place.lift(&id.to_string()) {
+            failed.insert(*id, why);
+        }
+    }
+    let after = if acted { place.read() } else { before };
+    for id in wanted.keys().chain(&over) {
+        let (is_wanted, is_there) = (wanted.contains_key(id), has(&after, id));
+        let state = match &after {
+            Err(why) => Enforcement::Failed { why: failed.remove(id).unwrap_or_else(|| why.clone()) },
+            Ok(_) if is_wanted && is_there => Enforcement::Confirmed,
+            Ok(_) if !is_wanted && !is_there => Enforcement::Released,
+            Ok(found) => match failed.remove(id) {
+                Some(why) => Enforcement::Failed { why },
+                None if is_wanted => {
+                    let remark = found.remark.as_ref().map(|remark| format!(": {remark}")).unwrap_or_default();
+                    Enforcement::Drifted { why: format!("it says it is done and reads back without {id}{remark}") }
+                }
+                None => Enforcement::Failed { why: format!("it says it is done and reads back with {id} still") },
+            },
+        };
+        steps.entry(*id).or_default().push(state);
+    }
+    steps.into_iter().collect()
+}
+
+/// What is asked of one enforcer, on the state of now.
+struct Asked {
+    wanted: BTreeMap<WideHoldId, Held>,
+    known: BTreeMap<WideHoldId, Enforcement>,
+}
+
+fn asked(
+    operations: &Operations,
+    name: &EnforcerName,
+    config: &EnforcerConfig,
+    scope: &Scope,
+    now: Timestamp,
+) -> Asked {
+    let standing = operations.holds.standing(now).filter(|(_, hold)| concerns(config, scope, hold));
+    let wanted = standing.map(|(id, hold)| (*id, held(*id, hold))).collect();
+    let known = operations.holds.enforced.iter().filter_map(|(id, of)| Some((*id, of.get(name)?.state.clone())));
+    Asked { wanted, known: known.collect() }
+}
+
+/// Why enforcers were not asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// What they came to can't be written.
+    #[error(transparent)]
+    Say(#[from] SayError),
+    /// The lock can't be used.
+    #[error("the lock of the enforcers can't be used")]
+    Lock(#[source] io::Error),
+}
+
+/// Asks every enforcer at once, and writes what changed as the answers come, for at most `wait`.
+///
+/// Gives whether all of them were heard. One that is not goes on in its thread; the next pass hears of it. Errors:
+/// [`PassError`]; the holds stand all the same.
+pub fn pass(
+    desk: &mut Desk,
+    state_dir: &Path,
+    (enforcers, scope): (&Enforcers, &Scope),
+    (by, clock): (&Actor, &dyn Fn() -> Timestamp),
+    wait: Duration,
+) -> Result<bool, PassError> {
+    let deadline = Instant::now() + wait;
+    let Some(_lock) = lock(state_dir, deadline).map_err(PassError::Lock)? else { return Ok(false) };
+    release_unknown(desk, enforcers, by, clock)?;
+    let mut awaited = 0;
+    let (tell, told) = mpsc::channel();
+    for (name, (config, place)) in &enforcers.0 {
+        let now = clock();
+        let asked = asked(&desk.look().map_err(SayError::from)?.state, name, config, scope, now);
+        if asked.wanted.is_empty() && asked.known.is_empty() {
+            continue;
+        }
+        // Before anything is asked: whoever is killed now leaves a trace of what may be enforced.
+        let unknown = asked.wanted.keys().filter(|id| !asked.known.contains_key(id));
+        let requested: Vec<_> = unknown.map(|id| (*id, vec![Enforcement::Requested])).collect();
+        say(desk, name, &requested, by, now)?;
+        boundary::cross();
+        let (tell, name, place) = (tell.clone(), name.clone(), Arc::clone(place));
+        thread::spawn(move || tell.send((name, look(&*place, &asked.wanted, &asked.known))));
+        awaited += 1;
+    }
+    for _ in 0..awaited {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok((name, outcomes)) = told.recv_timeout(left) else { return Ok(false) };
+        say(desk, &name, &outcomes, by, clock())?;
+    }
+    Ok(true)
+}
+
+fn say(
+    desk: &mut Desk,
+    name: &EnforcerName,
+    outcomes: &[hold::Outcome],
+    by: &Actor,
+    now: Timestamp,
+) -> Result<(), SayError> {
+    let decide = |state: &Operations| Ok(changed(&state.holds, name, outcomes).into_iter().map(Event::Hold).collect());
+    desk.say(by, now, &decide).map(drop)
+}
+
+/// Says of enforcers that are no longer configured that nobody can ask them; of lifted holds there they are forgotten.
+fn release_unknown(
+    desk: &mut Desk,
+    enforcers: &Enforcers,
+    by: &Actor,
+    clock: &dyn Fn() -> Timestamp,
+) -> Result<(), SayError> {
+    let now = clock();
+    let holds = &desk.look()?.state.holds;
+    let mut gone: BTreeMap<EnforcerName, Vec<hold::Outcome>> = BTreeMap::new();
+    for (id, of) in &holds.enforced {
+        let stands = holds.all.get(id).is_some_and(|hold| hold.stands(now));
+        for name in of.keys().filter(|name| !enforcers.0.contains_key(*name)) {
+            let state = match stands {
+                true => Enforcement::Failed { why: "it is no longer in the configuration".into() },
+                false => Enforcement::Released,
+            };
+            gone.entry(name.clone()).or_default().push((*id, vec![state]));
+        }
+    }
+    for (name, outcomes) in gone {
+        say(desk, &name, &outcomes, by, now)?;
+    }
+    Ok(())
+}
+
+/// Takes the lock, or gives up at the deadline.
+fn lock(state_dir: &Path, deadline: Instant) -> io::Result<Option<File>> {
+    use rustix::fs::{FlockOperation, flock};
+    let file = File::options().create(true).truncate(false).write(true).open(state_dir.join(LOCK_FILE))?;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_TRY),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+use super::*;
+use lastgood_domain::{
+    operations::hold::{HoldKind, InFlight, Selector, Wanted},
+    terms::{Reason, Span},
+};
+use lastgood_store::Store;
+use std::sync::Mutex;
+
+const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+/// A place that does what it is told, says it does and does not, or can't be asked.
+struct Fake {
+    has: Mutex<BTreeSet<String>>,
+    lies: bool,
+    down: Mutex<Option<String>>,
+}
+
+impl Fake {
+    fn new(lies: bool) -> Arc<Self> {
+        Arc::new(Self { has: Mutex::default(), lies, down: Mutex::default() })
+    }
+
+    fn up(&self) -> Result<(), String> {
+        self.down.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Place for Fake {
+    fn read(&self) -> Result<Found, String> {
+        self.up()?;
+        Ok(Found { holds: self.has.lock().unwrap().clone(), remark: None })
+    }
+    fn set(&self, hold: &Held) -> Result<(), String> {
+        self.up()?;
+        if !self.lies {
+            self.has.lock().unwrap().insert(hold.id.clone());
+        }
+        Ok(())
+    }
+    fn lift(&self, id: &str) -> Result<(), String> {
+        self.up()?;
+        if !self.lies {
+            self.has.lock().unwrap().remove(id);
+        }
+        Ok(())
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    desk: Desk,
+    enforcers: Enforcers,
+    now: Timestamp,
+}
+
+fn alice() -> Actor {
+    Actor::new("person:alice").unwrap()
+}
+
+impl World {
+    fn with(place: &Arc<Fake>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let route = crate::log::Route { endpoint: "ops".into(), kinds: Vec::new() };
+        let desk = Desk::new(Store::open(folder.path()).unwrap(), Scope::default(), vec![route]);
+        let keys = "git = \"/srv/git/web.git\"\nkinds = [\"merge\"]";
+        let config: EnforcerConfig = toml::from_str(keys).unwrap();
+        let place: Arc<dyn Place> = Arc::<Fake>::clone(place);
+        let enforcers = Enforcers([(EnforcerName::new("repository").unwrap(), (config, place))].into());
+        Self { folder, desk, enforcers, now: NOW }
+    }
+
+    fn set(&mut self, kind: HoldKind) {
+        let decide = |state: &Operations| {
+            let wanted = Wanted {
+                kinds: [kind].into(),
+                selector: Selector::default(),
+                reason: Reason::new("an audit").unwrap(),
+                until: None,
+                review: Some(Timestamp(i64::MAX)),
+                in_flight: InFlight::Pause,
+            };
+            Ok(Event::Hold(hold::set(&state.holds, wanted)?))
+        };
+        self.desk.say_one(&alice(), self.now, &decide).unwrap();
+    }
+
+    fn pass(&mut self) {
+        let now = self.now;
+        let (enforcers, scope, by) = (&self.enforcers, Scope::default(), alice());
+        let all =
+            pass(&mut self.desk, self.folder.path(), (enforcers, &scope), (&by, &|| now), Duration::from_secs(60));
+        assert!(all.unwrap());
+    }
+
+    fn due(&mut self) {
+        let now = self.now;
+        let week = Span::minutes(7 * 24 * 60);
+        let decide = |state: &Operations| Ok(state.holds.due(now, week).into_iter().map(Event::Hold).collect());
+        self.desk.say(&alice(), now, &decide).unwrap();
+    }
+
+    fn states(&mut self) -> Vec<(u64, &'static str)> {
+        let holds = &self.desk.look().unwrap().state.holds;
+        let each = holds.enforced.iter().flat_map(|(id, of)| of.values().map(|one| (id.0, one.state.as_str())));
+        each.collect()
+    }
+
+    /// Counts the pages that stand in the outbox.
+    fn pages(&self) -> usize {
+        let reader = lastgood_store::Reader::open(self.folder.path()).unwrap();
+        let rows = reader.notices(lastgood_store::NoticeState::Pending, 100).unwrap();
+        rows.iter().filter(|row| row.kind == "hold-unconfirmed").count()
+    }
+
+    fn records(&mut self) -> u64 {
+        self.desk.look().unwrap().head.size
+    }
+}
+
+#[test]
+fn a_place_that_says_done_and_reads_back_otherwise_is_red_and_pages_once_and_again_while_it_lasts() {
+    let mut world = World::with(&Fake::new(true));
+    world.set(HoldKind::Merge);
+    world.pass();
+    assert_eq!(world.states(), [(0, "drifted")]);
+    assert_eq!(world.desk.look().unwrap().state.holds.unconfirmed(NOW).len(), 1);
+    assert_eq!(world.pages(), 1);
+    let records = world.records();
+    for _ in 0..5 {
+        world.now = world.now.after(Span::minutes(1));
+        world.pass();
+        world.due();
+    }
+    assert_eq!((world.pages(), world.records()), (1, records), "not on each look");
+    world.now = world.now.after(Span::minutes(30));
+    world.due();
+    assert_eq!(world.pages(), 2);
+}
+
+#[test]
+fn an_honest_place_is_confirmed_and_lets_go_of_exactly_what_was_lifted() {
+    let place = Fake::new(false);
+    let mut world = World::with(&place);
+    world.set(HoldKind::Merge);
+    world.set(HoldKind::Merge);
+    world.set(HoldKind::Deploy);
+    world.pass();
+    assert_eq!(world.states(), [(0, "confirmed"), (1, "confirmed")], "holds of its kind only");
+    let lift =
+        |state: &Operations| Ok(Event::Hold(hold::lift(&state.holds, WideHoldId(0), Reason::new("over").unwrap())?));
+    world.desk.say_one(&alice(), NOW, &lift).unwrap();
+    // Somebody else's is left alone.
+    place.has.lock().unwrap().insert("hold-77".into());
+    world.pass();
+    assert_eq!(world.states(), [(1, "confirmed")]);
+    assert_eq!(*place.has.lock().unwrap(), ["hold-1".to_owned(), "hold-77".into()].into());
+    assert_eq!(world.pages(), 0);
+}
+
+#[test]
+fn a_hold_that_somebody_takes_away_at_the_place_is_paged_and_put_back() {
+    let place = Fake::new(false);
+    let mut world = World::with(&place);
+    world.set(HoldKind::Merge);
+    world.pass();
+    place.has.lock().unwrap().clear();
+    world.pass();
+    assert_eq!((world.states(), world.pages()), (vec![(0, "confirmed")], 1));
+    assert!(place.has.lock().unwrap().contains("hold-0"));
+}
+
+#[test]
+fn a_place_that_is_down_fails_no_hold_and_is_asked_again() {
+    let place = Fake::new(false);
+    *place.down.lock().unwrap() = Some("no answer".into());
+    let mut world = World::with(&place);
+    world.set(HoldKind::Merge);
+    world.pass();
+    assert_eq!((world.states(), world.pages()), (vec![(0, "failed")], 1));
+    *place.down.lock().unwrap() = None;
+    world.pass();
+    assert_eq!(world.states(), [(0, "confirmed")]);
+    // What ends by itself or is lifted while it is down stays known, and is let go of later.
+    *place.down.lock().unwrap() = Some("no answer".into());
+    let lift =
+        |state: &Operations| Ok(Event::Hold(hold::lift(&state.holds, WideHoldId(0), Reason::new("over").unwrap())?));
+    world.desk.say_one(&alice(), NOW, &lift).unwrap();
+    world.pass();
+    assert_eq!(world.states(), [(0, "failed")]);
+    *place.down.lock().unwrap() = None;
+    world.pass();
+    assert!(world.states().is_empty() && place.has.lock().unwrap().is_empty());
+}
+
+#[test]
+fn an_enforcer_that_left_the_configuration_is_red_while_its_hold_stands() {
+    let mut world = World::with(&Fake::new(false));
+    world.set(HoldKind::Merge);
+    world.pass();
+    world.enforcers = Enforcers::default();
+    world.pass();
+    assert_eq!(world.states(), [(0, "failed")]);
+}

@@ -1,0 +1,208 @@
+//! `lastgood hold`: named, owned, reasoned stops of forward moves.
+
+mod check;
+mod list;
+mod wide;
+
+pub(super) use list::enforcers_text;
+
+use super::Ended;
+use crate::{app::App, enforce, exit::Exit, screen::Trouble};
+use check::Check;
+use clap::{Args, Subcommand, ValueEnum};
+use lastgood_domain::{
+    event::Event,
+    service,
+    terms::{HoldId, Reason, ServiceName, Span, Timestamp, WideHoldId},
+};
+use serde_json::json;
+use wide::Exempt;
+
+/// Stop forward moves of services, for a reason.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hold {
+    /// Set a hold on one service, or on several; it stops forward moves only, never a way back.
+    Set(Box<Set>),
+    /// Lift one hold; others stay.
+    Lift {
+        /// The hold over several services, such as hold-3; or the service whose own hold it is.
+        what: String,
+        /// The service's own hold, such as h0.
+        hold: Option<HoldId>,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// List the holds that stand, and whether what should enforce them does.
+    List {
+        /// The service; all if left out.
+        service: Option<String>,
+    },
+    /// Tell whether something would be allowed, and what stops it.
+    Check(Check),
+    /// Ask that one release of one service may pass a hold; a second person must agree.
+    Exempt(Exempt),
+    /// Ask everything that enforces holds outside, now.
+    Sync,
+}
+
+/// Set a hold on one service, or on several; it stops forward moves only, never a way back.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// The service; may be left out if there is only one.
+    #[arg(conflicts_with_all = ["all", "services", "labels", "kinds", "review_at"])]
+    service: Option<String>,
+    /// Every service, also those that come later.
+    #[arg(long, conflicts_with_all = ["services", "labels"])]
+    all: bool,
+    /// These services, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    services: Vec<ServiceName>,
+    /// Services with this label, such as tier=api; several must all fit.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = wide::label)]
+    labels: Vec<(String, String)>,
+    /// What is stopped on several services, separated by commas; deploy without it.
+    #[arg(long = "kind", value_enum, value_delimiter = ',', value_name = "KINDS")]
+    kinds: Vec<Kind>,
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+    /// How long, such as 2h; without it the hold stands until it is lifted.
+    #[arg(long = "for", value_name = "TIME")]
+    span: Option<Span>,
+    /// When its owner is asked whether it is still needed, such as 2026-12-01T08:00:00Z.
+    #[arg(long, value_name = "TIME", conflicts_with = "span", value_parser = wide::time)]
+    review_at: Option<Timestamp>,
+    /// What becomes of a run under way; pause without it.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    in_flight: Option<Flight>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Merging into branches that releases are made of.
+    Merge,
+    /// Claims of new work.
+    Claim,
+    /// Taking over a release from another environment.
+    Promote,
+    /// Any forward move.
+    Deploy,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Flight {
+    /// It goes on to its end.
+    Finish,
+    /// No further wave or share begins.
+    Pause,
+    /// What has moved goes back, without blame to the release.
+    Abort,
+}
+
+impl Hold {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        match self {
+            Self::Set(set) if set.is_wide() => wide::set(app, *set),
+            Self::Set(one) => set(app, *one),
+            Self::Lift { what, hold, reason } => match (hold, what.parse::<WideHoldId>()) {
+                (None, Ok(id)) => wide::lift(app, id, reason),
+                (Some(hold), _) => lift(app, &what, hold, reason),
+                (None, Err(_)) => Err(Trouble::say(
+                    Exit::Usage,
+                    "hold-unnamed",
+                    format!("{what} is no hold over several services"),
+                    "name one: lastgood hold lift hold-3 --reason …, or lastgood hold lift SERVICE h0 --reason …",
+                )),
+            },
+            Self::List { service } => list::list(app, service.as_deref()),
+            Self::Check(check) => check.run(app),
+            Self::Exempt(exempt) => exempt.run(app),
+            Self::Sync => sync(app),
+        }
+    }
+}
+
+impl Set {
+    /// Tells whether it is over several services, which are chosen by what they are.
+    fn is_wide(&self) -> bool {
+        let chosen = self.all || !self.services.is_empty() || !self.labels.is_empty();
+        chosen || !self.kinds.is_empty() || self.review_at.is_some()
+    }
+}
+
+fn set(app: &App, asked: Set) -> Ended {
+    let Set { service, reason, span, in_flight, .. } = asked;
+    let service = app.service(service.as_deref())?;
+    let until = span.map(|span| app.now().after(span));
+    let in_flight = in_flight.map_or_else(Default::default, Into::into);
+    let id = std::cell::Cell::new(HoldId(0));
+    app.say(&service, |folded| {
+        id.set(HoldId(folded.next.hold));
+        Ok(vec![Event::HoldSet { hold: id.get(), reason: reason.clone(), until, origin: None, in_flight }])
+    })?;
+    let hold = id.get();
+    app.screen.show(
+        "hold",
+        &json!({ "service": service, "hold": hold, "reason": reason, "until": until, "in_flight": in_flight }),
+        &format!("{service} is held by {hold}\nlift it: lastgood hold lift {service} {hold} --reason …"),
+    );
+    Ok(Exit::Done)
+}
+
+/// Asks all enforcers, and fails if any hold is not as it should be at any of them.
+fn sync(app: &App) -> Ended {
+    let heard = enforce::in_peace(app)?;
+    let (operations, now) = (app.operations()?, app.now());
+    let unconfirmed: usize = operations.holds.unconfirmed(now).values().map(Vec::len).sum();
+    let mut text: String = operations
+        .holds
+        .enforced
+        .keys()
+        .map(|id| format!("{id}\n{}", list::enforcers_text(&operations.holds, *id)))
+        .collect();
+    let all: Vec<_> = operations
+        .holds
+        .enforced
+        .keys()
+        .map(|id| json!({ "hold": id, "enforcers": list::enforcers(&operations.holds, *id) }))
+        .collect();
+    text += match (heard, unconfirmed) {
+        (true, 0) => "all is as it should be",
+        (true, _) => "not all is as it should be: lastgood hold list",
+        (false, _) => "not all were heard: lastgood hold sync",
+    };
+    app.screen.show("hold-sync", &json!({ "heard": heard, "unconfirmed": unconfirmed, "holds": all }), &text);
+    Ok(if heard && unconfirmed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn lift(app: &App, service: &str, hold: HoldId, reason: Reason) -> Ended {
+    let service = app.service(Some(service))?;
+    let after = app.say(&service, |folded| match folded.holds.get(&hold) {
+        Some(service::Hold { origin: Some(origin), .. }) => Err(Trouble::say(
+            Exit::Refused,
+            "hold-of-several",
+            format!("{hold} is {service}'s part of {origin}"),
+            &format!("lift it for every service: lastgood hold lift {origin} --reason …"),
+        )),
+        Some(_) => Ok(vec![Event::HoldLifted { hold, reason: reason.clone() }]),
+        None => Err(Trouble::say(
+            Exit::Failed,
+            "hold-unknown",
+            format!("{service} has no hold {hold}"),
+            &format!("see which stand: lastgood hold list {service}"),
+        )),
+    })?;
+    let left = after.standing_holds(app.now()).count();
+    let next = match left {
+        0 => format!("forward moves are open again: lastgood run {service} --now"),
+        n => format!("{n} more stand: lastgood hold list {service}"),
+    };
+    app.screen.show(
+        "hold-lifted",
+        &json!({ "service": service, "hold": hold, "left": left }),
+        &format!("{hold} is lifted\n{next}"),
+    );
+    Ok(Exit::Done)
+}

@@ -1,0 +1,152 @@
+//! Holds over several services: who is stopped and told by whom, what passes, and what enforces them outside.
+
+use crate::kit::{Farm, Plan, until};
+use lastgood_domain::{
+    operations::{Event, Operations, approval},
+    terms::{Actor, ApprovalId, Timestamp},
+};
+use lastgood_engine::operations::{Desk, Scope};
+use lastgood_store::Store;
+use serde_json::Value;
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+/// Approves as another person does, whose command this test does not depend on.
+fn approve(farm: &Farm, approval: &str, who: &str) {
+    let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
+    let services = config.service.iter().map(|(name, one)| (name.clone(), one.subject())).collect();
+    let mut desk =
+        Desk::new(Store::open(&farm.path("state")).unwrap(), Scope { services, ..Scope::default() }, Vec::new());
+    let (by, approval): (Actor, ApprovalId) = (Actor::new(who).unwrap(), approval.parse().unwrap());
+    let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+    let decide = |state: &Operations| {
+        let plan = state.approvals.all[&approval].request.plan;
+        Ok(Event::Approval(approval::approve(&state.approvals, &by, approval, plan, now)?))
+    };
+    desk.say_one(&by, now, &decide).unwrap();
+}
+
+#[test]
+fn of_two_holds_one_is_lifted_and_a_persons_run_is_still_refused_by_the_other_and_its_owner() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("1.1.0");
+    let set = |arguments: &[&str]| {
+        let all: Vec<&str> = ["hold", "set"].iter().chain(arguments).copied().collect();
+        farm.json(&all)
+    };
+    assert_eq!(set(&["--all", "--kind", "merge,deploy", "--reason", "an audit"])["hold"], "hold-0");
+    assert_eq!(set(&["--services", "notebook", "--reason", "a move", "--for", "2h"])["hold"], "hold-1");
+    let listed = farm.json(&["hold", "list"]);
+    let owner = listed[0]["owner"].as_str().unwrap().to_owned();
+    assert!(owner.starts_with("person:"), "{listed}");
+    assert!(listed[0]["review"].is_i64() && listed[0]["until"].is_null() && listed[1]["until"].is_i64(), "{listed}");
+    farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0").says(&owner);
+    farm.lastgood(&["hold", "lift", "hold-0", "--reason", "over"]).ended(0).says("1 more");
+    farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-1").says(&owner).says("a move");
+    farm.lastgood(&["hold", "check", "notebook"]).ended(9).says("hold-1").says(&owner).says("hold lift hold-1");
+    let in_three_hours = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(3);
+    farm.lastgood(&["hold", "check", "--at", &in_three_hours.to_string()]).ended(0).says("allowed");
+    farm.lastgood(&["hold", "check", "--kind", "merge"]).ended(0);
+    // A part of it is not lifted alone.
+    farm.lastgood(&["hold", "lift", "notebook", "h1", "--reason", "mine"]).ended(9).says("hold-1");
+    farm.lastgood(&["hold", "lift", "hold-1", "--reason", "over"]).ended(0);
+    farm.lastgood(&["run", "notebook", "--now"]).ended(0);
+    assert_eq!(farm.version("alice"), "1.1.0");
+    farm.lastgood(&["hold", "set", "--kind", "deploy", "--reason", "which ones"]).ended(2).says("--all");
+    farm.lastgood(&["hold", "lift", "hold-1", "--reason", "again"]).ended(1).says("hold-unknown");
+}
+
+#[test]
+fn a_fix_passes_a_hold_when_a_second_person_agrees_and_nothing_else_does() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("1.1.0");
+    farm.lastgood(&["hold", "set", "--all", "--reason", "orders are doubled"]).ended(0);
+    let exempt = ["hold", "exempt", "hold-0", "--service", "notebook", "--release", "1.1.0", "--reason", "the fix"];
+    // A tag is a name that somebody chooses: without its bytes nothing is asked.
+    farm.lastgood(&exempt).ended(2).says("hold-release-unseen");
+    let tried = farm.lastgood(&["run", "notebook", "--dry-run"]).ended(0);
+    let text = format!("{}{}", tried.out, tried.err);
+    let at = text.find("sha256:").unwrap_or_else(|| panic!("no digest in {text}"));
+    let digest: String = text[at..].chars().take(71).collect();
+    let asked: Vec<&str> = ["--json"].iter().chain(&exempt).chain(&["--digest", digest.as_str()]).copied().collect();
+    let said = farm.lastgood(&asked).ended(8);
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let approval = document["data"]["approval"].as_str().unwrap();
+    farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
+    approve(&farm, approval, "person:second");
+    farm.publish("1.2.0");
+    let passed = farm.lastgood(&["run", "notebook", "--now"]).ended(0);
+    passed.says("approved by person:second").says("the fix");
+    assert_eq!(farm.version("alice"), "1.1.0", "the release that was named, not the newest");
+    farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
+    farm.lastgood(&["hold", "list"]).ended(0).says("may pass hold-0").says("approved by person:second");
+    assert!(farm.log().contains("\"hold-exempted\""));
+}
+
+fn git(farm: &Farm, arguments: &[&str]) -> Output {
+    let mut command = Command::new("git");
+    command.current_dir(farm.path("")).args(["-c", "user.name=test", "-c", "user.email=test@example.invalid"]);
+    command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").output().unwrap()
+}
+
+/// A farm with a bare repository whose main branch is held by a hook, and something else that never answers.
+fn with_repository() -> (Farm, PathBuf) {
+    let farm = Farm::running(Plan::default());
+    assert!(git(&farm, &["init", "--quiet", "--bare", "--initial-branch=main", "web.git"]).status.success());
+    assert!(git(&farm, &["clone", "--quiet", "web.git", "work"]).status.success());
+    let keys = "\n[enforcer.repository]\ngit = \"web.git\"\n\n[enforcer.claims]\nkinds = [\"claim\"]\ntimeout = \"2s\"\n\
+                command = { set = [\"/bin/sleep\", \"99\"], lift = [\"/bin/sleep\", \"99\"], read = [\"/bin/sleep\", \"99\"] }\n";
+    farm.configure(&(farm.config() + keys));
+    let bare = farm.path("web.git");
+    (farm, bare)
+}
+
+fn push(farm: &Farm) -> Output {
+    let commit = ["-C", "work", "commit", "--quiet", "--allow-empty", "--message", "more"];
+    assert!(git(farm, &commit).status.success());
+    git(farm, &["-C", "work", "push", "--quiet", "origin", "HEAD:refs/heads/main"])
+}
+
+fn state(farm: &Farm, enforcer: &str) -> String {
+    let listed = farm.json(&["hold", "list"]);
+    let all = listed[0]["enforcers"].as_array().cloned().unwrap_or_default();
+    let one = all.iter().find(|one| one["enforcer"] == enforcer);
+    one.map_or_else(String::new, |one| one["state"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_hold_on_merges_stops_pushes_with_nobody_alive_and_what_is_down_fails_no_hold() {
+    let (farm, bare) = with_repository();
+    let set = ["hold", "set", "--all", "--kind", "merge,claim", "--reason", "orders are doubled"];
+    farm.lastgood(&set).ended(0).says("repository confirmed").says("claims NOT CONFIRMED, requested");
+    let refused = push(&farm);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("hold-0") && words.contains("orders are doubled"), "{words}");
+    fs::write(bare.join("hooks/pre-receive"), "#!/bin/sh\nexit 0\n").unwrap();
+    farm.lastgood(&["hold", "sync"]).ended(1).says("repository confirmed").says("claims NOT CONFIRMED, failed");
+    assert!(!push(&farm).status.success());
+    farm.lastgood(&["hold", "lift", "hold-0", "--reason", "over"]).ended(0).says("claims NOT LET GO");
+    assert!(push(&farm).status.success());
+    let declared = farm.lastgood(&["incident", "declare", "--level", "L1", "--trigger", "it is worse"]).ended(0);
+    declared.says("incident i0");
+    assert!(!push(&farm).status.success());
+    farm.lastgood(&["incident", "show", "i0"]).ended(0).says("claims NOT CONFIRMED").says("repository confirmed");
+}
+
+#[test]
+fn the_daemon_puts_back_what_somebody_took_away_and_asks_again_what_is_down() {
+    let (farm, bare) = with_repository();
+    let daemon = farm.serve();
+    farm.lastgood(&["hold", "set", "--all", "--kind", "merge,claim", "--reason", "an audit"]).ended(0);
+    until("the first word of the one that is down", || state(&farm, "claims") == "failed");
+    assert_eq!(state(&farm, "repository"), "confirmed");
+    fs::remove_file(bare.join("hooks/pre-receive")).unwrap();
+    // A new hold makes the daemon look at once.
+    farm.lastgood(&["hold", "set", "--all", "--kind", "merge", "--reason", "another"]).ended(0);
+    until("the hook again", || bare.join("hooks/pre-receive").exists());
+    daemon.stop();
+    assert!(!push(&farm).status.success());
+}
