@@ -1,5 +1,6 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod delivery;
 mod signals;
 mod switchboard;
 
@@ -30,14 +31,13 @@ use lastgood_engine::{
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, LogError, World as _},
-    letter::rfc3339,
     schedule, world,
 };
 use lastgood_server::{
     DriverState, Lookout, Pages, Server, Snapshot,
     switches::{Bell, SwitchServer},
 };
-use lastgood_store::{DriverLock, MessageId, NoticeState, Reader};
+use lastgood_store::{DriverLock, Reader};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -56,8 +56,6 @@ const SLEEP_MAX: Span = Span::seconds(5);
 const REVIEW_EVERY: Span = Span::seconds(10);
 /// How often late instances are asked again whether they are idle.
 const DRAIN_EVERY: Span = Span::minutes(1);
-/// Threads that deliver notices.
-const DELIVERY_THREADS: usize = 4;
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// A driver that has not looked for this long is dead: it looks every 5 s at least.
@@ -123,7 +121,7 @@ impl Serve {
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;
-                scope.spawn(move || deliver(app, delivery));
+                scope.spawn(move || delivery::deliver(app, delivery));
             }
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
@@ -239,46 +237,6 @@ fn sign(app: &App) {
     if let Err(trouble) = signed {
         app.screen.trouble(&trouble);
     }
-}
-
-fn deliver(app: &App, wake: &Wake) {
-    match drive::deliverer(app, DELIVERY_THREADS) {
-        Err(trouble) => app.screen.trouble(&trouble),
-        Ok(mut deliverer) => deliverer.run_forever(&world::now, wake, &mut |seen| {
-            let told = match seen {
-                Ok(report) => tell_dead(app, &report.dead),
-                Err(error) => Err(Trouble::new(Exit::Failed, error)),
-            };
-            if let Err(trouble) = told {
-                app.screen.trouble(&trouble);
-            }
-        }),
-    }
-}
-
-/// Tells of each notice that is given up.
-fn tell_dead(app: &App, dead: &[MessageId]) -> Result<(), Trouble> {
-    /// Dead messages looked at: more than anybody leaves lying.
-    const LOOK_MAX: usize = 10_000;
-    if dead.is_empty() {
-        return Ok(());
-    }
-    let Some(reader) = app.reader()? else { return Ok(()) };
-    let failed = reader.notices(NoticeState::Failed, LOOK_MAX).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    for row in failed.iter().filter(|row| dead.contains(&row.id)) {
-        let tries = words::count(row.attempts.into(), "try");
-        let why = row.why.as_deref().map_or_else(String::new, |why| format!(" ({})", words::one_line(why)));
-        app.screen.tell(&format!(
-            "{} notice {} of {}#{} to {} is dead after {tries}{why}; send it again: lastgood notices replay {}",
-            rfc3339(app.now()),
-            row.id,
-            row.chain,
-            row.seq,
-            row.endpoint,
-            row.id
-        ));
-    }
-    Ok(())
 }
 
 /// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
