@@ -87,6 +87,10 @@ fn a_file_of_another_user_is_read_as_that_user() {
         let item = item.unwrap();
         assert_eq!(item.metadata().unwrap().uid(), NOBODY, "{}", item.path().display());
     }
+    // And it is that user who reads: where only root may pass, nobody gets through.
+    chown(folder.path(), Some(0), Some(0)).unwrap();
+    let error = app(folder.path()).query("SELECT count(*) FROM t", limits(20, 1)).unwrap_err();
+    assert!(error.code().starts_with("state-"), "{error}");
 }
 
 #[test]
