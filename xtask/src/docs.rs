@@ -4,7 +4,7 @@ use crate::{Done, root};
 use std::{fs, process::Command};
 
 /// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: [&str; 55] = [
+const COMMANDS: [&str; 66] = [
     "",
     "init",
     "doctor",
@@ -28,6 +28,17 @@ const COMMANDS: [&str; 55] = [
     "approval approve",
     "approval reject",
     "approval extend",
+    "page",
+    "page list",
+    "page ack",
+    "override",
+    "override give",
+    "override list",
+    "rca",
+    "rca list",
+    "rca submit",
+    "rca accept",
+    "rca waive",
     "pin",
     "unpin",
     "reject",

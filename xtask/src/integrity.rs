@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Where nextest writes what ran.
 const REPORT: &str = "target/nextest/default/junit.xml";
 /// Rows that must be bound: those of the gated tracker and of shared traffic.
-const ROWS: [&str; 32] = [
+const ROWS: [&str; 37] = [
     "T-1", "T-2", "T-3", "T-4", "T-5", "T-6", "T-7", "T-8", "T-9", "T-10", "T-11", "T-12", "T-13", "T-14", "T-15",
     "T-16", "T-17", "X-1", "X-3", "X-4", "G-3", "D-9", "L-1", "L-2", "L-3", "L-4", "L-5", "L-6", "L-7", "L-11", "L-13",
-    "G-6",
+    "G-6", "G-4", "G-7", "G-8", "G-10", "L-12",
 ];
 
 /// One bound promise.

@@ -65,6 +65,7 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::SwitchTripped
         | NoticeKind::SwitchReset
         | NoticeKind::Approval
+        | NoticeKind::Page
         | NoticeKind::Incident => None,
     };
     KINDS
@@ -208,6 +209,7 @@ mod tests {
             outcomes_min: 10,
             traffic: None,
             policy: crate::provenance::Policy::default(),
+            rca: crate::operations::rca::Rca::Off,
         }
     }
 

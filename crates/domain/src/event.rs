@@ -7,6 +7,7 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
+    operations::rca::{AnalysisEvent, Rca},
     provenance::Policy,
     terms::{
         Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
@@ -17,7 +18,10 @@ use crate::{
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-pub use crate::gate::{Gate, Verdict};
+pub use crate::{
+    facts::Health,
+    gate::{Gate, Verdict},
+};
 
 /// One entry of a service's chain as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,6 +277,8 @@ pub enum Event {
     },
     /// Something happened to shared traffic.
     Traffic(TrafficEvent),
+    /// Something happened to the analysis that the service owes.
+    Analysis(AnalysisEvent),
 }
 
 /// What a run is for.
@@ -342,6 +348,9 @@ pub struct Settings {
     /// What a release must prove of where it comes from.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
+    /// Whether a rollback that nobody asked for owes an analysis.
+    #[serde(default, skip_serializing_if = "Rca::is_off")]
+    pub rca: Rca,
 }
 
 /// How a release can be left again, as its rehearsal showed.
@@ -543,18 +552,4 @@ impl End {
             Self::UpToDate | Self::Promoted | Self::Rehearsed { .. } | Self::Superseded | Self::Cooled => String::new(),
         }
     }
-}
-
-/// What users' outcomes say of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Health {
-    /// Good enough.
-    Good,
-    /// A fallback path is used more than allowed.
-    Degraded,
-    /// Too many failures.
-    Broken,
-    /// Too few outcomes to say.
-    CannotTell,
 }

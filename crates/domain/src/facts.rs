@@ -176,3 +176,17 @@ pub enum Liveness {
         why: String,
     },
 }
+
+/// What users' outcomes say of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Good enough.
+    Good,
+    /// A fallback path is used more than allowed.
+    Degraded,
+    /// Too many failures.
+    Broken,
+    /// Too few outcomes to say.
+    CannotTell,
+}

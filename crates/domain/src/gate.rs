@@ -24,6 +24,8 @@ pub enum Gate {
     WayBack,
     /// Does it come from where the service's policy says?
     Provenance,
+    /// Is an analysis owed that nobody has accepted?
+    Rca,
 }
 
 /// What a gate answers. Only pass moves forward.

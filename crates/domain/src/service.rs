@@ -12,6 +12,7 @@ use crate::{
     event::{Aim, Back, Cause, End, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
+    operations::rca::Owed,
     terms::{
         Actor, Digest, HoldId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId, Span, Timestamp,
         WideHoldId,
@@ -69,6 +70,8 @@ pub struct Service {
     pub passed_over: Vec<ReleaseTag>,
     /// What was taken in their place, if anything was.
     pub taken_instead: Option<ReleaseTag>,
+    /// The analysis that is owed.
+    pub analysis: Option<Owed>,
     /// The last rollback that nobody asked for.
     pub rolled_back: Option<RolledBack>,
     /// The ids that the next records take.

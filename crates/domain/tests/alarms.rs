@@ -54,6 +54,7 @@ impl World {
             outcomes_min: 10,
             traffic: None,
             policy: lastgood_domain::provenance::Policy::default(),
+            rca: lastgood_domain::operations::rca::Rca::Off,
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None });
         for _ in 0..STEPS_MAX {

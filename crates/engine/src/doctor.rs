@@ -8,6 +8,7 @@ use crate::{
 use lastgood_domain::{
     facts::Liveness,
     failure::{Coded, Failure},
+    operations::escalation,
     service::{Condition, Service},
     terms::ServiceName,
 };
@@ -73,6 +74,11 @@ pub fn examine(config: &Config, online: bool) -> Vec<Finding> {
     if config.notice.is_empty() {
         let what = "nobody hears of anything: there is no [notice.NAME]";
         all(Failure::new("notice-none", what, Some("see docs/guide/notices.md")), false);
+    }
+    for chain in escalation::ending_at_nobody(&config.chains(), &config.people()) {
+        let what = format!("the chain {chain} ends at nobody who can be reached");
+        let hint = "give somebody of its last step a place: [person.NAME] with notice = [\"pager-NAME\"]";
+        all(Failure::new("escalation-nobody", what, Some(hint)), true);
     }
     if !rustix::process::getuid().is_root() {
         let what = "not root: rehearsals may be fenced by paths only, and other users' data is out of reach";

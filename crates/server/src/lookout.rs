@@ -1,13 +1,17 @@
 //! Keeps the folded state between two looks, so that a scrape reads only what is new.
 
-use crate::snapshot::{ChainSize, LookError, ServiceView, Snapshot};
+use crate::snapshot::{ChainSize, LookError, PeopleView, ServiceView, Snapshot};
 use lastgood_domain::{
     alarm::alarms,
     evidence::{Checkpoint, Note},
+    operations::{Operations, approval::Standing},
     service::Service,
     terms::{ServiceName, Timestamp},
 };
-use lastgood_engine::fold::Folded;
+use lastgood_engine::{
+    fold::Folded,
+    operations::{self, Scope},
+};
 use lastgood_store::{EndpointBacklog, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub struct Lookout {
     services: BTreeMap<ServiceName, Folded>,
+    operations: operations::Folded,
     /// Endpoints that are told even when nothing waits for them.
     endpoints: BTreeSet<String>,
 }
@@ -24,6 +29,7 @@ impl Lookout {
     pub fn new(services: &[ServiceName], endpoints: &[String]) -> Self {
         Self {
             services: services.iter().map(|name| (name.clone(), Folded::default())).collect(),
+            operations: operations::Folded::default(),
             endpoints: endpoints.iter().cloned().collect(),
         }
     }
@@ -38,7 +44,9 @@ impl Lookout {
             services.insert(name.clone(), view(name, &folded.service, now));
         }
         let outbox = self.outbox(reader.backlog()?);
-        Ok(Snapshot { at: now, services, outbox, chains: sizes(reader)?, ..Snapshot::default() })
+        self.operations.read_on(reader, &Scope::default())?;
+        let people = people(&self.operations.state, now);
+        Ok(Snapshot { at: now, services, outbox, people, chains: sizes(reader)?, ..Snapshot::default() })
     }
 
     /// Adds those for which nothing waits: a series that comes and goes can't be watched.
@@ -68,6 +76,16 @@ fn view(name: &ServiceName, state: &Service, now: Timestamp) -> ServiceView {
         configured => configured.to_vec(),
     };
     ServiceView { alarms: alarms(name, state, now), instances, state: state.clone() }
+}
+
+fn people(operations: &Operations, now: Timestamp) -> PeopleView {
+    let pending = || operations.approvals.all.values().filter(|one| one.standing_at(now) == Standing::Pending);
+    PeopleView {
+        approvals: pending().count() as u64,
+        oldest: pending().map(|one| one.at).min(),
+        pages: operations.pages.all.values().filter(|page| page.is_open()).count() as u64,
+        overrides: operations.overrules.all.len() as u64,
+    }
 }
 
 fn sizes(reader: &Reader) -> Result<Vec<ChainSize>, LookError> {

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceName, ServiceView>,
     /// The outbox by endpoint.
     pub outbox: Vec<EndpointBacklog>,
+    /// What waits for people, and what they let through.
+    pub people: PeopleView,
     /// The evidence chains.
     pub chains: Vec<ChainSize>,
     /// The threads that drive services; set by whoever runs them. Empty where nobody drives.
@@ -49,6 +51,19 @@ pub struct ServiceView {
     pub instances: Vec<InstanceName>,
     /// What is wrong with it.
     pub alarms: Vec<Alarm>,
+}
+
+/// What waits for people, and what they let through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeopleView {
+    /// Requests that wait.
+    pub approvals: u64,
+    /// Since when the oldest of them waits.
+    pub oldest: Option<Timestamp>,
+    /// Pages that nobody answered.
+    pub pages: u64,
+    /// Gates overridden, ever.
+    pub overrides: u64,
 }
 
 /// A chain and how much of it is signed.

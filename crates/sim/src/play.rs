@@ -61,6 +61,7 @@ pub(crate) fn settings(instances: &[InstanceName]) -> Settings {
         outcomes_min: 10,
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
+        rca: lastgood_domain::operations::rca::Rca::Off,
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is written to the operations chain. As with a service's events, variants and fields are only added.
 
-use super::{approval::ApprovalEvent, hold::HoldEvent, incident::IncidentEvent};
-use crate::terms::{Actor, IncidentId, Timestamp};
+use super::{
+    approval::ApprovalEvent, cap::Risky, escalation::PageEvent, hold::HoldEvent, incident::IncidentEvent,
+    overrule::Overrule,
+};
+use crate::terms::{Actor, IncidentId, PageId, Timestamp};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +41,20 @@ pub enum Event {
         /// What.
         event: IncidentEvent,
     },
+    /// Of a page.
+    Page {
+        /// Which.
+        page: PageId,
+        /// What.
+        event: PageEvent,
+    },
+    /// Something risky was done whose own record stands in another chain; it is counted here.
+    Risk {
+        /// What.
+        act: Risky,
+    },
+    /// A gate was overridden by its owner.
+    Overruled(Overrule),
     /// The evidence went on after it had turned out not to be the one that was signed.
     RewindAcknowledged {
         /// Why.
@@ -52,7 +69,8 @@ impl Event {
             Self::Hold(event) => event.only_blocks(),
             Self::Approval(event) => event.only_blocks(),
             Self::Incident { event, .. } => event.only_blocks(),
-            Self::RewindAcknowledged { .. } => false,
+            Self::Page { .. } | Self::Overruled(_) | Self::RewindAcknowledged { .. } => false,
+            Self::Risk { .. } => true,
         }
     }
 }

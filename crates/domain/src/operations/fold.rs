@@ -3,8 +3,11 @@
 use super::{
     Event, Record,
     approval::Approvals,
+    cap::{Counts, Risky},
+    escalation::Pages,
     hold::{HoldEvent, Holds, Subject},
     incident::Incidents,
+    overrule::{Given, Overrules},
 };
 use crate::terms::{Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -22,6 +25,12 @@ pub struct Operations {
     pub approvals: Approvals,
     /// Incidents.
     pub incidents: Incidents,
+    /// Pages.
+    pub pages: Pages,
+    /// What people did how often today.
+    pub caps: Counts,
+    /// Gates overridden.
+    pub overrules: Overrules,
 }
 
 impl Operations {
@@ -47,6 +56,12 @@ impl Operations {
             Event::Hold(event) => self.holds.apply(*at, by, event),
             Event::Approval(event) => self.approvals.apply(*at, by, event),
             Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
+            Event::Page { page, event } => self.pages.apply(*at, by, *page, event),
+            Event::Risk { act } => self.caps.count(*at, by, *act),
+            Event::Overruled(overrule) => {
+                self.caps.count(*at, by, Risky::Override);
+                self.overrules.all.push(Given { overrule: overrule.clone(), by: by.clone(), at: *at });
+            }
             Event::RewindAcknowledged { .. } => {}
         }
     }

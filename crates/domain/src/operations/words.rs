@@ -1,8 +1,9 @@
 //! What people read of holds, approvals and incidents.
 
-use super::{Event, Operations, Record, approval::ApprovalEvent, hold::HoldEvent, incident};
+use super::{Event, Operations, Record, approval::ApprovalEvent, escalation::PageEvent, hold::HoldEvent, incident};
 use crate::{
     notice::{Notice, NoticeKind, Severity},
+    terms::{Actor, PageId},
     words::one_line,
 };
 use alloc::{
@@ -24,9 +25,30 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
         Event::Hold(HoldEvent::Lifted { hold, reason }) => format!("{hold} lifted by {by}: {reason}"),
         Event::Approval(event) => approval(after, record, event),
         Event::Incident { incident, event } => incident::sentence(*incident, by, event),
+        Event::Page { page, event } => paged(after, *page, by, event),
+        Event::Risk { act } => format!("{by} did what is counted as {}", act.as_str()),
+        Event::Overruled(one) => {
+            let (gate, service, tag) = (&one.gate, &one.service, &one.tag);
+            format!("{by} overrides the gate {gate} for {tag} of {service}: {}", one.reason)
+        }
         Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
     };
     one_line(&text)
+}
+
+fn paged(after: &Operations, page: PageId, by: &Actor, event: &PageEvent) -> String {
+    let text = after.pages.all.get(&page).map_or_else(String::new, |one| one.text.clone());
+    match event {
+        PageEvent::Raised { text, .. } => format!("somebody is needed ({page}): {text}"),
+        PageEvent::Paged { step, to } => {
+            let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!("{page} pages {to} as step {}: {text}", step + 1)
+        }
+        PageEvent::Skipped { step } => format!("{page} passes step {}, which reaches nobody: {text}", step + 1),
+        PageEvent::Exhausted => format!("{page} reached nobody who answered: {text}"),
+        PageEvent::Acknowledged => format!("{by} is there for {page}: {text}"),
+        PageEvent::Ended { because } => format!("{page} needs nobody any more, {because}: {text}"),
+    }
 }
 
 fn approval(after: &Operations, record: &Record, event: &ApprovalEvent) -> String {
@@ -79,7 +101,12 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             let severity = incident::severity(event)?;
             (NoticeKind::Incident, severity, format!("lastgood incident show {incident}"))
         }
-        Event::RewindAcknowledged { .. } => return None,
+        // Those of a step are paged where they are reached; that nobody is left is told to all.
+        Event::Page { page, event: PageEvent::Paged { .. } | PageEvent::Exhausted } => {
+            (NoticeKind::Page, Severity::Critical, format!("lastgood page ack {page}"))
+        }
+        Event::Overruled(_) => (NoticeKind::Approval, Severity::Warning, "lastgood override list".into()),
+        Event::Page { .. } | Event::Risk { .. } | Event::RewindAcknowledged { .. } => return None,
     };
     Some(Notice { kind, severity, summary: sentence(after, record), hint })
 }

@@ -13,6 +13,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::{Busyness, Loss},
+    operations::rca,
     service::{Condition, Service},
     terms::{InstanceName, ReleaseTag, Timestamp},
 };
@@ -143,6 +144,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
         Event::Traffic(event) => traffic::sentence(service, event, record),
+        Event::Analysis(event) => rca::sentence(&record.by, event),
         Event::WentStale { since, because } => {
             format!("nothing accepted for {}; last time: {because}", record.at.since(*since))
         }
@@ -271,6 +273,7 @@ pub const fn gate_name(gate: Gate) -> &'static str {
         Gate::Version => "version",
         Gate::WayBack => "way-back",
         Gate::Provenance => "provenance",
+        Gate::Rca => "rca",
     }
 }
 

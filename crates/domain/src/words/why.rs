@@ -259,6 +259,11 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
         Gate::Provenance => {
             ("a release must come from where the policy says", "whoever releases it, or owns the policy", plan)
         }
+        Gate::Rca => (
+            "after a rollback or an incident nothing moves forward before its analysis is accepted",
+            "whoever owes it, and somebody else who accepts it",
+            format!("lastgood rca submit {name} --file analysis.md"),
+        ),
         Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
     }
 }

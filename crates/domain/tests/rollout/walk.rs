@@ -62,6 +62,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         outcomes_min: 10,
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
+        rca: lastgood_domain::operations::rca::Rca::Off,
     }
 }
 

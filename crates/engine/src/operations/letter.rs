@@ -12,7 +12,12 @@ use serde_json::json;
 pub(super) fn subject(event: &Event) -> String {
     match event {
         Event::Incident { incident, .. } => format!("incident/{incident}"),
-        Event::Hold(_) | Event::Approval(_) | Event::RewindAcknowledged { .. } => chain().to_string(),
+        Event::Page { page, .. } => format!("page/{page}"),
+        Event::Hold(_)
+        | Event::Approval(_)
+        | Event::Risk { .. }
+        | Event::Overruled(_)
+        | Event::RewindAcknowledged { .. } => chain().to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod due;
+mod reconcile;
 mod switchboard;
 
 use super::Ended;
@@ -14,7 +16,6 @@ use crate::{
 use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
-    alarm::Alarm,
     event::Aim,
     facts::{Busyness, Liveness},
     failure::Coded,
@@ -28,7 +29,7 @@ use lastgood_engine::{
     alerts::Reconciler,
     config::ServiceConfig,
     deliver::Wake,
-    drive::{Happening, LogError, World as _},
+    drive::{Happening, World as _},
     letter::rfc3339,
     schedule, world,
 };
@@ -63,6 +64,8 @@ const SIGN_EVERY: Duration = Duration::from_secs(60);
 const PULSE_AGE_MAX: Span = Span::seconds(30);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// How often reminders, ends and pages are looked for: shorter than any step of a chain that people set.
+const DUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -121,12 +124,19 @@ impl Serve {
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;
+            // At once: what became due while nobody was here is said first.
+            let mut since_due = DUE_EVERY;
             while !stop.load(Ordering::SeqCst) {
                 thread::sleep(LOOK_EVERY);
                 since_reconciled += LOOK_EVERY;
                 if since_reconciled >= RECONCILE_EVERY {
                     since_reconciled = Duration::ZERO;
-                    reconcile(app, &pages, &mut reconcilers);
+                    reconcile::reconcile(app, &pages, &mut reconcilers);
+                }
+                since_due += LOOK_EVERY;
+                if since_due >= DUE_EVERY {
+                    since_due = Duration::ZERO;
+                    due::say(app, &services);
                 }
                 since_signed += LOOK_EVERY;
                 if since_signed >= SIGN_EVERY {
@@ -175,24 +185,6 @@ fn answer(app: &App, pages: &Pages) -> Result<(Server, SocketAddr), Trouble> {
     let address = listener.local_addr().unwrap_or(app.config.listen);
     let server = lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))?;
     Ok((server, address))
-}
-
-/// Keeps every Alertmanager equal to what is wrong now.
-fn reconcile(app: &App, pages: &Pages, reconcilers: &mut [Reconciler]) {
-    if reconcilers.is_empty() {
-        return;
-    }
-    let snapshot = pages();
-    if let Some(why) = &snapshot.failure {
-        app.screen.trouble(&log_trouble(&LogError::Failed(why.clone())));
-        return;
-    }
-    let wrong: Vec<Alarm> = snapshot.services.into_values().flat_map(|view| view.alarms).collect();
-    for reconciler in reconcilers {
-        if let Err(error) = reconciler.reconcile(&wrong, snapshot.at) {
-            app.screen.trouble(&Trouble::new(Exit::Failed, &error));
-        }
-    }
 }
 
 fn ring(bells: &Bells) {

@@ -50,6 +50,7 @@ pub fn settings(instances: &[&str]) -> Settings {
         outcomes_min: 10,
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
+        rca: lastgood_domain::operations::rca::Rca::Off,
     }
 }
 
