@@ -66,6 +66,7 @@ pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alar
         | NoticeKind::SwitchReset
         | NoticeKind::Approval
         | NoticeKind::Incident
+        | NoticeKind::Page
         | NoticeKind::SignalFired
         | NoticeKind::SignalSilent
         | NoticeKind::SignalCleared
@@ -214,6 +215,7 @@ mod tests {
             traffic: None,
             policy: crate::provenance::Policy::default(),
             gates: Vec::new(),
+            rca: crate::operations::rca::Rca::Off,
         }
     }
 

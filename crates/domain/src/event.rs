@@ -7,7 +7,10 @@ use crate::{
     effect::{Answer, Effect},
     facts::{Loss, Offer, Outcomes},
     failure::Failure,
-    operations::hold::{Exemption, InFlight},
+    operations::{
+        hold::{Exemption, InFlight},
+        rca::{AnalysisEvent, Rca},
+    },
     provenance::Policy,
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
@@ -294,6 +297,8 @@ pub enum Event {
     },
     /// Something happened to shared traffic.
     Traffic(TrafficEvent),
+    /// Something happened to the analysis that the service owes.
+    Analysis(AnalysisEvent),
 }
 
 /// What a run is for.
@@ -366,6 +371,9 @@ pub struct Settings {
     /// Gates that a release must pass before anything is moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateName>,
+    /// Whether a rollback that nobody asked for owes an analysis.
+    #[serde(default, skip_serializing_if = "Rca::is_off")]
+    pub rca: Rca,
 }
 
 /// How a release can be left again, as its rehearsal showed.

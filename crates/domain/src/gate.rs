@@ -33,6 +33,8 @@ pub enum Gate {
     Required,
     /// Is all that is declared to stand before a move as it must be?
     Preflight,
+    /// Is an analysis owed that nobody has accepted?
+    Rca,
 }
 
 /// What a gate answers. Only pass moves forward.

@@ -5,6 +5,7 @@
 
 use crate::{
     event::{Cause, End, Event, Gate, Health, Record},
+    operations::rca::{self, AnalysisEvent},
     service::Service,
     terms::ServiceName,
     words::{end_words, one_line},
@@ -54,6 +55,8 @@ pub enum NoticeKind {
     SwitchReset,
     /// Somebody must approve something, or could not in time.
     Approval,
+    /// Somebody is needed now.
+    Page,
     /// An incident was declared or went on.
     Incident,
     /// A signal began to fire.
@@ -142,6 +145,12 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
             Severity::Critical,
             format!("no release was accepted for too long; last time: {because}"),
             why,
+        ),
+        Event::Analysis(event @ (AnalysisEvent::Owed { .. } | AnalysisEvent::Waived { .. })) => make(
+            NoticeKind::Frozen,
+            Severity::Warning,
+            rca::sentence(&record.by, event),
+            format!("lastgood rca list {name}"),
         ),
         Event::Died { instance, why: end, .. } => {
             make(NoticeKind::Died, Severity::Warning, format!("{instance} died: {end}"), format!("lastgood log {name}"))

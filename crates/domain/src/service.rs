@@ -12,7 +12,10 @@ use crate::{
     event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    operations::hold::{Exemption, InFlight},
+    operations::{
+        hold::{Exemption, InFlight},
+        rca::Owed,
+    },
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
         Span, Timestamp, WideHoldId,
@@ -71,6 +74,8 @@ pub struct Service {
     pub passed_over: Vec<ReleaseTag>,
     /// What was taken in their place, if anything was.
     pub taken_instead: Option<ReleaseTag>,
+    /// The analysis that is owed.
+    pub analysis: Option<Owed>,
     /// The last rollback that nobody asked for.
     pub rolled_back: Option<RolledBack>,
     /// The ids that the next records take.

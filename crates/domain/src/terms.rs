@@ -235,6 +235,10 @@ id_term!(
     ApprovalId, "a"
 );
 id_term!(
+    /// Numbers one page within the operations chain.
+    PageId, "p"
+);
+id_term!(
     /// Numbers one incident within the operations chain.
     IncidentId, "i"
 );

@@ -55,6 +55,7 @@ impl World {
             traffic: None,
             policy: lastgood_domain::provenance::Policy::default(),
             gates: Vec::new(),
+            rca: lastgood_domain::operations::rca::Rca::Off,
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None, preflight: None });
         for _ in 0..STEPS_MAX {

@@ -48,7 +48,13 @@ pub trait Subject {
     /// Tells whether `by` may say this, decided on `before`: the one place that every door comes through.
     ///
     /// Errors: why not.
-    fn permit(&self, _before: &Self::State, _by: &Actor, _event: &Self::Event) -> Result<(), Self::Refused> {
+    fn permit(
+        &self,
+        _before: &Self::State,
+        _by: &Actor,
+        _event: &Self::Event,
+        _now: Timestamp,
+    ) -> Result<(), Self::Refused> {
         Ok(())
     }
 
@@ -285,7 +291,7 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
             }
             let events = decide(&self.folded.state).map_err(SayError::Refused)?;
             for event in &events {
-                self.subject.permit(&self.folded.state, by, event).map_err(SayError::Refused)?;
+                self.subject.permit(&self.folded.state, by, event, now).map_err(SayError::Refused)?;
             }
             if events.is_empty() {
                 return Ok((Vec::new(), &self.folded));

@@ -9,6 +9,7 @@ use crate::{
 use lastgood_domain::{
     facts::Liveness,
     failure::{Coded, Failure},
+    operations::escalation,
     service::{Condition, Service},
     terms::ServiceName,
 };
@@ -28,12 +29,13 @@ use std::{
 };
 
 /// Names of doctor's own checks, as `--only` and `--skip` take them.
-pub const OWN: [&str; 13] = [
+pub const OWN: [&str; 14] = [
     "address",
     "anchor",
     "busy",
     "channel",
     "data",
+    "escalation",
     "instances",
     "notices",
     "policy",
@@ -179,6 +181,11 @@ fn whole(config: &Config) -> Vec<Finding> {
     if config.notice.is_empty() {
         let what = "nobody hears of anything: there is no [notice.NAME]";
         all("notices", Failure::new("notice-none", what, Some("see docs/guide/notices.md")), Severity::Recommended);
+    }
+    for chain in escalation::ending_at_nobody(&config.chains(), &config.people()) {
+        let what = format!("the chain {chain} ends at nobody who can be reached");
+        let hint = "give somebody of its last step a place: [person.NAME] with notice = [\"pager-NAME\"]";
+        all("escalation", Failure::new("escalation-nobody", what, Some(hint)), Severity::Required);
     }
     if !rustix::process::getuid().is_root() {
         let what = "not root: rehearsals may be fenced by paths only, and other users' data is out of reach";

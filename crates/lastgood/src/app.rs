@@ -9,6 +9,7 @@ use lastgood_domain::{
     operations::{
         Event as OperationsEvent, Operations, Record as OperationsRecord, Refused,
         approval::{self, Request, Standing},
+        cap::{self, Risky},
         hold, incident,
         people::Act,
     },
@@ -301,6 +302,28 @@ impl App {
         }
     }
 
+    /// Counts something risky that was done and whose own record stands elsewhere; above the cap people are paged.
+    ///
+    /// What makes things safer was done by now and never waits for this: that it can't be counted is only told.
+    pub(crate) fn count_risky(&self, act: Risky) {
+        let (caps, now) = (&self.config.caps, self.now());
+        if !caps.contains_key(&act) {
+            return;
+        }
+        let counted = self.say_operations(&|state| Ok(cap::count(state, caps, &self.actor, act, now)));
+        match counted {
+            Err(trouble) => self.screen.trouble(&trouble),
+            Ok((_, after)) => {
+                let (count, cap) = (after.caps.today(&self.actor, act, now), caps.get(&act).copied());
+                if let Some(cap) = cap.filter(|cap| count > *cap) {
+                    let act = act.as_str();
+                    self.screen
+                        .tell(&format!("{} did {count} {act} today, {cap} are allowed: people are paged", self.actor));
+                }
+            }
+        }
+    }
+
     /// Says what stops a service's forward moves and is not in its own chain, if anything does.
     ///
     /// What can't be read stops them: cannot-tell is never yes.
@@ -334,7 +357,8 @@ fn exit_of(error: &operations::SayError) -> Exit {
         operations::SayError::Refused(Refused::Approval(Approval::Own { .. } | Approval::NotAsked { .. })) => {
             Exit::NotAllowed
         }
-        operations::SayError::Refused(Refused::NotAllowed(_)) => Exit::NotAllowed,
+        operations::SayError::Refused(Refused::NotAllowed(_) | Refused::Overrule(_)) => Exit::NotAllowed,
+        operations::SayError::Refused(Refused::Cap(_)) => Exit::Refused,
         operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,
         operations::SayError::Refused(Refused::Incident(error)) => exit_of_incident(error),
         operations::SayError::Refused(_) | operations::SayError::Append(_) => Exit::Failed,

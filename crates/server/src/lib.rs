@@ -14,4 +14,4 @@ mod text;
 pub use lookout::Lookout;
 pub use metrics::metrics;
 pub use serve::{METRICS_TYPE, Pages, ServeError, Server, bind, serve};
-pub use snapshot::{ChainSize, DriverState, LookError, Readiness, ServiceView, Snapshot, SwitchesView};
+pub use snapshot::{ChainSize, DriverState, LookError, PeopleView, Readiness, ServiceView, Snapshot, SwitchesView};

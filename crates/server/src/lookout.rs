@@ -1,10 +1,10 @@
 //! Keeps the folded state between two looks, so that a scrape reads only what is new.
 
-use crate::snapshot::{ChainSize, LookError, ServiceView, Snapshot};
+use crate::snapshot::{ChainSize, LookError, PeopleView, ServiceView, Snapshot};
 use lastgood_domain::{
     alarm::alarms,
     evidence::{Checkpoint, Note},
-    operations::hold::HoldKind,
+    operations::{Operations, approval::Standing, hold::HoldKind},
     service::Service,
     terms::{ServiceName, Timestamp},
 };
@@ -58,12 +58,14 @@ impl Lookout {
         let outbox = self.outbox(reader.backlog()?);
         let (wide_holds, holds_unconfirmed) = self.holds(now);
         let chains = sizes(reader)?;
+        let people = people(&self.operations.state, now);
         Ok(Snapshot {
             at: now,
             services,
             operations,
             outbox,
             chains,
+            people,
             wide_holds,
             holds_unconfirmed,
             ..Snapshot::default()
@@ -109,6 +111,16 @@ fn view(name: &ServiceName, state: &Service, now: Timestamp) -> ServiceView {
         configured => configured.to_vec(),
     };
     ServiceView { alarms: alarms(name, state, now), instances, state: state.clone() }
+}
+
+fn people(operations: &Operations, now: Timestamp) -> PeopleView {
+    let pending = || operations.approvals.all.values().filter(|one| one.standing_at(now) == Standing::Pending);
+    PeopleView {
+        approvals: pending().count() as u64,
+        oldest: pending().map(|one| one.at).min(),
+        pages: operations.pages.all.values().filter(|page| page.is_open()).count() as u64,
+        overrides: operations.overrules.all.len() as u64,
+    }
 }
 
 fn sizes(reader: &Reader) -> Result<Vec<ChainSize>, LookError> {

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceName, ServiceView>,
     /// The outbox by endpoint.
     pub outbox: Vec<EndpointBacklog>,
+    /// What waits for people, and what they let through.
+    pub people: PeopleView,
     /// The evidence chains.
     pub chains: Vec<ChainSize>,
     /// What people decided beyond one service.
@@ -102,6 +104,19 @@ impl SwitchesView {
         let tripped = switches.tripped.keys().map(|switch| (switch.clone(), true));
         Self { environment, tripped: all.chain(tripped).collect(), epoch: switches.epoch, subscribers }
     }
+}
+
+/// What waits for people, and what they let through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeopleView {
+    /// Requests that wait.
+    pub approvals: u64,
+    /// Since when the oldest of them waits.
+    pub oldest: Option<Timestamp>,
+    /// Pages that nobody answered.
+    pub pages: u64,
+    /// Gates overridden, ever.
+    pub overrides: u64,
 }
 
 /// A chain and how much of it is signed.

@@ -63,6 +63,7 @@ pub(crate) fn settings(instances: &[InstanceName]) -> Settings {
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
         gates: Vec::new(),
+        rca: lastgood_domain::operations::rca::Rca::Off,
     }
 }
 

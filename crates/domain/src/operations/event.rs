@@ -2,11 +2,14 @@
 
 use super::{
     approval::ApprovalEvent,
+    cap::Risky,
     emergency::EmergencyEvent,
+    escalation::PageEvent,
     hold::HoldEvent,
     incident::{IncidentEvent, recommend::Recommendation},
+    overrule::Overrule,
 };
-use crate::terms::{Actor, IncidentId, Timestamp};
+use crate::terms::{Actor, IncidentId, PageId, Timestamp};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +54,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recommendation: Option<Recommendation>,
     },
+    /// Of a page.
+    Page {
+        /// Which.
+        page: PageId,
+        /// What.
+        event: PageEvent,
+    },
+    /// Something risky was done whose own record stands in another chain; it is counted here.
+    Risk {
+        /// What.
+        act: Risky,
+    },
+    /// A gate was overridden by its owner.
+    Overruled(Overrule),
     /// The evidence went on after it had turned out not to be the one that was signed.
     RewindAcknowledged {
         /// Why.
@@ -65,7 +82,12 @@ impl Event {
             Self::Hold(event) => event.only_blocks(),
             Self::Approval(event) => event.only_blocks(),
             Self::Incident { event, .. } => event.only_blocks(),
-            Self::Emergency(_) | Self::Recommended { .. } | Self::RewindAcknowledged { .. } => false,
+            Self::Emergency(_)
+            | Self::Recommended { .. }
+            | Self::Page { .. }
+            | Self::Overruled(_)
+            | Self::RewindAcknowledged { .. } => false,
+            Self::Risk { .. } => true,
         }
     }
 }

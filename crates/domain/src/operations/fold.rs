@@ -3,8 +3,11 @@
 use super::{
     Event, Record,
     approval::{ApprovalEvent, Approvals, Standing},
+    cap::{Counts, Risky},
+    escalation::Pages,
     hold::{Exemption, HoldEvent, Holds, InFlight, Subject},
     incident::{Incidents, recommend::Recommendation},
+    overrule::{Given, Overrules},
 };
 use crate::terms::{Actor, Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -24,6 +27,12 @@ pub struct Operations {
     pub incidents: Incidents,
     /// Why somebody should declare one, as it was told last.
     pub recommended: Option<Recommendation>,
+    /// Pages.
+    pub pages: Pages,
+    /// What people did how often today.
+    pub caps: Counts,
+    /// Gates overridden.
+    pub overrules: Overrules,
 }
 
 impl Operations {
@@ -50,6 +59,12 @@ impl Operations {
             Event::Approval(event) => self.approvals.apply(*at, by, event),
             Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
             Event::Recommended { recommendation } => self.recommended.clone_from(recommendation),
+            Event::Page { page, event } => self.pages.apply(*at, by, *page, event),
+            Event::Risk { act } => self.caps.count(*at, by, *act),
+            Event::Overruled(overrule) => {
+                self.caps.count(*at, by, Risky::Override);
+                self.overrules.all.push(Given { overrule: overrule.clone(), by: by.clone(), at: *at });
+            }
             Event::Emergency(_) | Event::RewindAcknowledged { .. } => {}
         }
     }
@@ -128,6 +143,9 @@ pub fn mirrored(
         }
         Event::Approval(_)
         | Event::Incident { .. }
+        | Event::Page { .. }
+        | Event::Risk { .. }
+        | Event::Overruled(_)
         | Event::Emergency(_)
         | Event::Recommended { .. }
         | Event::RewindAcknowledged { .. } => Vec::new(),

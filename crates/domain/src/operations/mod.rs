@@ -5,12 +5,17 @@
 //! same transaction ([`mirrored`]): a driver then sees it as any other news, and its head fences it.
 
 pub mod approval;
+pub mod cap;
+pub mod clock;
 pub mod emergency;
+pub mod escalation;
 mod event;
 mod fold;
 pub mod hold;
 pub mod incident;
+pub mod overrule;
 pub mod people;
+pub mod rca;
 mod refused;
 mod words;
 

@@ -3,11 +3,18 @@
 //! While nobody is configured everybody may do everything, as who can write to the state folder could anyway. With people
 //! configured, a person who is not among them may look, ask, block and roll back, but open nothing.
 
-use super::{Event, Operations, approval::ApprovalEvent, hold::HoldEvent};
+use super::{
+    Event, Operations, Refused,
+    approval::ApprovalEvent,
+    cap::{self, Caps, Risky},
+    hold::HoldEvent,
+    overrule,
+    rca::AnalysisEvent,
+};
 use crate::{
     event,
     failure::Coded,
-    terms::{Actor, RoleName},
+    terms::{Actor, RoleName, Timestamp},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -72,6 +79,10 @@ pub struct People {
     pub all: BTreeMap<Actor, Person>,
     /// What needs one of some roles: an act that no role names is open to everybody in `all`.
     pub may: BTreeMap<Act, BTreeSet<RoleName>>,
+    /// Who owns which gate; one without an owner is overridden by nobody.
+    pub owners: BTreeMap<String, Actor>,
+    /// How often a day each may do what is risky.
+    pub caps: Caps,
 }
 
 /// Somebody who may not.
@@ -144,14 +155,18 @@ impl People {
         Err(NotAllowed { by: by.clone(), act, why, who })
     }
 
-    /// Tells whether somebody may write `event`, decided on `before`.
+    /// Tells whether somebody may write `event`, decided on `before` at `now`: the role, the cap, and whose gate it is.
     ///
-    /// Errors: [`NotAllowed`].
-    pub fn permit(&self, before: &Operations, by: &Actor, event: &Event) -> Result<(), NotAllowed> {
-        match act_of(before, by, event) {
-            Some(act) => self.check(by, act),
-            None => Ok(()),
+    /// Errors: [`NotAllowed`]; the cap is reached; the gate is another's.
+    pub fn permit(&self, before: &Operations, by: &Actor, event: &Event, now: Timestamp) -> Result<(), Refused> {
+        if let Some(act) = act_of(before, by, event) {
+            self.check(by, act)?;
         }
+        if let Event::Overruled(overrule) = event {
+            overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
+            cap::check(&before.caps, &self.caps, by, Risky::Override, now)?;
+        }
+        Ok(())
     }
 
     /// Tells whether somebody may write `event` into a service's own chain.
@@ -160,6 +175,8 @@ impl People {
     pub fn permit_service(&self, by: &Actor, event: &event::Event) -> Result<(), NotAllowed> {
         match event {
             event::Event::HoldLifted { .. } | event::Event::Unpinned { .. } => self.check(by, Act::Lift),
+            event::Event::Analysis(AnalysisEvent::Accepted { .. }) => self.check(by, Act::Accept),
+            event::Event::Analysis(AnalysisEvent::Waived { .. }) => self.check(by, Act::Waive),
             event::Event::Waived { .. } => self.check(by, Act::Waive),
             // Everything else blocks, asks, or is what a run finds out by itself.
             _ => Ok(()),
@@ -194,7 +211,12 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
         },
         Event::Incident { event, .. } if event.has_its_own_door() => None,
         Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
-        // It only blocks: everybody may pull the cord.
-        Event::Emergency(_) | Event::Recommended { .. } | Event::RewindAcknowledged { .. } => None,
+        Event::Overruled(_) => Some(Act::Override),
+        // It only blocks, or says what became due: everybody may pull the cord.
+        Event::Emergency(_)
+        | Event::Recommended { .. }
+        | Event::Page { .. }
+        | Event::Risk { .. }
+        | Event::RewindAcknowledged { .. } => None,
     }
 }

@@ -1,6 +1,6 @@
 //! Why something was not done; each says what to type instead.
 
-use super::{approval, hold, incident, people};
+use super::{approval, cap, escalation, hold, incident, overrule, people};
 use crate::failure::Coded;
 use alloc::string::String;
 
@@ -16,6 +16,15 @@ pub enum Refused {
     /// Of an incident.
     #[error(transparent)]
     Incident(#[from] incident::Refused),
+    /// Of a page.
+    #[error(transparent)]
+    Page(#[from] escalation::Refused),
+    /// Of a cap.
+    #[error(transparent)]
+    Cap(#[from] cap::Reached),
+    /// Of an override.
+    #[error(transparent)]
+    Overrule(#[from] overrule::Refused),
     /// Of a person.
     #[error(transparent)]
     NotAllowed(#[from] people::NotAllowed),
@@ -27,6 +36,9 @@ impl Refused {
             Self::Hold(inner) => inner,
             Self::Approval(inner) => inner,
             Self::Incident(inner) => inner,
+            Self::Page(inner) => inner,
+            Self::Cap(inner) => inner,
+            Self::Overrule(inner) => inner,
             Self::NotAllowed(inner) => inner,
         }
     }

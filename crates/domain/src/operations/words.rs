@@ -1,11 +1,16 @@
 //! What people read of holds, approvals and incidents.
 
-use super::{Event, Operations, Record, approval::ApprovalEvent, hold, incident};
+use super::{Event, Operations, Record, approval::ApprovalEvent, escalation::PageEvent, hold, incident};
 use crate::{
     notice::{Notice, NoticeKind, Severity},
+    terms::{Actor, PageId},
     words::one_line,
 };
-use alloc::{format, string::String};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 /// Says what a record tells, given the state after it.
 pub fn sentence(after: &Operations, record: &Record) -> String {
@@ -23,9 +28,30 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
             format!("declare an incident at {}: {}", one.level.as_str(), one.why.join("; "))
         }
         Event::Recommended { recommendation: None } => "nothing speaks for an incident any more".into(),
+        Event::Page { page, event } => paged(after, *page, by, event),
+        Event::Risk { act } => format!("{by} did what is counted as {}", act.as_str()),
+        Event::Overruled(one) => {
+            let (gate, service, tag) = (&one.gate, &one.service, &one.tag);
+            format!("{by} overrides the gate {gate} for {tag} of {service}: {}", one.reason)
+        }
         Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
     };
     one_line(&text)
+}
+
+fn paged(after: &Operations, page: PageId, by: &Actor, event: &PageEvent) -> String {
+    let text = after.pages.all.get(&page).map_or_else(String::new, |one| one.text.clone());
+    match event {
+        PageEvent::Raised { text, .. } => format!("somebody is needed ({page}): {text}"),
+        PageEvent::Paged { step, to } => {
+            let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!("{page} pages {to} as step {}: {text}", step + 1)
+        }
+        PageEvent::Skipped { step } => format!("{page} passes step {}, which reaches nobody: {text}", step + 1),
+        PageEvent::Exhausted => format!("{page} reached nobody who answered: {text}"),
+        PageEvent::Acknowledged => format!("{by} is there for {page}: {text}"),
+        PageEvent::Ended { because } => format!("{page} needs nobody any more, {because}: {text}"),
+    }
 }
 
 fn approval(after: &Operations, record: &Record, event: &ApprovalEvent) -> String {
@@ -83,7 +109,15 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
         Event::Recommended { recommendation: Some(_) } => {
             (NoticeKind::Incident, Severity::Critical, "lastgood incident recommend".into())
         }
-        Event::Recommended { recommendation: None } | Event::RewindAcknowledged { .. } => return None,
+        // Those of a step are paged where they are reached; that nobody is left is told to all.
+        Event::Page { page, event: PageEvent::Paged { .. } | PageEvent::Exhausted } => {
+            (NoticeKind::Page, Severity::Critical, format!("lastgood page ack {page}"))
+        }
+        Event::Overruled(_) => (NoticeKind::Approval, Severity::Warning, "lastgood override list".into()),
+        Event::Recommended { recommendation: None }
+        | Event::Page { .. }
+        | Event::Risk { .. }
+        | Event::RewindAcknowledged { .. } => return None,
     };
     let summary = sentence(after, record);
     Some(match is_drill(after, &record.event) {
@@ -103,7 +137,13 @@ fn is_drill(after: &Operations, event: &Event) -> bool {
             let subject = one.and_then(|one| one.request.subject.strip_prefix("incident/"));
             subject.and_then(|rest| rest.split('/').next()?.parse().ok())
         }
-        Event::Hold(_) | Event::Emergency(_) | Event::Recommended { .. } | Event::RewindAcknowledged { .. } => None,
+        Event::Hold(_)
+        | Event::Emergency(_)
+        | Event::Recommended { .. }
+        | Event::Page { .. }
+        | Event::Risk { .. }
+        | Event::Overruled(_)
+        | Event::RewindAcknowledged { .. } => None,
     };
     incident.and_then(|id| after.incidents.all.get(&id)).is_some_and(|incident| incident.drill)
 }

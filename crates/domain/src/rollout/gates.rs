@@ -168,6 +168,12 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
             };
         }
     }
+    // After what goes back or stays where it is, and not in the way of a dry run: only a forward move is refused.
+    if !deciding.is_dry()
+        && let Some(because) = deciding.service.analysis.as_ref().and_then(|owed| owed.blocks(&offer.tag, deciding.now))
+    {
+        return refuse(deciding, Gate::Rca, Verdict::Hold, because);
+    }
     deciding.say(Event::CandidateChosen { offer: offer.clone() });
     deciding.order(Effect::Install { offer });
 }

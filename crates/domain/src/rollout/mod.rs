@@ -23,7 +23,7 @@ use crate::{
     event::{Aim, End, Event, Record, Settings, Verdict, WayBack},
     facts::Outcomes,
     failure::Failure,
-    operations::hold::InFlight,
+    operations::{hold::InFlight, rca},
     service::{MoveStep, Phase, Service},
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
     traffic::Share,
@@ -223,6 +223,8 @@ impl Deciding {
         if end == End::Promoted {
             self.lay_ready();
         }
+        let owed = self.settings().and_then(|settings| rca::owed_for(&end, settings.rca, self.now));
+        owed.into_iter().for_each(|event| self.say(event));
         self.say(Event::RunEnded { run, end });
     }
 

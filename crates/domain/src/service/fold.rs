@@ -8,6 +8,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, GateFacts, Record, Settings, WayBack},
     facts::Offer,
+    operations::rca,
     terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
 };
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -105,6 +106,7 @@ impl Service {
             Event::WentStale { .. } => self.stale = true,
             Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
             Event::Traffic(event) => self.apply_traffic(event, record),
+            Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
             Event::Ordered { order, effect } => self.order(*order, effect, at),
             Event::Answered { order, answer } => self.answer(*order, answer),
             Event::CandidateChosen { .. }

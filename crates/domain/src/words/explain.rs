@@ -148,6 +148,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "evidence verify",
         ),
         Event::Traffic(event) => traffic::rule(event),
+        Event::Analysis(_) => (
+            "While an analysis is owed nothing moves forward; a way back is open. Who wrote it can't accept it.",
+            "whoever owes it, and somebody else who accepts it",
+            "rca list",
+        ),
         Event::WentStale { .. } => (
             "A gate that has refused everything for rollout.stale_after is an alarm itself.",
             "whoever releases it, or whoever owns the gate",

@@ -15,6 +15,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::{Busyness, Loss},
+    operations::rca,
     service::{Condition, Service},
     terms::{InstanceName, ReleaseTag, Timestamp},
 };
@@ -155,6 +156,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
         Event::Traffic(event) => traffic::sentence(service, event, record),
+        Event::Analysis(event) => rca::sentence(&record.by, event),
         Event::WentStale { since, because } => {
             format!("nothing accepted for {}; last time: {because}", record.at.since(*since))
         }
@@ -295,6 +297,7 @@ pub const fn gate_name(gate: Gate) -> &'static str {
         Gate::Provenance => "provenance",
         Gate::Required => "required",
         Gate::Preflight => "preflight",
+        Gate::Rca => "rca",
     }
 }
 

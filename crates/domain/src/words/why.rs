@@ -289,6 +289,11 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
             "whoever runs this machine, or owns the check",
             "lastgood preflight --for deploy".into(),
         ),
+        Gate::Rca => (
+            "after a rollback or an incident nothing moves forward before its analysis is accepted",
+            "whoever owes it, and somebody else who accepts it",
+            format!("lastgood rca submit {name} --file analysis.md"),
+        ),
         Gate::WayBack => ("no way back, no rollout", "whoever runs this machine", format!("lastgood log {name}")),
     }
 }

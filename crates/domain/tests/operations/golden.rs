@@ -8,10 +8,18 @@ use lastgood_domain::{
     operations::{
         Event, Record,
         approval::{ApprovalEvent, Request},
+        cap::Risky,
+        emergency,
+        escalation::PageEvent,
         hold::{Enforcement, Exemption, HoldEvent, HoldKind, InFlight, Selector},
-        incident::{IncidentEvent, Level, State},
+        incident::{
+            IncidentEvent, Level, State,
+            plan::{self, Act, Area, Outcome, PlanEvent, Step, Target, Turn, Undo},
+            recommend::Recommendation,
+        },
+        overrule::Overrule,
     },
-    terms::{ApprovalId, Digest, IncidentId, ReleaseTag, Timestamp, WideHoldId},
+    terms::{ApprovalId, Digest, IncidentId, PageId, ReleaseTag, Span, Timestamp, WideHoldId},
 };
 use std::collections::BTreeSet;
 
@@ -52,7 +60,7 @@ fn a_record_of_an_unknown_kind_cannot_be_read() {
 }
 
 /// Every kind that [`kind`] can give.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 25] = [
     "hold set",
     "hold lifted",
     "hold review-due",
@@ -65,10 +73,18 @@ const KINDS: [&str; 17] = [
     "approval reminded",
     "approval expired",
     "approval voided",
+    "approval extended",
+    "approval used",
     "incident declared",
     "incident moved",
     "incident raised",
     "incident noted",
+    "incident plan",
+    "page",
+    "risk",
+    "overruled",
+    "emergency",
+    "recommended",
     "rewind-acknowledged",
 ];
 
@@ -90,13 +106,30 @@ fn kind(event: &Event) -> &'static str {
             ApprovalEvent::Reminded { .. } => "approval reminded",
             ApprovalEvent::Expired { .. } => "approval expired",
             ApprovalEvent::Voided { .. } => "approval voided",
+            ApprovalEvent::Extended { .. } => "approval extended",
+            ApprovalEvent::Used { .. } => "approval used",
         },
         Event::Incident { event, .. } => match event {
             IncidentEvent::Declared { .. } => "incident declared",
             IncidentEvent::Moved { .. } => "incident moved",
             IncidentEvent::Raised { .. } => "incident raised",
             IncidentEvent::Noted { .. } => "incident noted",
+            IncidentEvent::Plan(_) => "incident plan",
+            // These stand in incident-v1.jsonl, which has a test of its own.
+            IncidentEvent::Began { .. }
+            | IncidentEvent::Level(_)
+            | IncidentEvent::Role(_)
+            | IncidentEvent::Checklist(_)
+            | IncidentEvent::Verify(_)
+            | IncidentEvent::Unfreeze(_)
+            | IncidentEvent::Message(_)
+            | IncidentEvent::Closing(_) => "incident life",
         },
+        Event::Page { .. } => "page",
+        Event::Risk { .. } => "risk",
+        Event::Overruled(_) => "overruled",
+        Event::Emergency(_) => "emergency",
+        Event::Recommended { .. } => "recommended",
         Event::RewindAcknowledged { .. } => "rewind-acknowledged",
     }
 }
@@ -105,8 +138,104 @@ fn all() -> Vec<Event> {
     let mut events: Vec<Event> = holds().into_iter().map(Event::Hold).collect();
     events.extend(approvals().into_iter().map(Event::Approval));
     events.extend(incidents().into_iter().map(|event| Event::Incident { incident: IncidentId(2), event }));
+    events.extend(
+        plans().into_iter().map(|event| Event::Incident { incident: IncidentId(2), event: IncidentEvent::Plan(event) }),
+    );
+    events.extend(others());
     events.push(Event::RewindAcknowledged { reason: "put back".into() });
     events
+}
+
+fn plans() -> Vec<PlanEvent> {
+    let acts = [
+        Act::RollBack { service: name("web"), to: tag("1.0"), risks: vec!["busy-instance:a".into()] },
+        Act::RollBack { service: name("web"), to: tag("1.0"), risks: Vec::new() },
+        Act::PutBack { service: name("web") },
+        Act::Command { name: "rebuild".into() },
+        Act::Check { name: "tenants".into() },
+        Act::Annotate,
+        Act::VerifyEvidence,
+        Act::CutOver,
+        Act::Credential { name: "db".into(), turn: Turn::ProveRefused },
+    ];
+    let undos = [Undo::Nothing, Undo::By { how: "again".into() }, Undo::None { why: "it is gone".into() }];
+    let step = |(number, act): (usize, Act)| Step {
+        id: format!("step/{number}"),
+        area: [Area::Application, Area::Infrastructure, Area::Data, Area::Evidence, Area::Credentials][number % 5],
+        act,
+        says: "it is so".into(),
+        undo: undos[number % 3].clone(),
+        timeout: Span::seconds(60),
+        attempts: 1,
+        may_fail: number == 3,
+        spec: Digest::of(b"spec"),
+    };
+    let target = Target {
+        service: name("web"),
+        tag: tag("1.0"),
+        release: Digest::of(b"1.0"),
+        config: Digest::of(b"config"),
+        data: [("a".into(), "1.0".into())].into(),
+        position: 7,
+    };
+    let steps = acts.into_iter().enumerate().map(step).collect();
+    let ended = |outcome| PlanEvent::Ended { step: "step/0".into(), outcome };
+    vec![
+        PlanEvent::Made {
+            made: plan::Plan { level: Level::L3, targets: vec![target], steps },
+            hash: Digest::of(b"plan"),
+        },
+        PlanEvent::Begun { step: "step/0".into() },
+        ended(Outcome::Done { evidence: "seen".into(), output: Some(Digest::of(b"seen")) }),
+        ended(Outcome::Done { evidence: "seen".into(), output: None }),
+        ended(Outcome::Failed { why: "exit status 1".into() }),
+        ended(Outcome::CannotTell { why: "no verify".into() }),
+        ended(Outcome::Settled { reason: reason("seen") }),
+        ended(Outcome::Again { reason: reason("not seen") }),
+    ]
+}
+
+fn others() -> Vec<Event> {
+    let page = |event| Event::Page { page: PageId(1), event };
+    let overrule = |digest| Overrule {
+        gate: "unit".into(),
+        service: name("web"),
+        tag: tag("2.0"),
+        digest,
+        reason: reason("flaky"),
+        until: Timestamp(9),
+    };
+    let acts = [
+        emergency::Act::TripAll,
+        emergency::Act::HoldAll,
+        emergency::Act::Command { name: "runners".into() },
+        emergency::Act::VerifyEvidence,
+        emergency::Act::PreserveLogs,
+    ];
+    let row = |act| emergency::Row { act, done: true, says: "seen".into() };
+    let rows = acts.into_iter().map(row).collect();
+    let why = vec!["rollback-failed: web".into()];
+    let recommendation = Recommendation { level: Level::L1, services: [name("web")].into(), why: why.clone() };
+    let mut events = vec![
+        page(PageEvent::Raised { about: "approval/a3".into(), text: "asked".into(), chain: "people".into() }),
+        page(PageEvent::Paged { step: 0, to: [actor("bob")].into() }),
+        page(PageEvent::Skipped { step: 1 }),
+        page(PageEvent::Exhausted),
+        page(PageEvent::Acknowledged),
+        page(PageEvent::Ended { because: "approved".into() }),
+        Event::Overruled(overrule(None)),
+        Event::Overruled(overrule(Some(Digest::of(b"2.0")))),
+        Event::Emergency(emergency::EmergencyEvent { reason: reason("a key leaked"), rows }),
+        Event::Recommended { recommendation: Some(recommendation) },
+        Event::Recommended { recommendation: None },
+    ];
+    let risky = [Risky::Rollback, Risky::Trip, Risky::Override, Risky::Exempt, Risky::Waive];
+    events.extend(risky.map(|act| Event::Risk { act }));
+    events
+}
+
+fn tag(text: &str) -> ReleaseTag {
+    ReleaseTag::new(text).unwrap()
 }
 
 fn holds() -> Vec<HoldEvent> {
@@ -172,6 +301,8 @@ fn approvals() -> Vec<ApprovalEvent> {
         ApprovalEvent::Approved { approval, plan },
         ApprovalEvent::Rejected { approval, reason: reason("not now") },
         ApprovalEvent::Reminded { approval, percent: 50 },
+        ApprovalEvent::Extended { approval, expires: Timestamp(9) },
+        ApprovalEvent::Used { approval },
         ApprovalEvent::Expired { approval },
         ApprovalEvent::Voided { approval, because: "it was asked anew".into() },
     ]

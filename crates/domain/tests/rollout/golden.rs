@@ -10,7 +10,10 @@ use lastgood_domain::{
     event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
     facts::{Busyness, KeptFlag, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     guard::GuardSettings,
-    operations::hold::{Exemption, InFlight},
+    operations::{
+        hold::{Exemption, InFlight},
+        rca::{AnalysisEvent, Rca},
+    },
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, FlagKey, HoldId, IncidentId, OrderId, RunId, SnapshotId, Span, SwitchName, Timestamp, WideHoldId},
     traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
@@ -54,6 +57,7 @@ fn a_record_of_an_unknown_kind_is_refused_and_not_skipped() {
 pub(crate) fn all() -> Vec<Event> {
     let mut events = said();
     events.extend(traffic());
+    events.extend(analyses());
     events.extend(run());
     events.extend(effects().into_iter().map(|effect| Event::Ordered { order: OrderId(7), effect }));
     events.extend(answers().into_iter().map(|answer| Event::Answered { order: OrderId(7), answer }));
@@ -115,6 +119,26 @@ fn traffic() -> Vec<Event> {
     events.into_iter().map(Event::Traffic).collect()
 }
 
+fn analyses() -> Vec<Event> {
+    let owed = |incident, owner| AnalysisEvent::Owed {
+        because: "rolled back: slow".into(),
+        due: Timestamp(5),
+        incident,
+        owner,
+    };
+    let alice = || Actor::new("person:alice").ok();
+    let waived = |release| AnalysisEvent::Waived { reason: reason("hotfix"), until: Timestamp(6), release };
+    let events = [
+        owed(None, None),
+        owed(Some(IncidentId(2)), alice()),
+        AnalysisEvent::Submitted { document: digest("analysis") },
+        AnalysisEvent::Accepted { document: digest("analysis") },
+        waived(None),
+        waived(Some(tag("2.1"))),
+    ];
+    events.map(Event::Analysis).into()
+}
+
 fn said() -> Vec<Event> {
     let gates = [
         (Gate::Hold, Verdict::Hold),
@@ -128,6 +152,7 @@ fn said() -> Vec<Event> {
         (Gate::Provenance, Verdict::Hold),
         (Gate::Required, Verdict::CannotTell),
         (Gate::Preflight, Verdict::CannotTell),
+        (Gate::Rca, Verdict::Hold),
     ];
     let mut events: Vec<Event> =
         gates.into_iter().map(|(gate, verdict)| Event::Gated { gate, verdict, because: "so it is".into() }).collect();
@@ -220,6 +245,7 @@ fn run() -> Vec<Event> {
         (Aim::Drain, settings(&["alice"])),
         (Aim::Cool, shared),
         (Aim::Track, strict),
+        (Aim::Track, Settings { rca: Rca::Required, ..settings(&["alice"]) }),
         (Aim::DryRun, full.clone()),
         (Aim::Track, Settings { gates: vec![gate("load"), gate("unit")], ..settings(&["alice"]) }),
         (Aim::DryRun, Settings { policy: Policy::default(), ..full }),

@@ -67,6 +67,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
         gates: Vec::new(),
+        rca: lastgood_domain::operations::rca::Rca::Off,
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
         return Err(unfit(place, what, example));
     }
     let takes_messages = |name: &str| config.notice.get(name).is_some_and(|one| one.endpoint.takes_messages());
+    if let Some((place, what, example)) = super::people::wrong_around(config) {
+        return Err(unfit(place, what, example));
+    }
     if let Some((place, what, example)) = super::people::wrong(&config.person, &config.role, &takes_messages) {
         return Err(unfit(place, what, example));
     }

@@ -18,7 +18,9 @@ pub use error::ConfigError;
 pub use gates::Gates;
 pub use holds::HoldsConfig;
 pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
-pub use people::{PersonConfig, RoleConfig, actor_of};
+pub use people::{
+    ApprovalsConfig, EscalationConfig, PersonConfig, RoleConfig, StepConfig as EscalationStepConfig, actor_of,
+};
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
 pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
 pub use signals::{DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
@@ -31,7 +33,7 @@ use crate::{
 };
 use lastgood_domain::{
     event::Settings,
-    operations::{hold::Subject, people::People},
+    operations::{cap::Caps, escalation::Chains, hold::Subject, people::People, rca::Rca},
     terms::{GateName, InstanceName, RoleName, ServiceName, SignalName, Span},
 };
 use lastgood_drivers::{
@@ -108,6 +110,20 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, RoleConfig>")]
     pub role: BTreeMap<RoleName, RoleConfig>,
+    /// How people are asked to approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalsConfig>,
+    /// Who is paged one after the other, by chain. `default` is used where none is named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub escalation: BTreeMap<String, EscalationConfig>,
+    /// How often a day (UTC) each person may do what is risky: `rollback`, `trip`, `override`, `exempt`, `waive`.
+    /// A way back and a trip are never refused; above their cap people are paged. Default: no limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, u32>")]
+    pub caps: Caps,
+    /// Who owns gates that have no table of their own, such as `preflight = "alice"`: only the owner overrides a gate.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, String>,
     /// Kill switches and feature flags; without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchesConfig>,
@@ -138,6 +154,11 @@ pub struct ServiceConfig {
     /// What a release must prove of where it comes from. Default: nothing.
     #[serde(default, skip_serializing_if = "PolicyConfig::is_empty")]
     pub policy: PolicyConfig,
+    /// `required`: after a rollback that nobody asked for, nothing moves forward before its analysis is accepted.
+    /// Default `off`: only an incident owes one.
+    #[serde(default, skip_serializing_if = "Rca::is_off")]
+    #[schemars(with = "String")]
+    pub rca: Rca,
     /// Words that holds over several services choose by, such as `tier = "api"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -405,7 +426,14 @@ impl Config {
 
     /// Gives everybody who is configured.
     pub fn people(&self) -> People {
-        people::people(&self.person, &self.role)
+        let owners = self.overrides.iter().filter_map(|(gate, name)| Some((gate.clone(), actor_of(name).ok()?)));
+        let people = people::people(&self.person, &self.role);
+        People { owners: owners.collect(), caps: self.caps.clone(), ..people }
+    }
+
+    /// Gives by which chains people are paged.
+    pub fn chains(&self) -> Chains {
+        self.escalation.iter().map(|(name, chain)| (name.clone(), chain.chain())).collect()
     }
 
     /// Gives the place of the last checkpoint outside the state folder.
@@ -453,6 +481,7 @@ impl ServiceConfig {
             traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
             policy: provenance::policy(self),
             gates: self.gates.clone(),
+            rca: self.rca,
         }
     }
 

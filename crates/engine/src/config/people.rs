@@ -1,9 +1,13 @@
 //! `[person.NAME]` and `[role.NAME]`: who people are, where they are reached, and what needs a role.
 
 use lastgood_domain::{
-    operations::people::{Act, INCIDENT_ROLES, People, Person},
-    terms::{Actor, RoleName},
+    operations::{
+        escalation::Step,
+        people::{Act, INCIDENT_ROLES, People, Person},
+    },
+    terms::{Actor, RoleName, Span},
 };
+use lastgood_drivers::config_terms::Length;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +36,55 @@ pub struct RoleConfig {
     pub may: BTreeSet<Act>,
 }
 
+/// How people are asked to approve.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalsConfig {
+    /// The chain that is paged at four fifths of a request's time. Default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<String>,
+}
+
+/// Who is paged one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscalationConfig {
+    /// The steps in order; one that reaches nobody is passed at once.
+    pub steps: Vec<StepConfig>,
+}
+
+/// One step: who, and how long they have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// People by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub to: BTreeSet<String>,
+    /// People by role.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub roles: BTreeSet<RoleName>,
+    /// How long before the next step is paged. Default `5m`.
+    #[serde(default = "within")]
+    pub within: Length,
+}
+
+fn within() -> Length {
+    Length(Span::minutes(5))
+}
+
+impl EscalationConfig {
+    /// Gives the steps as decisions take them.
+    pub(super) fn chain(&self) -> Vec<Step> {
+        let step = |one: &StepConfig| Step {
+            to: one.to.iter().filter_map(|name| actor_of(name).ok()).collect(),
+            roles: one.roles.clone(),
+            within: one.within.0,
+        };
+        self.steps.iter().map(step).collect()
+    }
+}
+
 /// Makes the actor of a configured name.
 ///
 /// Errors: why the name can't be one.
@@ -55,7 +108,7 @@ pub(super) fn people(person: &BTreeMap<String, PersonConfig>, role: &BTreeMap<Ro
             may.entry(*act).or_default().insert(name.clone());
         }
     }
-    People { all, may }
+    People { all, may, ..People::default() }
 }
 
 /// Finds what is wrong: the key, what, and a line that would work.
@@ -86,6 +139,28 @@ pub(super) fn wrong(
                 format!("there is no role {unknown}; the roles of an incident are {}", INCIDENT_ROLES.join(", "));
             return Some((place, what, "[role.NAME] with may = [\"override\"]"));
         }
+    }
+    None
+}
+
+/// Finds what is wrong with chains, links and owners: names that nobody has, an address that is none.
+pub(super) fn wrong_around(config: &super::Config) -> Option<(String, String, &'static str)> {
+    let known = |name: &String| config.person.contains_key(name);
+    for (chain, one) in &config.escalation {
+        let mut named = one.steps.iter().flat_map(|step| &step.to);
+        if let Some(unknown) = named.find(|name| !known(name)) {
+            let what = format!("there is no [person.{unknown}]");
+            return Some((format!("escalation.{chain}"), what, "steps = [{ to = [\"alice\"], within = \"5m\" }]"));
+        }
+    }
+    if let Some((gate, unknown)) = config.overrides.iter().find(|(_, owner)| !known(owner)) {
+        let what = format!("there is no [person.{unknown}]");
+        return Some((format!("overrides.{gate}"), what, "preflight = \"alice\""));
+    }
+    let approvals = config.approvals.as_ref()?;
+    if let Some(chain) = approvals.escalation.as_ref().filter(|chain| !config.escalation.contains_key(*chain)) {
+        let what = format!("there is no [escalation.{chain}]");
+        return Some(("approvals.escalation".into(), what, "escalation = \"default\""));
     }
     None
 }

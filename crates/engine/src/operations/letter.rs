@@ -15,10 +15,13 @@ use serde_json::json;
 pub(super) fn subject(event: &Event) -> String {
     match event {
         Event::Incident { incident, .. } => format!("incident/{incident}"),
+        Event::Page { page, .. } => format!("page/{page}"),
         Event::Hold(_)
         | Event::Approval(_)
         | Event::Emergency(_)
         | Event::Recommended { .. }
+        | Event::Risk { .. }
+        | Event::Overruled(_)
         | Event::RewindAcknowledged { .. } => chain().to_string(),
     }
 }

@@ -19,13 +19,15 @@ use crate::{
 use lastgood_domain::{
     event,
     evidence::RewindAcknowledged,
-    operations::{self, Event, Mirror, Operations, Record, Refused, hold, mirrored, people::People},
+    operations::{
+        self, Event, Mirror, Operations, Record, Refused, escalation::PageEvent, hold, mirrored, people::People,
+    },
     rollout::{self, Input},
     service::Service,
     terms::{Actor, ChainName, HoldId, ServiceName, Timestamp},
 };
 use lastgood_store::{Append, AppendError, NewNotice, NewRecord, Reader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names the chain.
 pub fn chain() -> ChainName {
@@ -79,15 +81,19 @@ impl desk::Subject for Scope {
         record.event.only_blocks()
     }
 
-    fn permit(&self, before: &Operations, by: &Actor, event: &Event) -> Result<(), Refused> {
-        Ok(self.people.permit(before, by, event)?)
+    fn permit(&self, before: &Operations, by: &Actor, event: &Event, now: Timestamp) -> Result<(), Refused> {
+        self.people.permit(before, by, event, now)
     }
 
     fn notices(&self, routes: &[Route], after: &Operations, seq: u64, record: &Record) -> Vec<NewNotice> {
         let Some(notice) = operations::notice(after, record) else { return Vec::new() };
-        let wanting = routes.iter().filter(|route| route.wants(notice.kind));
-        let notices = wanting.map(|route| NewNotice {
-            endpoint: route.endpoint.clone(),
+        let personal = self.personal(&record.event);
+        let is_page = matches!(record.event, Event::Page { event: PageEvent::Paged { .. }, .. });
+        let general = routes.iter().filter(|route| route.wants(notice.kind) && !is_page).map(|route| &route.endpoint);
+        // Who is reached by name gets it whatever else goes there, and once.
+        let all: BTreeSet<&String> = personal.iter().chain(general).collect();
+        let notices = all.into_iter().map(|endpoint| NewNotice {
+            endpoint: endpoint.clone(),
             subject: letter::subject(&record.event),
             kind: kind_name(notice.kind),
             body: letter::body(seq, record, &notice),
@@ -126,6 +132,15 @@ impl desk::Subject for Scope {
             })
         });
         Ok(appends.collect())
+    }
+}
+
+impl Scope {
+    /// Gives the endpoints of those whom an event is for by name.
+    fn personal(&self, event: &Event) -> BTreeSet<String> {
+        let Event::Page { event: PageEvent::Paged { to, .. }, .. } = event else { return BTreeSet::new() };
+        let persons = to.iter().filter_map(|actor| self.people.all.get(actor));
+        persons.flat_map(|person| person.notice.iter().cloned()).collect()
     }
 }
 

@@ -1,14 +1,17 @@
 //! Asks a required gate about the candidate, and about last-good if it does not pass: the control.
 
 use super::{Site, now};
+use crate::operations;
 use lastgood_domain::{
     effect::Answer,
     event::{GateControl, GateFacts, Verdict},
     failure::Failure,
+    operations::overrule,
     service::Service,
-    terms::{Digest, GateName, ServiceName, Span},
+    terms::{Actor, Digest, GateName, Reason, ServiceName, Span},
 };
 use lastgood_drivers::gate::{self, Asked, Subject};
+use lastgood_store::Reader;
 use std::time::Instant;
 
 /// Gives what a gate is asked about: a release that is installed.
@@ -40,6 +43,12 @@ pub(super) fn ask(
     let begun = Instant::now();
     let asked = Asked { folder: &site.channel.folder, secrets: &site.secrets, now: now(), any_age: false };
     let (verdict, because) = gate::ask(config, &subject(&site.name, service, release), &asked);
+    let overridden = (verdict != Verdict::Pass).then(|| overridden(site, service, name, release)).flatten();
+    if let Some((by, reason)) = overridden {
+        let because = brief(format!("overridden by {by}: {reason}; it says: {because}"));
+        let took = Span(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        return Ok(Answer::GateAsked { facts: GateFacts { verdict: Verdict::Pass, because, control: None, took } });
+    }
     let control = control.filter(|_| verdict != Verdict::Pass).map(|last_good| {
         let any_age = Asked { any_age: true, ..asked.clone() };
         let (verdict, because) = gate::ask(config, &subject(&site.name, service, last_good), &any_age);
@@ -47,6 +56,15 @@ pub(super) fn ask(
     });
     let took = Span(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok(Answer::GateAsked { facts: GateFacts { verdict, because: brief(because), control, took } })
+}
+
+/// Gives who lets the release pass the gate all the same, and why. What can't be read lets nothing pass.
+fn overridden(site: &Site, service: &Service, gate: &GateName, release: &Digest) -> Option<(Actor, Reason)> {
+    let tag = service.tag(release)?;
+    let reader = Reader::open(&site.state_dir).ok()?;
+    let operations = operations::Folded::read(&reader, &operations::Scope::default()).ok()?.state;
+    let given = overrule::stands(&operations, gate.as_str(), &site.name, tag, Some(release), now())?;
+    Some((given.by.clone(), given.overrule.reason.clone()))
 }
 
 /// Cuts what becomes evidence.

@@ -19,9 +19,12 @@ mod log;
 #[cfg(test)]
 mod named;
 mod notices;
+mod overrule;
+mod page;
 mod plan;
 mod preflight;
 mod proxy;
+mod rca;
 mod release;
 pub(crate) mod rollback;
 mod run;
@@ -101,6 +104,15 @@ enum Command {
     /// Show what people are asked for, and answer.
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Show where people are needed, and say that one is there.
+    #[command(subcommand)]
+    Page(page::Page),
+    /// Let one release past a gate, as the gate's owner.
+    #[command(subcommand)]
+    Override(overrule::Override),
+    /// Hand in and accept the analysis that a service owes.
+    #[command(subcommand)]
+    Rca(rca::Rca),
     /// Keep a service at one release.
     Pin(release::Pin),
     /// Follow the channel again.
@@ -191,6 +203,9 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Incident(incident) => incident.run(&open()?),
         Command::Checklist(checklist) => checklist.run(&open()?),
         Command::Approval(approval) => approval.run(&open()?),
+        Command::Page(page) => page.run(&open()?),
+        Command::Override(overrule) => overrule.run(&open()?),
+        Command::Rca(rca) => rca.run(&open()?),
         Command::Pin(pin) => pin.run(&open()?),
         Command::Unpin(unpin) => unpin.run(&open()?),
         Command::Reject(reject) => reject.run(&open()?),

@@ -11,6 +11,7 @@ use clap::Args;
 use lastgood_domain::{
     event::{Aim, Back, End},
     facts::Busyness,
+    operations::cap::Risky,
     service::Service,
     terms::{InstanceName, ReleaseTag, RunId, ServiceName},
     traffic::TrafficEvent,
@@ -94,6 +95,7 @@ impl Rollback {
             ));
         }
         let end = self.carry_out(app, &service, aim)?;
+        app.count_risky(Risky::Rollback);
         let Some(end) = end else { return Ok(Exit::Pending) };
         let next = match end {
             End::RolledBack { .. } => format!("see it: lastgood status {service}"),

@@ -1,9 +1,11 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 mod delivery;
+mod due;
 mod duties;
 mod pages;
 mod readiness;
+mod reconcile;
 mod signals;
 mod switchboard;
 
@@ -20,7 +22,6 @@ use crate::{
 use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
-    alarm::Alarm,
     event::{Aim, Verdict},
     facts::{Busyness, Liveness},
     rollout::{Checked, Input},
@@ -34,14 +35,11 @@ use lastgood_engine::{
     bell,
     config::ServiceConfig,
     deliver::Wake,
-    drive::{Happening, LogError, World as _},
+    drive::{Happening, World as _},
     preflight::Asker,
     schedule, world,
 };
-use lastgood_server::{
-    Pages,
-    switches::{Bell, SwitchServer},
-};
+use lastgood_server::switches::{Bell, SwitchServer};
 use lastgood_store::DriverLock;
 use std::{
     collections::BTreeMap,
@@ -64,6 +62,8 @@ const DRAIN_EVERY: Span = Span::minutes(1);
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// How often reminders, ends and pages are looked for: shorter than any step of a chain that people set.
+const DUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -137,12 +137,19 @@ impl Serve {
             let mut reconcilers: Vec<Reconciler> = app.config.notice.values().filter_map(Reconciler::new).collect();
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;
+            // At once: what became due while nobody was here is said first.
+            let mut since_due = DUE_EVERY;
             while !stop.load(Ordering::SeqCst) {
                 thread::sleep(LOOK_EVERY);
                 since_reconciled += LOOK_EVERY;
                 if since_reconciled >= RECONCILE_EVERY {
                     since_reconciled = Duration::ZERO;
-                    reconcile(app, &pages, &mut reconcilers);
+                    reconcile::reconcile(app, &pages, &mut reconcilers);
+                }
+                since_due += LOOK_EVERY;
+                if since_due >= DUE_EVERY {
+                    since_due = Duration::ZERO;
+                    due::say(app, &services);
                 }
                 since_signed += LOOK_EVERY;
                 if since_signed >= SIGN_EVERY {
@@ -156,24 +163,6 @@ impl Serve {
         sign(app);
         drop(locks);
         Ok(Exit::Done)
-    }
-}
-
-/// Keeps every Alertmanager equal to what is wrong now.
-fn reconcile(app: &App, pages: &Pages, reconcilers: &mut [Reconciler]) {
-    if reconcilers.is_empty() {
-        return;
-    }
-    let snapshot = pages();
-    if let Some(why) = &snapshot.failure {
-        app.screen.trouble(&log_trouble(&LogError::Failed(why.clone())));
-        return;
-    }
-    let wrong: Vec<Alarm> = snapshot.services.into_values().flat_map(|view| view.alarms).collect();
-    for reconciler in reconcilers {
-        if let Err(error) = reconciler.reconcile(&wrong, snapshot.at) {
-            app.screen.trouble(&Trouble::new(Exit::Failed, &error));
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::Ended;
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
+    operations::cap::Risky,
     switches::{self, Declared, Event, Refused, Switches},
     terms::{Actor, Reason, SwitchName},
 };
@@ -107,6 +108,7 @@ pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
 
 fn trip(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
     let (_, after) = say(app, &|_, declared, _| switches::trip(declared, switch, reason))?;
+    app.count_risky(Risky::Trip);
     let environment = &configured(app)?.environment;
     app.screen.show(
         "switch-tripped",

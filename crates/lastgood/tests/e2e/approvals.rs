@@ -1,6 +1,6 @@
 //! Approvals, people and what needs a second one, at a real command line.
 
-use crate::kit::{Said, program, reserve, said};
+use crate::kit::{Daemon, Farm, Plan, Said, program, reserve, said, until};
 use serde_json::Value;
 use std::{
     fs,
@@ -82,4 +82,82 @@ fn two_of_three_are_two_and_more_than_there_are_is_refused_at_once() {
     world.by("alice", "approval extend a0 --for 1h").ended(1).says("[approval-no-extension]");
     world.by("carol", "approval approve a0").ended(0).says("approved");
     world.by("alice", &format!("{ASK} --needed 2")).ended(0);
+}
+
+#[test]
+fn somebody_without_the_role_is_refused_and_may_still_stop_things() {
+    let farm = Farm::running(Plan { tail: format!("\n{PEOPLE}"), ..Plan::default() });
+    let by = |who: &str, line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        said(farm.command(&words).env("SUDO_USER", who))
+    };
+    by("mallory", "hold set --reason stop").ended(0);
+    by("mallory", "hold lift notebook h0 --reason go").ended(4).says("[person-not-allowed]").says("person:alice");
+    by("bob", "hold lift notebook h0 --reason go").ended(4).says("needs the role incident-commander");
+    by("alice", "hold lift notebook h0 --reason go").ended(0);
+    farm.publish("1.1.0");
+    by("mallory", "run").ended(0);
+    by("mallory", "rollback --yes").ended(0);
+    by("mallory", "waive notebook 1.1.0 --reason why-not").ended(4);
+}
+
+#[test]
+fn after_an_automatic_rollback_nothing_moves_forward_before_its_analysis_is_accepted() {
+    let plan = Plan {
+        service: "rca = \"required\"\nrehearsal = { on = \"alice\" }\n".into(),
+        tail: format!("\n{PEOPLE}"),
+        ..Plan::default()
+    };
+    let farm = Farm::new(plan);
+    let by = |who: &str, line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        said(farm.command(&words).env("SUDO_USER", who))
+    };
+    by("alice", "run").ended(0);
+    farm.publish("2.0.0");
+    by("alice", "run").ended(0);
+    farm.publish("2.3.0");
+    by("alice", "run").ended(5);
+    by("alice", "rca list notebook").ended(0).says("rolled back");
+    // The service stopped itself as well; that is lifted first.
+    by("alice", "hold lift notebook h0 --reason understood").ended(0);
+    farm.publish("2.5.0");
+    by("alice", "run --now").ended(9).says("an analysis is owed");
+    by("alice", "rca waive notebook --reason fair --for 1h").ended(8).says("asked as a0");
+    by("bob", "approval approve a0").ended(0);
+    fs::write(farm.path("analysis"), "A quote in a name broke the log-in.\n").unwrap();
+    let analysis = farm.path("analysis").display().to_string();
+    by("alice", &format!("rca submit notebook --file {analysis}")).ended(0);
+    by("alice", "rca accept notebook").ended(4).says("[rca-own]");
+    by("mallory", "rca accept notebook").ended(4).says("[person-not-allowed]");
+    by("alice", "run --now").ended(9).says("nobody else has accepted it");
+    // A way back is open all the while.
+    by("mallory", "rollback --dry-run").ended(0);
+    by("bob", "rca accept notebook").ended(0);
+    by("bob", "rca list").ended(0).says("no analysis is owed");
+    let again = by("alice", "run --now");
+    assert!(!again.err.contains("an analysis is owed") && !again.out.contains("an analysis is owed"), "{again:?}");
+}
+
+#[test]
+fn a_trip_above_its_cap_is_done_pages_one_after_the_other_and_stops_when_somebody_is_there() {
+    let tail = "[switches]\nsubsystems = [\"auth\"]\nlisten = \"127.0.0.1:0\"\n[caps]\ntrip = 1\n\
+                [notice.pager-bob]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> bob\"]\nkinds = [\"page\"]\n\
+                [person.alice]\n[person.bob]\nnotice = [\"pager-bob\"]\n\
+                [escalation.default]\n\
+                steps = [{ to = [\"alice\"], within = \"1s\" }, { to = [\"bob\"], within = \"1h\" }]\n";
+    let world = World::new(tail);
+    world.by("alice", "switch trip auth --reason stop").ended(0);
+    world.by("alice", "switch trip auth --reason stop").ended(0).says("1 are allowed");
+    assert_eq!(world.json("alice", "page list")[0]["about"].as_str().unwrap().split('/').nth(1), Some("trip"));
+    let log = fs::File::create(world.path("serve.log")).unwrap();
+    let mut serve = Command::new(program());
+    serve.arg("serve").current_dir(world.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let daemon = Daemon(serve.env_remove("LASTGOOD_CONFIG").spawn().unwrap());
+    let pages = || fs::read_to_string(world.path("bob")).unwrap_or_default();
+    until("bob's pager", || pages().contains("p0 pages person:bob as step 2"));
+    world.by("bob", "page ack p0").ended(0).says("person:bob is there");
+    world.by("alice", "page ack p0").ended(1).says("[page-over]");
+    assert_eq!(world.json("bob", "page list"), serde_json::json!([]));
+    daemon.stop();
 }

@@ -32,6 +32,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     shared::switches(&mut page, snapshot);
     signals(&mut page, snapshot);
     incidents(&mut page, snapshot);
+    people(&mut page, snapshot);
     drivers(&mut page, snapshot);
     readiness(&mut page, snapshot);
     outbox(&mut page, snapshot);
@@ -231,6 +232,25 @@ fn incidents(page: &mut Page, snapshot: &Snapshot) {
     let open: usize = all.open().filter(|(_, one)| !one.drill).map(|(_, one)| open(one)).sum();
     page.family("lastgood_checklist_open", Gauge, "Items of cleanup checklists that are not closed.")
         .sample(&[], open as u64);
+}
+
+fn people(page: &mut Page, snapshot: &Snapshot) {
+    let people = &snapshot.people;
+    page.family("lastgood_approvals_pending", Gauge, "Requests for approval that wait for people.")
+        .sample(&[], people.approvals);
+    page.family("lastgood_approval_oldest_age_seconds", Gauge, "Age of the oldest one that waits; 0 if none does.")
+        .sample(&[], people.oldest.map_or(0.0, |oldest| age(snapshot.at, oldest)));
+    page.family("lastgood_pages_open", Gauge, "Pages that nobody has answered.").sample(&[], people.pages);
+    page.family("lastgood_overrides_total", Counter, "Gates overridden by their owners.").sample(&[], people.overrides);
+    let mut family = page.family("lastgood_rca_owed", Gauge, "1 while the service owes an analysis.");
+    for (name, view) in &snapshot.services {
+        family.sample(&[("service", name.as_str())], view.state.analysis.is_some());
+    }
+    let mut family = page.family("lastgood_rca_overdue", Gauge, "1 while that analysis is overdue.");
+    for (name, view) in &snapshot.services {
+        let overdue = view.state.analysis.as_ref().is_some_and(|owed| owed.is_overdue(snapshot.at));
+        family.sample(&[("service", name.as_str())], overdue);
+    }
 }
 
 fn drivers(page: &mut Page, snapshot: &Snapshot) {

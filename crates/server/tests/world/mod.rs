@@ -52,6 +52,7 @@ pub fn settings(instances: &[&str]) -> Settings {
         traffic: None,
         policy: lastgood_domain::provenance::Policy::default(),
         gates: Vec::new(),
+        rca: lastgood_domain::operations::rca::Rca::Off,
     }
 }
 

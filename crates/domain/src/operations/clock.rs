@@ -1,0 +1,109 @@
+//! What has become due: reminders, ends and pages. The daemon asks at least each minute; asking late or twice does no more
+//! than asking once.
+
+use super::{
+    Event, Operations, Record,
+    approval::{self, ApprovalEvent, Standing},
+    escalation::{self, Chains, PageEvent},
+    people::People,
+};
+use crate::terms::{Actor, ServiceName, Timestamp};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+/// What the clock knows besides the chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Who there is.
+    pub people: People,
+    /// By which chains they are paged.
+    pub chains: Chains,
+    /// The chain for approvals.
+    pub approvals: String,
+    /// Analyses that are overdue, and since when they are owed.
+    pub overdue: BTreeMap<ServiceName, Timestamp>,
+}
+
+/// Gives everything that is due at `now`, in order; each is decided on what the ones before lead to.
+pub fn due(operations: &Operations, known: &Circumstances, by: &Actor, now: Timestamp) -> Vec<Event> {
+    let mut clock = Clock { state: operations.clone(), said: Vec::new(), by, now };
+    for event in approval::due(&operations.approvals, now) {
+        let page = match &event {
+            ApprovalEvent::Reminded { approval, percent: 80 } => Some((*approval, "has a fifth of its time left")),
+            ApprovalEvent::Expired { approval } => {
+                Some((*approval, "expired; nothing was allowed, all stays as it is"))
+            }
+            _ => None,
+        };
+        let is_end = matches!(event, ApprovalEvent::Expired { .. });
+        clock.say(Event::Approval(event));
+        if let Some((approval, what)) = page {
+            let about = format!("approval/{approval}");
+            if is_end {
+                // Whoever was there for the request still has to hear of its end.
+                clock.end(&about, "the request expired");
+            }
+            let asked = &operations.approvals.all[&approval].request.what;
+            clock.page(&about, format!("{approval} {what}: {asked}"), &known.approvals);
+        }
+    }
+    clock.end_answered();
+    for (service, since) in &known.overdue {
+        let about = format!("rca/{service}/{}", since.0);
+        clock.page(&about, format!("the analysis that {service} owes is overdue"), escalation::DEFAULT);
+    }
+    let open: Vec<_> = clock.state.pages.all.keys().copied().collect();
+    for page in open {
+        for event in escalation::due(&clock.state.pages.all[&page], &known.chains, &known.people, now) {
+            clock.say(Event::Page { page, event });
+        }
+    }
+    clock.said
+}
+
+struct Clock<'a> {
+    state: Operations,
+    said: Vec<Event>,
+    by: &'a Actor,
+    now: Timestamp,
+}
+
+impl Clock<'_> {
+    fn say(&mut self, event: Event) {
+        let record = Record { v: Record::VERSION, at: self.now, by: self.by.clone(), event };
+        self.state.take(&record);
+        self.said.push(record.event);
+    }
+
+    fn page(&mut self, about: &str, text: String, chain: &str) {
+        let raised = escalation::raise(&self.state.pages, about, text, chain);
+        if let Some((page, event)) = raised {
+            self.say(Event::Page { page, event });
+        }
+    }
+
+    fn end(&mut self, about: &str, because: &str) {
+        let open = self.state.pages.about(about).filter(|(_, page)| !page.ended);
+        if let Some((page, _)) = open.map(|(page, one)| (*page, one.ended)) {
+            self.say(Event::Page { page, event: PageEvent::Ended { because: because.to_string() } });
+        }
+    }
+
+    /// Ends the pages about requests that people answered.
+    fn end_answered(&mut self) {
+        let answered = self
+            .state
+            .approvals
+            .all
+            .iter()
+            .filter(|(_, one)| !matches!(one.standing, Standing::Pending | Standing::Expired));
+        let about: Vec<String> = answered.map(|(approval, _)| format!("approval/{approval}")).collect();
+        for about in about {
+            self.end(&about, "the request is answered");
+        }
+    }
+}

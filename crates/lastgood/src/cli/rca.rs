@@ -1,0 +1,195 @@
+//! `lastgood rca`: the analysis that a service owes after a rollback or an incident.
+
+use super::Ended;
+use crate::{
+    app::{App, Ask},
+    exit::Exit,
+    screen::Trouble,
+};
+use clap::{Args, Subcommand};
+use lastgood_domain::{
+    event,
+    operations::{
+        Event, approval,
+        people::Act,
+        rca::{self, Owed},
+    },
+    terms::{Digest, Reason, ReleaseTag, ServiceName, Span},
+};
+use lastgood_engine::letter::rfc3339;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, path::PathBuf};
+
+/// Longest analysis: text for people.
+const DOCUMENT_BYTES_MAX: u64 = 1 << 20;
+
+/// Hand in and accept the analysis that a service owes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rca {
+    /// List what is owed.
+    List {
+        /// The service; all if left out.
+        service: Option<String>,
+    },
+    /// Hand an analysis in.
+    Submit {
+        /// The service.
+        service: String,
+        /// The document.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Accept what another person handed in: moves are open again.
+    Accept {
+        /// The service.
+        service: String,
+    },
+    /// Go on without one for a time; a second person must agree.
+    Waive(Waive),
+}
+
+/// Go on without one for a time; a second person must agree.
+#[derive(Debug, Args)]
+pub(crate) struct Waive {
+    /// The service.
+    service: String,
+    /// Why.
+    #[arg(long)]
+    reason: Reason,
+    /// How long, such as 7d; at most 14d.
+    #[arg(long = "for", value_name = "TIME")]
+    span: Span,
+    /// Only this release: a hotfix.
+    #[arg(long)]
+    release: Option<ReleaseTag>,
+}
+
+impl Rca {
+    /// Runs the command.
+    pub(crate) fn run(self, app: &App) -> Ended {
+        match self {
+            Self::List { service } => list(app, service.as_deref()),
+            Self::Submit { service, file } => submit(app, &service, &file),
+            Self::Accept { service } => {
+                let service = app.service(Some(&service))?;
+                say(app, &service, &|one| rca::accept(one, &app.actor))?;
+                shown(app, &service, &format!("accepted; go on: lastgood run {service} --now"))
+            }
+            Self::Waive(waive) => waive.run(app),
+        }
+    }
+}
+
+type Deciding<'a> = &'a dyn Fn(&lastgood_domain::service::Service) -> Result<event::Event, rca::Refused>;
+
+fn say(app: &App, service: &ServiceName, decide: Deciding<'_>) -> Result<(), Trouble> {
+    let exit = |error: &rca::Refused| match error {
+        rca::Refused::Own { .. } => Exit::NotAllowed,
+        rca::Refused::TooLong { .. } => Exit::Usage,
+        rca::Refused::NotOwed | rca::Refused::NotSubmitted => Exit::Failed,
+    };
+    app.say(service, |one| match decide(one) {
+        Ok(event) => Ok(vec![event]),
+        Err(error) => Err(Trouble::new(exit(&error), &error)),
+    })?;
+    Ok(())
+}
+
+fn submit(app: &App, service: &str, file: &std::path::Path) -> Ended {
+    let service = app.service(Some(service))?;
+    let unreadable = |what: String| {
+        let message = format!("{} can't be taken: {what}", file.display());
+        Trouble::say(Exit::Usage, "rca-file-unreadable", message, "name a text of at most 1 MiB: --file analysis.md")
+    };
+    let size = std::fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
+    if size == 0 || size > DOCUMENT_BYTES_MAX {
+        return Err(unreadable(format!("it has {size} bytes")));
+    }
+    let document = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+    let digest = Digest::of(&document);
+    // Kept under its digest before it is spoken of: the evidence names what can be read.
+    app.store()?;
+    let kept = app.home.root().join("analyses").join(format!("{}.md", digest.short()));
+    let keep = || {
+        std::fs::create_dir_all(kept.parent().expect("a folder of the state folder"))?;
+        std::fs::write(&kept, &document)
+    };
+    keep().map_err(|error| {
+        let message = format!("{} can't be written: {error}", kept.display());
+        Trouble::say(Exit::Failed, "rca-file-unwritable", message, "check the state folder")
+    })?;
+    say(app, &service, &|one| rca::submit(one, digest))?;
+    shown(app, &service, &format!("handed in\nhave another person type: lastgood rca accept {service}"))
+}
+
+impl Waive {
+    fn run(self, app: &App) -> Ended {
+        let service = app.service(Some(&self.service))?;
+        let folded = app.look(&service)?.service;
+        // Asked before anybody else is: who may not waive has nothing to ask for.
+        let may = app.config.people().check(&app.actor, Act::Waive);
+        may.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
+        let (now, span) = (app.now(), self.span);
+        let decide = |one: &_| rca::waive(one, self.reason.clone(), span, self.release.clone(), now);
+        decide(&folded).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let owed = folded.analysis.as_ref().expect("what is waived is owed");
+        let only = self.release.as_ref().map_or_else(|| "every release".into(), |tag| format!("{tag} only"));
+        let what = format!("{service} goes on for {span} without the analysis it owes ({only}): {}", self.reason);
+        let subject = format!("rca/{service}/waiver");
+        // Bound to what is owed: after another rollback it is asked for anew.
+        let plan = Digest::of(format!("{what}\n{}\n{}", owed.since.0, owed.because).as_bytes());
+        app.need_approval(&Ask { subject: subject.clone(), what, plan, needed: 1, of: BTreeSet::new() })?;
+        // Used before it is acted on: a crash in between costs one question, never a second waiver.
+        app.say_operations(&|state| {
+            let used = approval::used(&state.approvals, &subject, &plan);
+            Ok(used.into_iter().map(Event::Approval).collect())
+        })?;
+        say(app, &service, &decide)?;
+        shown(app, &service, &format!("waived for {span}; go on: lastgood run {service} --now"))
+    }
+}
+
+fn data(service: &ServiceName, owed: Option<&Owed>) -> Value {
+    match owed {
+        None => json!({ "service": service, "owed": false }),
+        Some(owed) => json!({
+            "service": service, "owed": true, "since": owed.since, "because": owed.because, "due": owed.due,
+            "incident": owed.incident, "owner": owed.owner,
+            "submitted": owed.submitted.as_ref().map(|one| json!({
+                "document": one.document.to_string(), "by": one.by, "at": one.at,
+            })),
+            "waiver": owed.waiver.as_ref().map(|one| json!({
+                "by": one.by, "reason": one.reason, "until": one.until, "release": one.release,
+            })),
+        }),
+    }
+}
+
+fn shown(app: &App, service: &ServiceName, text: &str) -> Ended {
+    let folded = app.look(service)?.service;
+    app.screen.show("rca", &data(service, folded.analysis.as_ref()), text);
+    Ok(Exit::Done)
+}
+
+fn list(app: &App, service: Option<&str>) -> Ended {
+    let (mut rows, mut text) = (Vec::new(), String::new());
+    let now = app.now();
+    for service in app.services(service)? {
+        let folded = app.look(&service)?.service;
+        let Some(owed) = &folded.analysis else { continue };
+        rows.push(data(&service, Some(owed)));
+        let late = if owed.is_overdue(now) { "overdue since" } else { "due" };
+        text += &format!("{service}  since {}, {late} {}: {}\n", rfc3339(owed.since), rfc3339(owed.due), owed.because);
+        if let Some(one) = &owed.submitted {
+            text += &format!("  handed in by {}: lastgood rca accept {service}\n", one.by);
+        }
+        if let Some(one) = owed.waiver.as_ref().filter(|one| now < one.until) {
+            text += &format!("  waived by {} until {}: {}\n", one.by, rfc3339(one.until), one.reason);
+        }
+    }
+    if text.is_empty() {
+        text = "no analysis is owed\n".into();
+    }
+    app.screen.show("rca", &rows, &text);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,56 @@
+//! What becomes due by itself: reminders and ends of requests, pages, overdue analyses.
+
+use crate::{app::App, screen::Trouble};
+use lastgood_domain::{
+    operations::{
+        clock::{self, Circumstances},
+        escalation,
+    },
+    terms::{Actor, ServiceName, Timestamp},
+};
+use lastgood_engine::bell;
+use lastgood_engine::operations::Desk;
+use std::collections::BTreeMap;
+
+/// Says what is due now. Nothing due writes nothing; trouble is told, and it is tried again at the next look.
+pub(super) fn say(app: &App, services: &[ServiceName]) {
+    if let Err(trouble) = try_say(app, services) {
+        app.screen.trouble(&trouble);
+    }
+}
+
+fn try_say(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
+    let now = app.now();
+    let by = Actor::new("lastgood:clock").expect("a fixed valid name");
+    let known = Circumstances {
+        people: app.config.people(),
+        chains: app.config.chains(),
+        approvals: app
+            .config
+            .approvals
+            .as_ref()
+            .and_then(|approvals| approvals.escalation.clone())
+            .unwrap_or_else(|| escalation::DEFAULT.into()),
+        overdue: overdue(app, services)?,
+    };
+    // Looked at before anything is opened for writing: as a rule nothing is due.
+    if clock::due(&app.operations()?, &known, &by, now).is_empty() {
+        return Ok(());
+    }
+    let mut desk = Desk::new(app.store()?, app.scope(), app.routes());
+    let said = desk.say(&by, now, &|state| Ok(clock::due(state, &known, &by, now)));
+    let (records, _) = said.map_err(|error| Trouble::new(crate::exit::Exit::Failed, error.coded()))?;
+    if !records.is_empty() {
+        bell::ring(app.home.root());
+    }
+    Ok(())
+}
+
+fn overdue(app: &App, services: &[ServiceName]) -> Result<BTreeMap<ServiceName, Timestamp>, Trouble> {
+    let mut all = BTreeMap::new();
+    for service in services {
+        let owed = app.look(service)?.service.analysis.filter(|owed| owed.is_overdue(app.now()));
+        all.extend(owed.map(|owed| (service.clone(), owed.since)));
+    }
+    Ok(all)
+}
