@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::{
     facts::Health,
     gate::{Gate, GateControl, GateFacts, Verdict},
+    way_back::WayBack,
 };
 
 /// One entry of a service's chain as it is written.
@@ -374,29 +375,6 @@ pub struct Settings {
     /// Whether a rollback that nobody asked for owes an analysis.
     #[serde(default, skip_serializing_if = "Rca::is_off")]
     pub rca: Rca,
-}
-
-/// How a release can be left again, as its rehearsal showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WayBack {
-    /// Last-good works on the migrated data: every write is kept.
-    CodeOnly,
-    /// Last-good can't read the migrated data: the snapshot goes back too.
-    Restore,
-    /// There is no last-good yet; going back means stopped, with the data as it was.
-    Empty,
-}
-
-impl WayBack {
-    /// Says it as plans and screens do.
-    pub const fn says(self) -> &'static str {
-        match self {
-            Self::CodeOnly => "code-only",
-            Self::Restore => "restore",
-            Self::Empty => "empty",
-        }
-    }
 }
 
 /// Why instances go back.

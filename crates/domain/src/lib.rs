@@ -28,4 +28,5 @@ pub mod switches;
 pub mod terms;
 pub mod totals;
 pub mod traffic;
+mod way_back;
 pub mod words;

@@ -4,29 +4,28 @@
 //! program that wrote it, and is never evidence.
 
 mod fold;
+mod hold;
 mod steps;
 mod traffic;
+
+pub use hold::{Exempt, Hold};
 
 use crate::{
     effect::{Effect, Leg},
     event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
-    operations::{
-        hold::{Exemption, InFlight},
-        rca::Owed,
-    },
+    operations::rca::Owed,
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
-        Span, Timestamp, WideHoldId,
+        Span, Timestamp,
     },
     totals::Totals,
     traffic::Traffic,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    format,
-    string::{String, ToString as _},
+    string::String,
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
@@ -116,53 +115,6 @@ pub struct NextIds {
     pub hold: u64,
     /// Snapshots so far.
     pub snapshot: u64,
-}
-
-/// A named, owned, reasoned stop of forward moves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// Who set it.
-    pub owner: Actor,
-    /// Why.
-    pub reason: Reason,
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; `None` stands until lifted.
-    pub until: Option<Timestamp>,
-    /// The hold over several services that this one is a part of.
-    pub origin: Option<WideHoldId>,
-    /// What becomes of a run under way.
-    pub in_flight: InFlight,
-    /// The releases that may pass it, and who said so.
-    pub exempt: Vec<Exempt>,
-}
-
-/// A release that may pass a hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exempt {
-    /// Which, and until when.
-    pub exemption: Exemption,
-    /// Who asked.
-    pub asked_by: Actor,
-    /// Who approved.
-    pub approved_by: Actor,
-}
-
-impl Hold {
-    /// Gives the exemptions that stand at `now`.
-    pub fn exempt_at(&self, now: Timestamp) -> impl Iterator<Item = &Exempt> {
-        self.exempt.iter().filter(move |one| now < one.exemption.until)
-    }
-
-    /// Tells whether a release may pass it at `now`.
-    pub fn lets_pass(&self, release: &Digest, now: Timestamp) -> bool {
-        self.exempt_at(now).any(|one| one.exemption.release == *release)
-    }
-
-    /// Names it as people do: by the hold over several services, if it is a part of one.
-    pub fn called(&self, id: HoldId) -> String {
-        self.origin.map_or_else(|| format!("hold {id}"), |origin| origin.to_string())
-    }
 }
 
 /// The release a service must stay at.

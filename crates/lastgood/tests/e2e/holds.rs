@@ -77,7 +77,7 @@ fn a_fix_passes_a_hold_when_a_second_person_agrees_and_nothing_else_does() {
     let approval = document["data"]["approval"].as_str().unwrap();
     farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
     approve(&farm, approval, "person:second");
-    farm.publish("1.2.0");
+    farm.publish("2.0.0");
     let passed = farm.lastgood(&["run", "notebook", "--now"]).ended(0);
     passed.says("approved by person:second").says("the fix");
     assert_eq!(farm.version("alice"), "1.1.0", "the release that was named, not the newest");
