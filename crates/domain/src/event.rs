@@ -21,11 +21,9 @@ use crate::{
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-pub use crate::{
-    facts::Health,
-    gate::{Gate, GateControl, GateFacts, Verdict},
-    way_back::WayBack,
-};
+pub use crate::facts::Health;
+pub use crate::gate::{Gate, GateControl, GateFacts, Verdict};
+pub use crate::way_back::WayBack;
 
 /// One entry of a service's chain as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

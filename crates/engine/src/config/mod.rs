@@ -9,6 +9,7 @@ mod incident;
 mod people;
 mod preflight;
 mod runbook;
+mod service;
 mod signals;
 mod switches;
 mod text;
@@ -27,13 +28,9 @@ pub use signals::{DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConf
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
 
-use crate::{
-    log::Route,
-    provenance::{self, Environment},
-};
+use crate::{log::Route, provenance::Environment};
 use lastgood_domain::{
-    event::Settings,
-    operations::{cap::Caps, escalation::Chains, hold::Subject, people::People, rca::Rca},
+    operations::{cap::Caps, rca::Rca},
     terms::{GateName, InstanceName, RoleName, ServiceName, SignalName, Span},
 };
 use lastgood_drivers::{
@@ -424,18 +421,6 @@ impl Config {
         schemars::schema_for!(Config).to_value()
     }
 
-    /// Gives everybody who is configured.
-    pub fn people(&self) -> People {
-        let owners = self.overrides.iter().filter_map(|(gate, name)| Some((gate.clone(), actor_of(name).ok()?)));
-        let people = people::people(&self.person, &self.role);
-        People { owners: owners.collect(), caps: self.caps.clone(), ..people }
-    }
-
-    /// Gives by which chains people are paged.
-    pub fn chains(&self) -> Chains {
-        self.escalation.iter().map(|(name, chain)| (name.clone(), chain.chain())).collect()
-    }
-
     /// Gives the place of the last checkpoint outside the state folder.
     pub fn anchor(&self) -> PathBuf {
         match &self.anchor {
@@ -456,43 +441,6 @@ impl Config {
             Some(file) => self.folder.join(file),
             None => self.state_dir.join("FREEZE"),
         }
-    }
-}
-
-impl ServiceConfig {
-    /// Gives what the service's decisions depend on.
-    pub fn settings(&self) -> Settings {
-        let watch = self.watch.as_ref();
-        Settings {
-            instances: self.instance.iter().map(|instance| instance.name.clone()).collect(),
-            canary: self.rollout.canary.clone(),
-            rehearse_on: self.rehearsal.on.clone(),
-            wave_size: self.rollout.wave_size,
-            soak: self.rollout.soak.0,
-            loss_rows_max: self.restore.rows_max,
-            loss_files_max: self.restore.files_max,
-            loss_age_max: self.restore.age_max.0,
-            watch: self.rollout.watch.0,
-            stale_after: self.rollout.stale_after.0,
-            back_when_broken: self.rollout.back_when_broken,
-            broken_percent: watch.map_or(5, |watch| watch.broken_percent),
-            degraded_percent: watch.map_or(20, |watch| watch.degraded_percent),
-            outcomes_min: watch.map_or(20, |watch| watch.outcomes_min),
-            traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
-            policy: provenance::policy(self),
-            gates: self.gates.clone(),
-            rca: self.rca,
-        }
-    }
-
-    /// Gives what holds over several services look at.
-    pub fn subject(&self) -> Subject {
-        Subject { labels: self.labels.clone(), promoted: self.policy.passed_in().is_some() }
-    }
-
-    /// Gives an instance by its name.
-    pub fn instance(&self, name: &InstanceName) -> Option<&InstanceConfig> {
-        self.instance.iter().find(|instance| instance.name == *name)
     }
 }
 

@@ -1,8 +1,9 @@
 //! `[person.NAME]` and `[role.NAME]`: who people are, where they are reached, and what needs a role.
 
+use super::Config;
 use lastgood_domain::{
     operations::{
-        escalation::Step,
+        escalation::{Chains, Step},
         people::{Act, INCIDENT_ROLES, People, Person},
     },
     terms::{Actor, RoleName, Span},
@@ -11,6 +12,22 @@ use lastgood_drivers::config_terms::Length;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+impl Config {
+    /// Gives everybody who is configured.
+    pub fn people(&self) -> People {
+        let named = self.gate.iter().filter_map(|(gate, config)| Some((gate.to_string(), config.owner.clone()?)));
+        let named = named.chain(self.overrides.clone());
+        let owners = named.filter_map(|(gate, name)| Some((gate, actor_of(&name).ok()?)));
+        let people = people(&self.person, &self.role);
+        People { owners: owners.collect(), caps: self.caps.clone(), ..people }
+    }
+
+    /// Gives by which chains people are paged.
+    pub fn chains(&self) -> Chains {
+        self.escalation.iter().map(|(name, chain)| (name.clone(), chain.chain())).collect()
+    }
+}
 
 /// One person.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

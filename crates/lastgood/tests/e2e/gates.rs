@@ -178,3 +178,25 @@ fn a_renamed_bound_test_gives_12_a_failed_one_1_and_json_says_the_same() {
     write("integrity.toml", "requird = [\"B-2\"]\n");
     verify(at, &[]).ended(12).says("[manifest-wrong]");
 }
+
+#[test]
+fn a_gates_owner_lets_one_release_pass_and_nobody_else_does() {
+    let farm = farm();
+    report(&farm, "1.0.0", GOOD);
+    farm.lastgood(&["run"]).ended(0);
+    let people = "\n[person.alice]\n\n[person.bob]\n\n[overrides]\nunit = \"alice\"\n";
+    farm.configure(&(farm.config() + people));
+    farm.publish("1.1.0");
+    report(&farm, "1.1.0", "1..1\nnot ok 1 - a note is kept\n");
+    farm.lastgood(&["run"]).ended(9);
+    let give = ["override", "give", "unit", "--service", "notebook", "--release", "1.1.0", "--reason", "it is flaky"];
+    said(farm.command(&give).env("SUDO_USER", "bob")).ended(4);
+    farm.lastgood(&["run"]).ended(9);
+    said(farm.command(&give).env("SUDO_USER", "alice")).ended(0);
+    farm.lastgood(&["run"]).ended(0).says("overridden by person:alice: it is flaky; it says");
+    assert_eq!(farm.version("alice"), "1.1.0");
+    // The next release has to pass it again.
+    farm.publish("2.0.0");
+    report(&farm, "2.0.0", "1..1\nnot ok 1 - a note is kept\n");
+    farm.lastgood(&["run"]).ended(9);
+}
