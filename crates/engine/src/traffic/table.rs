@@ -60,7 +60,7 @@ pub fn table(
 /// guessed it would be counted apart from people and see the candidate, and no more.
 pub(crate) fn synthetic(service: &Service, route: &Route) -> Option<String> {
     let (run, candidate) = (service.run.as_ref()?, route.candidate.as_ref()?);
-    let text = format!("lastgood synthetic 1\n{}\n{}\n{}\n", candidate.release, run.id, run.started.0);
+    let text = format!("lastgood-synthetic 1\n{}\n{}\n{}\n", candidate.release, run.id, run.started.0);
     Some(Digest::of(text.as_bytes()).to_string())
 }
 

@@ -31,7 +31,7 @@ impl Exemption {
     /// Digests what the second person agrees to.
     pub fn plan(&self, hold: WideHoldId, service: &ServiceName) -> Digest {
         let Self { release, tag, until, .. } = self;
-        Digest::of(format!("lastgood exemption 1\n{hold}\n{service}\n{tag}\n{release}\n{}\n", until.0).as_bytes())
+        Digest::of(format!("lastgood-exemption 1\n{hold}\n{service}\n{tag}\n{release}\n{}\n", until.0).as_bytes())
     }
 }
 

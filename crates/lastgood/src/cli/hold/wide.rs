@@ -114,7 +114,7 @@ impl Exempt {
                 return Err(Trouble::say(
                     Exit::Usage,
                     "hold-release-unseen",
-                    format!("lastgood has never seen the bytes of {service} {}", self.release),
+                    format!("nobody here has seen the bytes of {service} {}", self.release),
                     &format!("name them: --digest sha256:…, which this shows: lastgood run {service} --dry-run"),
                 ));
             }
