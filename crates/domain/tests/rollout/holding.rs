@@ -145,3 +145,16 @@ fn a_hold_that_comes_during_an_exempted_run_stops_it() {
     assert!(matches!(walk.end(), End::Held { .. }));
     assert_eq!(walk.runs("alice"), "1.0");
 }
+
+#[test]
+fn a_hold_that_lets_runs_finish_still_stops_a_later_run_whose_exemption_ends_on_the_way() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    walk.say(hold(InFlight::Finish));
+    let until = walk.now.after(Span::minutes(600));
+    exempt(&mut walk, "2.0", until);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
+    walk.now = until;
+    assert!(matches!(walk.end(), End::Held { .. }));
+    assert_eq!(walk.runs("alice"), "1.0");
+}
