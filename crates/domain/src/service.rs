@@ -7,6 +7,8 @@ mod fold;
 mod steps;
 mod traffic;
 
+pub(crate) use traffic::CLOSING;
+
 use crate::{
     effect::{Effect, Leg},
     event::{Aim, Back, Cause, End, Health, Settings, WayBack},

@@ -54,7 +54,7 @@ pub(super) fn begin(
                 deciding.stop(failure);
                 return Ok(());
             }
-            match holding(deciding, frozen) {
+            match holding(deciding, frozen).or_else(|| traffic::unfinished(deciding)) {
                 Some(because) => {
                     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
                     deciding.end(End::Held { because, moved: Vec::new() });

@@ -5,7 +5,7 @@ use crate::{
     event::Verdict,
     terms::{Actor, Digest, InstanceName, Reason, Span, Timestamp},
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Where a service's traffic goes and what is said of it. Empty for a service that moves instance by instance.
@@ -21,6 +21,10 @@ pub struct Traffic {
     pub judged: Option<Judged>,
     /// New entries that are refused.
     pub stopped: Option<Stopped>,
+    /// The newest candidate that was started on the data: it may have migrated it. A way back does not change that.
+    pub data: Option<Digest>,
+    /// The instances that it was started on.
+    pub touched: BTreeSet<InstanceName>,
 }
 
 /// A release that gets no traffic and has not been stopped yet.
@@ -124,9 +128,12 @@ impl Traffic {
         sides.into_iter().any(|side| side.instances.contains(instance))
     }
 
-    /// Gives when a release that stands by is to be stopped.
+    /// Gives when a release that stands by is to be stopped: never while the router may still send people there, or was
+    /// told to send them there again.
     pub fn cools_at(&self) -> Option<Timestamp> {
-        self.standby.as_ref().map(|standby| standby.until)
+        let standby = self.standby.as_ref().filter(|_| self.confirmed)?;
+        let carries = standby.side.instances.iter().any(|name| self.carries(name));
+        (!carries).then_some(standby.until)
     }
 
     /// Gives the release that stands by, if it is this one.

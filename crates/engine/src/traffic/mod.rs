@@ -4,6 +4,8 @@ mod proxy;
 mod table;
 mod watchman;
 
+// A router as those see it who tell one.
+pub use lastgood_drivers::traffic::{Load, Routed, Router, RouterError};
 pub use proxy::{ProxyHost, StartLock};
 pub use table::{switches_of, table, tell};
 pub(crate) use watchman::Watchman;
