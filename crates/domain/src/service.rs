@@ -9,6 +9,7 @@ mod steps;
 mod traffic;
 
 pub use hold::{Exempt, Hold};
+pub(crate) use traffic::CLOSING;
 
 use crate::{
     effect::{Effect, Leg},

@@ -46,8 +46,13 @@ pub(crate) fn assert_table(app: &App, name: &ServiceName) -> Result<bool, Troubl
         let Some(route) = &service.traffic.route else { return Ok(false) };
         let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
         let table = traffic::table(name, &service, route, &site.config, switches.as_ref()).map_err(trouble)?;
-        let is_newest = || app.look(name).is_ok_and(|now| now.service.traffic.route.as_ref() == Some(route));
-        match traffic::tell(router.as_ref(), table, &is_newest) {
+        let newest = || {
+            let now = app.look(name).ok()?.service;
+            let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
+            let route = now.traffic.route.as_ref().filter(|newest| *newest == route)?;
+            traffic::table(name, &now, route, &site.config, switches.as_ref()).ok()
+        };
+        match traffic::tell(router.as_ref(), table, &newest) {
             Ok(_) => return Ok(true),
             Err(RouterError::TableOlder { .. }) if tries < TRIES => {}
             Err(error) => return Err(Trouble::new(Exit::Failed, &error)),

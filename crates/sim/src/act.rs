@@ -10,6 +10,7 @@ use lastgood_domain::{
     failure::Failure,
     service::Service,
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
+    traffic::Table,
 };
 
 /// An order under way.
@@ -25,12 +26,17 @@ pub(crate) struct Job {
     pub(crate) stage: u32,
     /// When the next step is due.
     pub(crate) next_at: i64,
+    /// Since when the router is told, and what it is told next.
+    pub(crate) told_since: Option<i64>,
+    pub(crate) table: Option<Table>,
+    /// Starts again what died: nobody in particular ordered it.
+    pub(crate) revives: bool,
 }
 
 impl Job {
     pub(crate) fn new(service: &Service, order: OrderId, effect: &Effect, next_at: i64) -> Self {
         let (effect, last_good) = (effect.clone(), service.last_good);
-        Self { order, effect, last_good, rounds: 1, stage: 0, next_at }
+        Self { order, effect, last_good, rounds: 1, stage: 0, next_at, told_since: None, table: None, revives: false }
     }
 }
 
@@ -38,11 +44,11 @@ fn failure(code: &str, message: &str) -> Failure {
     Failure::new(code, message.to_owned(), None)
 }
 
-fn hindered(code: &str, message: &str) -> Option<Answer> {
+pub(crate) fn hindered(code: &str, message: &str) -> Option<Answer> {
     Some(Answer::Hindered { failure: failure(code, message) })
 }
 
-fn failed(code: &str, message: &str) -> Option<Answer> {
+pub(crate) fn failed(code: &str, message: &str) -> Option<Answer> {
     Some(Answer::Failed { failure: failure(code, message) })
 }
 
@@ -75,12 +81,12 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
         Effect::Probe { instance, release } => probe(machine, stage, &instance, release),
         Effect::Measure { instance, snapshot } => measure(machine, &instance, snapshot),
         Effect::Restore { instance, snapshot } => restore(machine, stage, &instance, snapshot),
-        // The services of this world move instance by instance.
-        Effect::Route { .. }
-        | Effect::TryResume { .. }
-        | Effect::TurnOn { .. }
-        | Effect::TurnOff { .. }
-        | Effect::Trip { .. } => hindered("no-router", "this world has no router"),
+        Effect::Route { route } => machine.told(job, stage, &route),
+        Effect::TryResume { candidate, .. } => machine.resume(stage, &candidate),
+        // The services of these worlds bring no flags and trip nothing.
+        Effect::TurnOn { .. } | Effect::TurnOff { .. } | Effect::Trip { .. } => {
+            hindered("no-switches", "this world has no switches")
+        }
         // The simulated disk has no copies but snapshots: a restore is one step there, ready or not.
         Effect::LayReady { .. } => Some(Answer::LaidReady { bytes: 0 }),
         Effect::Prune { snapshots, releases } => prune(machine, stage, &snapshots, &releases),
@@ -185,9 +191,10 @@ fn copy(machine: &mut Machine, stage: u32, instance: &InstanceName, id: Snapshot
     if stage == 0 {
         return None;
     }
-    machine.finish_restore(instance);
-    let data = machine.places.get(instance).and_then(|place| place.live)?;
-    machine.snapshots.entry(id).or_insert_with(|| Copy { instance: instance.clone(), data });
+    let home = machine.home(instance).clone();
+    machine.finish_restore(&home);
+    let data = machine.places.get(&home).and_then(|place| place.live)?;
+    machine.snapshots.entry(id).or_insert_with(|| Copy { instance: home, data });
     facts(machine, id)
 }
 
@@ -277,7 +284,8 @@ fn stop(machine: &mut Machine, stage: u32, instance: &InstanceName) -> Option<An
     if machine.weather.stop.now() {
         return failed("stop-failed", "the process did not end");
     }
-    (place.up, place.dies_at) = (None, None);
+    (place.up, place.since, place.dies_at) = (None, machine.elapsed, None);
+    machine.look_at_stopped(instance);
     Some(Answer::Stopped)
 }
 

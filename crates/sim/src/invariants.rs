@@ -3,14 +3,23 @@
 //! The machine checks its own promises (data, rows, processes) after every step of an effect; this checks
 //! what was decided and recorded. It keeps only what it needs and shares no code with the fold.
 
-use crate::{act, machine::Machine};
+mod seen;
+
+use crate::{
+    machine::Machine,
+    shared::checks::{Around, Shifts},
+};
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Record, Settings},
     facts::Busyness,
-    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
+    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
+    traffic::TrafficEvent,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Longest time until whoever drives looks whether a hold still stands.
+const AWAKE: Span = Span::seconds(15);
 
 /// What the records say so far.
 #[derive(Debug, Default)]
@@ -27,6 +36,9 @@ pub(crate) struct Checker {
     /// Snapshots that are back, and whether something was started on them since.
     undone: BTreeMap<InstanceName, (SnapshotId, bool)>,
     at: Timestamp,
+    /// When a hold was lifted last.
+    lifted: Timestamp,
+    shifts: Shifts,
 }
 
 /// One run as its records show it.
@@ -83,9 +95,15 @@ impl Checker {
         let Some(run) = &self.run else { return };
         let mut works = self.orders.values().map(|(effect, _)| effect);
         let works = works.any(|effect| !effect.is_housekeeping());
-        if !works && run.soak_until.is_none() {
+        let held = self.held() || self.at.since(self.lifted) < AWAKE || self.expired_just_now();
+        let shifts = machine.shared.is_some() && self.shifts.waits(self.at, held);
+        if !works && run.soak_until.is_none() && !shifts {
             machine.violated(format!("{} is under way and waits for nothing", run.id));
         }
+    }
+
+    fn expired_just_now(&self) -> bool {
+        self.holds.values().flatten().any(|until| *until <= self.at && self.at.since(*until) < AWAKE)
     }
 
     fn held(&self) -> bool {
@@ -93,6 +111,9 @@ impl Checker {
     }
 
     fn record(&mut self, record: &Record, rest: &[Record], machine: &Machine, wrong: &mut Vec<String>) {
+        if machine.shared.is_some() {
+            self.share(&record.event, rest, machine, wrong);
+        }
         match &record.event {
             Event::HoldSet { hold, until, .. } => {
                 if !self.holds_ever.insert(*hold) {
@@ -102,6 +123,7 @@ impl Checker {
             }
             Event::HoldLifted { hold, .. } => {
                 self.holds.remove(hold);
+                self.lifted = record.at;
             }
             Event::Rejected { release, .. } => {
                 self.rejected.insert(*release);
@@ -113,7 +135,7 @@ impl Checker {
             Event::RunEnded { run, end } => self.run_ended(*run, end, machine, wrong),
             Event::Ordered { order, effect } => self.ordered(*order, effect, machine, wrong),
             Event::Answered { order, answer } => self.answered(*order, answer, wrong),
-            Event::Promoted { release, behind } => self.promoted(release, behind, wrong),
+            Event::Promoted { release, behind } => self.promoted(release, behind, machine, wrong),
             Event::Demoted { release } => self.last_good = *release,
             Event::MoveBegun { release, .. } => {
                 let is_late = self.last_good == Some(*release);
@@ -128,6 +150,37 @@ impl Checker {
                     run.note(event, &mut self.between, wrong);
                 }
             }
+        }
+    }
+
+    /// Checks what a record says of shared traffic.
+    fn share(&mut self, event: &Event, rest: &[Record], machine: &Machine, wrong: &mut Vec<String>) {
+        let around = Around { at: self.at, held: self.held(), rejected: &self.rejected, machine };
+        match event {
+            Event::RunStarted { aim, settings, .. } => self.shifts.run_started(aim, settings),
+            Event::Ordered { effect, .. } => self.shifts.ordered(effect, &around, wrong),
+            Event::Answered { order, answer } => {
+                if let Some((effect, _)) = self.orders.get(order) {
+                    self.shifts.answered(effect, answer);
+                }
+            }
+            event => self.shifts.note(event, &around, wrong),
+        }
+        let Event::Traffic(TrafficEvent::ReturnBegun { left, .. }) = event else { return };
+        // What was ordered on the way forward is void.
+        self.orders.clear();
+        let begins = |record: &Record| {
+            matches!(
+                &record.event,
+                Event::Ordered { effect: Effect::Route { .. } | Effect::Start { .. } | Effect::Stop { .. }, .. }
+            )
+        };
+        if !rest.iter().any(begins) {
+            wrong.push("a way back did not begin at once".into());
+        }
+        match &mut self.run {
+            Some(run) => (run.left, run.back) = (Some(*left), Some(BTreeMap::new())),
+            None => wrong.push("a return outside a run".into()),
         }
     }
 
@@ -196,7 +249,9 @@ impl Checker {
         if moves && run.aim == Aim::DryRun {
             wrong.push(format!("dry {} ordered {effect:?}", run.id));
         }
-        if run.back.is_some() {
+        if machine.shared.is_some() {
+            // Checked apart: instances are not moved here, people are.
+        } else if run.back.is_some() {
             run.ordered_back(effect, self.at, machine, wrong);
         } else if moves || matches!(effect, Effect::Probe { .. } | Effect::AskBusy { .. }) {
             let changes = matches!(effect, Effect::Stop { .. } | Effect::Start { .. });
@@ -247,9 +302,11 @@ impl Checker {
         }
     }
 
-    fn promoted(&mut self, release: &Digest, behind: &[InstanceName], wrong: &mut Vec<String>) {
+    fn promoted(&mut self, release: &Digest, behind: &[InstanceName], machine: &Machine, wrong: &mut Vec<String>) {
         self.last_good = Some(*release);
-        let (held, rejected) = (self.held(), self.rejected.contains(release));
+        // Where people are moved by an order, no hold may stand when that is given.
+        let held = self.held() && machine.shared.is_none();
+        let rejected = self.rejected.contains(release);
         let Some(run) = &self.run else { return wrong.push("promoted outside a run".into()) };
         if held {
             wrong.push("promoted while a hold stands".into());
@@ -261,7 +318,7 @@ impl Checker {
             wrong.push("promoted without a plan for it".into());
         }
         for (name, step) in &run.steps {
-            if step.started && !step.moved && !behind.contains(name) {
+            if step.started && !step.moved && machine.shared.is_none() && !behind.contains(name) {
                 wrong.push(format!("promoted, but {name} has not passed"));
             }
         }
@@ -300,6 +357,7 @@ impl Checker {
         if run.id != id {
             wrong.push(format!("{id} ended instead of {}", run.id));
         }
+        self.shifts.run_ended();
         if *end == End::Superseded {
             return;
         }
@@ -323,7 +381,7 @@ impl Checker {
     }
 
     fn rolled_back(&self, run: &Seen, cause: &Cause, machine: &Machine, wrong: &mut Vec<String>) {
-        if let (Cause::Candidate { .. } | Cause::Broken { .. }, Some(left)) = (cause, run.left) {
+        if let (Cause::Candidate { .. } | Cause::Broken { .. } | Cause::Guard { .. }, Some(left)) = (cause, run.left) {
             if !self.rejected.contains(&left) && !run.is_late {
                 wrong.push("a release that failed was not rejected".into());
             }
@@ -353,160 +411,6 @@ impl Checker {
         }
         for name in &self.between {
             machine.violated(format!("{name} was left between two releases"));
-        }
-    }
-}
-
-impl Seen {
-    fn note(&mut self, event: &Event, between: &mut BTreeSet<InstanceName>, wrong: &mut Vec<String>) {
-        match event {
-            Event::WayBackProven { release, .. } => {
-                let passed = |leg| self.legs.contains(&(*release, leg));
-                if !passed(Leg::Candidate) || !passed(Leg::Restart) {
-                    wrong.push("a way back is called proven without its rehearsal".into());
-                }
-                self.proven = Some(*release);
-            }
-            Event::MoveBegun { release, .. } => {
-                if self.proven != Some(*release) {
-                    wrong.push("a move began without a proven way back".into());
-                }
-                self.moving = Some(*release);
-            }
-            Event::SoakBegun { until } => self.soak_until = Some(*until),
-            Event::WaveBegun { .. } => self.soak_until = None,
-            Event::Deferred { instance, .. } if self.steps.get(instance).is_some_and(|step| step.stopped) => {
-                wrong.push(format!("{instance} was stopped and then left alone"));
-            }
-            Event::Moved { instance } => self.moved(instance, between, wrong),
-            Event::Returned { instance } => {
-                let step = self.steps.entry(instance.clone()).or_default();
-                let to = self.back.as_ref().and_then(|back| back.get(instance)).map(|one| one.to);
-                match to {
-                    None => wrong.push(format!("{instance} returned, but was not on its way")),
-                    Some(Some(_)) if !step.probed => {
-                        wrong.push(format!("{instance} is called back without a probe"));
-                    }
-                    Some(None) if !step.stopped => wrong.push(format!("{instance} was not stopped")),
-                    Some(_) => {}
-                }
-                self.finish(instance, "returned", between);
-            }
-            Event::ReturnHeld { instance, .. } => {
-                self.reopening.insert(instance.clone());
-                self.finish(instance, "held", between);
-            }
-            Event::ReturnFailed { instance, .. } => self.finish(instance, "failed", between),
-            Event::ReturnWithData { instance, .. } => {
-                self.steps.insert(instance.clone(), Steps::default());
-                if let Some(one) = self.back.as_mut().and_then(|back| back.get_mut(instance)) {
-                    one.with_data = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn finish(&mut self, instance: &InstanceName, how: &'static str, between: &mut BTreeSet<InstanceName>) {
-        between.remove(instance);
-        self.over.insert(instance.clone(), how);
-    }
-
-    fn moved(&mut self, instance: &InstanceName, between: &mut BTreeSet<InstanceName>, wrong: &mut Vec<String>) {
-        between.remove(instance);
-        let step = self.steps.entry(instance.clone()).or_default();
-        if !step.probed {
-            wrong.push(format!("{instance} moved without a probe"));
-        }
-        if self.settings.soak.0 > 0 {
-            match (self.soak_until, step.probe_ordered_at) {
-                (Some(until), Some(at)) if at >= until => {}
-                _ => wrong.push(format!("{instance} moved without a probe after its soak")),
-            }
-        }
-        step.moved = true;
-    }
-
-    fn ordered_forward(&mut self, effect: &Effect, at: Timestamp, wrong: &mut Vec<String>) {
-        let Some(name) = effect.instance() else { return };
-        let Some(moving) = self.moving else {
-            return wrong.push(format!("{effect:?} was ordered without a sealed plan"));
-        };
-        let step = self.steps.entry(name.clone()).or_default();
-        match effect {
-            Effect::Stop { .. } => {
-                if !step.idle {
-                    wrong.push(format!("{name} was stopped without a busy check that says idle"));
-                }
-                step.idle = false;
-            }
-            Effect::SnapshotStopped { .. } if !step.stopped => {
-                wrong.push(format!("{name} was copied as stopped while it runs"));
-            }
-            Effect::Start { release, .. } => {
-                if !step.kept {
-                    wrong.push(format!("{name} was started without a snapshot at its stop"));
-                }
-                let leg = |leg| self.legs.contains(&(*release, leg));
-                if *release != moving || !leg(Leg::Candidate) || !leg(Leg::Restart) {
-                    wrong.push(format!("{name} was started on what was not rehearsed"));
-                }
-                if !self.settings.instances.contains(name) {
-                    wrong.push(format!("{name} is not an instance of this run"));
-                }
-            }
-            Effect::Probe { .. } => step.probe_ordered_at = Some(at),
-            Effect::Restore { .. } | Effect::Measure { .. } => {
-                wrong.push(format!("{effect:?} was ordered on the way forward"));
-            }
-            _ => {}
-        }
-    }
-
-    fn ordered_back(&mut self, effect: &Effect, at: Timestamp, machine: &Machine, wrong: &mut Vec<String>) {
-        let Some(name) = effect.instance() else { return };
-        let Some(one) = self.back.as_ref().and_then(|back| back.get(name)) else {
-            return wrong.push(format!("{name} does not go back, but {effect:?} was ordered"));
-        };
-        let step = self.steps.entry(name.clone()).or_default();
-        match effect {
-            Effect::Stop { .. } => (step.stopped, step.started) = (false, false),
-            Effect::Restore { snapshot, .. } => {
-                if !step.stopped {
-                    wrong.push(format!("{name} was restored while it runs"));
-                }
-                if step.restored_and_started {
-                    wrong.push(format!("{name} was restored again after it was started on its own data"));
-                }
-                if one.snapshot != Some(*snapshot) {
-                    wrong.push(format!("{name} gets another snapshot than its own"));
-                }
-                let bound = self.settings.loss_rows_max;
-                let accepted = matches!(&self.aim, Aim::Back { accept_loss, .. } if accept_loss.contains(name));
-                let lost = act::loss(machine, name, *snapshot).map_or(0, |loss| loss.rows);
-                let age = one.since.map_or(0, |since| at.since(since).0);
-                let exceeds = match &step.measured {
-                    Some(Answer::Measured { .. }) => lost > bound || (lost > 0 && age > self.settings.loss_age_max.0),
-                    Some(_) => age > self.settings.loss_age_max.0,
-                    None => true,
-                };
-                if exceeds && !accepted {
-                    wrong.push(format!("{name}: a restore drops {lost} rows, {age} ms old, unasked"));
-                }
-            }
-            Effect::Start { release, .. } => {
-                if self.reopening.contains(name) {
-                    return;
-                }
-                if one.to != Some(*release) {
-                    wrong.push(format!("{name} goes back to something else than planned"));
-                }
-                if one.with_data && one.snapshot.is_some() && !step.restored {
-                    wrong.push(format!("{name} was started on its way back without its data"));
-                }
-                step.restored_and_started = step.restored;
-            }
-            _ => {}
         }
     }
 }

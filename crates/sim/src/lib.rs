@@ -15,12 +15,14 @@ mod random;
 mod release;
 mod say;
 mod scenario;
+mod shared;
 mod world;
 
 pub use machine::Crash;
 pub use random::random;
 pub use say::end_word;
 pub use scenario::{Ending, Scenario, scenarios};
+pub use shared::random::random_shared;
 
 use lastgood_domain::event::Record;
 

@@ -3,6 +3,7 @@
 use crate::{
     chance::Chance,
     release::{Fault, Recipe},
+    shared::Shared,
 };
 use lastgood_domain::{
     failure::Failure,
@@ -112,6 +113,8 @@ pub(crate) struct Place {
     pub(crate) closed: bool,
     /// What runs now.
     pub(crate) up: Option<usize>,
+    /// Since when it runs, or does not.
+    pub(crate) since: i64,
     pub(crate) dies_at: Option<i64>,
     pub(crate) deaths_left: u32,
     pub(crate) revive_at: Option<i64>,
@@ -143,6 +146,8 @@ pub(crate) struct Machine {
     pub(crate) places: BTreeMap<InstanceName, Place>,
     pub(crate) snapshots: BTreeMap<SnapshotId, Copy>,
     pub(crate) installed: BTreeSet<Digest>,
+    /// What there is besides where traffic moves by share.
+    pub(crate) shared: Option<Box<Shared>>,
     /// The copy that a rehearsal's legs share.
     pub(crate) scratch: Option<Data>,
     pub(crate) rows: u32,
@@ -171,6 +176,7 @@ impl Machine {
             places,
             snapshots: BTreeMap::new(),
             installed: BTreeSet::new(),
+            shared: None,
             scratch: None,
             rows: 0,
             points: 0,
@@ -219,13 +225,18 @@ impl Machine {
             return;
         }
         let names: Vec<InstanceName> = self.places.keys().cloned().collect();
+        let now = self.elapsed;
         for name in &names {
             if let Some(place) = self.places.get_mut(name) {
                 (place.up, place.dies_at, place.revive_at) = (None, None, None);
+                place.since = now;
             }
         }
-        for name in &names {
-            self.launch_unit(name);
+        if self.shared.is_some() {
+            // No service manager: whoever drives finds that they are down.
+            self.router_falls(false);
+        } else {
+            names.iter().for_each(|name| self.launch_unit(name));
         }
         self.look();
     }
@@ -263,11 +274,14 @@ impl Machine {
     pub(crate) fn launch(&mut self, name: &InstanceName, which: usize) -> Result<(), Failure> {
         self.finish_restore(name);
         let broken = |code: &str, text: &str| Err(Failure::new(code, text.to_owned(), None));
+        let home = self.home(name).clone();
+        let live = self.places.get(&home).and_then(|place| place.live);
+        let now = self.elapsed;
         let (Some(place), Some(recipe)) = (self.places.get_mut(name), self.recipes.get(which)) else {
             return broken("no-such-instance", "there is no such instance");
         };
-        place.up = None;
-        let Some(data) = &mut place.live else {
+        (place.up, place.since) = (None, now);
+        let Some(mut data) = live else {
             self.violations.push(format!("{name}: started without data"));
             return broken("no-data", "there is no data");
         };
@@ -282,9 +296,13 @@ impl Machine {
         }
         data.schema = data.schema.max(recipe.schema);
         data.spoiled |= recipe.has(&Fault::SpoilsLive);
+        if let Some(place) = self.places.get_mut(&home) {
+            place.live = Some(data);
+        }
         if recipe.has(&Fault::StartFails) || recipe.has(&Fault::StartFailsLive) {
             return broken("not-ready", "the program ended before it was ready");
         }
+        let Some(place) = self.places.get_mut(name) else { return broken("no-such-instance", "it is gone") };
         place.up = Some(which);
         place.revive_at = None;
         place.dies_at = recipe.faults.iter().find_map(|fault| match fault {
@@ -305,6 +323,9 @@ impl Machine {
 
     /// Lets users write on everything that runs.
     pub(crate) fn users_write(&mut self) {
+        if self.shared.is_some() {
+            return self.people_come();
+        }
         let share = self.weather.rows_permille;
         let names: Vec<InstanceName> = self.places.keys().cloned().collect();
         for name in names {
@@ -336,12 +357,13 @@ impl Machine {
         let mut fates = Vec::new();
         let names: Vec<InstanceName> = self.places.keys().cloned().collect();
         for name in names {
-            let now = self.elapsed;
+            let (now, manages) = (self.elapsed, self.shared.is_none());
             let Some(place) = self.places.get_mut(&name) else { continue };
             if place.dies_at.is_some_and(|at| at <= now) {
-                (place.up, place.dies_at) = (None, None);
+                (place.up, place.since, place.dies_at) = (None, now, None);
                 place.deaths_left = place.deaths_left.saturating_sub(1);
-                place.revive_at = Some(now + REVIVE_AFTER);
+                place.revive_at = manages.then_some(now + REVIVE_AFTER);
+                self.tunnels_break(&name);
                 fates.push((name.clone(), true));
             } else if place.revive_at.is_some_and(|at| at <= now) {
                 place.revive_at = None;
@@ -357,8 +379,10 @@ impl Machine {
     /// Checks what must hold on the machine at every moment.
     pub(crate) fn look(&mut self) {
         let mut wrong = Vec::new();
-        for (name, place) in &self.places {
-            let kept = self.snapshots.values().filter(|copy| copy.instance == *name);
+        for (name, own) in &self.places {
+            // Two places may work on one data, which belongs to one of them.
+            let Some(place) = self.places.get(self.home(name)) else { continue };
+            let kept = self.snapshots.values().filter(|copy| copy.instance == *self.home(name));
             let mut rows = kept.fold(0, |rows, copy| rows | copy.data.rows);
             rows = place.aside.iter().fold(rows, |rows, data| rows | data.rows);
             rows |= place.live.map_or(0, |data| data.rows);
@@ -368,7 +392,7 @@ impl Machine {
             if place.live.is_none() && place.journal.is_none() {
                 wrong.push(format!("{name}: has no data and no restore is under way"));
             }
-            if let Some(recipe) = place.up.and_then(|up| self.recipes.get(up)) {
+            if let Some(recipe) = own.up.and_then(|up| self.recipes.get(up)) {
                 if place.journal.is_some() || place.live.is_none() {
                     wrong.push(format!("{name}: runs in the middle of a restore"));
                 }
@@ -380,6 +404,7 @@ impl Machine {
                 }
             }
         }
+        wrong.extend(self.look_at_traffic());
         // What stays broken is told once.
         for one in wrong {
             if !self.violations.contains(&one) {

@@ -1,6 +1,6 @@
 //! Prints one world's log, for looking into a seed that failed.
 //!
-//! `cargo run -p lastgood-sim -- --seed 12`, or `-- --scenario happy`. `-- guards 400` prints how often guards are wrong.
+//! `cargo run -p lastgood-sim -- --seed 12`, `-- --shared 12` where traffic is shared, or `-- --scenario happy`. `-- guards 400` prints how often guards are wrong.
 
 use std::{
     io::{self, Write as _},
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     }
     let report = match (arguments.next().as_deref(), arguments.next()) {
         (Some("--seed"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random),
+        (Some("--shared"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random_shared),
         (Some("--scenario"), Some(name)) => {
             lastgood_sim::scenarios().iter().find(|scenario| scenario.name == name).map(|scenario| scenario.play(None))
         }
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
     };
     let Some(report) = report else {
         let names: Vec<&str> = lastgood_sim::scenarios().iter().map(|scenario| scenario.name).collect();
-        let usage = format!("usage: lastgood-sim --seed N | --scenario {} | guards [RUNS]\n", names.join("|"));
+        let usage =
+            format!("usage: lastgood-sim --seed N | --shared N | --scenario {} | guards [RUNS]\n", names.join("|"));
         // Nothing better can be done when even the usage can't be written.
         drop(io::stderr().write_all(usage.as_bytes()));
         return ExitCode::from(2);

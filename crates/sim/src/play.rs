@@ -3,6 +3,7 @@
 use crate::{
     machine::Machine,
     release::Recipe,
+    shared::{Shared, keeper::Keeper},
     world::{Chain, Hands, Pen, agrees},
 };
 use lastgood_domain::{
@@ -41,6 +42,7 @@ pub(crate) struct Play {
     pub(crate) settings: Settings,
     pub(crate) person: Actor,
     daemon: Actor,
+    keeper: Keeper,
 }
 
 /// Gives settings that suit most scenarios.
@@ -79,7 +81,34 @@ impl Play {
         let pen = Pen::new(Rc::clone(&chain), Rc::clone(&machine));
         let hands = Hands::new(Rc::clone(&machine));
         let driver = Driver::open(pen, Service::default(), hands, settings.clone(), daemon.clone()).ok()?;
-        Some(Self { machine, chain, driver, settings, person, daemon })
+        Some(Self { machine, chain, driver, settings, person, daemon, keeper: Keeper::default() })
+    }
+
+    /// Lets the service move by share of its traffic.
+    pub(crate) fn share(&mut self, mut shared: Shared) {
+        shared.configure(&self.settings);
+        let mut machine = self.machine.borrow_mut();
+        machine.shared = Some(Box::new(shared));
+        // Somebody sets the router up.
+        machine.bring_router_back();
+    }
+
+    /// Does what is due without anybody's word, as the daemon does.
+    fn keep(&mut self) {
+        let due = self.keeper.due(self.driver.service(), &self.machine.borrow());
+        if !due.revive.is_empty() {
+            let service = self.driver.service().clone();
+            due.revive.iter().for_each(|name| self.driver.world.revive(&service, name));
+        }
+        if due.cool {
+            let settings = self.settings.clone();
+            let begun =
+                self.driver.put(Input::Begin { aim: Aim::Cool, settings, frozen: None, preflight: None }, &self.daemon);
+            // Another run may have begun in between.
+            drop(begun);
+            self.recover();
+            self.check(false);
+        }
     }
 
     /// Gives a second driver on the same log, which performs nothing.
@@ -97,7 +126,7 @@ impl Play {
         let given = self.driver.put(input, &by);
         let written = self.chain.borrow().records.len() > length;
         self.recover();
-        self.check();
+        self.check(true);
         match given {
             Ok(()) => Put::Taken,
             Err(DriveError::Illegal(_)) => Put::Refused,
@@ -130,7 +159,11 @@ impl Play {
 
     /// Waits for what happens next, at most 10 s.
     pub(crate) fn turn(&mut self) {
+        if self.machine.borrow().shared.is_some() {
+            self.keep();
+        }
         let until = self.machine.borrow().now().after(Span::seconds(10));
+        let crashes = self.machine.borrow().crashes;
         let turned = self.driver.turn(Some(until));
         if let Err(error) = turned
             && self.machine.borrow().dead.is_none()
@@ -138,7 +171,9 @@ impl Play {
             self.machine.borrow_mut().violated(format!("a turn failed: {error}"));
         }
         self.recover();
-        self.check();
+        // A driver that has just begun looks in its first turn.
+        let begins = self.machine.borrow().crashes > crashes;
+        self.check(begins);
     }
 
     fn recover(&mut self) {
@@ -151,7 +186,10 @@ impl Play {
             let hands = Hands::new(Rc::clone(&self.machine));
             let opened = Driver::open(pen, service, hands, self.settings.clone(), self.daemon.clone());
             match opened {
-                Ok(driver) => self.driver = driver,
+                Ok(driver) => {
+                    self.driver = driver;
+                    self.adopt();
+                }
                 Err(_) if self.machine.borrow().dead.is_some() => {}
                 Err(error) => {
                     self.machine.borrow_mut().violated(format!("the log could not be opened: {error}"));
@@ -162,12 +200,25 @@ impl Play {
         self.machine.borrow_mut().recover();
     }
 
-    /// Checks the folded state against the machine.
-    fn check(&mut self) {
+    /// Finds what ended while nobody drove.
+    fn adopt(&mut self) {
+        if self.machine.borrow().shared.is_some() {
+            self.keeper = Keeper::default();
+            let down = self.keeper.down(self.driver.service(), &self.machine.borrow());
+            self.driver.world.found.extend(down);
+        }
+    }
+
+    /// Checks the folded state against the machine; what a person has just typed is `yet` to be looked at.
+    fn check(&mut self, yet: bool) {
         let service = self.driver.service();
         if let Some(run) = &service.run {
             let works = |effect: &Effect| !effect.is_housekeeping();
-            if !run.orders.values().any(works) && rollout::wakes_at(service, self.machine.borrow().now()).is_none() {
+            let now = self.machine.borrow().now();
+            // Under a hold a share stands until somebody lifts it.
+            let stands =
+                self.machine.borrow().shared.is_some() && (yet || service.standing_holds(now).next().is_some());
+            if !run.orders.values().any(works) && rollout::wakes_at(service, now).is_none() && !stands {
                 self.machine.borrow_mut().violated(format!("{} stands still", run.id));
             }
         }
@@ -184,6 +235,27 @@ impl Play {
         self.chain.borrow().checker.calm(&mut self.machine.borrow_mut());
     }
 
+    /// A share that stands under a hold ends only when that is lifted.
+    fn lift_all(&mut self) {
+        let Ok(reason) = Reason::new("it is looked at") else { return };
+        let holds: Vec<HoldId> = self.driver.service().holds.keys().copied().collect();
+        for hold in holds {
+            self.put(Input::Say(Event::HoldLifted { hold, reason: reason.clone() }));
+        }
+    }
+
+    /// Turns until nothing stands by and the router has been told.
+    fn cool(&mut self) {
+        for _ in 0..CALM_TURNS_MAX {
+            if self.machine.borrow().shared.is_none() || self.keeper.is_calm(self.driver.service()) && !self.is_busy() {
+                break;
+            }
+            self.turn();
+        }
+        self.machine.borrow_mut().keep_router();
+        self.machine.borrow_mut().look_at_the_end();
+    }
+
     fn is_busy(&self) -> bool {
         use lastgood_engine::drive::World as _;
         self.driver.world.is_busy()
@@ -192,7 +264,11 @@ impl Play {
     /// Checks the end of a world: the fold, and every instance against its machine.
     pub(crate) fn finish(&mut self) {
         self.machine.borrow_mut().crash_permille = 0;
+        if self.machine.borrow().shared.is_some() {
+            self.lift_all();
+        }
         self.calm();
+        self.cool();
         let folded = Service::fold(&self.chain.borrow().records);
         let service = self.driver.service();
         let mut machine = self.machine.borrow_mut();

@@ -26,6 +26,10 @@ pub(crate) enum Fault {
     SpoilsLive,
     /// Users fail although every probe passes.
     BreaksUsers,
+    /// Users fail from this long after its start on.
+    BreaksLate(Span),
+    /// A session that another release began can't be resumed.
+    Forgets,
     /// The installed program says another version than its tag.
     SaysOther,
     /// Every act with it takes ten times as long.

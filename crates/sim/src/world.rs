@@ -5,9 +5,10 @@ use crate::{
     invariants::Checker,
     machine::{Machine, Place},
     release::Fault,
+    shared::guard::Guard,
 };
 use lastgood_domain::{
-    effect::Effect,
+    effect::{Answer, Effect},
     event::Record,
     facts::Outcomes,
     service::Service,
@@ -37,11 +38,23 @@ pub(crate) struct Hands {
     pub(crate) tied: bool,
     /// Outcomes that wait to be told.
     pub(crate) counted: Option<Outcomes>,
+    /// What was found when it began, and waits to be told.
+    pub(crate) found: Vec<Happening>,
+    guard: Guard,
 }
 
 impl Hands {
     pub(crate) fn new(machine: Rc<RefCell<Machine>>) -> Self {
-        Self { machine, jobs: Vec::new(), tied: false, counted: None }
+        Self { machine, jobs: Vec::new(), tied: false, counted: None, found: Vec::new(), guard: Guard::default() }
+    }
+
+    /// Starts an instance that died once more, in its own lane.
+    pub(crate) fn revive(&mut self, service: &Service, instance: &InstanceName) {
+        let Some(release) = service.instances.get(instance).and_then(|one| one.release) else { return };
+        let mut machine = self.machine.borrow_mut();
+        let effect = Effect::Start { instance: instance.clone(), release };
+        let next_at = machine.elapsed + took(&mut machine, &effect);
+        self.jobs.push(Job { revives: true, ..Job::new(service, OrderId(u64::MAX), &effect, next_at) });
     }
 
     /// Finds the job whose next step is due first among those that may run: one per lane, in order.
@@ -49,7 +62,9 @@ impl Hands {
         let mut best: Option<usize> = None;
         for (at, job) in self.jobs.iter().enumerate() {
             let lane = job.effect.instance();
-            if self.jobs.iter().take(at).any(|other| other.effect.instance() == lane) {
+            // Nothing waits before a router is told: of two tables the newer wins.
+            let waits = |other: &Job| other.effect.instance() == lane && other.told_since.is_none();
+            if job.told_since.is_none() && self.jobs.iter().take(at).any(waits) {
                 continue;
             }
             if best.and_then(|best| self.jobs.get(best)).is_none_or(|first| job.next_at < first.next_at) {
@@ -78,7 +93,10 @@ impl Hands {
             job.next_at = machine.elapsed + took(&mut machine, &job.effect);
             return Vec::new();
         }
-        let Job { order, .. } = self.jobs.remove(at);
+        let Job { order, revives, effect, .. } = self.jobs.remove(at);
+        if revives {
+            return revived(&effect, answer).into_iter().collect();
+        }
         // Done, but the driver dies before it hears of it.
         if machine.point() {
             return Vec::new();
@@ -89,6 +107,18 @@ impl Hands {
             told.push(told[0].clone());
         }
         told
+    }
+}
+
+/// Says what became of an instance that was started again.
+fn revived(effect: &Effect, answer: Answer) -> Option<Happening> {
+    let instance = effect.instance()?.clone();
+    match answer {
+        Answer::Started { .. } => Some(Happening::Revived { instance }),
+        Answer::Failed { failure } | Answer::Hindered { failure } => {
+            Some(Happening::Died { instance, why: failure.to_string() })
+        }
+        _ => None,
     }
 }
 
@@ -114,42 +144,50 @@ impl World for Hands {
         let job = Job::new(service, order, effect, next_at);
         let share = machine.weather.twice_permille;
         let rounds = if machine.chance.permille(share) { 2 } else { 1 };
-        self.jobs.push(Job { rounds, ..job });
+        let told_since = matches!(effect, Effect::Route { .. }).then_some(machine.elapsed);
+        self.jobs.push(Job { rounds, told_since, ..job });
     }
 
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
         let mut happened = Vec::new();
         happened.extend(self.counted.take().map(Happening::Counted));
+        happened.append(&mut self.found);
         for _ in 0..STEPS_MAX {
             if self.machine.borrow().dead.is_some() {
                 return Vec::new();
             }
             let job = self.next_job().and_then(|at| self.jobs.get(at).map(|job| (at, job.next_at)));
-            let (limit, fate, elapsed) = {
+            let (limit, fate, router, elapsed) = {
                 let machine = self.machine.borrow();
                 let limit = until.map(|until| until.0 - machine.skew);
-                (limit, machine.next_turn_of_fate(), machine.elapsed)
+                (limit, machine.next_turn_of_fate(), machine.next_of_router(), machine.elapsed)
             };
-            let Some(next) = [job.map(|(_, at)| at), fate].into_iter().flatten().min() else {
+            let all = [job.map(|(_, at)| at), fate, router, self.guard.next()];
+            let Some(next) = all.into_iter().flatten().min() else {
                 if happened.is_empty() {
-                    self.machine.borrow_mut().elapsed = elapsed.max(limit.unwrap_or(elapsed));
+                    self.machine.borrow_mut().pass(limit.unwrap_or(elapsed));
                 }
                 return happened;
             };
             // What is due within the same moment is told together, so that answers meet in one decision.
             if (!happened.is_empty() && next > elapsed + 20) || limit.is_some_and(|limit| next > limit) {
                 if happened.is_empty() {
-                    self.machine.borrow_mut().elapsed = elapsed.max(limit.unwrap_or(elapsed));
+                    self.machine.borrow_mut().pass(limit.unwrap_or(elapsed));
                 }
                 return happened;
             }
             {
                 let mut machine = self.machine.borrow_mut();
-                machine.elapsed = elapsed.max(next);
+                machine.pass(next);
                 machine.users_write();
                 let fates = machine.fate();
                 if !fates.is_empty() {
                     machine.look();
+                }
+                if machine.shared.is_some() {
+                    machine.keep_router();
+                    machine.look();
+                    happened.append(&mut self.guard.happenings(&mut machine));
                 }
                 happened.extend(fates.into_iter().map(|(instance, died)| {
                     if died {
@@ -169,8 +207,15 @@ impl World for Hands {
         happened
     }
 
+    fn note(&mut self, service: &Service) {
+        let machine = self.machine.borrow();
+        if let Some(shared) = &machine.shared {
+            self.guard.note(service, shared.watch, machine.now());
+        }
+    }
+
     fn is_busy(&self) -> bool {
-        !self.jobs.is_empty()
+        !self.jobs.is_empty() || !self.found.is_empty()
     }
 
     fn now(&self) -> Timestamp {
@@ -237,6 +282,10 @@ impl Log for Pen {
             return Err(LogError::Moved);
         }
         let Chain { records: all, checker } = &mut *chain;
+        let elapsed = machine.elapsed;
+        if let Some(shared) = &mut machine.shared {
+            shared.log(records, elapsed);
+        }
         checker.observe(records, &mut machine);
         all.extend_from_slice(records);
         self.seen = all.len();
@@ -253,6 +302,7 @@ pub(crate) fn agrees(machine: &Machine, name: &InstanceName, place: &Place, serv
         Some(which) => match place.up {
             Some(up) => up == which,
             // A release that crashes or can't start live may be down between two tries.
+            None if machine.shared.is_some() && (!service.traffic.carries(name) || known.again_at.is_some()) => true,
             None => machine.recipes.get(which).is_some_and(|recipe| {
                 recipe
                     .faults

@@ -299,9 +299,6 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     });
     // Whose it is stands in the cause.
     let failure = Failure::new("instance-died", format!("it died: {why}"), None);
-    if traffic::shifting::died(deciding, &instance, &failure) {
-        return;
-    }
     if in_trial {
         return returning::begin(deciding, Cause::Candidate { instance, failure });
     }
@@ -309,6 +306,10 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     let again_at = deciding.now.after(back_off(deaths));
     deciding.say(Event::Died { instance: instance.clone(), why, again_at });
     if settings.traffic.is_some() {
+        if traffic::shifting::died(deciding, &instance, &failure) {
+            return;
+        }
+        traffic::returning::died(deciding, &instance);
         let carries = deciding.service.traffic.carries(&instance);
         if deaths + 1 >= DEATHS_MAX && carries && deciding.service.run.is_none() && watches(deciding, &settings) {
             traffic::returning::by_itself(deciding, Cause::Candidate { instance, failure }, settings);

@@ -57,9 +57,12 @@ pub(super) fn begin(
             }
             match lanes::begin(deciding, frozen) {
                 Err(because) => hold_back(deciding, because),
-                Ok(_) if !ready(deciding, preflight) => {}
-                Ok(_) if aim == Aim::Drain => drain(deciding),
-                Ok(lane) => check(deciding, lane),
+                Ok(lane) => match traffic::unfinished(deciding) {
+                    Some(because) => hold_back(deciding, because),
+                    None if !ready(deciding, preflight) => {}
+                    None if aim == Aim::Drain => drain(deciding),
+                    None => check(deciding, lane),
+                },
             }
             Ok(())
         }

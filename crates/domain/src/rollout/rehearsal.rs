@@ -61,6 +61,8 @@ fn most_demanding<'a>(
         let release = runs(name);
         (
             release != Some(candidate),
+            // What a candidate left is newer than what the others hold: who can read that can read them.
+            traffic::is_touched(deciding, name),
             release == deciding.service.last_good,
             Some(name) == named,
             facts.bytes,

@@ -10,12 +10,14 @@ use crate::{
 use alloc::vec::Vec;
 
 /// Time that closing tunnels takes after their deadline: the router's look, and what it gives clients to answer.
-const CLOSING: Span = Span::seconds(15);
+pub(crate) const CLOSING: Span = Span::seconds(15);
 
 impl Service {
     pub(super) fn apply_traffic(&mut self, event: &TrafficEvent, record: &Record) {
         self.traffic.apply(event, &record.by, record.at);
-        if let TrafficEvent::Returned { .. } = event {
+        if let TrafficEvent::Returned { .. } = event
+            && self.leaves_with_this_run()
+        {
             self.stand_by(Span::ZERO, false, record.at);
         }
         let Some(run) = &mut self.run else { return };
@@ -58,6 +60,13 @@ impl Service {
         }
     }
 
+    /// Tells whether what the way back under way leaves is told to leave; one that was never started is not, and what
+    /// stands by from before stays as it is.
+    fn leaves_with_this_run(&self) -> bool {
+        let Some(Phase::Unshifting { left, .. }) = self.run.as_ref().map(|run| &run.phase) else { return true };
+        self.traffic.route.iter().flat_map(|route| &route.leaving).any(|one| one.side.release == *left)
+    }
+
     /// Lets what is left stand by: at least until its tunnels' deadline.
     pub(super) fn stand_by(&mut self, at_least: Span, warm: bool, at: Timestamp) {
         let left = self.traffic.route.as_ref().and_then(|route| route.leaving.first());
@@ -91,8 +100,12 @@ impl Service {
             (Phase::Shifting { steps, .. }, Effect::Stop { instance }) => {
                 steps.insert(instance.clone(), MoveStep::Stopping);
             }
-            (Phase::Shifting { steps, .. }, Effect::Start { instance, .. }) => {
+            (Phase::Shifting { steps, .. }, Effect::Start { instance, release }) => {
                 steps.insert(instance.clone(), MoveStep::Starting);
+                if self.traffic.data.replace(*release) != Some(*release) {
+                    self.traffic.touched.clear();
+                }
+                self.traffic.touched.insert(instance.clone());
                 // Its instances are the candidate's now.
                 self.traffic.standby = None;
             }
@@ -104,8 +117,10 @@ impl Service {
                 *until = None;
             }
             (Phase::Unshifting { raise, .. }, Effect::Start { instance, .. }) => {
-                if let Some(Raised::Starting { tries }) = raise.get_mut(instance) {
-                    *tries += 1;
+                // One that died on the way is raised too.
+                match raise.get_mut(instance) {
+                    Some(Raised::Starting { tries }) => *tries += 1,
+                    _ => drop(raise.insert(instance.clone(), Raised::Starting { tries: 1 })),
                 }
             }
             (Phase::Unshifting { told, .. }, Effect::Route { .. }) => *told += 1,
@@ -120,6 +135,12 @@ impl Service {
         }
         if let (Effect::Trip { .. }, Answer::Tripped { .. }) = (effect, answer) {
             self.traffic.tripping.retain(|one| one != effect);
+        }
+        if let (Effect::Start { instance, .. }, Answer::Started { .. }) = (effect, answer)
+            && let Some(known) = self.instances.get_mut(instance)
+        {
+            // It may have been found down before; it is not any more, and its next death is news again.
+            known.again_at = None;
         }
         let Some(run) = &mut self.run else { return };
         match (&mut run.phase, effect, answer) {

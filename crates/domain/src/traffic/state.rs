@@ -6,7 +6,11 @@ use crate::{
     event::Verdict,
     terms::{Actor, Digest, FlagKey, InstanceName, Reason, RunId, Span, Timestamp},
 };
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 
 /// Where a service's traffic goes and what is said of it. Empty for a service that moves instance by instance.
@@ -28,6 +32,12 @@ pub struct Traffic {
     /// Switches that were ordered to be tripped and are not known to be.
     #[serde(default)]
     pub tripping: Vec<Effect>,
+    /// The newest candidate that was started on the data: it may have migrated it. A way back does not change that.
+    #[serde(default)]
+    pub data: Option<Digest>,
+    /// The instances that it was started on.
+    #[serde(default)]
+    pub touched: BTreeSet<InstanceName>,
 }
 
 /// Flags that the run of a release turned on, or was about to.
@@ -140,9 +150,12 @@ impl Traffic {
         sides.into_iter().any(|side| side.instances.contains(instance))
     }
 
-    /// Gives when a release that stands by is to be stopped.
+    /// Gives when a release that stands by is to be stopped: never while the router may still send people there, or was
+    /// told to send them there again.
     pub fn cools_at(&self) -> Option<Timestamp> {
-        self.standby.as_ref().map(|standby| standby.until)
+        let standby = self.standby.as_ref().filter(|_| self.confirmed)?;
+        let carries = standby.side.instances.iter().any(|name| self.carries(name));
+        (!carries).then_some(standby.until)
     }
 
     /// Gives the release that stands by, if it is this one.

@@ -12,7 +12,8 @@
 use super::RuntimeError;
 use rustix::{
     fd::OwnedFd,
-    fs::{CWD, StatVfsMountFlags},
+    fs::{CWD, FlockOperation, MemfdFlags, StatVfsMountFlags},
+    io::Errno,
     mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags},
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink},
     process::Signal,
@@ -23,7 +24,7 @@ use std::{
     convert::Infallible,
     ffi::OsString,
     fs, io,
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -161,7 +162,39 @@ pub(crate) fn guard(mut arguments: impl Iterator<Item = OsString>) -> Result<Inf
     if rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero).map(i32::from) != Some(parent) {
         return Err(failed(io::Error::new(io::ErrorKind::BrokenPipe, "the parent has ended")));
     }
-    Err(failed(Command::new(program).args(arguments).exec()))
+    let life = life().map_err(|error| failed(error.into()))?;
+    Err(failed(Command::new(program).args(arguments).env(LIFE, life.as_raw_fd().to_string()).exec()))
+}
+
+/// Names the open file by which the first process inside sees whether the one that guards it still lives.
+const LIFE: &str = "LASTGOOD_GUARD";
+
+/// Makes a file in memory that is locked as long as this process lives, whatever it executes.
+///
+/// A record lock is not inherited: what is forked has the file and not the lock.
+fn life() -> rustix::io::Result<OwnedFd> {
+    let life = rustix::fs::memfd_create("lastgood-guard", MemfdFlags::empty())?;
+    rustix::fs::fcntl_lock(&life, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(life)
+}
+
+/// Makes sure that this process ends with the one that guards it.
+///
+/// `unshare` forks before it asks for the parent's death signal: a guard that was killed in between sends none.
+/// So it is asked for once more, and then looked whether the guard lived until then.
+fn end_with_the_guard() -> Result<(), RuntimeError> {
+    let here = Path::new("/proc/self");
+    step("end with", here, || rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
+    let invalid = || open("see the guard of", here, io::ErrorKind::InvalidInput.into());
+    let number: u32 = std::env::var(LIFE).ok().and_then(|text| text.parse().ok()).ok_or_else(invalid)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{number}"));
+    let life = fs::OpenOptions::new().read(true).write(true).open(&path);
+    let life = life.map_err(|source| open("see the guard of", &path, source))?;
+    match rustix::fs::fcntl_lock(&life, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
+        Err(error) => Err(open("see the guard of", &path, error.into())),
+        Ok(()) => Err(open("see the guard of", &path, io::Error::new(io::ErrorKind::BrokenPipe, "it has ended"))),
+    }
 }
 
 /// Closes the fence around this process, which must be the first one inside of [`Fence::Namespaces`].
@@ -174,6 +207,7 @@ pub fn enter(plan: &Plan) -> Result<(), RuntimeError> {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "this process is not the first one inside");
         return Err(RuntimeError::FenceOpen { act: "be closed around", path: "/proc/self".into(), source });
     }
+    end_with_the_guard()?;
     step("make private", Path::new("/"), || {
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private)

@@ -135,20 +135,82 @@ pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<
 /// Tells a router the newest table of a service, whoever has told it what before.
 ///
 /// Two who read logs of different length may come at once, and a log that was put back, or switches of another
-/// environment, give smaller numbers than before: a router that has a larger one is told the same with a still larger
-/// one, as long as `is_newest` says that the log still has the traffic go there.
+/// environment, give smaller numbers than before: a router that has a larger one is told with a still larger one. What
+/// it is told then is `newest`, made from the logs as they are after its refusal: in between somebody may have stopped
+/// entries or tripped a switch, and only that must not be undone. None if the log has the traffic go elsewhere by now.
 /// Errors: the router's own, [`RouterError::TableOlder`] if the log has moved on; it stands, and whoever moved it tells.
-pub fn tell(router: &dyn Router, mut table: Table, is_newest: &dyn Fn() -> bool) -> Result<Routed, RouterError> {
+pub fn tell(router: &dyn Router, table: Table, newest: &dyn Fn() -> Option<Table>) -> Result<Routed, RouterError> {
     /// Others who tell at the same time: a driver, a command, the daemon's look.
     const RIVALS: u32 = 5;
     let mut told = router.route(&table);
     for _ in 0..RIVALS {
         let Err(RouterError::TableOlder { has, .. }) = told else { break };
-        if !is_newest() {
-            break;
-        }
-        table.epoch = has + 1;
-        told = router.route(&table);
+        let Some(newest) = newest() else { break };
+        told = router.route(&Table { epoch: newest.epoch.max(has + 1), ..newest });
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastgood_domain::{
+        terms::{Digest, InstanceName},
+        traffic::Share,
+    };
+    use lastgood_drivers::traffic::Load;
+    use std::{sync::Mutex, time::Duration};
+
+    /// A router that somebody else has told something newer.
+    struct Told(Mutex<Table>);
+
+    impl Router for Told {
+        fn route(&self, table: &Table) -> Result<Routed, RouterError> {
+            let mut has = self.0.lock().unwrap();
+            if table.epoch <= has.epoch && *table != *has {
+                return Err(RouterError::TableOlder { asked: table.epoch, has: has.epoch });
+            }
+            *has = table.clone();
+            Ok(Routed { epoch: table.epoch, share: table.share, took: Duration::ZERO })
+        }
+
+        fn slices(&self, _: &ServiceName, _: u64) -> Result<Vec<lastgood_domain::traffic::Slice>, RouterError> {
+            Ok(Vec::new())
+        }
+
+        fn look(&self, _: &ServiceName) -> Result<Vec<Load>, RouterError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn table(epoch: u64, stopped: bool) -> Table {
+        let upstream = Upstream { instance: InstanceName::new("a").unwrap(), address: ([127, 0, 0, 1], 80).into() };
+        let closed = Closed {
+            by: "stop-new".into(),
+            routes: vec!["*".parse().unwrap()],
+            answer: Answering { status: 503, retry_after: None, body: String::new() },
+        };
+        Table {
+            v: Table::VERSION,
+            service: ServiceName::new("web").unwrap(),
+            epoch,
+            salt: String::new(),
+            last_good: Some(Side { release: Digest::of(b"1"), tag: "1.0".into(), upstreams: vec![upstream] }),
+            candidate: None,
+            share: Share::NONE,
+            leaving: Vec::new(),
+            closed: if stopped { vec![closed] } else { Vec::new() },
+        }
+    }
+
+    #[test]
+    fn a_stop_that_was_told_in_between_is_not_undone_by_who_read_the_log_before_it() {
+        let router = Told(Mutex::new(table(8, true)));
+        // Read before entries were stopped; what is read after the refusal knows of it.
+        tell(&router, table(7, false), &|| Some(table(8, true))).unwrap();
+        let has = router.0.lock().unwrap().clone();
+        assert_eq!((has.closed.len(), has.epoch), (1, 9));
+        let elsewhere = tell(&router, table(7, false), &|| None);
+        assert!(matches!(elsewhere, Err(RouterError::TableOlder { .. })));
+    }
 }

@@ -15,7 +15,7 @@ use lastgood_domain::{
     failure::{Coded, Failure},
     service::Service,
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
-    traffic::Route,
+    traffic::{Route, Table},
 };
 use lastgood_drivers::{
     channel::{self, ChannelError},
@@ -319,14 +319,13 @@ fn tell_router(site: &Site, service: &Service, route: &Route) -> Result<Answer, 
     let router = site.router.as_ref().ok_or_else(|| {
         Failure::new("router-unset", "the service has no router", Some("set up service.NAME.traffic in lastgood.toml"))
     })?;
-    let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-    let table = traffic::table(&site.name, service, route, &site.config, switches.as_ref())?;
     let begun = Instant::now();
     loop {
-        if is_superseded(site, route) {
+        // Made anew each time: entries may be stopped or a switch tripped while the router is waited for.
+        let Some(table) = newest_table(site, service, route)? else {
             return Ok(Answer::Routed { took: Span(millis(begun.elapsed())) });
-        }
-        match traffic::tell(router.as_ref(), table.clone(), &|| !is_superseded(site, route)) {
+        };
+        match traffic::tell(router.as_ref(), table, &|| newest_table(site, service, route).ok().flatten()) {
             Ok(_) => return Ok(Answer::Routed { took: Span(millis(begun.elapsed())) }),
             Err(error) if begun.elapsed() > ROUTE_WAIT => return Err(Failure::of(&error)),
             Err(_) => {
@@ -390,11 +389,17 @@ fn try_resume(site: &Site, service: &Service, candidate: &Digest, last_good: &Di
     })
 }
 
-/// Tells whether the log says something newer than `route`: who decided that tells the router, and this is void.
-fn is_superseded(site: &Site, route: &Route) -> bool {
+/// Makes the table of `route` from the logs of now, or of when it was ordered if they can't be read. None if the log says
+/// something newer: who decided that tells the router, and this is void.
+fn newest_table(site: &Site, ordered: &Service, route: &Route) -> Result<Option<Table>, Failure> {
     let reader = Reader::open(&site.state_dir);
     let folded = reader.ok().and_then(|reader| Folded::read(&reader, &site.name).ok());
-    folded.and_then(|folded| folded.service.traffic.route).is_some_and(|newest| newest != *route)
+    let service = folded.as_ref().map_or(ordered, |folded| &folded.service);
+    if service.traffic.route.as_ref().is_some_and(|newest| newest != route) {
+        return Ok(None);
+    }
+    let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
+    traffic::table(&site.name, service, route, &site.config, switches.as_ref()).map(Some)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -15,6 +15,7 @@ use lastgood_domain::{
     effect::Answer,
     facts::KeptFlag,
     failure::Failure,
+    service::Service,
     switches::{self, Event, Record, Refused, Switches},
     terms::{Actor, FlagKey, Reason, RunId, ServiceName, SwitchName},
 };
@@ -124,10 +125,15 @@ fn close(site: &Site) -> Result<(), Failure> {
     };
     let service = look()?;
     let Some(route) = &service.traffic.route else { return Ok(()) };
-    let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-    let table = traffic::table(&site.name, &service, route, &site.config, switches.as_ref())?;
-    let is_newest = || look().is_ok_and(|now| now.traffic.route.as_ref() == Some(route));
-    match traffic::tell(router.as_ref(), table, &is_newest) {
+    let table_of = |service: &Service| {
+        let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
+        traffic::table(&site.name, service, route, &site.config, switches.as_ref())
+    };
+    let newest = || {
+        let now = look().ok().filter(|now| now.traffic.route.as_ref() == Some(route))?;
+        table_of(&now).ok()
+    };
+    match traffic::tell(router.as_ref(), table_of(&service)?, &newest) {
         // Whoever moved the log on has told it with the switches as they are now.
         Ok(_) | Err(lastgood_drivers::traffic::RouterError::TableOlder { .. }) => Ok(()),
         Err(error) => Err(Failure::of(&error)),

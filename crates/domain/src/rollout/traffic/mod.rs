@@ -11,7 +11,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Cause, End, Event, Settings, Verdict},
     failure::Failure,
-    service::Phase,
+    service::{CLOSING, Phase},
     terms::{Digest, InstanceName, Span, Timestamp},
     traffic::{Judged, Route, RouteLeaving, RouteSide, Share, TrafficEvent, TrafficSettings},
     words::names,
@@ -47,12 +47,37 @@ pub(super) fn strangers(deciding: &Deciding) -> Option<Failure> {
     })
 }
 
+/// Says why nothing may be started while the last way back is not over: people may still be sent to what was to be left.
+pub(super) fn unfinished(deciding: &Deciding) -> Option<String> {
+    let route = deciding.service.traffic.route.as_ref()?;
+    let name = |side: Option<&RouteSide>| deciding.service.name_of(side.map(|side| &side.release));
+    match &route.candidate {
+        Some(candidate) => {
+            Some(alloc::format!("{} has a share still: a rollback takes its way back up again", name(Some(candidate))))
+        }
+        None if deciding.service.traffic.confirmed => None,
+        None => {
+            let left = name(route.leaving.first().map(|one| &one.side));
+            Some(alloc::format!("the router has not confirmed the way back from {left}: a rollback takes it up again"))
+        }
+    }
+}
+
 /// Gives the side that carries nothing: where the candidate goes.
 fn idle_side(deciding: &Deciding) -> Vec<InstanceName> {
     let Some(TrafficSettings { sides: [first, second], .. }) = settings(deciding) else { return Vec::new() };
     let carries =
         |name: &InstanceName| deciding.service.traffic.last_good().is_some_and(|side| side.instances.contains(name));
     if first.iter().any(carries) { second.clone() } else { first.clone() }
+}
+
+/// Tells whether the newest candidate was started on the data that this holder works on: of several folders, one that
+/// failed at once has touched the first only.
+pub(super) fn is_touched(deciding: &Deciding, holder: &InstanceName) -> bool {
+    let Some(TrafficSettings { sides, .. }) = settings(deciding) else { return false };
+    let at = sides.iter().find_map(|side| side.iter().position(|name| name == holder));
+    let twins = at.map(|at| sides.iter().filter_map(move |side| side.get(at)));
+    twins.into_iter().flatten().any(|name| deciding.service.traffic.touched.contains(name))
 }
 
 /// Gives one instance for each data folder, on the side that runs last-good: its data is copied and rehearsed on.
@@ -138,8 +163,9 @@ pub(super) fn emptied(deciding: &mut Deciding, release: Digest) {
 
 /// Stops the release that stands by, if its time has come.
 pub(super) fn cool(deciding: &mut Deciding) {
-    let standby = deciding.service.traffic.standby.clone();
-    let Some(standby) = standby.filter(|standby| standby.until <= deciding.now) else {
+    let traffic = &deciding.service.traffic;
+    let is_time = traffic.cools_at().is_some_and(|at| at <= deciding.now);
+    let Some(standby) = traffic.standby.clone().filter(|_| is_time) else {
         return deciding.end(End::Cooled);
     };
     for instance in standby.side.instances {
@@ -168,9 +194,9 @@ pub(super) fn wakes_at(deciding: &super::Service, now: Timestamp) -> Option<Time
     let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
     let drained = deciding.traffic.standby.as_ref().filter(|_| *ordered == 0).and_then(|_| {
         let route = deciding.traffic.route.as_ref()?;
-        route.leaving.iter().map(|one| one.deadline).max()
+        route.leaving.iter().map(|one| one.deadline.after(CLOSING)).max()
     });
-    let over = until.map(|until| until.after(settings.cannot_tell_max));
+    let over = until.map(|until| shifting::doubted_since(deciding, until).after(settings.cannot_tell_max));
     [*until, over, drained].into_iter().flatten().filter(|at| *at > now).min()
 }
 

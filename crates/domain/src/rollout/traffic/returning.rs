@@ -20,17 +20,23 @@ pub(in crate::rollout) fn begin(deciding: &mut Deciding, cause: Cause) {
     go(deciding, cause, left, to, raise);
 }
 
-/// Finds who carried the traffic before `left` did: in the route of a promotion it is what leaves.
+/// Finds who carried the traffic before `left` did: in the route of a promotion it is what leaves, else who carries it.
+///
+/// Where nobody does, what leaves was left for a fault of its own, and nobody goes back to it.
 fn before(deciding: &Deciding, left: Digest) -> Option<Digest> {
     let route = deciding.service.traffic.route.as_ref()?;
-    let sides = route.last_good.iter().chain(route.leaving.iter().map(|one| &one.side));
-    sides.map(|side| side.release).find(|release| *release != left)
+    match route.last_good.as_ref()?.release {
+        serving if serving != left => Some(serving),
+        _ => route.leaving.iter().map(|one| one.side.release).find(|release| *release != left),
+    }
 }
 
-/// Gives the instances of a release that died and were not started again yet; the others are up.
+/// Gives the instances of a release that died and were not started again yet, and those that get no traffic: nobody
+/// would have started them again. The others are up; to start one that is up costs nothing.
 fn dead_of(deciding: &Deciding, release: Digest) -> Vec<InstanceName> {
-    let instances = deciding.service.instances.iter();
-    let dead = instances.filter(|(_, one)| one.release == Some(release) && one.again_at.is_some());
+    let instances = deciding.service.instances.iter().filter(|(_, one)| one.release == Some(release));
+    let carries = |name: &InstanceName| deciding.service.traffic.carries(name);
+    let dead = instances.filter(|(name, one)| one.again_at.is_some() || !carries(name));
     dead.map(|(name, _)| name.clone()).collect()
 }
 
@@ -48,7 +54,11 @@ pub(in crate::rollout) fn by_itself(deciding: &mut Deciding, cause: Cause, setti
 /// Finds what is last-good and what was before it.
 fn promoted(deciding: &Deciding) -> Option<(Digest, Digest)> {
     let left = deciding.service.traffic.last_good()?.release;
-    // Without the data: nobody has seen an older release read what this one may have migrated.
+    // Without the data: nobody has seen an older release read what this one may have migrated, nor what a candidate
+    // left in it since.
+    if deciding.service.traffic.data != Some(left) {
+        return None;
+    }
     let way_back = deciding.service.installed.get(&left).and_then(|known| known.way_back);
     if way_back != Some(WayBack::CodeOnly) {
         return None;
@@ -81,7 +91,12 @@ pub(in crate::rollout) fn found(deciding: &Deciding) -> Found {
         Some(Phase::Unshifting { left, to, .. }) => Found::Return(*left, *to),
         Some(_) => Found::Untouched,
         // A way back that the router never confirmed is not over, although its run is.
-        None => match deciding.service.traffic.route.as_ref().filter(|_| !deciding.service.traffic.confirmed) {
+        // Nor is one that could not bring up where it leads to: a candidate has its share still.
+        None => match &deciding.service.traffic.route {
+            Some(Route { candidate: Some(candidate), last_good, .. }) => {
+                Found::Return(candidate.release, last_good.as_ref().map(|side| side.release))
+            }
+            _ if deciding.service.traffic.confirmed => Found::Nothing,
             Some(Route { leaving, last_good, .. }) if !leaving.is_empty() => {
                 Found::Return(leaving[0].side.release, last_good.as_ref().map(|side| side.release))
             }
@@ -124,7 +139,7 @@ pub(in crate::rollout) fn asked(
         }
         Found::Untouched | Found::Nothing => {
             let Some((left, to)) = promoted(deciding) else {
-                return refused("no earlier release is known to be good, or it is not installed any more".into());
+                return refused(no_way(deciding));
             };
             (left, Some(to), side_of_previous(deciding))
         }
@@ -137,6 +152,19 @@ pub(in crate::rollout) fn asked(
     }
     go(deciding, cause, left, target, raise);
     Ok(())
+}
+
+/// Says why nobody can go back from here.
+fn no_way(deciding: &Deciding) -> String {
+    let service = &deciding.service;
+    let serving = service.traffic.last_good().map(|side| side.release);
+    match service.traffic.data.filter(|data| serving.is_some_and(|serving| serving != *data)) {
+        Some(data) if service.previous_good.is_some() => {
+            let [data, before] = [Some(data), service.previous_good].map(|one| service.name_of(one.as_ref()));
+            format!("{data} has been on the data since, and nobody has seen {before} read what it left")
+        }
+        _ => "no earlier release is known to be good, or it is not installed any more".into(),
+    }
 }
 
 fn go(deciding: &mut Deciding, cause: Cause, left: Digest, to: Option<Digest>, raise: Vec<InstanceName>) {
@@ -182,12 +210,30 @@ fn start(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
 /// Flips as soon as every instance that must be up is.
 fn flip_if_up(deciding: &mut Deciding) {
     let Some(Phase::Unshifting { left, to, raise, told, .. }) = deciding.phase() else { return };
-    let (left, to, told) = (*left, *to, *told);
+    let (left, to) = (*left, *to);
+    // It is back, and only switches are awaited: whoever died meanwhile needs no other table.
+    let is_back = *told > 0 && deciding.service.traffic.confirmed;
     let starting = raise.values().any(|one| matches!(one, Raised::Starting { .. }));
-    if told > 0 || starting || !to.is_none_or(|to| somebody_is_up(deciding, to)) {
+    if is_back || is_told(deciding) || starting || !to.is_none_or(|to| somebody_is_up(deciding, to)) {
         return;
     }
     flip(deciding, left, to);
+}
+
+/// Tells whether the router is being told.
+fn is_told(deciding: &Deciding) -> bool {
+    let mut orders = deciding.service.run.iter().flat_map(|run| run.orders.values());
+    orders.any(|effect| matches!(effect, Effect::Route { .. }))
+}
+
+/// Starts again what died of the release that is gone back to: nobody is sent to one that is down.
+pub(in crate::rollout) fn died(deciding: &mut Deciding, instance: &InstanceName) {
+    let Some(Phase::Unshifting { to: Some(to), .. }) = deciding.phase() else { return };
+    let to = *to;
+    let runs = deciding.service.instances.get(instance).and_then(|one| one.release);
+    if runs == Some(to) && !deciding.is_ordered(instance) {
+        start(deciding, instance.clone(), to);
+    }
 }
 
 /// Tells whether a release has an instance that can answer.
@@ -200,6 +246,7 @@ fn somebody_is_up(deciding: &Deciding, release: Digest) -> bool {
 
 fn flip(deciding: &mut Deciding, left: Digest, to: Option<Digest>) {
     let route = deciding.service.traffic.route.clone();
+    let earlier = route.as_ref().map(|route| route.leaving.clone()).unwrap_or_default();
     let sides: Vec<RouteSide> = route
         .into_iter()
         .flat_map(|route| {
@@ -209,7 +256,11 @@ fn flip(deciding: &mut Deciding, left: Digest, to: Option<Digest>) {
     let leaves = sides.iter().find(|side| side.release == left).cloned().or_else(|| running(deciding, left));
     let instances =
         to.and_then(|to| sides.iter().find(|side| side.release == to).cloned().or_else(|| running(deciding, to)));
-    let route = route_all(deciding, instances, leaves);
+    let mut route = route_all(deciding, instances, leaves);
+    if route.leaving.is_empty() {
+        // What is left was never started: the one that was left before goes on leaving.
+        route.leaving = earlier.into_iter().filter(|one| Some(one.side.release) != to).collect();
+    }
     deciding.order(Effect::Route { route });
 }
 
@@ -221,8 +272,8 @@ fn running(deciding: &Deciding, release: Digest) -> Option<RouteSide> {
 }
 
 pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) {
-    let Some(Phase::Unshifting { left, to, raise, told, .. }) = deciding.phase() else { return };
-    let (left, to, told, raise) = (*left, *to, *told, raise.clone());
+    let Some(Phase::Unshifting { to, raise, told, .. }) = deciding.phase() else { return };
+    let (to, told, raise) = (*to, *told, raise.clone());
     match (effect, answer) {
         (Effect::Stop { instance }, Answer::Stopped) => {
             if let Some(release) = to {
@@ -233,7 +284,7 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
         (Effect::Route { .. }, Answer::Routed { .. }) => return_if_done(deciding),
         // What could not be switched is told by its answer, and keeps nobody from last-good.
         (Effect::TurnOff { .. } | Effect::Trip { .. }, _) => return_if_done(deciding),
-        (Effect::Route { .. }, _) if told < TRIES_MAX => flip(deciding, left, to),
+        (Effect::Route { .. }, _) if told < TRIES_MAX => flip_if_up(deciding),
         (Effect::Start { instance, release }, answer) => match raise.get(&instance) {
             Some(Raised::Starting { .. }) => deciding.order(Effect::Start { instance, release }),
             // The others carry it alone; that is better than what is left.

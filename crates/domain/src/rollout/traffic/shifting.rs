@@ -5,8 +5,8 @@ use crate::{
     effect::{Answer, Effect},
     event::{Cause, End, Event, Gate, Verdict, WayBack},
     rollout::{Deciding, gates},
-    service::{MoveStep, Phase},
-    terms::{Digest, FlagKey, InstanceName, Timestamp},
+    service::{CLOSING, MoveStep, Phase, Service},
+    terms::{Digest, FlagKey, InstanceName, Span, Timestamp},
     traffic::{Route, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
@@ -70,8 +70,25 @@ pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
         return;
     }
     if let Some(until) = until {
+        if until > deciding.now.after(bake_of(deciding, deciding.service.traffic.share())) {
+            // The clock was set back: it is watched anew.
+            return watch(deciding);
+        }
         baked(deciding, until);
     }
+}
+
+/// Gives how long a share is watched at least.
+fn bake_of(deciding: &Deciding, share: Share) -> Span {
+    let step = settings(deciding).and_then(|settings| settings.steps.iter().find(|step| step.share == share));
+    step.map(|step| step.bake).unwrap_or_default()
+}
+
+/// Begins the bake time of the share that the router has confirmed.
+fn watch(deciding: &mut Deciding) {
+    let share = deciding.service.traffic.share();
+    let until = deciding.now.after(bake_of(deciding, share));
+    deciding.say(Event::Traffic(TrafficEvent::ShareBegun { share, until }));
 }
 
 /// Gives the instances that run something else still: all are stopped before the first is started, so that none of them
@@ -121,7 +138,8 @@ fn is_draining(deciding: &Deciding, instance: &InstanceName) -> bool {
     let traffic = &deciding.service.traffic;
     let standby = traffic.standby.as_ref().filter(|one| !one.empty && one.side.instances.contains(instance));
     let leaving = traffic.route.iter().flat_map(|route| &route.leaving);
-    let deadline = leaving.map(|one| one.deadline).max();
+    // At the deadline the router begins to close the last of them.
+    let deadline = leaving.map(|one| one.deadline.after(CLOSING)).max();
     standby.is_some() && deadline.is_some_and(|deadline| deciding.now < deadline)
 }
 
@@ -146,15 +164,19 @@ fn baked(deciding: &mut Deciding, until: Timestamp) {
         return;
     }
     let most = settings(deciding).map(|settings| settings.cannot_tell_max).unwrap_or_default();
-    // A doubt counts from when it began, not from when a hold or a stop of ours let the bake time pass.
-    let since = judged.map_or(until, |judged| judged.since.max(until));
-    if deciding.now >= since.after(most) {
+    if deciding.now >= doubted_since(&deciding.service, until).after(most) {
         let said = judged.map_or_else(|| "nothing was measured".into(), |judged| judged.because.clone());
         let share = deciding.service.traffic.share();
         let because =
             format!("cannot tell at {share} of the traffic whether it is healthy, for {most} too long: {said}");
         returning::begin(deciding, Cause::Halted { because });
     }
+}
+
+/// Tells since when nobody can say how the share does: a doubt counts from when it began, not from when a hold or a stop
+/// of ours let the bake time pass.
+pub(super) fn doubted_since(service: &Service, until: Timestamp) -> Timestamp {
+    service.traffic.judged.as_ref().map_or(until, |judged| judged.since.max(until))
 }
 
 /// Orders what comes before the next share, or the share, or ends a rollout that has all.
@@ -217,6 +239,8 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
         }
         (effect, answer) => {
             let (failure, blamed) = failure_of(answer, "start of the candidate");
+            // What does not end is not the candidate's fault: it has not begun there.
+            let blamed = blamed && !matches!(effect, Effect::Stop { .. });
             let first = || idle_side(deciding).into_iter().next();
             let Some(instance) = effect.instance().cloned().or_else(first) else { return };
             returning::begin(
@@ -231,12 +255,13 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
 }
 
 fn routed(deciding: &mut Deciding, release: Digest, route: &Route) {
+    // Somebody may have rejected it while the router was told.
+    if let Some(because) = rejected(deciding, release) {
+        return returning::begin(deciding, Cause::Halted { because });
+    }
     if route.candidate.is_some() {
-        let share = route.share;
-        let bake = settings(deciding).and_then(|settings| settings.steps.iter().find(|step| step.share == share));
-        let until = deciding.now.after(bake.map(|step| step.bake).unwrap_or_default());
-        deciding.say(Event::Traffic(TrafficEvent::ShareBegun { share, until }));
-        return bring(deciding, share);
+        watch(deciding);
+        return bring(deciding, route.share);
     }
     deciding.say(Event::Promoted { release, behind: Vec::new() });
     deciding.end(End::Promoted);

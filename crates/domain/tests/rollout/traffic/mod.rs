@@ -1,5 +1,6 @@
 //! Shared traffic: shares grow on evidence only, a hold lets them stand, and a way back flips before it clears up.
 
+mod found;
 mod growing;
 mod returning;
 mod switching;

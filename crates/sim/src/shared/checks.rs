@@ -1,0 +1,424 @@
+//! The promises of shared traffic, checked on the records alone, apart from the code that decides.
+
+use crate::machine::Machine;
+use lastgood_domain::{
+    effect::{Answer, Effect},
+    event::{Aim, Event, Settings, Verdict, WayBack},
+    terms::{Digest, InstanceName, Span, Timestamp},
+    traffic::{Route, Share, TrafficEvent, TrafficSettings},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tries after which an instance that can't be started keeps nobody from going back.
+const TRIES: u32 = 3;
+
+/// A share above this needs the proof that sessions can be resumed.
+const PROVEN_ABOVE: Share = Share::percent(25);
+
+/// Longest time from a deadline until the last tunnel is closed and somebody looks.
+const CLOSED_AFTER: Span = Span::seconds(25);
+
+/// What is known besides, at a record.
+pub(crate) struct Around<'a> {
+    pub(crate) at: Timestamp,
+    pub(crate) held: bool,
+    pub(crate) rejected: &'a BTreeSet<Digest>,
+    pub(crate) machine: &'a Machine,
+}
+
+/// What an instance runs, as far as records say.
+#[derive(Debug)]
+struct Runs {
+    release: Digest,
+    started: bool,
+    probed: bool,
+    dead: bool,
+}
+
+/// A share that is watched.
+#[derive(Debug)]
+struct Stage {
+    share: Share,
+    until: Timestamp,
+    began: i64,
+    /// What the guard said last, and how many drivers had died by then.
+    said: Option<(Verdict, u32)>,
+}
+
+/// A way back under way.
+#[derive(Debug)]
+struct Back {
+    left: Digest,
+    to: Option<Digest>,
+    /// Who must be up first: failed tries, and whether it is.
+    raise: BTreeMap<InstanceName, (u32, bool)>,
+}
+
+/// What the records say of shared traffic so far.
+#[derive(Debug, Default)]
+pub(crate) struct Shifts {
+    traffic: Option<TrafficSettings>,
+    aim: Option<Aim>,
+    ways: BTreeMap<Digest, WayBack>,
+    moving: Option<Digest>,
+    runs: BTreeMap<InstanceName, Runs>,
+    /// Instances that this run has started on the candidate.
+    started: BTreeSet<InstanceName>,
+    route: Option<Route>,
+    confirmed: bool,
+    stage: Option<Stage>,
+    resumed: bool,
+    back: Option<Back>,
+    /// Which instances stay up, and until when.
+    warm: Option<(Vec<InstanceName>, Timestamp)>,
+    /// Releases that were left and have nothing any more.
+    emptied: BTreeSet<Digest>,
+}
+
+impl Shifts {
+    pub(crate) fn run_started(&mut self, aim: &Aim, settings: &Settings) {
+        self.traffic.clone_from(&settings.traffic);
+        self.aim = Some(aim.clone());
+        (self.moving, self.stage, self.back, self.resumed) = (None, None, None, false);
+        self.started.clear();
+    }
+
+    pub(crate) fn run_ended(&mut self) {
+        (self.moving, self.stage, self.back, self.aim) = (None, None, None, None);
+    }
+
+    /// Tells whether a run without an order waits for something that comes.
+    pub(crate) fn waits(&self, at: Timestamp, held: bool) -> bool {
+        let drains =
+            self.route.iter().flat_map(|route| &route.leaving).any(|one| at < one.deadline.after(CLOSED_AFTER));
+        self.moving.is_some() && (self.stage.is_some() || held || drains)
+    }
+
+    fn carries(&self, name: &InstanceName) -> bool {
+        let sides = self.route.iter().flat_map(|route| route.last_good.iter().chain(&route.candidate));
+        sides.into_iter().any(|side| side.instances.contains(name))
+    }
+
+    fn share(&self) -> Share {
+        self.route.as_ref().map_or(Share::NONE, |route| route.share)
+    }
+
+    fn serving(&self) -> Option<Digest> {
+        self.route.as_ref()?.last_good.as_ref().map(|side| side.release)
+    }
+
+    pub(crate) fn note(&mut self, event: &Event, around: &Around<'_>, wrong: &mut Vec<String>) {
+        match event {
+            Event::WayBackProven { release, way_back, .. } => {
+                self.ways.insert(*release, *way_back);
+            }
+            Event::Died { instance, .. } => {
+                if let Some(runs) = self.runs.get_mut(instance) {
+                    runs.dead = true;
+                }
+            }
+            Event::Revived { instance } => {
+                if let Some(runs) = self.runs.get_mut(instance) {
+                    (runs.started, runs.dead) = (true, false);
+                }
+            }
+            Event::Promoted { release, .. } => self.promoted(release, around, wrong),
+            Event::Traffic(event) => self.traffic(event, around, wrong),
+            _ => {}
+        }
+    }
+
+    fn traffic(&mut self, event: &TrafficEvent, around: &Around<'_>, wrong: &mut Vec<String>) {
+        match event {
+            TrafficEvent::ShiftBegun { release, instances, .. } => {
+                if self.ways.get(release) == Some(&WayBack::Restore) && self.serving().is_some() {
+                    wrong.push("a candidate whose data last-good can't read began to move".into());
+                }
+                if instances.iter().any(|name| self.carries(name)) {
+                    wrong.push("the candidate was to be started where people are".into());
+                }
+                self.moving = Some(*release);
+            }
+            TrafficEvent::ShareBegun { share, until } => self.share_begun(*share, *until, around, wrong),
+            TrafficEvent::Judged { share, verdict, .. } => self.judged(*share, *verdict, around, wrong),
+            TrafficEvent::ReturnBegun { left, to, raise, .. } => {
+                // Whoever is known to be down, or runs something else, is brought up before anybody is sent there.
+                for (name, runs) in &self.runs {
+                    let needs = *to == Some(runs.release) && runs.dead;
+                    if needs && !raise.contains(name) {
+                        wrong.push(format!("{name} is down and not brought up before people go back to it"));
+                    }
+                }
+                let raise = raise.iter().map(|name| (name.clone(), (0, false))).collect();
+                self.back = Some(Back { left: *left, to: *to, raise });
+                (self.moving, self.stage) = (None, None);
+            }
+            TrafficEvent::Returned { to } => {
+                let there = self.serving();
+                if !self.confirmed || there != *to || self.back.is_none() {
+                    wrong.push("traffic is called back before the router has confirmed it".into());
+                }
+                // Who is gone back to is warm no more: it serves.
+                self.warm = None;
+            }
+            TrafficEvent::Emptied { release } => {
+                self.emptied.insert(*release);
+            }
+            TrafficEvent::EntriesStopped { .. } | TrafficEvent::EntriesResumed { .. } => {}
+        }
+    }
+
+    fn share_begun(&mut self, share: Share, until: Timestamp, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let bake = self.traffic.iter().flat_map(|traffic| &traffic.steps).find(|step| step.share == share);
+        let wanted = bake.map(|step| around.at.after(step.bake));
+        if !self.confirmed || self.share() != share {
+            wrong.push(format!("{share} began before the router confirmed it"));
+        }
+        if wanted != Some(until) {
+            wrong.push(format!("{share} is not watched for its bake time"));
+        }
+        let until = wanted.unwrap_or(until);
+        self.stage = Some(Stage { share, until, began: around.machine.elapsed, said: None });
+    }
+
+    fn judged(&mut self, share: Share, verdict: Verdict, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.said = Some((verdict, around.machine.crashes));
+        let shared = around.machine.shared.as_ref();
+        let healthy = |release: &Digest| shared.is_some_and(|one| one.said_healthy(release, share, stage.began));
+        if verdict == Verdict::Pass && !self.moving.as_ref().is_some_and(healthy) {
+            wrong.push(format!("{share} is called healthy, which nobody said of it"));
+        }
+        if share != stage.share {
+            wrong.push(format!("a verdict on {share} was taken for one on {}", stage.share));
+        }
+    }
+
+    fn promoted(&mut self, release: &Digest, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let Some(route) = &self.route else { return wrong.push("promoted, and nobody is sent there".into()) };
+        let serves = route.last_good.as_ref().is_some_and(|side| side.release == *release);
+        if !serves || !self.confirmed || route.candidate.is_some() {
+            wrong.push("promoted before the router has confirmed it".into());
+        }
+        let warm = self.traffic.as_ref().map(|traffic| around.at.after(traffic.warm));
+        self.warm = route.leaving.first().map(|one| one.side.instances.clone()).zip(warm);
+    }
+
+    pub(crate) fn ordered(&mut self, effect: &Effect, around: &Around<'_>, wrong: &mut Vec<String>) {
+        match effect {
+            Effect::Start { instance, release } => self.start(instance, release, around, wrong),
+            Effect::Stop { instance } => self.stop(instance, around, wrong),
+            Effect::Route { route } => {
+                if self.back.is_some() {
+                    self.route_back(route, wrong);
+                } else {
+                    self.route_forward(route, around, wrong);
+                }
+                if let Some(candidate) = &route.candidate {
+                    self.emptied.remove(&candidate.release);
+                }
+                self.emptied.retain(|release| route.leaving.iter().all(|one| one.side.release != *release));
+                (self.route, self.confirmed) = (Some(route.clone()), false);
+                self.stage = None;
+            }
+            Effect::SnapshotStopped { .. } | Effect::Restore { .. } | Effect::Measure { .. } => {
+                wrong.push(format!("{effect:?} was ordered where two releases work on one data"));
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, name: &InstanceName, release: &Digest, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let runs = self.runs.get(name);
+        if runs.is_some_and(|runs| runs.release != *release) {
+            wrong.push(format!("{name} was to start another release without a stop"));
+        }
+        match &mut self.back {
+            Some(back) if back.to != Some(*release) => {
+                wrong.push(format!("{name} was to start something that nobody goes back to"));
+            }
+            // One that died on the way is brought up as well.
+            Some(back) => {
+                let (_, up) = back.raise.entry(name.clone()).or_default();
+                *up = false;
+            }
+            None => {
+                if around.held {
+                    wrong.push(format!("a hold stands and {name} was to start"));
+                }
+                if around.rejected.contains(release) {
+                    wrong.push(format!("{name} was to start a rejected release"));
+                }
+                if self.moving != Some(*release) {
+                    wrong.push(format!("{name} was to start without a plan for it"));
+                }
+                if self.carries(name) {
+                    wrong.push(format!("{name} was to start while people are sent to it"));
+                }
+                // What migrates the data is one process, and it has passed its probe before there is a second.
+                let probed = self.started.iter().any(|name| self.runs.get(name).is_some_and(|runs| runs.probed));
+                if self.started.iter().any(|other| other != name) && !probed {
+                    wrong.push(format!("{name} was to start before the first had passed"));
+                }
+                self.started.insert(name.clone());
+            }
+        }
+        self.runs.insert(name.clone(), Runs { release: *release, started: false, probed: false, dead: false });
+    }
+
+    fn stop(&mut self, name: &InstanceName, around: &Around<'_>, wrong: &mut Vec<String>) {
+        if self.carries(name) {
+            wrong.push(format!("{name} was to be stopped while people are sent to it"));
+        }
+        let at = around.at;
+        if let Some((instances, until)) = &self.warm
+            && instances.contains(name)
+            && at < *until
+            && self.moving.is_none()
+            && self.back.is_none()
+        {
+            wrong.push(format!("{name} was to be stopped while it is warm"));
+        }
+        let leaving = self.route.iter().flat_map(|route| &route.leaving);
+        for one in leaving.filter(|one| one.side.instances.contains(name) && at < one.deadline) {
+            if !self.emptied.contains(&one.side.release) {
+                wrong.push(format!("{name} was to be stopped before its tunnels are over"));
+            }
+        }
+        if self.back.is_none() && self.moving.is_some() && around.held {
+            wrong.push(format!("a hold stands and {name} was to be stopped"));
+        }
+    }
+
+    fn route_forward(&self, route: &Route, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let Some(moving) = self.moving else { return wrong.push("people were to be moved without a plan".into()) };
+        if around.held {
+            wrong.push("people were to be moved forward under a hold".into());
+        }
+        if around.rejected.contains(&moving) {
+            wrong.push("people were to be sent to a rejected release".into());
+        }
+        let on_trial =
+            self.route.as_ref().and_then(|route| route.candidate.as_ref()).is_some_and(|side| side.release == moving);
+        let before = if on_trial { self.share() } else { Share::NONE };
+        let first = self.serving().is_none();
+        if !first && before > Share::NONE {
+            self.may_grow(before, around, wrong);
+        }
+        let Some(candidate) = &route.candidate else {
+            // A promotion.
+            let serves = route.last_good.as_ref();
+            if serves.is_none_or(|side| side.release != moving) || route.share != Share::NONE {
+                wrong.push("a promotion sends people elsewhere".into());
+            }
+            if !first && before != Share::ALL {
+                wrong.push(format!("promoted at {before}"));
+            }
+            let leaves = |release: Digest| route.leaving.iter().any(|one| one.side.release == release);
+            if self.serving().is_some_and(|release| !leaves(release)) {
+                wrong.push("a promotion forgets who is left".into());
+            }
+            if first {
+                self.all_are_up(&moving, serves.map(|side| &side.instances[..]).unwrap_or_default(), wrong);
+            }
+            return;
+        };
+        self.all_are_up(&moving, &candidate.instances, wrong);
+        let steps: Vec<Share> = self.traffic.iter().flat_map(|traffic| &traffic.steps).map(|step| step.share).collect();
+        if steps.iter().find(|share| **share > before) != Some(&route.share) {
+            wrong.push(format!("after {before} came {}", route.share));
+        }
+        if candidate.release != moving || route.last_good.as_ref().map(|side| side.release) != self.serving() {
+            wrong.push("a share was ordered for something else than the plan's release".into());
+        }
+        if on_trial && self.route.as_ref().is_some_and(|before| before.salt != route.salt) {
+            wrong.push("people are seated anew in the middle of a rollout".into());
+        }
+        let asks = self.traffic.as_ref().is_some_and(|traffic| traffic.resume);
+        if route.share > PROVEN_ABOVE && asks && !self.resumed {
+            wrong.push(format!("{} before it was proven that sessions can be resumed", route.share));
+        }
+    }
+
+    /// A share grows on a healthy verdict about itself, by a guard of this driver, after its bake time.
+    fn may_grow(&self, before: Share, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let Some(stage) = self.stage.as_ref().filter(|stage| stage.share == before) else {
+            return wrong.push(format!("{before} grew before it was watched"));
+        };
+        if around.at < stage.until {
+            wrong.push(format!("{before} grew before its bake time was over"));
+        }
+        if stage.said != Some((Verdict::Pass, around.machine.crashes)) {
+            wrong.push(format!("{before} grew on {:?}", stage.said));
+        }
+    }
+
+    fn all_are_up(&self, release: &Digest, instances: &[InstanceName], wrong: &mut Vec<String>) {
+        let sides = self.traffic.as_ref().map(|traffic| &traffic.sides);
+        let whole = sides.is_some_and(|sides| sides.iter().any(|side| side.iter().eq(instances)));
+        if !whole {
+            wrong.push(format!("people were to be sent to a part of a side: {instances:?}"));
+        }
+        for name in instances {
+            let ready = self.runs.get(name).is_some_and(|runs| runs.release == *release && runs.probed && !runs.dead);
+            if !ready {
+                wrong.push(format!("people were to be sent to {name}, which has not passed its probe"));
+            }
+        }
+    }
+
+    fn route_back(&self, route: &Route, wrong: &mut Vec<String>) {
+        let Some(back) = &self.back else { return };
+        if route.candidate.is_some() || route.share != Share::NONE {
+            wrong.push("a way back keeps a share".into());
+        }
+        if route.last_good.as_ref().map(|side| side.release) != back.to {
+            wrong.push("a way back leads elsewhere than it says".into());
+        }
+        if route.last_good.as_ref().is_some_and(|side| side.release == back.left) {
+            wrong.push("a way back sends people to what it leaves".into());
+        }
+        let had = self.runs.values().any(|runs| runs.release == back.left);
+        if had && !route.leaving.iter().any(|one| one.side.release == back.left) {
+            wrong.push("a way back forgets what it leaves".into());
+        }
+        for (name, (failed, up)) in &back.raise {
+            if back.to.is_some() && !up && *failed < TRIES {
+                wrong.push(format!("people go back before {name} is up"));
+            }
+        }
+        let Some(side) = &route.last_good else { return };
+        let up = |name: &InstanceName| {
+            self.runs.get(name).is_some_and(|runs| runs.release == side.release && runs.started && !runs.dead)
+        };
+        if !side.instances.iter().any(up) {
+            wrong.push("people go back to a release of which nothing is up".into());
+        }
+    }
+
+    pub(crate) fn answered(&mut self, effect: &Effect, answer: &Answer) {
+        match (effect, answer) {
+            (Effect::Route { .. }, Answer::Routed { .. }) => self.confirmed = true,
+            (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => self.resumed = true,
+            (Effect::Stop { instance }, Answer::Stopped) => {
+                self.runs.remove(instance);
+            }
+            (Effect::Start { instance, .. }, answer) => {
+                let started = matches!(answer, Answer::Started { .. });
+                if let Some(runs) = self.runs.get_mut(instance) {
+                    (runs.started, runs.dead) = (started, !started);
+                }
+                if let Some((failed, up)) = self.back.as_mut().and_then(|back| back.raise.get_mut(instance)) {
+                    *failed += u32::from(!started);
+                    *up = started;
+                }
+            }
+            (Effect::Probe { instance, .. }, Answer::ProbePassed { .. }) => {
+                if let Some(runs) = self.runs.get_mut(instance) {
+                    runs.probed = runs.started;
+                }
+            }
+            _ => {}
+        }
+    }
+}
