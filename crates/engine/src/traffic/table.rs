@@ -200,6 +200,7 @@ mod tests {
             share: Share::NONE,
             leaving: Vec::new(),
             closed: if stopped { vec![closed] } else { Vec::new() },
+            synthetic: None,
         }
     }
 
