@@ -3,14 +3,15 @@
 //! A record that is damaged is passed over and told; one in doubt is believed where it only blocks. Services have a log
 //! of their own kind ([`crate::log`]), because a driver stands between a decision and the next.
 
-use crate::log::Route;
+use crate::{letter::kind_name, log::Route};
 use lastgood_domain::{
-    evidence::{ChainCheck, Head, RecordView},
+    evidence::{ChainCheck, Head, RecordView, RewindAcknowledged},
     failure::Coded,
+    notice::Notice,
     terms::{Actor, ChainName, Timestamp},
 };
 use lastgood_store::{Append, AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store, StoreError};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::ops::Deref;
 
 /// Damaged records that are told one by one; more are only counted.
@@ -70,6 +71,30 @@ pub trait Subject {
     ) -> Result<Vec<Append>, AppendError> {
         Ok(Vec::new())
     }
+}
+
+/// Reads stored bytes as an entry; `corrective` makes one of the evidence's own, which has another form because it is
+/// signed.
+///
+/// Errors: why they can't be understood.
+pub fn parse<R: DeserializeOwned>(bytes: &[u8], corrective: fn(RewindAcknowledged) -> R) -> Result<R, String> {
+    match serde_json::from_slice(bytes) {
+        Ok(entry) => Ok(corrective(entry)),
+        Err(_) => serde_json::from_slice(bytes).map_err(|error| format!("it can't be understood: {error}")),
+    }
+}
+
+/// Addresses a notice to the endpoints that want its kind.
+pub fn addressed(routes: &[Route], notice: &Notice, subject: &str, body: &[u8], at: Timestamp) -> Vec<NewNotice> {
+    let wanting = routes.iter().filter(|route| route.wants(notice.kind));
+    let notices = wanting.map(|route| NewNotice {
+        endpoint: route.endpoint.clone(),
+        subject: subject.into(),
+        kind: kind_name(notice.kind),
+        body: body.into(),
+        at,
+    });
+    notices.collect()
 }
 
 /// A record that could not be taken as it stands.

@@ -4,7 +4,7 @@ use lastgood_domain::{
     event::Record,
     notice::{Notice, NoticeKind},
     service::Service,
-    terms::{ServiceName, Timestamp},
+    terms::{Actor, ServiceName, Timestamp},
 };
 use serde_json::{Value, json};
 
@@ -31,29 +31,50 @@ fn cdevent(kind: NoticeKind) -> Option<&'static str> {
     }
 }
 
-/// Makes the body. The position in the chain makes its id unique without chance.
-pub fn body(name: &ServiceName, service: &Service, record: &Record, notice: &Notice) -> Vec<u8> {
-    let seq = service.records - 1;
+/// The record that a letter tells of. Its position in the chain makes the letter's id unique without chance.
+pub(crate) struct Place<'a> {
+    /// The chain.
+    pub(crate) chain: &'a str,
+    /// Its number there.
+    pub(crate) seq: u64,
+    /// When it was written.
+    pub(crate) at: Timestamp,
+    /// Who caused it.
+    pub(crate) by: &'a Actor,
+}
+
+/// Makes the CloudEvent of a notice: what all have, with `besides` in its data.
+pub(crate) fn cloud_event(place: &Place<'_>, notice: &Notice, subject: Value, besides: Value) -> Value {
     let kind = kind_name(notice.kind);
-    let mut event = json!({
-        "specversion": "1.0",
-        "id": format!("service/{name}#{seq}"),
-        "source": format!("lastgood/service/{name}"),
-        "type": format!("dev.lastgood.{kind}.v1"),
-        "subject": name,
-        "time": rfc3339(record.at),
-        "datacontenttype": "application/json",
-        "data": {
-            "service": name,
-            "kind": kind,
-            "severity": notice.severity,
-            "summary": notice.summary,
-            "hint": notice.hint,
-            "last_good": service.last_good.as_ref().map(|digest| service.name_of(Some(digest))),
-            "event": seq,
-            "by": record.by,
-        }
+    let mut data = json!({
+        "kind": kind,
+        "severity": notice.severity,
+        "summary": notice.summary,
+        "hint": notice.hint,
+        "event": place.seq,
+        "by": place.by,
     });
+    if let (Value::Object(data), Value::Object(besides)) = (&mut data, besides) {
+        data.extend(besides);
+    }
+    json!({
+        "specversion": "1.0",
+        "id": format!("{}#{}", place.chain, place.seq),
+        "source": format!("lastgood/{}", place.chain),
+        "type": format!("dev.lastgood.{kind}.v1"),
+        "subject": subject,
+        "time": rfc3339(place.at),
+        "datacontenttype": "application/json",
+        "data": data,
+    })
+}
+
+/// Makes the body of a notice about a service.
+pub fn body(name: &ServiceName, service: &Service, record: &Record, notice: &Notice) -> Vec<u8> {
+    let chain = format!("service/{name}");
+    let place = Place { chain: &chain, seq: service.records - 1, at: record.at, by: &record.by };
+    let last_good = service.last_good.as_ref().map(|digest| service.name_of(Some(digest)));
+    let mut event = cloud_event(&place, notice, json!(name), json!({ "service": name, "last_good": last_good }));
     if let Some(cdevent) = cdevent(notice.kind) {
         event["cdeventtype"] = cdevent.into();
     }

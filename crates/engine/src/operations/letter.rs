@@ -1,7 +1,7 @@
 //! The body of a notice about operations: one CloudEvent, made once and kept.
 
 use super::chain;
-use crate::letter::{kind_name, rfc3339};
+use crate::letter::{Place, cloud_event};
 use lastgood_domain::{
     notice::Notice,
     operations::{
@@ -26,32 +26,16 @@ pub(super) fn subject(event: &Event) -> String {
     }
 }
 
-/// Makes the body of record `seq`'s notice. The position in the chain makes its id unique without chance.
+/// Makes the body of record `seq`'s notice.
 pub(super) fn body(seq: u64, record: &Record, notice: &Notice) -> Vec<u8> {
-    let kind = kind_name(notice.kind);
-    let mut letter = json!({
-        "specversion": "1.0",
-        "id": format!("{}#{seq}", chain()),
-        "source": format!("lastgood/{}", chain()),
-        "type": format!("dev.lastgood.{kind}.v1"),
-        "subject": subject(&record.event),
-        "time": rfc3339(record.at),
-        "datacontenttype": "application/json",
-        "data": {
-            "kind": kind,
-            "severity": notice.severity,
-            "summary": notice.summary,
-            "hint": notice.hint,
-            "event": seq,
-            "by": record.by,
-        }
-    });
+    let chain = chain();
+    let place = Place { chain: chain.as_str(), seq, at: record.at, by: &record.by };
     // What people outside are told has lines; the summary is one.
-    if let Event::Incident { event: IncidentEvent::Message(MessageEvent::Sent { message, text, .. }), .. } =
-        &record.event
-    {
-        letter["data"]["message"] = json!(message);
-        letter["data"]["text"] = json!(text);
-    }
-    letter.to_string().into_bytes()
+    let besides = match &record.event {
+        Event::Incident { event: IncidentEvent::Message(MessageEvent::Sent { message, text, .. }), .. } => {
+            json!({ "message": message, "text": text })
+        }
+        _ => json!({}),
+    };
+    cloud_event(&place, notice, json!(subject(&record.event)), besides).to_string().into_bytes()
 }

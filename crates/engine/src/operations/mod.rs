@@ -18,7 +18,6 @@ use crate::{
 };
 use lastgood_domain::{
     event,
-    evidence::RewindAcknowledged,
     operations::{
         self, Event, Mirror, Operations, Record, Refused, escalation::PageEvent, hold, mirrored, people::People,
     },
@@ -61,12 +60,10 @@ impl desk::Subject for Scope {
     }
 
     fn parse(bytes: &[u8]) -> Result<Record, String> {
-        // The corrective entry of the evidence has a form of its own, because it is signed.
-        if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
+        desk::parse(bytes, |entry| {
             let event = Event::RewindAcknowledged { reason: entry.reason.to_string() };
-            return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
-        }
-        serde_json::from_slice(bytes).map_err(|error| format!("it can't be understood: {error}"))
+            Self::record(entry.at, entry.actor, event)
+        })
     }
 
     fn record(at: Timestamp, by: Actor, event: Event) -> Record {

@@ -1,26 +1,23 @@
 //! The chain `signals`: what stands, and what a verdict changes appended with its notice in one transaction.
+//!
+//! Unlike people's words, a verdict can be given anew: a record that can't be believed stops all of them until somebody
+//! has looked.
 
 use crate::{
-    letter::{kind_name, rfc3339},
+    desk::{self, SayError, Subject, addressed},
+    letter::{Place, cloud_event},
     log::Route,
 };
 use lastgood_domain::{
-    evidence::{ChainCheck, Head, RecordView, RewindAcknowledged},
     failure::Coded,
-    notice::Notice,
     signal::{self, Event, Firing, Record, Signals},
     terms::{Actor, ChainName, SignalName, Timestamp},
 };
-use lastgood_store::{AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store, StoreError};
+use lastgood_store::{AppendError, NewNotice, Reader, Store, StoreError};
 use serde_json::json;
-use std::ops::Deref;
 
 /// The chain's name.
 pub const CHAIN: &str = "signals";
-
-fn chain() -> ChainName {
-    ChainName::new(CHAIN).expect("a fixed valid name")
-}
 
 /// Why signals can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -60,19 +57,75 @@ impl Coded for SignalsError {
     }
 }
 
-/// What stands, as of one place in the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folded {
-    /// What the records up to `head` fold to.
-    pub signals: Signals,
-    /// Where that is.
-    pub head: Head,
+impl From<SayError<SignalsError>> for SignalsError {
+    fn from(error: SayError<SignalsError>) -> Self {
+        match error {
+            SayError::Refused(refused) => refused,
+            SayError::Append(error) => error.into(),
+        }
+    }
 }
 
-impl Default for Folded {
-    fn default() -> Self {
-        Self { signals: Signals::default(), head: Head::EMPTY }
+/// All signals, as a chain that is written to.
+struct All;
+
+impl Subject for All {
+    type State = Signals;
+    type Record = Record;
+    type Event = Event;
+    type Refused = SignalsError;
+
+    fn chain(&self) -> ChainName {
+        ChainName::new(CHAIN).expect("a fixed valid name")
     }
+
+    fn parse(bytes: &[u8]) -> Result<Record, String> {
+        desk::parse(bytes, |entry| {
+            let event = Event::RewindAcknowledged { reason: entry.reason.to_string() };
+            Self::record(entry.at, entry.actor, event)
+        })
+    }
+
+    fn record(at: Timestamp, by: Actor, event: Event) -> Record {
+        Record { v: Record::VERSION, at, by, event }
+    }
+
+    fn apply(state: &mut Signals, _seq: u64, record: Option<&Record>) {
+        state.apply(record);
+    }
+
+    fn only_blocks(_record: &Record) -> bool {
+        false
+    }
+
+    fn notices(&self, routes: &[Route], _after: &Signals, seq: u64, record: &Record) -> Vec<NewNotice> {
+        let Some(notice) = signal::notice(record) else { return Vec::new() };
+        let (signal, why) = match &record.event {
+            Event::Fired { signal, why, .. }
+            | Event::WentSilent { signal, why, .. }
+            | Event::Cleared { signal, why } => (Some(signal), Some(why)),
+            Event::Forgotten { signal } => (Some(signal), None),
+            Event::RewindAcknowledged { .. } => (None, None),
+        };
+        let place = Place { chain: CHAIN, seq, at: record.at, by: &record.by };
+        let body = cloud_event(&place, &notice, json!(signal), json!({ "signal": signal, "why": why })).to_string();
+        addressed(routes, &notice, CHAIN, body.as_bytes(), record.at)
+    }
+}
+
+/// Gives what stands, if every record can be believed.
+fn believed(folded: &desk::Folded<All>) -> Result<&Signals, SignalsError> {
+    match folded.damaged.first() {
+        None => Ok(&folded.state),
+        Some(first) => Err(SignalsError::Damaged { seq: first.seq, what: first.what.clone() }),
+    }
+}
+
+/// What stands, as of one place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Folded {
+    /// What the records fold to.
+    pub signals: Signals,
 }
 
 impl Folded {
@@ -80,34 +133,8 @@ impl Folded {
     ///
     /// Errors: the store can't be read, or a record can't be believed.
     pub fn read(reader: &Reader) -> Result<Self, SignalsError> {
-        let mut folded = Self::default();
-        folded.read_on(reader)?;
-        Ok(folded)
-    }
-
-    /// Folds what was written since; all anew if the chain is no longer the one that was read.
-    fn read_on(&mut self, reader: &Reader) -> Result<(), SignalsError> {
-        let chain = chain();
-        if let Some(last) = self.head.size.checked_sub(1) {
-            let kept = reader.read(&chain, last, 1)?;
-            if kept.first().is_none_or(|record| record.seq != last || record.link != self.head.link) {
-                *self = Self::default();
-            }
-        }
-        loop {
-            let stored = reader.read(&chain, self.head.size, READ_RECORDS_MAX)?;
-            if stored.is_empty() {
-                return Ok(());
-            }
-            for one in stored {
-                let damaged = |what: String| SignalsError::Damaged { seq: one.seq, what };
-                let view = RecordView { seq: one.seq, at: one.at, bytes: &one.bytes, leaf: None, link: one.link };
-                ChainCheck::from(&chain, self.head).next(&view).map_err(|broken| damaged(broken.to_string()))?;
-                let record = parse(&one.bytes).map_err(damaged)?;
-                self.signals.apply(Some(&record));
-                self.head = Head { size: one.seq + 1, link: one.link };
-            }
-        }
+        let folded = desk::Folded::read(reader, &All)?;
+        Ok(Self { signals: believed(&folded)?.clone() })
     }
 
     /// Gives the signals that fire, with their reasons: what a recommendation to declare an incident rests on.
@@ -116,34 +143,20 @@ impl Folded {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Record, String> {
-    // The corrective entry of the evidence has a form of its own, because it is signed.
-    if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
-        let event = Event::RewindAcknowledged { reason: entry.reason.to_string() };
-        return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
-    }
-    serde_json::from_slice(bytes).map_err(|error| format!("it can't be understood: {error}"))
-}
-
 /// The chain, open for writing.
-pub struct Desk {
-    store: Store,
-    routes: Vec<Route>,
-    folded: Folded,
-}
+pub struct Desk(desk::Desk<All>);
 
 impl Desk {
     /// Opens the chain; `routes` are the endpoints that want notices.
     pub fn new(store: Store, routes: Vec<Route>) -> Self {
-        Self { store, routes, folded: Folded::default() }
+        Self(desk::Desk::new(store, All, routes))
     }
 
     /// Gives what stands now.
     ///
     /// Errors: as [`Folded::read`].
-    pub fn look(&mut self) -> Result<&Folded, SignalsError> {
-        self.folded.read_on(self.store.deref())?;
-        Ok(&self.folded)
+    pub fn look(&mut self) -> Result<&Signals, SignalsError> {
+        believed(self.0.look()?)
     }
 
     /// Appends what `decide` decides on what stands now, with its notice, in one transaction. If somebody else appended in
@@ -156,74 +169,10 @@ impl Desk {
         now: Timestamp,
         decide: &dyn Fn(&Signals) -> Option<Event>,
     ) -> Result<Option<Record>, SignalsError> {
-        loop {
-            self.folded.read_on(self.store.deref())?;
-            let Some(event) = decide(&self.folded.signals) else { return Ok(None) };
-            let record = Record { v: Record::VERSION, at: now, by: by.clone(), event };
-            let new = NewRecord { at: now, bytes: canonical(&record) };
-            match self.store.append(&chain(), &self.folded.head, &[new], &self.notices(&record)) {
-                Ok(head) => {
-                    self.folded.signals.apply(Some(&record));
-                    self.folded.head = head;
-                    return Ok(Some(record));
-                }
-                Err(AppendError::Moved { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.look()?;
+        let (mut records, _) = self.0.say(by, now, &|signals| Ok(decide(signals).into_iter().collect()))?;
+        Ok(records.pop())
     }
-
-    fn notices(&self, record: &Record) -> Vec<NewNotice> {
-        let Some(notice) = signal::notice(record) else { return Vec::new() };
-        let wanting = self.routes.iter().filter(|route| route.kinds.is_empty() || route.kinds.contains(&notice.kind));
-        let notices = wanting.map(|route| NewNotice {
-            endpoint: route.endpoint.clone(),
-            subject: CHAIN.into(),
-            kind: kind_name(notice.kind),
-            body: body(self.folded.head.size, record, &notice),
-            at: record.at,
-        });
-        notices.collect()
-    }
-}
-
-/// Makes the body of record `seq`'s notice: one CloudEvent, made once and kept.
-fn body(seq: u64, record: &Record, notice: &Notice) -> Vec<u8> {
-    let kind = kind_name(notice.kind);
-    let (signal, why) = match &record.event {
-        Event::Fired { signal, why, .. } | Event::WentSilent { signal, why, .. } | Event::Cleared { signal, why } => {
-            (Some(signal), Some(why))
-        }
-        Event::Forgotten { signal } => (Some(signal), None),
-        Event::RewindAcknowledged { .. } => (None, None),
-    };
-    let event = json!({
-        "specversion": "1.0",
-        "id": format!("{CHAIN}#{seq}"),
-        "source": format!("lastgood/{CHAIN}"),
-        "type": format!("dev.lastgood.{kind}.v1"),
-        "subject": signal,
-        "time": rfc3339(record.at),
-        "datacontenttype": "application/json",
-        "data": {
-            "signal": signal,
-            "kind": kind,
-            "severity": notice.severity,
-            "summary": notice.summary,
-            "hint": notice.hint,
-            "why": why,
-            "event": seq,
-            "by": record.by,
-        }
-    });
-    event.to_string().into_bytes()
-}
-
-/// Writes a record's canonical bytes (RFC 8785), as [`crate::log::canonical`] does.
-fn canonical(record: &Record) -> Vec<u8> {
-    serde_json::to_value(record)
-        .and_then(|value| serde_json::to_vec(&value))
-        .expect("records hold only texts and whole numbers")
 }
 
 #[cfg(test)]

@@ -4,11 +4,9 @@ mod letter;
 
 use crate::{
     desk::{self, Subject},
-    letter::kind_name,
     log::Route,
 };
 use lastgood_domain::{
-    evidence::RewindAcknowledged,
     switches::{self, Event, Record, Switches},
     terms::{Actor, ChainName, EnvironmentName, Timestamp},
 };
@@ -60,12 +58,10 @@ impl Subject for EnvironmentName {
     }
 
     fn parse(bytes: &[u8]) -> Result<Record, String> {
-        // The corrective entry of the evidence has a form of its own, because it is signed.
-        if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
+        desk::parse(bytes, |entry| {
             let event = Event::RewindAcknowledged { reason: entry.reason.to_string() };
-            return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
-        }
-        serde_json::from_slice(bytes).map_err(|error| format!("it can't be understood: {error}"))
+            Self::record(entry.at, entry.actor, event)
+        })
     }
 
     fn record(at: Timestamp, by: Actor, event: Event) -> Record {
@@ -82,15 +78,8 @@ impl Subject for EnvironmentName {
 
     fn notices(&self, routes: &[Route], _after: &Switches, seq: u64, record: &Record) -> Vec<NewNotice> {
         let Some(notice) = switches::notice(self, record) else { return Vec::new() };
-        let wanting = routes.iter().filter(|route| route.wants(notice.kind));
-        let notices = wanting.map(|route| NewNotice {
-            endpoint: route.endpoint.clone(),
-            subject: chain_of(self).to_string(),
-            kind: kind_name(notice.kind),
-            body: letter::body(self, seq, record, &notice),
-            at: record.at,
-        });
-        notices.collect()
+        let body = letter::body(self, seq, record, &notice);
+        desk::addressed(routes, &notice, chain_of(self).as_str(), &body, record.at)
     }
 }
 

@@ -39,7 +39,7 @@ fn by() -> Actor {
 pub(super) fn forget(app: &App) -> Result<(), Trouble> {
     let mut desk = Desk::new(app.store()?, app.routes());
     let failed = |error| Trouble::new(Exit::Failed, &error);
-    let standing: Vec<SignalName> = desk.look().map_err(failed)?.signals.standing.keys().cloned().collect();
+    let standing: Vec<SignalName> = desk.look().map_err(failed)?.standing.keys().cloned().collect();
     for signal in standing.into_iter().filter(|name| !app.config.signal.contains_key(name)) {
         let decide = |signals: &lastgood_domain::signal::Signals| {
             signals.standing.contains_key(&signal).then(|| Event::Forgotten { signal: signal.clone() })
