@@ -5,11 +5,11 @@ use super::{
     approval::{ApprovalEvent, Approvals, Standing},
     cap::{Counts, Risky},
     escalation::Pages,
-    hold::{Exemption, HoldEvent, Holds, InFlight, Subject},
-    incident::{Incidents, recommend::Recommendation},
+    hold::{Exemption, HoldEvent, HoldKind, Holds, InFlight, Subject},
+    incident::{Incidents, Level, recommend::Recommendation},
     overrule::{Given, Overrules},
 };
-use crate::terms::{Actor, Reason, ServiceName, Timestamp, WideHoldId};
+use crate::terms::{Actor, IncidentId, Reason, ServiceName, Timestamp, WideHoldId};
 use alloc::{collections::BTreeMap, vec::Vec};
 
 /// Everything that people decided beyond one service.
@@ -100,6 +100,17 @@ pub enum Mirror {
         /// Who asked; who wrote the record approved.
         asked_by: Actor,
     },
+    /// The service owes the analysis of an incident whose freeze has ended.
+    Owe {
+        /// The incident.
+        incident: IncidentId,
+        /// What set it off.
+        because: Reason,
+        /// How deep it went.
+        level: Level,
+        /// Who led it, and owes the analysis.
+        owner: Actor,
+    },
 }
 
 /// Gives what `record`, decided on `before`, means for each service.
@@ -120,7 +131,10 @@ pub fn mirrored(
         }
         // Also where the selector no longer matches: labels may have changed since.
         Event::Hold(HoldEvent::Lifted { hold, reason }) => {
-            services.keys().map(|name| (name.clone(), Mirror::Lift { origin: *hold, reason: reason.clone() })).collect()
+            let lift = Mirror::Lift { origin: *hold, reason: reason.clone() };
+            let mut parts: Vec<_> = services.keys().map(|name| (name.clone(), lift.clone())).collect();
+            parts.extend(owed(before, *hold, services));
+            parts
         }
         Event::Hold(
             HoldEvent::ReviewDue { .. }
@@ -150,6 +164,22 @@ pub fn mirrored(
         | Event::Recommended { .. }
         | Event::RewindAcknowledged { .. } => Vec::new(),
     }
+}
+
+/// Gives which services owe an analysis once this hold is lifted: where an incident in which something was executed lets
+/// them move again, what keeps the next release back is the analysis. A drill and one that was none owe nothing.
+fn owed(
+    before: &Operations,
+    hold: WideHoldId,
+    services: &BTreeMap<ServiceName, Subject>,
+) -> Vec<(ServiceName, Mirror)> {
+    let lifted = before.holds.all.get(&hold).filter(|lifted| lifted.kinds.contains(&HoldKind::Deploy));
+    let found = lifted.and_then(|lifted| Some((lifted.incident?, before.incidents.all.get(&lifted.incident?)?)));
+    let Some((incident, found)) = found.filter(|(_, found)| found.executed) else { return Vec::new() };
+    let about = |name: &&ServiceName| found.services.is_empty() || found.services.contains(*name);
+    let (because, level, owner) = (found.trigger.clone(), found.level, found.commander.clone());
+    let owe = Mirror::Owe { incident, because, level, owner };
+    services.keys().filter(about).map(|name| (name.clone(), owe.clone())).collect()
 }
 
 fn after(before: &Operations, record: &Record) -> Operations {

@@ -19,7 +19,7 @@ use crate::{
 use lastgood_domain::{
     event,
     operations::{
-        self, Event, Mirror, Operations, Record, Refused, escalation::PageEvent, hold, mirrored, people::People,
+        self, Event, Mirror, Operations, Record, Refused, escalation::PageEvent, hold, mirrored, people::People, rca,
     },
     rollout::{self, Input},
     service::Service,
@@ -158,6 +158,10 @@ fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record>
                     asked_by: asked_by.clone(),
                 });
                 part.into_iter().collect()
+            }
+            Mirror::Owe { incident, because, level, owner } => {
+                let because = format!("incident {incident}: {because}");
+                Vec::from([rca::owe(because, Some(*level), Some(*incident), Some(owner.clone()), record.at)])
             }
             Mirror::Lift { origin, reason } => {
                 let parts = service.holds.iter().filter(|(_, hold)| hold.origin == Some(*origin));

@@ -3,9 +3,9 @@ use lastgood_domain::{
     operations::{
         approval,
         hold::{HoldKind, Selector},
-        incident::{self, Declaration, Level},
+        incident::{self, Declaration, Level, State},
     },
-    terms::{ApprovalId, Digest, Reason, ReleaseTag, Span, WideHoldId},
+    terms::{ApprovalId, Digest, IncidentId, Reason, ReleaseTag, Span, WideHoldId},
 };
 use lastgood_store::Store;
 use std::path::Path;
@@ -89,6 +89,41 @@ fn an_incident_and_its_holds_are_one_and_stop_only_its_services() {
         Ok(Event::Hold(hold::lift(&state.holds, WideHoldId(3), reason("I want to deploy"))?))
     });
     assert_eq!(refused.map(|_| ()).unwrap_err().coded().code(), "hold-of-incident");
+}
+
+/// Declares an incident about `web`, goes on to `states`, and lifts its hold of deploys; gives what each service owes.
+fn owed_after(states: &[State], drill: bool) -> [Option<String>; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path());
+    let (level, trigger, commander) = (Level::L2, reason("orders are doubled"), alice());
+    let declaration = Declaration { level, trigger, services: [name("web")].into(), commander, drill };
+    desk.say(&alice(), NOW, &|state| Ok(incident::declare(state, declaration.clone()))).unwrap();
+    for to in states {
+        let incident = IncidentId(0);
+        let go = |state: &Operations| {
+            Ok(Event::Incident { incident, event: incident::advance(state, incident, *to, reason("on"))? })
+        };
+        desk.say_one(&alice(), NOW, &go).unwrap();
+    }
+    if !drill {
+        let lifted = Event::Hold(hold::HoldEvent::Lifted { hold: WideHoldId(3), reason: reason("it is over") });
+        desk.say_one(&alice(), NOW, &|_| Ok(lifted.clone())).unwrap();
+    }
+    let reader = Reader::open(folder.path()).unwrap();
+    ["web", "notes"].map(|one| {
+        let service = fold::Folded::read(&reader, &name(one)).unwrap().service;
+        service.analysis.map(|owed| format!("{} by {}", owed.because, owed.owner.unwrap()))
+    })
+}
+
+#[test]
+fn where_an_incident_lets_deploys_go_on_its_services_owe_an_analysis() {
+    let executed = [State::Freezing, State::Planning, State::Executing];
+    let owed = "incident i0: orders are doubled by person:alice".to_owned();
+    assert_eq!(owed_after(&executed, false), [Some(owed), None]);
+    // What turned out to be none, and a drill, owe nothing.
+    assert_eq!(owed_after(&[State::Freezing], false), [None, None]);
+    assert_eq!(owed_after(&executed, true), [None, None]);
 }
 
 #[test]

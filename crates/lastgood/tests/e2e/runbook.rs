@@ -1,10 +1,10 @@
 //! What an incident does: the plan by level, step by step, cut off anywhere, with real data and real processes.
 
-use crate::kit::{Farm, Plan, kept_aside, until};
+use crate::kit::{Farm, Plan, kept_aside, said, secret_file, until};
 use serde_json::Value;
 use std::{
     fs,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
 };
@@ -170,4 +170,43 @@ fn an_emergency_holds_everything_keeps_the_logs_and_says_what_failed() {
     for name in ["service-notebook.jsonl", "notebook-alice.log"] {
         assert!(digests.contains(name), "{name} is not in {digests}");
     }
+}
+
+fn script(farm: &Farm, name: &str, text: &str) {
+    fs::write(farm.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(farm.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_credential_that_is_still_accepted_after_it_was_revoked_stops_the_plan() {
+    let farm = Farm::running(Plan::default());
+    let leaked = "[secret.token]\nfile = \"token\"\n\n[credential.token]\nsecret = \"token\"\nkind = \"file\"\n\
+                  attempt = [\"./attempt\"]\nreload = [\"./reload\"]\n";
+    farm.configure(&(farm.config() + leaked));
+    secret_file(&farm.path("token"), "t0ken-that-leaked");
+    fs::copy(farm.path("token"), farm.path("served")).unwrap();
+    script(&farm, "attempt", "cmp -s \"$LASTGOOD_CREDENTIAL_FILE\" served && exit 0; exit 77");
+    // It says that it was done, and goes on accepting the old one.
+    script(&farm, "reload", "exit 0");
+    declare(&farm, "L3");
+    // What is revoked never comes back: somebody else must agree.
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0).says("IRREVERSIBLE").says("to be approved by 1");
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("asked for as a0");
+    let by_another = |arguments: &[&str]| said(farm.command(arguments).env("SUDO_USER", "bob"));
+    by_another(&["approval", "approve", "a0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("credential/token/").says("still accepted");
+    assert_eq!(fs::read_to_string(farm.path("served")).unwrap(), "t0ken-that-leaked");
+    script(&farm, "reload", "cp token served");
+    assert!(Command::new("./reload").current_dir(farm.path("")).status().unwrap().success());
+    let stuck = farm.json(&["incident", "show", "i0"])["plan"]["stuck"].as_str().unwrap().to_owned();
+    let again = ["incident", "step", "i0", &stuck, "--again", "--reason", "its reload is mended"];
+    farm.lastgood(&again).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("credential/token/prove-consumers done");
+    let (token, served) = (fs::read_to_string(farm.path("token")), fs::read_to_string(farm.path("served")));
+    assert_ne!(token.as_ref().unwrap(), "t0ken-that-leaked");
+    assert_eq!(token.unwrap(), served.unwrap());
+    // Neither is said anywhere.
+    let log = farm.lastgood(&["incident", "timeline", "i0"]).ended(0);
+    assert!(!log.out.contains("t0ken"), "{}", log.out);
+    assert!(farm.log().contains("annotated"));
 }
