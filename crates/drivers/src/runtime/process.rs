@@ -6,54 +6,40 @@
 //!
 //! A daemon that is itself a systemd unit needs `KillMode=process`, or systemd ends the instances with it.
 
+mod children;
+mod seat;
+
+use self::{
+    children::{Children, End, unknown_end},
+    seat::Seat,
+};
 use super::{
     Launch, Runtime, RuntimeError, Started, Stopped, Watched,
     closed::{self, Lasting},
     identity::Identity,
-    launcher::{EXECUTING, Fault, Order, Record, write_whole},
-    members::{self, Census, Kind, Member},
+    launcher::{EXECUTING, Fault, Order},
+    members::{self, Census},
     post_mortem::{last_lines, reason},
-    user, wait,
+    user,
 };
 use lastgood_domain::{
     facts::Liveness,
     terms::{Digest, InstanceName, ServiceName, Span},
 };
-use rustix::{
-    fs::FlockOperation,
-    process::{Pid, Signal, kill_process_group},
-};
-use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::{fs::OpenOptionsExt as _, net::UnixStream},
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    sync::Arc,
 };
 
-/// Longest wait for another start or stop of the same instance: more than any launch takes.
-const ORDER_WAIT: Span = Span::seconds(10);
 /// Longest time from spawn to exec: opening files and a user's look-up, on a machine that swaps.
 const LAUNCH_WAIT: Span = Span::seconds(10);
-/// Longest wait for processes to end after SIGKILL: only a process inside the kernel needs any time.
-const KILL_WAIT: Span = Span::seconds(5);
-/// Longest wait for our reaper after a child has ended: it only has to be scheduled.
-const REAP_WAIT: Duration = Duration::from_secs(1);
-/// Longest wait for the main process alone before those outside its group are asked as well.
-const LEADER_WAIT: Duration = Duration::from_millis(100);
-/// Rounds of looking for processes started while we killed: each round kills all that were there before it.
-const KILL_ROUNDS_MAX: usize = 100;
 /// Largest record or end file read; ours have a few hundred bytes.
 const RECORD_BYTES_MAX: u64 = 64 * 1024;
-/// A reaper thread only waits and writes one small file.
-const REAPER_STACK_BYTES: usize = 128 * 1024;
 
 /// Runs instances as processes below `STATE/run`.
 #[derive(Debug)]
@@ -62,28 +48,6 @@ pub struct ProcessRuntime {
     launcher: PathBuf,
     children: Arc<Children>,
     census: Census,
-}
-
-/// The children of this process that are not reaped yet.
-#[derive(Debug, Default)]
-struct Children {
-    alive: Mutex<BTreeSet<u32>>,
-    reaped: Condvar,
-}
-
-/// How an instance's main process ended, as its parent saw it.
-#[derive(Debug, Serialize, Deserialize)]
-struct End {
-    identity: Identity,
-    why: String,
-}
-
-struct Seat<'a> {
-    service: &'a ServiceName,
-    instance: &'a InstanceName,
-    folder: PathBuf,
-    marker: PathBuf,
-    mark: String,
 }
 
 impl ProcessRuntime {
@@ -248,247 +212,6 @@ impl Runtime for ProcessRuntime {
     }
 }
 
-impl std::fmt::Display for Seat<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.service, self.instance)
-    }
-}
-
-impl Seat<'_> {
-    fn record_path(&self) -> PathBuf {
-        self.folder.join("record.json")
-    }
-
-    fn end_path(&self) -> PathBuf {
-        self.folder.join("end.json")
-    }
-
-    fn lock_path(&self) -> PathBuf {
-        self.folder.join("lock")
-    }
-
-    fn check(&self, launch: &Launch) -> Result<(), RuntimeError> {
-        let invalid = |what: &str| Err(RuntimeError::LaunchInvalid { instance: self.to_string(), what: what.into() });
-        let Some(program) = launch.argv.first() else { return invalid("its command is empty") };
-        if !Path::new(program).is_absolute() {
-            return invalid("its program is not an absolute path");
-        }
-        if !launch.workdir.is_absolute() || !launch.log.is_absolute() {
-            return invalid("its folder or its log is not an absolute path");
-        }
-        let names = launch.env.keys();
-        if names.clone().any(|name| name.is_empty() || name.contains('=')) {
-            return invalid("its environment has a name that is empty or holds '='");
-        }
-        if launch.argv.iter().chain(names).chain(launch.env.values()).any(|text| text.contains('\0')) {
-            return invalid("its command or environment holds a zero byte");
-        }
-        Ok(())
-    }
-
-    fn order(&self, launch: &Launch, account: Option<user::Account>) -> Order {
-        let mut env = launch.env.clone();
-        env.entry("PATH".into()).or_insert_with(|| super::DEFAULT_PATH.into());
-        if let Some(account) = &account {
-            env.entry("HOME".into()).or_insert_with(|| account.home.display().to_string());
-            env.entry("USER".into()).or_insert_with(|| account.name.clone());
-            env.entry("LOGNAME".into()).or_insert_with(|| account.name.clone());
-        }
-        Order {
-            release: launch.release.clone(),
-            argv: launch.argv.clone(),
-            env,
-            workdir: launch.workdir.clone(),
-            account,
-            log: launch.log.clone(),
-            mark: self.mark.clone(),
-            marker: self.marker.clone(),
-            lock: self.lock_path(),
-            record: self.record_path(),
-        }
-    }
-
-    /// Takes the lock that every start and stop of this instance holds, the launcher included.
-    fn take_order(&self) -> Result<File, RuntimeError> {
-        let path = self.folder.join("order.lock");
-        let failed = |source| RuntimeError::io("lock the instance with", &path, source);
-        fs::create_dir_all(&self.folder).map_err(failed)?;
-        let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-        let until = Instant::now() + ORDER_WAIT.duration();
-        loop {
-            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(lock),
-                Err(rustix::io::Errno::AGAIN) if Instant::now() < until => {
-                    // Only when two drivers meet. The blocking call has no time-out, so we look again.
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Err(rustix::io::Errno::AGAIN) => {
-                    return Err(RuntimeError::OrderUnderWay { instance: self.to_string(), waited: ORDER_WAIT });
-                }
-                Err(error) => return Err(failed(error.into())),
-            }
-        }
-    }
-
-    fn record(&self) -> Result<Option<Record>, RuntimeError> {
-        let path = self.record_path();
-        let damaged =
-            |why: String| RuntimeError::RecordDamaged { instance: self.to_string(), path: self.record_path(), why };
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(RECORD_BYTES_MAX).read_to_end(&mut bytes)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RuntimeError::io("read the record", path, error)),
-        }
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        match record.version {
-            1 => Ok(Some(record)),
-            other => Err(damaged(format!("its version is {other}, this lastgood knows 1"))),
-        }
-    }
-
-    fn handle_of(&self, identity: &Identity) -> Result<Option<OwnedFd>, RuntimeError> {
-        identity.open().map_err(|source| RuntimeError::io("look at the process in", "/proc", source))
-    }
-
-    fn find(
-        &self,
-        census: &Census,
-        leader: Option<&Record>,
-        seen: &mut BTreeSet<u32>,
-    ) -> Result<Vec<Member>, RuntimeError> {
-        let leader = leader.map(|record| (&record.identity, record.forks));
-        Kind { mark: &self.mark, leader, lock: &self.lock_path() }
-            .find(census, seen)
-            .map_err(|source| RuntimeError::io("look for the instance's processes in", "/proc", source))
-    }
-
-    /// Ends every process of the instance: asked first, killed after the grace.
-    fn end_all(&self, census: &Census, leader: Option<&Record>, grace: Span) -> Result<Stopped, RuntimeError> {
-        let failed = |source| RuntimeError::io("end the instance's processes in", "/proc", source);
-        let until = Instant::now() + grace.duration();
-        let mut seen = BTreeSet::new();
-        // The whole group at once, so that none is missed that is just being forked; only while its leader is
-        // known to live, for afterwards the group's number may be another's.
-        let mut led = false;
-        if let Some(leader) = leader
-            && let Some(handle) = self.handle_of(&leader.identity)?
-        {
-            let group = leader.identity.pid;
-            signal_group(group, Signal::TERM).and_then(|()| signal_group(group, Signal::CONT)).map_err(failed)?;
-            // Most are gone with their leader in some milliseconds, and then one look at all processes is enough.
-            wait::wait_any(&[handle.as_fd()], until.min(Instant::now() + LEADER_WAIT)).map_err(failed)?;
-            led = true;
-        }
-        let mut left = self.find(census, leader, &mut seen)?;
-        if left.is_empty() {
-            return Ok(if led { Stopped::Asked } else { Stopped::NotRunning });
-        }
-        for _ in 0..KILL_ROUNDS_MAX {
-            for member in &left {
-                member.signal(Signal::TERM).and_then(|()| member.signal(Signal::CONT)).map_err(failed)?;
-            }
-            left = wait::wait_all(left, until).map_err(failed)?;
-            let new = self.find(census, leader, &mut seen)?;
-            if left.is_empty() && new.is_empty() {
-                return Ok(Stopped::Asked);
-            }
-            left.extend(new);
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        self.kill_all(census, leader, left, &mut seen).map(|()| Stopped::Killed)
-    }
-
-    fn kill_all(
-        &self,
-        census: &Census,
-        leader: Option<&Record>,
-        mut left: Vec<Member>,
-        seen: &mut BTreeSet<u32>,
-    ) -> Result<(), RuntimeError> {
-        let failed = |source| RuntimeError::io("kill the instance's processes in", "/proc", source);
-        let until = Instant::now() + KILL_WAIT.duration();
-        for _ in 0..KILL_ROUNDS_MAX {
-            if let Some(leader) = leader
-                && self.handle_of(&leader.identity)?.is_some()
-            {
-                signal_group(leader.identity.pid, Signal::KILL).map_err(failed)?;
-            }
-            for member in &left {
-                member.signal(Signal::KILL).map_err(failed)?;
-            }
-            left = wait::wait_all(left, until).map_err(failed)?;
-            left.extend(self.find(census, leader, seen)?);
-            if left.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        let pids = left.iter().map(|member| member.pid).collect();
-        Err(RuntimeError::NotStoppable { instance: self.to_string(), pids, waited: KILL_WAIT })
-    }
-
-    fn explain(&self, fault: Fault, order: &Order) -> RuntimeError {
-        let instance = self.to_string();
-        let program = || PathBuf::from(order.argv.first().map_or("", String::as_str));
-        match fault {
-            Fault::Closed => RuntimeError::Closed { instance, marker: self.marker.clone() },
-            Fault::LockHeld => RuntimeError::LeftOver { instance, pids: holders_of(&self.lock_path()) },
-            Fault::Log(why) => RuntimeError::LogUnwritable { instance, log: order.log.clone(), why },
-            Fault::User(why) => {
-                let user = order.account.as_ref().map_or_else(String::new, |account| account.name.clone());
-                RuntimeError::UserNotPermitted { instance, user, why }
-            }
-            Fault::Workdir(why) => RuntimeError::WorkdirMissing { instance, workdir: order.workdir.clone(), why },
-            Fault::ProgramMissing => RuntimeError::ProgramMissing { instance, program: program() },
-            Fault::ProgramNotExecutable(why) => {
-                RuntimeError::ProgramNotExecutable { instance, program: program(), why }
-            }
-            Fault::Other(what) => RuntimeError::LaunchInvalid { instance, what },
-        }
-    }
-}
-
-impl Children {
-    /// Takes over a child: a thread of its own reaps it and writes down how it ended.
-    fn adopt(self: &Arc<Self>, mut child: Child, end_path: PathBuf, identity: Option<Identity>) {
-        let pid = child.id();
-        self.lock().insert(pid);
-        let children = Arc::clone(self);
-        let reap = move || {
-            let status = child.wait();
-            if let (Ok(status), Some(identity)) = (status, identity) {
-                let end = End { identity, why: said(status) };
-                // Without it the end is reported as unknown, which is true then.
-                let _ = serde_json::to_vec(&end).map(|bytes| write_whole(&end_path, &bytes));
-            }
-            children.lock().remove(&pid);
-            children.reaped.notify_all();
-        };
-        let spawned =
-            std::thread::Builder::new().name(format!("reap-{pid}")).stack_size(REAPER_STACK_BYTES).spawn(reap);
-        if spawned.is_err() {
-            // No thread to be had: it stays a zombie until we end, which harms nobody; nobody may wait for it.
-            self.lock().remove(&pid);
-        }
-    }
-
-    /// Waits until a child that has ended is reaped; others are no child of ours.
-    fn wait_reaped(&self, pid: u32) {
-        let alive = self.lock();
-        // The result is only read: after the time-out the end is reported as unknown.
-        let _ = self.reaped.wait_timeout_while(alive, REAP_WAIT, |alive| alive.contains(&pid));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 enum Outcome {
     Executed,
     Gave(Fault),
@@ -509,31 +232,4 @@ fn converse(mut socket: &UnixStream, order: &Order) -> io::Result<Outcome> {
         };
     }
     Ok(outcome)
-}
-
-fn signal_group(pid: u32, signal: Signal) -> io::Result<()> {
-    let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    match kill_process_group(group, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn holders_of(path: &Path) -> Vec<u32> {
-    super::holders::holders(&[path])
-        .map(|scan| scan.holders.into_iter().map(|holder| holder.pid).collect())
-        .unwrap_or_default()
-}
-
-fn said(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt as _;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => unknown_end(),
-    }
-}
-
-fn unknown_end() -> String {
-    "ended; its exit status is unknown, for lastgood was not its parent any more".into()
 }

@@ -1,4 +1,4 @@
-//! Instances as systemd units: the user's template unit, and two drop-ins of ours for each instance.
+//! Instances as systemd units: the 's template unit, and two drop-ins of ours for each instance.
 //!
 //! The drop-ins stay the same from release to release. What runs is decided by one link that is flipped
 //! atomically while the unit is down: `STATE/units/SERVICE/INSTANCE/now` leads to a folder that holds the
@@ -6,6 +6,9 @@
 //!
 //! The state folder must be reachable (mode x) for the unit's user, as the installations must.
 
+mod seat;
+
+use self::seat::{Seat, check};
 use super::{
     Launch, Runtime, RuntimeError, Started, Stopped, Watched,
     bus::{Bus, SERVICE, UNIT, Unit},
@@ -14,11 +17,11 @@ use super::{
     launcher::write_whole,
     members::MARK,
     post_mortem::{LAST_LINES_MAX, cut, last_lines, reason},
-    unit_file, user, wait,
+    unit_file, wait,
 };
 use lastgood_domain::{
     facts::Liveness,
-    terms::{Digest, InstanceName, Release, ServiceName, Span},
+    terms::{Digest, InstanceName, ServiceName, Span},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,23 +85,6 @@ pub struct SystemdRuntime {
     config: SystemdConfig,
     state_dir: PathBuf,
     bus: Mutex<Option<Arc<Bus>>>,
-}
-
-/// What is remembered of the release that the link leads to.
-#[derive(Debug, Serialize, Deserialize)]
-struct Generation {
-    release: Release,
-    log: PathBuf,
-    /// Length of the log when this release was put in place.
-    log_bytes: u64,
-}
-
-struct Seat {
-    label: String,
-    unit: String,
-    folder: PathBuf,
-    marker: PathBuf,
-    mark: String,
 }
 
 impl SystemdRuntime {
@@ -432,80 +418,4 @@ impl Runtime for SystemdRuntime {
         };
         Ok(Some(reason(seat.label.clone(), self.end_of(&bus, &unit)?, lines)))
     }
-}
-
-impl Seat {
-    /// Reads what the link leads to; none before the first start.
-    fn generation(&self) -> Result<Option<Generation>, RuntimeError> {
-        let path = self.folder.join("now/release.json");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RuntimeError::io("read the record", path, error)),
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| RuntimeError::RecordDamaged {
-            instance: self.label.clone(),
-            path,
-            why: error.to_string(),
-        })
-    }
-
-    /// Makes `now` lead to the launch's release: record, link and folder are on the disk before the flip.
-    fn flip(&self, launch: &Launch) -> Result<(), RuntimeError> {
-        let name = launch.release.digest.short();
-        let folder = self.folder.join(&name);
-        let log_bytes = fs::metadata(&launch.log).map_or(0, |found| found.len());
-        let record = Generation { release: launch.release.clone(), log: launch.log.clone(), log_bytes };
-        let flip = || -> io::Result<()> {
-            fs::create_dir_all(&folder)?;
-            write_whole(&folder.join("release.json"), &serde_json::to_vec(&record)?)?;
-            fs::File::open(folder.join("release.json"))?.sync_all()?;
-            link_whole(&launch.installation, &folder.join("program"))?;
-            closed::sync_folder(&folder)?;
-            link_whole(Path::new(&name), &self.folder.join("now"))?;
-            closed::sync_folder(&self.folder)
-        };
-        flip().map_err(|source| RuntimeError::io("flip the link of", &self.folder, source))
-    }
-}
-
-/// Replaces a link in one step: who follows it finds the old or the new target, never none.
-fn link_whole(target: &Path, link: &Path) -> io::Result<()> {
-    let beside = link.with_extension(format!("{}.new", std::process::id()));
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::os::unix::fs::symlink(target, &beside)?;
-    fs::rename(&beside, link)
-}
-
-/// Refuses what systemd would report only after the start, in words of its own.
-fn check(seat: &Seat, launch: &Launch) -> Result<(), RuntimeError> {
-    let instance = || seat.label.clone();
-    let invalid = |what: &str| RuntimeError::LaunchInvalid { instance: instance(), what: what.into() };
-    let program = launch.argv.first().map(PathBuf::from).ok_or_else(|| invalid("its command is empty"))?;
-    if !program.is_absolute() || !launch.workdir.is_absolute() || !launch.log.is_absolute() {
-        return Err(invalid("its program, folder or log is not an absolute path"));
-    }
-    match fs::metadata(&program) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(RuntimeError::ProgramMissing { instance: instance(), program });
-        }
-        Ok(found) if found.is_dir() || found.permissions().mode() & 0o111 == 0 => {
-            let why = if found.is_dir() { "it is a folder" } else { "its mode has no x" };
-            return Err(RuntimeError::ProgramNotExecutable { instance: instance(), program, why: why.into() });
-        }
-        _ => {}
-    }
-    if !launch.workdir.is_dir() {
-        let why = "it is no folder".into();
-        return Err(RuntimeError::WorkdirMissing { instance: instance(), workdir: launch.workdir.clone(), why });
-    }
-    if let Some(user) = &launch.user
-        && user::look_up(user).is_none()
-    {
-        return Err(RuntimeError::UserUnknown { instance: instance(), user: user.clone() });
-    }
-    Ok(())
 }
