@@ -20,6 +20,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_SHARE: u32 = 8;
 /// The longest pause: 40 questions a second load nothing, and 25 ms are not noticed after a start that took long.
 const PAUSE_MAX: Duration = Duration::from_millis(25);
+/// A try that is cut off with less than this part of the limit says nothing of the program; the one before it does.
+const LAST_TRY_SHARE: u32 = 10;
 /// Longest wait that is meant by "no limit": an `Instant` must not overflow.
 const DEADLINE_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Time for one connection where only that is asked.
@@ -42,7 +44,9 @@ pub fn wait_ready(
         (None, Err(trouble)) => return Err(ReadyFailure::Unusable(unconnected(trouble))),
     };
     let mut pause = PAUSE_FIRST;
+    let mut before: Option<ProbeFailure> = None;
     loop {
+        let room = until.saturating_duration_since(Instant::now());
         let tried = match ready {
             Some(step) => session.one_try(step, 1).map(drop),
             None => connect(target, until),
@@ -64,8 +68,11 @@ pub fn wait_ready(
             return Err(ReadyFailure::Unusable(failure));
         }
         if Instant::now() + pause >= until {
-            return Err(ReadyFailure::TimedOut { limit: span(deadline), last: failure });
+            let cut = failure.kind == FailureKind::Timeout && room < deadline / LAST_TRY_SHARE;
+            let last = before.filter(|_| cut).unwrap_or(failure);
+            return Err(ReadyFailure::TimedOut { limit: span(deadline), last });
         }
+        before = Some(failure);
         thread::sleep(pause);
         pause = (started.elapsed() / PAUSE_SHARE).clamp(PAUSE_FIRST, PAUSE_MAX);
     }

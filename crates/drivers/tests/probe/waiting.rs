@@ -68,6 +68,19 @@ fn time_runs_out_with_the_last_reason() {
         told.message,
         "it was not ready within 50 ms: probe step \"step\" failed: expected status 200, got status 503 and migrating"
     );
+    // A last try that was cut off by the limit hides nothing: the answers before it are what the program said.
+    let slow_at_last = Server::answering({
+        let began = std::time::Instant::now();
+        move |_| {
+            if began.elapsed() > Duration::from_millis(950) {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            answer("503 Service Unavailable", "", "migrating")
+        }
+    });
+    let failure = wait_ready(Some(&step(HEALTH)), &target(slow_at_last.port), Duration::from_secs(1), &|| None);
+    let told = Failure::of(&failure.unwrap_err()).message;
+    assert!(told.ends_with("got status 503 and migrating"), "{told}");
     let hanging = raw(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
     let failure = wait_ready(Some(&step(HEALTH)), &target(hanging), Duration::from_millis(50), &|| None);
     assert_eq!(failure.unwrap_err().code(), "ready-timeout");
