@@ -1,9 +1,12 @@
 //! Holds over several services: who is stopped and told by whom, what passes, and what enforces them outside.
 
-use crate::kit::{Farm, Plan, until};
+use crate::kit::{Farm, Plan, said, until};
 use lastgood_domain::{
-    operations::{Event, Operations, approval},
-    terms::{Actor, ApprovalId, Timestamp},
+    operations::{
+        Event, Operations, approval,
+        hold::{self, Exemption, HoldKind, Selector},
+    },
+    terms::{Actor, ApprovalId, Digest, Reason, ReleaseTag, Timestamp, WideHoldId},
 };
 use lastgood_engine::operations::{Desk, Scope};
 use lastgood_store::Store;
@@ -84,6 +87,54 @@ fn a_fix_passes_a_hold_when_a_second_person_agrees_and_nothing_else_does() {
     farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
     farm.lastgood(&["hold", "list"]).ended(0).says("may pass hold-0").says("approved by person:second");
     assert!(farm.log().contains("\"hold-exempted\""));
+}
+
+#[test]
+fn a_request_that_expires_over_a_weekend_has_paged_is_expired_and_everything_stays_held() {
+    let people = "\n[person.alice]\n[person.bob]\nnotice = [\"pager-bob\"]\n\
+                  [notice.pager-bob]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> bob\"]\nkinds = [\"page\"]\n\
+                  [escalation.default]\nsteps = [{ to = [\"bob\"] }]\n";
+    let farm = Farm::running(Plan { tail: people.into(), ..Plan::default() });
+    farm.publish("1.1.0");
+    // Everything was held and asked for on Friday evening, and nobody was there to say yes.
+    let friday = Timestamp(jiff::Timestamp::now().as_millisecond() - 3 * 86_400_000);
+    let after = |days: i64| Timestamp(friday.0 + days * 86_400_000);
+    let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
+    let services = config.service.iter().map(|(name, one)| (name.clone(), one.subject()));
+    let services: std::collections::BTreeMap<_, _> = services.collect();
+    let (name, subject) = services.iter().next().map(|(name, subject)| (name.clone(), subject.clone())).unwrap();
+    let alice = Actor::new("person:alice").unwrap();
+    let reason = |text: &str| Reason::new(text).unwrap();
+    let mut desk =
+        Desk::new(Store::open(&farm.path("state")).unwrap(), Scope { services, ..Scope::default() }, Vec::new());
+    let wanted = hold::Wanted {
+        kinds: HoldKind::ALL.into(),
+        selector: Selector::default(),
+        reason: reason("an audit"),
+        until: None,
+        review: Some(after(10)),
+        in_flight: hold::InFlight::Finish,
+    };
+    let set = |state: &Operations| Ok(Event::Hold(hold::set(&state.holds, wanted.clone())?));
+    desk.say_one(&alice, friday, &set).unwrap();
+    let exemption = Exemption {
+        release: Digest::of(b"1.1.0"),
+        tag: ReleaseTag::new("1.1.0").unwrap(),
+        reason: reason("the fix"),
+        until: after(10),
+    };
+    let ask =
+        |state: &Operations| hold::ask(state, &alice, (WideHoldId(0), &name, &subject), exemption.clone(), friday);
+    desk.say(&alice, friday, &ask).unwrap();
+    drop(desk);
+    let daemon = farm.serve();
+    let pages = || fs::read_to_string(farm.path("bob")).unwrap_or_default();
+    until("bob's page", || pages().contains("a0"));
+    daemon.stop();
+    assert_eq!(farm.json(&["approval", "show", "a0"])["standing"], "expired");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(1).says("expired");
+    said(farm.command(&["run", "notebook", "--now"]).env("SUDO_USER", "alice")).ended(9).says("hold-0");
+    assert_eq!(farm.version("alice"), "1.0.0");
 }
 
 fn git(farm: &Farm, arguments: &[&str]) -> Output {
