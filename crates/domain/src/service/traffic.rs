@@ -79,6 +79,11 @@ impl Service {
     /// Tells whether an instance that died is to stay down: it gets no traffic, and its release was left for a fault.
     pub fn stays_down(&self, name: &InstanceName) -> bool {
         let Some(release) = self.instances.get(name).and_then(|one| one.release) else { return true };
+        // Whatever it was left for, people go back to it now.
+        let phase = self.run.as_ref().map(|run| &run.phase);
+        if matches!(phase, Some(Phase::Unshifting { to: Some(to), .. }) if *to == release) {
+            return false;
+        }
         let standby = self.traffic.standby.as_ref().filter(|one| one.side.instances.contains(name));
         let left = standby.is_some_and(|one| !one.warm) || self.rejected.contains_key(&release);
         self.traffic.route.is_some() && left && !self.traffic.carries(name)

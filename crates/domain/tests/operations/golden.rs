@@ -156,6 +156,7 @@ fn plans() -> Vec<PlanEvent> {
         Act::Annotate,
         Act::VerifyEvidence,
         Act::CutOver,
+        Act::ByHand { what: reason("call the bank") },
         Act::Credential { name: "db".into(), turn: Turn::ProveRefused },
     ];
     let undos = [Undo::Nothing, Undo::By { how: "again".into() }, Undo::None { why: "it is gone".into() }];

@@ -6,5 +6,5 @@ mod plan;
 mod run;
 
 pub use perform::{Asked, Hands, Performer, emergency_step};
-pub use plan::{hash_of, plan, spec_of};
+pub use plan::{by_hand, hash_of, plan, spec_of};
 pub use run::{RunError, Told, carry_out, needed};

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Where requests of a step go that is about no service; commands need no place.
 const NOWHERE: &str = "http://127.0.0.1";
 
+/// Why nobody but a person can tell of a step that people do.
+const BY_HAND: &str = "people do it, and say when it is so";
+
 /// What a step needs that only the program as a whole can do.
 pub trait Hands {
     /// Takes a service back with its data, whoever drives it, and gives what was seen.
@@ -87,6 +90,8 @@ impl Performer<'_> {
             }
             // Its drivers ask themselves, because a turn is more than one act.
             Act::Credential { .. } => Asked::NotDone,
+            Act::ByHand { .. } if self.drill => Asked::NotDone,
+            Act::ByHand { .. } => Asked::CannotTell(BY_HAND.into()),
         }
     }
 
@@ -130,6 +135,7 @@ impl Performer<'_> {
             Act::VerifyEvidence => self.hands.verify_evidence(),
             Act::CutOver => self.hands.cut_over(),
             Act::Credential { name, turn } => self.hands.credential(name, *turn),
+            Act::ByHand { .. } => Err(Failure::new("by-hand", BY_HAND, None)),
         };
         match done {
             Ok(evidence) => {

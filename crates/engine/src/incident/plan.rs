@@ -7,7 +7,7 @@ use lastgood_domain::{
         plan::{Act, Area, Plan, Step, Target, Turn, Undo},
     },
     service::Service,
-    terms::{Digest, ReleaseTag, ServiceName, Span},
+    terms::{Digest, Reason, ReleaseTag, ServiceName, Span},
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +67,24 @@ pub fn spec_of(config: &Config, act: &Act) -> Option<Digest> {
         Act::Check { name } => digest(config.runbook.check.get(name)?),
         Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
         Act::Credential { name, .. } => digest(config.credential.get(name)?),
+        Act::ByHand { what } => digest(what),
     })
+}
+
+/// Gives the steps that people do, one after the other, after all that lastgood does.
+pub fn by_hand(acts: &[Reason]) -> Vec<Step> {
+    let step = |(number, what): (usize, &Reason)| Step {
+        id: format!("by-hand/{number}"),
+        area: Area::Application,
+        says: format!("by hand: {what}"),
+        undo: Undo::By { how: "by hand, as it was done".into() },
+        timeout: ROLL_BACK_MAX,
+        attempts: 1,
+        may_fail: false,
+        spec: digest(what),
+        act: Act::ByHand { what: what.clone() },
+    };
+    (1..).zip(acts).map(step).collect()
 }
 
 fn digest(of: &impl Serialize) -> Digest {

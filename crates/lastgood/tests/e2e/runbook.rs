@@ -210,3 +210,23 @@ fn a_credential_that_is_still_accepted_after_it_was_revoked_stops_the_plan() {
     assert!(!log.out.contains("t0ken"), "{}", log.out);
     assert!(farm.log().contains("annotated"));
 }
+
+#[test]
+fn what_people_do_stands_in_the_plan_and_the_run_waits_until_they_say_that_it_is_so() {
+    let farm = Farm::new(Plan::default());
+    declare(&farm, "L1");
+    // Nothing has passed yet, so there is nothing to go back to.
+    farm.lastgood(&["incident", "plan", "i0"]).ended(1).says("incident-plan-empty").says("--by-hand");
+    let plan = ["incident", "plan", "i0", "--by-hand", "call the bank", "--by-hand", "tell the press"];
+    farm.lastgood(&plan).ended(0).says("plan of 2 steps").says("by hand: call the bank");
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("by-hand/1 is yours: call the bank");
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("by-hand/1");
+    let said = |step: &str| ["incident", "step", "i0", step, "--done", "--reason", "I was there"].map(str::to_owned);
+    let say = |step: &str| farm.lastgood(&said(step).each_ref().map(String::as_str));
+    say("by-hand/2").ended(1).says("incident-step-not-stuck");
+    say("by-hand/1").ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("by-hand/2 is yours: tell the press");
+    say("by-hand/2").ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("every step is done");
+    assert_eq!(farm.json(&["incident", "show", "i0"])["state"], "cleaning");
+}

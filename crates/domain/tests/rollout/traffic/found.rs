@@ -209,3 +209,17 @@ fn nothing_is_started_while_the_router_has_not_confirmed_the_last_way_back_and_n
     walk.begin(walk.back(&[], &[]));
     assert!(matches!(walk.end(), End::RolledBack { .. }));
 }
+
+#[test]
+fn what_people_go_back_to_is_looked_after_even_if_it_was_rejected_since() {
+    let mut walk = at_share(100);
+    pass(&mut walk);
+    let tag = walk.offer("1.0").tag;
+    walk.say(Event::Rejected { release: digest("1.0"), tag, reason: "slow".into() });
+    died(&mut walk, "a.green");
+    assert!(walk.service.stays_down(&instance("a.blue")), "it stands by, and nobody wants it");
+    judge(&mut walk, Verdict::Fail);
+    assert!(matches!(walk.service.run.as_ref().map(|run| &run.phase), Some(Phase::Unshifting { .. })));
+    // The machine falls just now, and whoever drives next looks for what is down.
+    assert!(!walk.service.stays_down(&instance("a.blue")));
+}

@@ -15,14 +15,14 @@ use lastgood_domain::{
         Event, Operations, Refused, approval,
         incident::{
             self, Incident, IncidentEvent, State,
-            plan::{self, Next, Outcome, Plan as Steps, Planned, Step, Turn, Undo},
+            plan::{self, Act, Next, Outcome, Plan as Steps, Planned, Step, Turn, Undo},
         },
     },
     service::Service,
     terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span},
     words,
 };
-use lastgood_engine::incident::{Hands, Performer, RunError, Told, carry_out, hash_of, needed, plan as make};
+use lastgood_engine::incident::{Hands, Performer, RunError, Told, by_hand, carry_out, hash_of, needed, plan as make};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use std::{
@@ -46,6 +46,9 @@ pub(crate) struct Plan {
     /// Accept a named risk of a rollback: SERVICE/busy-instance:NAME or SERVICE/lost-writes:NAME.
     #[arg(long = "accept-risk", value_name = "RISK")]
     risks: Vec<String>,
+    /// Something that people do after all that lastgood does; the plan waits until somebody says that it is so.
+    #[arg(long = "by-hand", value_name = "TEXT")]
+    by_hand: Vec<Reason>,
 }
 
 /// Run the plan from where it is: after a kill it goes on, and does nothing twice.
@@ -88,7 +91,8 @@ impl Plan {
         let services = services(app, found)?;
         let to = self.releases(app, &services)?;
         let risks = self.accepted(&services)?;
-        let made = make(&app.config, found, &services, &to, &risks);
+        let mut made = make(&app.config, found, &services, &to, &risks);
+        made.steps.extend(by_hand(&self.by_hand));
         let hash = hash_of(&made);
         let (_, after) = app.say_operations(&|state| planned(state, id, &made, hash))?;
         let found = &after.incidents.all[&id];
@@ -248,6 +252,15 @@ impl Run {
                 app.screen.show("incident-run", &json!({ "incident": id, "hash": hash, "done": true }), &text);
                 Ok(Exit::Done)
             }
+            Told::Stuck { step, .. } if let Some(what) = by_people(planned, &step) => {
+                let text = format!(
+                    "{step} is yours: {what}\n\
+                     when you have seen that it is so: lastgood incident step {id} {step} --done --reason …"
+                );
+                let data = json!({ "incident": id, "hash": hash, "done": false, "step": step, "by_hand": what });
+                app.screen.show("incident-run", &data, &text);
+                Ok(Exit::Pending)
+            }
             Told::Stuck { step, why } => Err(Trouble::say(
                 Exit::Failed,
                 "incident-step-failed",
@@ -257,6 +270,14 @@ impl Run {
             Told::NotApproved { hash, needed } => ask(app, id, hash, needed),
         }
     }
+}
+
+/// Gives what people have to do in a step, if it is theirs.
+fn by_people<'p>(planned: &'p Planned, id: &str) -> Option<&'p Reason> {
+    planned.plan.steps.iter().find_map(|step| match &step.act {
+        Act::ByHand { what } if step.id == id => Some(what),
+        _ => None,
+    })
 }
 
 /// Asks for the approval that a plan needs, unless it is asked for already.
@@ -290,6 +311,7 @@ fn ask(app: &App, id: IncidentId, hash: Digest, needed: u32) -> Ended {
 
 fn told(step: &Step, outcome: Option<&Outcome>) -> String {
     match outcome {
+        Some(Outcome::CannotTell { .. }) if matches!(step.act, Act::ByHand { .. }) => format!("{} waits", step.id),
         None => format!("{} …", step.id),
         Some(Outcome::Done { evidence, .. }) => format!("{} done: {evidence}", step.id),
         Some(Outcome::Failed { why }) => format!("{} FAILED: {why}", step.id),

@@ -131,6 +131,11 @@ pub enum Act {
         /// Which turn.
         turn: Turn,
     },
+    /// People do it, and say so.
+    ByHand {
+        /// What.
+        what: Reason,
+    },
 }
 
 /// How a step is undone.

@@ -88,7 +88,9 @@ impl Coded for Refused {
             Self::NoPlan { incident } | Self::Stale { incident, .. } => {
                 format!("make one: lastgood incident plan {incident}")
             }
-            Self::Empty { .. } => "name a release to go back to: --to SERVICE=RELEASE".into(),
+            Self::Empty { .. } => {
+                "name a release to go back to: --to SERVICE=RELEASE, or what people do: --by-hand TEXT".into()
+            }
             Self::TooLong { .. } => "declare an incident for fewer services".into(),
             Self::OtherPlan { incident, .. } => format!("look at it again: lastgood incident show {incident}"),
             Self::NotApproved { .. } => "see who is awaited: lastgood approval list".into(),
