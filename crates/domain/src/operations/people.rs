@@ -197,7 +197,7 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
             | HoldEvent::StillUnconfirmed { .. },
         ) => None,
         Event::Approval(event) => match event {
-            ApprovalEvent::Approved { .. } => Some(Act::Approve),
+            ApprovalEvent::Approved { .. } | ApprovalEvent::LinkGiven { .. } => Some(Act::Approve),
             // Who asked may take it back or ask for more time.
             ApprovalEvent::Rejected { approval, .. } | ApprovalEvent::Extended { approval, .. } => {
                 let asked_by_them = before.approvals.all.get(approval).is_some_and(|one| one.by == *by);

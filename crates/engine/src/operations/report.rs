@@ -119,7 +119,7 @@ fn decisions(operations: &Operations, id: IncidentId, timeline: &[Entry]) -> Vec
     let subject = incident::subject(id, "");
     let asked = operations.approvals.all.iter().filter(|(_, one)| one.request.subject.starts_with(&subject));
     all.extend(asked.map(|(approval, one)| {
-        let yes = one.yes.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let yes = one.yes.iter().map(|(who, yes)| format!("{who}{}", yes.door.words())).collect::<Vec<_>>().join(", ");
         let by = match one.standing {
             Standing::Approved => format!("approved by {yes}"),
             _ => one.standing.words(),

@@ -3,7 +3,7 @@
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
 //! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `signals` is signals and
-//! credentials, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
+//! credentials, `links` is how people answer from afar, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
 //! flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
@@ -16,6 +16,7 @@ mod gates;
 mod holds;
 mod incident;
 mod kit;
+mod links;
 mod openfeature;
 #[path = "../person/mod.rs"]
 mod person;
