@@ -57,8 +57,8 @@ const FORMS: &str = "\
 ";
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --line: #8886; --quiet: #595959; --yes: #1a6e35; --no: #a11c1c; }
-@media (prefers-color-scheme: dark) { :root { --quiet: #a8a8a8; --yes: #2c8a4b; --no: #c24040; } }
+:root { color-scheme: light dark; --line: #8886; --quiet: #595959; --yes: #1a6e35; --no: #a11c1c; --stays: #a11c1c; }
+@media (prefers-color-scheme: dark) { :root { --quiet: #a8a8a8; --yes: #237a40; --no: #b83a3a; --stays: #ff9a90; } }
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 main { max-width: 38rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.4rem; line-height: 1.25; margin: .5rem 0 1rem; }
@@ -67,7 +67,7 @@ dl { margin: 0; }
 dt { color: var(--quiet); font-size: .875rem; margin-top: .6rem; }
 dd { margin: 0; }
 ol { padding-left: 1.4rem; margin: 0; }
-strong { color: var(--no); }
+strong { color: var(--stays); }
 form { margin-top: 1.2rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
 label { display: block; color: var(--quiet); font-size: .875rem; }
 input { width: 100%; box-sizing: border-box; font: inherit; padding: .6rem; margin: .2rem 0 .8rem; }
