@@ -336,6 +336,21 @@ impl App {
         }
     }
 
+    /// Gives what counts something risky that a cap may refuse; none where no cap is set. Written with the act or before it:
+    /// the desk refuses it above the cap.
+    pub(crate) fn counted(&self, act: Risky) -> Option<OperationsEvent> {
+        self.config.caps.contains_key(&act).then_some(OperationsEvent::Risk { act })
+    }
+
+    /// Tells before anything else is done whether a cap would refuse it.
+    ///
+    /// Errors: exit 9, with the numbers and when it is free again.
+    pub(crate) fn check_cap(&self, act: Risky) -> Result<(), Trouble> {
+        let caps = &self.config.caps;
+        let checked = cap::check(&self.operations()?.caps, caps, &self.actor, act, self.now());
+        checked.map_err(|error| Trouble::new(Exit::Refused, &error))
+    }
+
     /// Says what stops a service's forward moves and is not in its own chain, if anything does.
     ///
     /// What can't be read stops them: cannot-tell is never yes.

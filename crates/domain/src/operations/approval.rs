@@ -2,8 +2,10 @@
 //!
 //! What runs out is *expired*, not rejected, and changes nothing: whatever was blocked stays blocked.
 
+mod due;
 mod refused;
 
+pub use due::{REMINDED_AT, due};
 pub use refused::Refused;
 
 use crate::terms::{Actor, ApprovalId, Digest, Reason, Span, Timestamp};
@@ -274,7 +276,7 @@ impl Approvals {
             ApprovalEvent::Extended { expires, .. } => {
                 one.request.expires = *expires;
                 // Less of the longer time is over: what comes again is said again, what is behind is not.
-                one.reminded = one.reminded.min(over(one, at).unwrap_or(0));
+                one.reminded = one.reminded.min(due::over(one, at).unwrap_or(0));
             }
             ApprovalEvent::Used { .. } => one.standing = Standing::Used,
             ApprovalEvent::Expired { .. } => one.standing = Standing::Expired,
@@ -473,31 +475,4 @@ pub fn used(approvals: &Approvals, subject: &str, plan: &Digest) -> Vec<Approval
     let allowing = approvals.of(subject).filter(|(_, one)| one.standing == Standing::Approved);
     let of_plan = allowing.filter(|(_, one)| one.request.plan == *plan);
     of_plan.map(|(approval, _)| ApprovalEvent::Used { approval: *approval }).collect()
-}
-
-/// Percent of the time at which people are reminded; at the second the next in the chain is paged too.
-pub const REMINDED_AT: [u8; 2] = [50, 80];
-
-/// Gives what has become due by `now`: reminders and ends.
-pub fn due(approvals: &Approvals, now: Timestamp) -> Vec<ApprovalEvent> {
-    let pending = approvals.all.iter().filter(|(_, one)| one.standing == Standing::Pending);
-    let events = pending.filter_map(|(approval, one)| {
-        let approval = *approval;
-        if now >= one.request.expires {
-            return Some(ApprovalEvent::Expired { approval });
-        }
-        let percent = over(one, now)?;
-        (percent > one.reminded).then_some(ApprovalEvent::Reminded { approval, percent })
-    });
-    events.collect()
-}
-
-/// Gives the last of [`REMINDED_AT`] that is over.
-fn over(one: &Approval, now: Timestamp) -> Option<u8> {
-    REMINDED_AT.iter().rev().find(|percent| now >= reminder(one, **percent)).copied()
-}
-
-fn reminder(one: &Approval, percent: u8) -> Timestamp {
-    let whole = one.request.expires.since(one.at);
-    one.at.after(Span(whole.0 / 100 * u64::from(percent)))
 }

@@ -25,7 +25,7 @@ use lastgood_domain::{
         approval::{self, ApprovalEvent},
         escalation::PageEvent,
         hold, mirrored,
-        people::{Act, People},
+        people::People,
         rca,
     },
     rollout::{self, Input},
@@ -154,7 +154,7 @@ impl Scope {
                 if self.has_links =>
             {
                 let Some(one) = after.approvals.all.get(approval) else { return BTreeMap::new() };
-                (approval::awaited(one, self.people.who_may(Act::Approve)), Some((*approval, one)))
+                (approval::awaited(one, self.people.who_may_answer(after, *approval)), Some((*approval, one)))
             }
             _ => return BTreeMap::new(),
         };

@@ -26,7 +26,7 @@ use std::{
 };
 
 /// Asks as a browser does; gives the status and the whole answer.
-fn browse(method: &str, address: &str, form: &str) -> (u16, String) {
+pub(crate) fn browse(method: &str, address: &str, form: &str) -> (u16, String) {
     let (host, path) = address.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
