@@ -5,7 +5,7 @@ use lastgood_domain::{
     event,
     operations::{
         Event, Operations, Record,
-        approval::{self, ApprovalEvent, Request},
+        approval::{self, ApprovalEvent, Door, Request},
         cap::{self, Caps, Risky},
         clock::{self, Circumstances},
         escalation::{self, Chains, PageEvent, Step},
@@ -295,7 +295,11 @@ fn who_is_not_configured_opens_nothing_and_blocks_and_rolls_back_all_the_same() 
     let lift = Event::Hold(HoldEvent::Lifted { hold: WideHoldId(0), reason: reason("done") });
     let may = |by: &str, event: &Event| people.permit(&state, &person(by), event, FRIDAY).is_ok();
     assert!(may("alice", &lift) && !may("bob", &lift) && !may("mallory", &lift));
-    let yes = Event::Approval(ApprovalEvent::Approved { approval: ApprovalId(0), plan: Digest::of(b"plan") });
+    let yes = Event::Approval(ApprovalEvent::Approved {
+        approval: ApprovalId(0),
+        plan: Digest::of(b"plan"),
+        door: Door::Command,
+    });
     assert!(may("bob", &yes) && !may("mallory", &yes));
     let set = HoldEvent::Set {
         hold: WideHoldId(0),

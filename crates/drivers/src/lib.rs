@@ -12,6 +12,7 @@ pub mod gate;
 pub mod metric;
 pub mod notice;
 pub mod probe;
+pub mod proof;
 pub mod runtime;
 pub mod signal;
 pub mod sql;

@@ -9,6 +9,7 @@ mod wake;
 
 pub use wake::Wake;
 
+use crate::links::Finish;
 use desk::{Desk, Sent};
 use lastgood_domain::{
     failure::Coded,
@@ -116,6 +117,7 @@ pub struct Deliverer {
     secrets: SecretLookup,
     sender: Sender,
     threads: usize,
+    finish: Option<Finish>,
     _lock: File,
 }
 
@@ -133,7 +135,14 @@ impl Deliverer {
         let lock = lock(&store)?;
         store.reclaim_all(now)?;
         let threads = threads.clamp(1, 64);
-        Ok(Self { store, configs, secrets, sender: Sender::new(threads), threads, _lock: lock })
+        Ok(Self { store, configs, secrets, sender: Sender::new(threads), threads, finish: None, _lock: lock })
+    }
+
+    /// Completes messages when they are sent, with what must not be stored.
+    #[must_use]
+    pub fn finishing(mut self, finish: Option<Finish>) -> Self {
+        self.finish = finish;
+        self
     }
 
     /// Sends everything that is due or becomes due meanwhile, for a minute at most.
@@ -175,7 +184,11 @@ impl Deliverer {
             for _ in 0..self.threads {
                 let (desk, endpoints, sender, hand_in) =
                     (Arc::clone(&desk), Arc::clone(&endpoints), self.sender.clone(), hand_in.clone());
-                scope.spawn(move || desk::send_all(&desk, &endpoints, &sender, &hand_in, || elapsed(now, began)));
+                let finish = self.finish.clone();
+                scope.spawn(move || {
+                    let hands = desk::Hands { endpoints: &endpoints, sender: &sender, finish: finish.as_ref() };
+                    desk::send_all(&desk, &hands, &hand_in, || elapsed(now, began));
+                });
             }
             drop(hand_in);
             let mut pass = Pass { store: &mut self.store, desk: &desk, report: Report::default(), now, began };

@@ -14,6 +14,7 @@ pub mod expand;
 pub mod fold;
 pub mod incident;
 pub mod letter;
+pub mod links;
 pub mod log;
 pub mod operations;
 pub mod paths;

@@ -357,7 +357,7 @@ fn flags(config: &Config) -> BTreeMap<String, bool> {
         return BTreeMap::new();
     }
     let read = Reader::open(&config.state_dir);
-    match read.and_then(|reader| switches::Folded::read(&reader, &set.environment)) {
+    match read.and_then(|reader| switches::Folded::read(&reader, &switches::Scope::of(&set.environment))) {
         Ok(folded) => folded.state.flags.iter().map(|(key, flag)| (key.to_string(), flag.on)).collect(),
         Err(_) => wanted.into_iter().map(|flag| (flag, true)).collect(),
     }

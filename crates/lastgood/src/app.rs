@@ -21,6 +21,7 @@ use lastgood_engine::{
     config::{Config, FILE_NAME},
     drive::{Log as _, LogError},
     fold::Folded,
+    links::Links,
     log::{Route, ServiceLog},
     operations::{self, Scope},
     paths::Home,
@@ -213,10 +214,21 @@ impl App {
         }
     }
 
+    /// Gives what makes links to answer requests by, if there is an address for them.
+    ///
+    /// Errors: their key can't be used.
+    pub(crate) fn links(&self) -> Result<Option<Links>, Trouble> {
+        let url = self.config.approvals.as_ref().and_then(|approvals| approvals.url.as_deref());
+        let Some(url) = url else { return Ok(None) };
+        make_state_dir(self.home.root())?;
+        Links::open(self.home.root(), url).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
+    }
+
     /// Gives the services that decisions beyond one of them may concern.
     pub(crate) fn scope(&self) -> Scope {
         let services = self.config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
-        Scope { services: services.collect(), people: self.config.people() }
+        let has_links = self.config.approvals.as_ref().is_some_and(|approvals| approvals.url.is_some());
+        Scope { services: services.collect(), people: self.config.people(), has_links }
     }
 
     /// Gives what people decided beyond one service, as of now.
@@ -324,6 +336,21 @@ impl App {
         }
     }
 
+    /// Gives what counts something risky that a cap may refuse; none where no cap is set. Written with the act or before it:
+    /// the desk refuses it above the cap.
+    pub(crate) fn counted(&self, act: Risky) -> Option<OperationsEvent> {
+        self.config.caps.contains_key(&act).then_some(OperationsEvent::Risk { act })
+    }
+
+    /// Tells before anything else is done whether a cap would refuse it.
+    ///
+    /// Errors: exit 9, with the numbers and when it is free again.
+    pub(crate) fn check_cap(&self, act: Risky) -> Result<(), Trouble> {
+        let caps = &self.config.caps;
+        let checked = cap::check(&self.operations()?.caps, caps, &self.actor, act, self.now());
+        checked.map_err(|error| Trouble::new(Exit::Refused, &error))
+    }
+
     /// Says what stops a service's forward moves and is not in its own chain, if anything does.
     ///
     /// What can't be read stops them: cannot-tell is never yes.
@@ -354,9 +381,9 @@ impl App {
 fn exit_of(error: &operations::SayError) -> Exit {
     use lastgood_domain::operations::approval::Refused as Approval;
     match error {
-        operations::SayError::Refused(Refused::Approval(Approval::Own { .. } | Approval::NotAsked { .. })) => {
-            Exit::NotAllowed
-        }
+        operations::SayError::Refused(Refused::Approval(
+            Approval::Own { .. } | Approval::OwnLink { .. } | Approval::NotAsked { .. },
+        )) => Exit::NotAllowed,
         operations::SayError::Refused(Refused::NotAllowed(_) | Refused::Overrule(_)) => Exit::NotAllowed,
         operations::SayError::Refused(Refused::Cap(_)) => Exit::Refused,
         operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,

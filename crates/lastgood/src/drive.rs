@@ -19,6 +19,7 @@ use lastgood_engine::{
     deliver::Deliverer,
     drive::{DriveError, Driver, Log as _, LogError, World as _},
     fold::Folded,
+    links::Finish,
     log::ServiceLog,
     paths::ServiceHome,
     preflight::{self, Asker},
@@ -27,6 +28,7 @@ use lastgood_engine::{
 use lastgood_store::{DriverLock, LockError, SignError, Store};
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -260,5 +262,23 @@ pub(crate) fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble>
         Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
     let lookup = move |name: &str| secrets.get(name).map(ToOwned::to_owned);
     Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
+        .map(|deliverer| deliverer.finishing(finish(app)))
         .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))
+}
+
+/// Gives what writes links into messages when they are sent. Without a usable key the messages go without: that nobody can
+/// answer by a link is no reason to tell nobody.
+fn finish(app: &App) -> Option<Finish> {
+    let links = app.links().unwrap_or_else(|trouble| {
+        app.screen.trouble(&trouble);
+        None
+    })?;
+    let people = app.config.people();
+    Some(Arc::new(move |endpoint, body| {
+        let is_theirs = |person: &Actor| {
+            let person = people.all.get(person);
+            person.is_some_and(|person| person.notice.iter().any(|place| place == endpoint))
+        };
+        links.finished(body, is_theirs)
+    }))
 }

@@ -1,8 +1,10 @@
 //! Answers: metrics and health, flags and switches over HTTP, on loopback only.
 //!
 //! It looks: a scrape reads what was written to the evidence since the last one and folds it. Nothing here can change a
-//! service; the one thing that can be done is to trip a switch, for which a token may be asked.
+//! service; what can be done is to trip a switch, for which a token may be asked, and to answer a request for approval by a
+//! link of one's own.
 
+pub mod answers;
 mod health;
 mod lookout;
 mod metrics;
@@ -13,5 +15,5 @@ mod text;
 
 pub use lookout::Lookout;
 pub use metrics::metrics;
-pub use serve::{METRICS_TYPE, Pages, ServeError, Server, bind, serve};
+pub use serve::{METRICS_TYPE, Pages, ServeError, Server, bind, serve, serve_with};
 pub use snapshot::{ChainSize, DriverState, LookError, PeopleView, Readiness, ServiceView, Snapshot, SwitchesView};

@@ -1,6 +1,11 @@
 //! The HTTP side: a thread of its own with a small runtime, on loopback only, every connection on a short lead.
 
-use crate::{Snapshot, health::health, metrics::metrics};
+use crate::{
+    Snapshot,
+    answers::{self, Answers},
+    health::health,
+    metrics::metrics,
+};
 use axum::{
     Router,
     extract::State,
@@ -38,8 +43,8 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 const PAGE_TIME_MAX: Duration = Duration::from_secs(8);
 /// Connections at once; a watcher or two need one each. More wait in the system's queue.
 const CONNECTIONS_MAX: usize = 32;
-/// Pages made at once: one for `/metrics` and one for `/health`.
-const PAGE_THREADS_MAX: usize = 2;
+/// Pages made at once: one each for `/metrics`, `/health` and links.
+const PAGE_THREADS_MAX: usize = 3;
 /// Pause after the system refused a connection, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Time for pages under way when we stop.
@@ -142,6 +147,17 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 ///
 /// Errors: [`ServeError::NotLoopback`] also for a listener that somebody else opened.
 pub fn serve(listener: TcpListener, pages: Pages) -> Result<Server, ServeError> {
+    serve_with(listener, pages, None)
+}
+
+/// Answers as [`serve`] does, and people's links below the path that comes with `answers`.
+///
+/// Errors: as [`serve`].
+pub fn serve_with(
+    listener: TcpListener,
+    pages: Pages,
+    answers: Option<(&'static str, Answers)>,
+) -> Result<Server, ServeError> {
     let starting = |source| ServeError::Start { source };
     let address = listener.local_addr().map_err(starting)?;
     check_loopback(address)?;
@@ -163,7 +179,7 @@ pub fn serve(listener: TcpListener, pages: Pages) -> Result<Server, ServeError> 
                 let listener = Leading { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
                 tokio::select! {
                     // Serving never ends by itself.
-                    _ = std::future::IntoFuture::into_future(axum::serve(listener, router(pages))) => {}
+                    _ = std::future::IntoFuture::into_future(axum::serve(listener, router(pages, answers))) => {}
                     _ = stopped => {}
                 }
             });
@@ -177,7 +193,8 @@ pub(crate) fn check_loopback(address: SocketAddr) -> Result<(), ServeError> {
     if address.ip().is_loopback() { Ok(()) } else { Err(ServeError::NotLoopback { address }) }
 }
 
-fn router(pages: Pages) -> Router {
+fn router(pages: Pages, answers: Option<(&'static str, Answers)>) -> Router {
+    let answers = answers.map(|(path, answers)| answers::router(path, answers)).unwrap_or_default();
     Router::new()
         .route("/metrics", get(async |State(pages): State<Pages>| closing(answer(pages, metrics_page).await)))
         .route("/health", get(async |State(pages): State<Pages>| closing(answer(pages, health_page).await)))
@@ -186,6 +203,7 @@ fn router(pages: Pages) -> Router {
             closing(plain(StatusCode::METHOD_NOT_ALLOWED, "these pages are only read\n".into()))
         })
         .with_state(pages)
+        .merge(answers)
 }
 
 /// Makes a page on a thread that may wait for a disk.

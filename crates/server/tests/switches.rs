@@ -5,7 +5,10 @@ use lastgood_domain::{
     switches::{self, Declared, Definition, Switches},
     terms::{Actor, FlagKey, Reason, SwitchName, Timestamp},
 };
-use lastgood_engine::{config::SwitchesConfig, switches::Desk};
+use lastgood_engine::{
+    config::SwitchesConfig,
+    switches::{Desk, Scope},
+};
 use lastgood_server::{
     ServeError, bind,
     switches::{Setting, SwitchServer, SwitchesError, serve_switches},
@@ -41,7 +44,7 @@ fn board_of(token: Option<&str>, subsystems: &[&str]) -> Board {
     let folder = tempfile::tempdir().unwrap();
     // No beat comes in an hour's lease, so what is heard was said once.
     let config: SwitchesConfig = serde_json::from_value(json!({ "subsystems": subsystems, "lease": "1h" })).unwrap();
-    let desk = || Desk::new(Store::open(folder.path()).unwrap(), config.environment.clone(), Vec::new());
+    let desk = || Desk::new(Store::open(folder.path()).unwrap(), Scope::of(&config.environment), Vec::new());
     let declared = config.declared();
     let setting = Setting {
         config: config.clone(),
@@ -156,7 +159,7 @@ fn an_address_that_others_can_reach_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let config = SwitchesConfig::default();
     let setting = Setting {
-        desk: Desk::new(Store::open(folder.path()).unwrap(), config.environment.clone(), Vec::new()),
+        desk: Desk::new(Store::open(folder.path()).unwrap(), Scope::of(&config.environment), Vec::new()),
         config,
         token: None,
         now: || Timestamp(0),

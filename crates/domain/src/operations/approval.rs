@@ -2,8 +2,10 @@
 //!
 //! What runs out is *expired*, not rejected, and changes nothing: whatever was blocked stays blocked.
 
+mod due;
 mod refused;
 
+pub use due::{REMINDED_AT, due};
 pub use refused::Refused;
 
 use crate::terms::{Actor, ApprovalId, Digest, Reason, Span, Timestamp};
@@ -38,6 +40,31 @@ pub struct Request {
     pub expires: Timestamp,
 }
 
+/// By which door an answer came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Door {
+    /// A command on this machine: who it is, is whose account it is.
+    #[default]
+    Command,
+    /// A link of the person's own: who it is, is who gets what is sent to them.
+    Link,
+}
+
+impl Door {
+    const fn is_command(&self) -> bool {
+        matches!(self, Self::Command)
+    }
+
+    /// Says it behind what was answered; nothing for a command.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Command => "",
+            Self::Link => " by a link",
+        }
+    }
+}
+
 /// Something that happened to a request for approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
@@ -55,6 +82,9 @@ pub enum ApprovalEvent {
         approval: ApprovalId,
         /// Digest of the plan that was seen.
         plan: Digest,
+        /// How it came in.
+        #[serde(default, skip_serializing_if = "Door::is_command")]
+        door: Door,
     },
     /// Somebody says no: that ends it.
     Rejected {
@@ -62,6 +92,16 @@ pub enum ApprovalEvent {
         approval: ApprovalId,
         /// Why.
         reason: Reason,
+        /// How it came in.
+        #[serde(default, skip_serializing_if = "Door::is_command")]
+        door: Door,
+    },
+    /// Somebody had a link printed by which a person can answer; the link itself is written nowhere.
+    LinkGiven {
+        /// Which.
+        approval: ApprovalId,
+        /// Whose answer it gives.
+        person: Actor,
     },
     /// Half or four fifths of the time are over.
     Reminded {
@@ -103,11 +143,22 @@ impl ApprovalEvent {
             Self::Requested { approval, .. }
             | Self::Approved { approval, .. }
             | Self::Rejected { approval, .. }
+            | Self::LinkGiven { approval, .. }
             | Self::Reminded { approval, .. }
             | Self::Extended { approval, .. }
             | Self::Used { approval }
             | Self::Expired { approval }
             | Self::Voided { approval, .. } => *approval,
+        }
+    }
+
+    /// Says by which door an answer came in; what is no answer stays as it is.
+    #[must_use]
+    pub fn through(self, door: Door) -> Self {
+        match self {
+            Self::Approved { approval, plan, .. } => Self::Approved { approval, plan, door },
+            Self::Rejected { approval, reason, .. } => Self::Rejected { approval, reason, door },
+            other => other,
         }
     }
 
@@ -142,6 +193,15 @@ pub enum Standing {
     },
 }
 
+/// A yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Yes {
+    /// When it was said.
+    pub at: Timestamp,
+    /// How it came in.
+    pub door: Door,
+}
+
 /// A request and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
@@ -151,12 +211,14 @@ pub struct Approval {
     pub by: Actor,
     /// Since when.
     pub at: Timestamp,
-    /// Who said yes, and when.
-    pub yes: BTreeMap<Actor, Timestamp>,
+    /// Who said yes.
+    pub yes: BTreeMap<Actor, Yes>,
     /// Percent of the time at which people were reminded last.
     pub reminded: u8,
     /// Where it stands.
     pub standing: Standing,
+    /// Since when it stands there, once it no longer waits.
+    pub ended: Option<Timestamp>,
 }
 
 impl Approval {
@@ -183,16 +245,25 @@ impl Approvals {
         if let ApprovalEvent::Requested { approval, request } = event {
             self.next = self.next.max(approval.0 + 1);
             let (request, by) = (request.clone(), by.clone());
-            let one = Approval { request, by, at, yes: BTreeMap::new(), reminded: 0, standing: Standing::Pending };
+            let one = Approval {
+                request,
+                by,
+                at,
+                yes: BTreeMap::new(),
+                reminded: 0,
+                standing: Standing::Pending,
+                ended: None,
+            };
             self.all.insert(*approval, one);
             return;
         }
         let Some(one) = self.all.get_mut(&event.approval()) else { return };
+        let before = one.standing.clone();
         match event {
-            ApprovalEvent::Requested { .. } => {}
-            ApprovalEvent::Approved { plan, .. } => {
+            ApprovalEvent::Requested { .. } | ApprovalEvent::LinkGiven { .. } => {}
+            ApprovalEvent::Approved { plan, door, .. } => {
                 if *plan == one.request.plan && one.standing == Standing::Pending {
-                    one.yes.insert(by.clone(), at);
+                    one.yes.insert(by.clone(), Yes { at, door: *door });
                     if one.yes.len() >= one.request.needed as usize {
                         one.standing = Standing::Approved;
                     }
@@ -205,11 +276,14 @@ impl Approvals {
             ApprovalEvent::Extended { expires, .. } => {
                 one.request.expires = *expires;
                 // Less of the longer time is over: what comes again is said again, what is behind is not.
-                one.reminded = one.reminded.min(over(one, at).unwrap_or(0));
+                one.reminded = one.reminded.min(due::over(one, at).unwrap_or(0));
             }
             ApprovalEvent::Used { .. } => one.standing = Standing::Used,
             ApprovalEvent::Expired { .. } => one.standing = Standing::Expired,
             ApprovalEvent::Voided { because, .. } => one.standing = Standing::Voided { because: because.clone() },
+        }
+        if one.standing != before {
+            one.ended = Some(at);
         }
     }
 
@@ -327,7 +401,7 @@ pub fn approve(
     if one.yes.contains_key(by) {
         return Err(Refused::SaidAlready { approval, by: by.clone() });
     }
-    Ok(ApprovalEvent::Approved { approval, plan })
+    Ok(ApprovalEvent::Approved { approval, plan, door: Door::Command })
 }
 
 /// Says no. Who asked may take it back so.
@@ -344,7 +418,35 @@ pub fn reject(
     if one.by != *by {
         asked(one, approval, by)?;
     }
-    Ok(ApprovalEvent::Rejected { approval, reason })
+    Ok(ApprovalEvent::Rejected { approval, reason, door: Door::Command })
+}
+
+/// Gives those of `who` whose answer is still awaited: among those asked, not who asks, and not answered yet.
+pub fn awaited(one: &Approval, who: BTreeSet<Actor>) -> BTreeSet<Actor> {
+    let is_asked = |person: &Actor| one.request.of.is_empty() || one.request.of.contains(person);
+    who.into_iter().filter(|person| is_asked(person) && one.by != *person && !one.yes.contains_key(person)).collect()
+}
+
+/// Says that somebody has a link printed by which `person` can answer. Never who asks: the link would be an answer in the
+/// hands of the one who may not give it.
+///
+/// Errors: it is over or unknown; who asks wants one; the person could not answer, or has answered.
+pub fn give_link(
+    approvals: &Approvals,
+    by: &Actor,
+    approval: ApprovalId,
+    person: &Actor,
+    now: Timestamp,
+) -> Result<ApprovalEvent, Refused> {
+    let one = pending(approvals, approval, now)?;
+    asked(one, approval, person)?;
+    if one.by == *by {
+        return Err(Refused::OwnLink { approval, by: by.clone() });
+    }
+    match one.yes.contains_key(person) {
+        true => Err(Refused::SaidAlready { approval, by: person.clone() }),
+        false => Ok(ApprovalEvent::LinkGiven { approval, person: person.clone() }),
+    }
 }
 
 /// Gives a request that still waits for people more time, from now.
@@ -373,31 +475,4 @@ pub fn used(approvals: &Approvals, subject: &str, plan: &Digest) -> Vec<Approval
     let allowing = approvals.of(subject).filter(|(_, one)| one.standing == Standing::Approved);
     let of_plan = allowing.filter(|(_, one)| one.request.plan == *plan);
     of_plan.map(|(approval, _)| ApprovalEvent::Used { approval: *approval }).collect()
-}
-
-/// Percent of the time at which people are reminded; at the second the next in the chain is paged too.
-pub const REMINDED_AT: [u8; 2] = [50, 80];
-
-/// Gives what has become due by `now`: reminders and ends.
-pub fn due(approvals: &Approvals, now: Timestamp) -> Vec<ApprovalEvent> {
-    let pending = approvals.all.iter().filter(|(_, one)| one.standing == Standing::Pending);
-    let events = pending.filter_map(|(approval, one)| {
-        let approval = *approval;
-        if now >= one.request.expires {
-            return Some(ApprovalEvent::Expired { approval });
-        }
-        let percent = over(one, now)?;
-        (percent > one.reminded).then_some(ApprovalEvent::Reminded { approval, percent })
-    });
-    events.collect()
-}
-
-/// Gives the last of [`REMINDED_AT`] that is over.
-fn over(one: &Approval, now: Timestamp) -> Option<u8> {
-    REMINDED_AT.iter().rev().find(|percent| now >= reminder(one, **percent)).copied()
-}
-
-fn reminder(one: &Approval, percent: u8) -> Timestamp {
-    let whole = one.request.expires.since(one.at);
-    one.at.after(Span(whole.0 / 100 * u64::from(percent)))
 }

@@ -2,7 +2,11 @@
 //!
 //! A way back and a trip are never refused: above their cap they are done, and people are paged.
 
-use super::{Event, escalation};
+use super::{
+    Event, escalation,
+    hold::HoldEvent,
+    incident::{IncidentEvent, checklist::ChecklistEvent},
+};
 use crate::{
     failure::Coded,
     terms::{Actor, Span, Timestamp},
@@ -28,9 +32,9 @@ pub enum Risky {
     Trip,
     /// A gate that was overridden.
     Override,
-    /// A change that was let through a hold.
+    /// A change that somebody asked to let through a hold.
     Exempt,
-    /// An analysis that was waived.
+    /// A rejection or an analysis that was waived, or an open item that somebody asked to leave.
     Waive,
 }
 
@@ -78,6 +82,19 @@ impl Counts {
     pub fn today(&self, by: &Actor, act: Risky, now: Timestamp) -> u32 {
         let found = self.by.get(&(by.clone(), act)).filter(|(counted_on, _)| *counted_on >= day(now));
         found.map_or(0, |(_, count)| *count)
+    }
+}
+
+/// Gives what an event of the operations chain is counted as.
+pub(super) const fn risky(event: &Event) -> Option<Risky> {
+    match event {
+        Event::Risk { act } => Some(*act),
+        Event::Overruled(_) => Some(Risky::Override),
+        Event::Hold(HoldEvent::ExemptionAsked { .. }) => Some(Risky::Exempt),
+        Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => {
+            Some(Risky::Waive)
+        }
+        _ => None,
     }
 }
 

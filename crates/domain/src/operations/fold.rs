@@ -3,7 +3,7 @@
 use super::{
     Event, Record,
     approval::{ApprovalEvent, Approvals, Standing},
-    cap::{Counts, Risky},
+    cap::{self, Counts},
     escalation::Pages,
     hold::{Exemption, HoldEvent, HoldKind, Holds, InFlight, Subject},
     incident::{Incidents, Level, recommend::Recommendation},
@@ -54,18 +54,19 @@ impl Operations {
     /// Folds one more event, so that the next is decided on what this one leads to.
     pub fn take(&mut self, record: &Record) {
         let Record { at, by, event, .. } = record;
+        if let Some(act) = cap::risky(event) {
+            self.caps.count(*at, by, act);
+        }
         match event {
             Event::Hold(event) => self.holds.apply(*at, by, event),
             Event::Approval(event) => self.approvals.apply(*at, by, event),
             Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
             Event::Recommended { recommendation } => self.recommended.clone_from(recommendation),
             Event::Page { page, event } => self.pages.apply(*at, by, *page, event),
-            Event::Risk { act } => self.caps.count(*at, by, *act),
             Event::Overruled(overrule) => {
-                self.caps.count(*at, by, Risky::Override);
                 self.overrules.all.push(Given { overrule: overrule.clone(), by: by.clone(), at: *at });
             }
-            Event::Emergency(_) | Event::RewindAcknowledged { .. } => {}
+            Event::Risk { .. } | Event::Emergency(_) | Event::RewindAcknowledged { .. } => {}
         }
     }
 }

@@ -6,15 +6,17 @@
 use super::{
     Event, Operations, Refused,
     approval::ApprovalEvent,
-    cap::{self, Caps, Risky},
+    cap::{self, Caps},
     hold::HoldEvent,
+    incident::{IncidentEvent, checklist::ChecklistEvent},
     overrule,
     rca::AnalysisEvent,
 };
 use crate::{
     event,
     failure::Coded,
-    terms::{Actor, RoleName, Timestamp},
+    switches,
+    terms::{Actor, ApprovalId, RoleName, Timestamp},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +48,8 @@ pub enum Act {
     Lead,
     /// Accept an analysis.
     Accept,
+    /// Reset a switch that was tripped.
+    Reset,
 }
 
 impl Act {
@@ -59,6 +63,7 @@ impl Act {
             Self::Override => "override",
             Self::Lead => "lead",
             Self::Accept => "accept",
+            Self::Reset => "reset",
         }
     }
 }
@@ -162,11 +167,44 @@ impl People {
         if let Some(act) = act_of(before, by, event) {
             self.check(by, act)?;
         }
+        if let Event::Approval(ApprovalEvent::Approved { approval, .. }) = event
+            && let Some(act) = opens(before, *approval)
+        {
+            self.check(by, act)?;
+        }
         if let Event::Overruled(overrule) = event {
             overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
-            cap::check(&before.caps, &self.caps, by, Risky::Override, now)?;
+        }
+        if let Some(act) = cap::risky(event) {
+            cap::check(&before.caps, &self.caps, by, act, now)?;
         }
         Ok(())
+    }
+
+    /// Gives who may say yes to a request; empty also means everybody while nobody is configured.
+    pub fn who_may_answer(&self, before: &Operations, approval: ApprovalId) -> BTreeSet<Actor> {
+        let may = self.who_may(Act::Approve);
+        match opens(before, approval) {
+            Some(act) => may.intersection(&self.who_may(act)).cloned().collect(),
+            None => may,
+        }
+    }
+
+    /// Tells whether somebody may write `event` into an environment's chain of flags and switches.
+    ///
+    /// Errors: [`NotAllowed`].
+    pub fn permit_switches(&self, by: &Actor, event: &switches::Event) -> Result<(), NotAllowed> {
+        match event {
+            switches::Event::Reset { .. } => self.check(by, Act::Reset),
+            // A trip blocks, a request asks, and a flag is what a release is made of.
+            switches::Event::Tripped { .. }
+            | switches::Event::ResetRequested { .. }
+            | switches::Event::FlagSet { .. }
+            | switches::Event::FlagTurnedOn { .. }
+            | switches::Event::FlagTurnedOff { .. }
+            | switches::Event::FlagRemoved { .. }
+            | switches::Event::RewindAcknowledged { .. } => Ok(()),
+        }
     }
 
     /// Tells whether somebody may write `event` into a service's own chain.
@@ -184,6 +222,11 @@ impl People {
     }
 }
 
+/// Gives what else a yes to a request takes: who lets a release pass a hold by it must be one who may.
+fn opens(before: &Operations, approval: ApprovalId) -> Option<Act> {
+    before.holds.asked.contains_key(&approval).then_some(Act::Exempt)
+}
+
 /// Gives what an event takes; `None` is open to everybody: it blocks, asks, or says what became due.
 fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
     match event {
@@ -197,7 +240,7 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
             | HoldEvent::StillUnconfirmed { .. },
         ) => None,
         Event::Approval(event) => match event {
-            ApprovalEvent::Approved { .. } => Some(Act::Approve),
+            ApprovalEvent::Approved { .. } | ApprovalEvent::LinkGiven { .. } => Some(Act::Approve),
             // Who asked may take it back or ask for more time.
             ApprovalEvent::Rejected { approval, .. } | ApprovalEvent::Extended { approval, .. } => {
                 let asked_by_them = before.approvals.all.get(approval).is_some_and(|one| one.by == *by);
@@ -209,6 +252,7 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
             | ApprovalEvent::Expired { .. }
             | ApprovalEvent::Voided { .. } => None,
         },
+        Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => Some(Act::Waive),
         Event::Incident { event, .. } if event.has_its_own_door() => None,
         Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
         Event::Overruled(_) => Some(Act::Override),

@@ -64,12 +64,17 @@ fn approval(after: &Operations, record: &Record, event: &ApprovalEvent) -> Strin
         ApprovalEvent::Requested { approval, request } => {
             format!("{by} asks {} to approve {approval}: {}", request.needed, request.what)
         }
-        ApprovalEvent::Approved { approval, .. } => {
+        ApprovalEvent::Approved { approval, door, .. } => {
             let one = after.approvals.all.get(approval);
             let (yes, needed) = one.map_or((0, 0), |one| (one.yes.len(), one.request.needed));
-            format!("{by} approves {approval}, {yes} of {needed}{}", of(approval))
+            format!("{by} approves {approval}{}, {yes} of {needed}{}", door.words(), of(approval))
         }
-        ApprovalEvent::Rejected { approval, reason } => format!("{by} rejects {approval}{}: {reason}", of(approval)),
+        ApprovalEvent::Rejected { approval, reason, door } => {
+            format!("{by} rejects {approval}{}{}: {reason}", door.words(), of(approval))
+        }
+        ApprovalEvent::LinkGiven { approval, person } => {
+            format!("{by} has a link printed by which {person} can answer {approval}{}", of(approval))
+        }
         ApprovalEvent::Reminded { approval, percent } => {
             format!("{approval} still waits after {percent} % of its time{}", of(approval))
         }
@@ -94,9 +99,10 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
             ApprovalEvent::Expired { approval } | ApprovalEvent::Voided { approval, .. } => {
                 (NoticeKind::Approval, Severity::Critical, format!("lastgood approval show {approval}"))
             }
-            ApprovalEvent::Approved { .. } | ApprovalEvent::Extended { .. } | ApprovalEvent::Used { .. } => {
-                return None;
-            }
+            ApprovalEvent::Approved { .. }
+            | ApprovalEvent::LinkGiven { .. }
+            | ApprovalEvent::Extended { .. }
+            | ApprovalEvent::Used { .. } => return None,
             ApprovalEvent::Rejected { approval, .. } => {
                 (NoticeKind::Approval, Severity::Warning, format!("lastgood approval show {approval}"))
             }

@@ -3,6 +3,7 @@
 use super::{ALL, Definition, DefinitionError, Event, FlagKind, Switches};
 use crate::{
     failure::Coded,
+    operations::people::NotAllowed,
     terms::{Actor, FlagKey, Reason, SwitchName},
 };
 use alloc::{
@@ -76,6 +77,9 @@ pub enum Refused {
         /// Who.
         by: Actor,
     },
+    /// Somebody who may not.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// No such flag.
     #[error("there is no flag {flag}")]
     UnknownFlag {
@@ -105,6 +109,7 @@ impl Coded for Refused {
             Self::AlreadyRequested { .. } => "switch-reset-requested",
             Self::NotRequested { .. } => "switch-reset-not-requested",
             Self::OwnConfirmation { .. } => "switch-own-confirmation",
+            Self::NotAllowed(inner) => inner.code(),
             Self::UnknownFlag { .. } => "flag-unknown",
             Self::Definition(_) => "flag-wrong",
             Self::OtherKind { .. } => "flag-other-type",
@@ -113,6 +118,7 @@ impl Coded for Refused {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::NotAllowed(inner) => return inner.hint(),
             Self::UnknownSwitch { known, .. } => {
                 let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 format!("one of: {known}; more are declared in lastgood.toml: subsystems = [\"…\"]")

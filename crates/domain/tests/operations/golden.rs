@@ -7,7 +7,7 @@ use crate::{actor, enforcer, name, reason};
 use lastgood_domain::{
     operations::{
         Event, Record,
-        approval::{ApprovalEvent, Request},
+        approval::{ApprovalEvent, Door, Request},
         cap::Risky,
         emergency,
         escalation::PageEvent,
@@ -60,7 +60,7 @@ fn a_record_of_an_unknown_kind_cannot_be_read() {
 }
 
 /// Every kind that [`kind`] can give.
-const KINDS: [&str; 25] = [
+const KINDS: [&str; 26] = [
     "hold set",
     "hold lifted",
     "hold review-due",
@@ -70,6 +70,7 @@ const KINDS: [&str; 25] = [
     "approval requested",
     "approval approved",
     "approval rejected",
+    "approval link-given",
     "approval reminded",
     "approval expired",
     "approval voided",
@@ -103,6 +104,7 @@ fn kind(event: &Event) -> &'static str {
             ApprovalEvent::Requested { .. } => "approval requested",
             ApprovalEvent::Approved { .. } => "approval approved",
             ApprovalEvent::Rejected { .. } => "approval rejected",
+            ApprovalEvent::LinkGiven { .. } => "approval link-given",
             ApprovalEvent::Reminded { .. } => "approval reminded",
             ApprovalEvent::Expired { .. } => "approval expired",
             ApprovalEvent::Voided { .. } => "approval voided",
@@ -299,8 +301,11 @@ fn approvals() -> Vec<ApprovalEvent> {
     vec![
         ApprovalEvent::Requested { approval, request },
         ApprovalEvent::Requested { approval, request: asked },
-        ApprovalEvent::Approved { approval, plan },
-        ApprovalEvent::Rejected { approval, reason: reason("not now") },
+        ApprovalEvent::Approved { approval, plan, door: Door::Command },
+        ApprovalEvent::Approved { approval, plan, door: Door::Link },
+        ApprovalEvent::Rejected { approval, reason: reason("not now"), door: Door::Command },
+        ApprovalEvent::Rejected { approval, reason: reason("not now"), door: Door::Link },
+        ApprovalEvent::LinkGiven { approval, person: actor("bob") },
         ApprovalEvent::Reminded { approval, percent: 50 },
         ApprovalEvent::Extended { approval, expires: Timestamp(9) },
         ApprovalEvent::Used { approval },

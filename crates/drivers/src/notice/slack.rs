@@ -65,7 +65,12 @@ fn text(message: &Message<'_>) -> String {
     if let Some(hint) = part("hint").filter(|hint| !hint.is_empty()) {
         text.push_str(&format!("\n`{hint}`"));
     }
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    let mut text: String = text.chars().take(TEXT_CHARS_MAX).collect();
+    // Behind what is cut: half a link is none.
+    if let Some(link) = part("link") {
+        text.push_str(&format!("\n{link}"));
+    }
+    text
 }
 
 /// Slack reads `<`, `>` and `&` as its own marks: `<!channel>` in a release's name would wake everybody.

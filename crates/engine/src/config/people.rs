@@ -46,7 +46,8 @@ pub struct PersonConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleConfig {
-    /// What only people with such a role may do: `approve`, `lift`, `waive`, `exempt`, `override`, `lead`, `accept`.
+    /// What only people with such a role may do: `approve`, `lift`, `waive`, `exempt`, `override`, `lead`, `accept`,
+    /// `reset` (a tripped switch).
     /// What no role names is open to every person that is configured.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(with = "Vec<String>")]
@@ -57,6 +58,10 @@ pub struct RoleConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalsConfig {
+    /// The address under which people reach the daemon's `listen` through a front door of yours, such as
+    /// `https://ops.example`. With it everybody who may answer a request gets a link of their own. Default: no links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The chain that is paged at four fifths of a request's time. Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<String>,
@@ -179,5 +184,21 @@ pub(super) fn wrong_around(config: &super::Config) -> Option<(String, String, &'
         let what = format!("there is no [escalation.{chain}]");
         return Some(("approvals.escalation".into(), what, "escalation = \"default\""));
     }
-    None
+    let wrong = approvals.url.as_ref().filter(|url| !is_address(url))?;
+    let what = format!("{wrong:?} is no https:// address (http:// only of this machine), without query and user");
+    Some(("approvals.url".into(), what, "url = \"https://ops.example\""))
+}
+
+/// Tells whether links may lead there: what a link allows must not go through a network in the clear.
+fn is_address(url: &str) -> bool {
+    let plain = url.chars().all(|c| c.is_ascii_graphic() && !"?#@\"'<>\\".contains(c));
+    let rest = url.strip_prefix("https://").or_else(|| {
+        let rest = url.strip_prefix("http://")?;
+        let host = rest.split('/').next()?;
+        ["127.0.0.1", "localhost", "[::1]"]
+            .iter()
+            .any(|here| host.strip_prefix(here).is_some_and(|port| port.is_empty() || port.starts_with(':')))
+            .then_some(rest)
+    });
+    plain && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }

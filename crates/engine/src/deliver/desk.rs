@@ -1,5 +1,6 @@
 //! Where claimed messages wait for a thread, and which goes next: an endpoint that hangs must not hold them all.
 
+use crate::links::Finish;
 use lastgood_domain::terms::{Span, Timestamp};
 use lastgood_drivers::notice::{Delivery, Endpoint, Message, Sender};
 use lastgood_store::Claimed;
@@ -210,29 +211,49 @@ fn unsent(message: Claimed, at: Timestamp, end: End) -> Sent {
     Sent { message, at, took: Span::ZERO, end }
 }
 
+/// What a thread sends with.
+pub(super) struct Hands<'a> {
+    pub(super) endpoints: &'a BTreeMap<String, Result<Endpoint, String>>,
+    pub(super) sender: &'a Sender,
+    pub(super) finish: Option<&'a Finish>,
+}
+
+impl Hands<'_> {
+    fn send(&self, endpoint: &Endpoint, message: &Claimed, attempt_at: Timestamp) -> Delivery {
+        let finished = self.finish.and_then(|finish| finish(&message.endpoint, &message.body));
+        let delivery = self.sender.deliver(
+            endpoint,
+            &Message {
+                id: message.id.as_str(),
+                kind: &message.kind,
+                subject: &message.subject,
+                body: finished.as_deref().unwrap_or(&message.body),
+                attempt_at,
+            },
+        );
+        if finished.is_some() { wordless(delivery) } else { delivery }
+    }
+}
+
+/// Drops the receiver's own words, which are kept and shown: they may repeat what was sent, and with it the secret.
+fn wordless(delivery: Delivery) -> Delivery {
+    let words = || "its words are not kept, because it was sent a link".into();
+    match delivery {
+        Delivery::Delivered { code } => Delivery::Delivered { code },
+        Delivery::Retry { code, after, class, .. } => Delivery::Retry { code, after, class, why: words() },
+        Delivery::Dead { code, class, .. } => Delivery::Dead { code, class, why: words() },
+        Delivery::Gone { code, class, .. } => Delivery::Gone { code, class, why: words() },
+    }
+}
+
 /// Sends what the desk gives until it closes: the life of one thread.
-pub(super) fn send_all(
-    desk: &Desk,
-    endpoints: &BTreeMap<String, Result<Endpoint, String>>,
-    sender: &Sender,
-    hand_in: &mpsc::Sender<Sent>,
-    clock: impl Fn() -> Timestamp,
-) {
+pub(super) fn send_all(desk: &Desk, hands: &Hands<'_>, hand_in: &mpsc::Sender<Sent>, clock: impl Fn() -> Timestamp) {
     while let Some(message) = desk.next() {
         let began = Instant::now();
-        let end = match endpoints.get(&message.endpoint) {
+        let end = match hands.endpoints.get(&message.endpoint) {
             None => End::Unknown,
             Some(Err(why)) => End::Unusable(why.clone()),
-            Some(Ok(endpoint)) => End::Answered(sender.deliver(
-                endpoint,
-                &Message {
-                    id: message.id.as_str(),
-                    kind: &message.kind,
-                    subject: &message.subject,
-                    body: &message.body,
-                    attempt_at: clock(),
-                },
-            )),
+            Some(Ok(endpoint)) => End::Answered(hands.send(endpoint, &message, clock())),
         };
         let took = Span(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         desk.ended(&message.endpoint, &end);

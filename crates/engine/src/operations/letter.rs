@@ -1,7 +1,10 @@
 //! The body of a notice about operations: one CloudEvent, made once and kept.
 
 use super::chain;
-use crate::letter::{Place, cloud_event};
+use crate::{
+    letter::{Place, cloud_event},
+    links::Link,
+};
 use lastgood_domain::{
     notice::Notice,
     operations::{
@@ -26,8 +29,9 @@ pub(super) fn subject(event: &Event) -> String {
     }
 }
 
-/// Makes the body of record `seq`'s notice.
-pub(super) fn body(seq: u64, record: &Record, notice: &Notice) -> Vec<u8> {
+/// Makes the body of record `seq`'s notice. What its only reader can answer becomes a link when it is sent
+/// ([`crate::links::Links::finished`]): the stored message has none.
+pub(super) fn body(seq: u64, record: &Record, notice: &Notice, answer: Option<&Link>) -> Vec<u8> {
     let chain = chain();
     let place = Place { chain: chain.as_str(), seq, at: record.at, by: &record.by };
     // What people outside are told has lines; the summary is one.
@@ -35,7 +39,7 @@ pub(super) fn body(seq: u64, record: &Record, notice: &Notice) -> Vec<u8> {
         Event::Incident { event: IncidentEvent::Message(MessageEvent::Sent { message, text, .. }), .. } => {
             json!({ "message": message, "text": text })
         }
-        _ => json!({}),
+        _ => answer.map_or_else(|| json!({}), |answer| json!({ "answer": answer })),
     };
     cloud_event(&place, notice, json!(subject(&record.event)), besides).to_string().into_bytes()
 }

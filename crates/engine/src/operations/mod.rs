@@ -14,12 +14,19 @@ pub use timeline::{Entry, timeline};
 use crate::{
     desk, fold,
     letter::kind_name,
+    links::Link,
     log::{self, Route},
 };
 use lastgood_domain::{
     event,
+    notice::NoticeKind,
     operations::{
-        self, Event, Mirror, Operations, Record, Refused, escalation::PageEvent, hold, mirrored, people::People, rca,
+        self, Event, Mirror, Operations, Record, Refused,
+        approval::{self, ApprovalEvent},
+        escalation::PageEvent,
+        hold, mirrored,
+        people::People,
+        rca,
     },
     rollout::{self, Input},
     service::Service,
@@ -40,6 +47,8 @@ pub struct Scope {
     pub services: BTreeMap<ServiceName, hold::Subject>,
     /// Who may do what.
     pub people: People,
+    /// Whether people get links of their own to answer requests by.
+    pub has_links: bool,
 }
 
 /// The state as of one place in the chain.
@@ -84,16 +93,20 @@ impl desk::Subject for Scope {
 
     fn notices(&self, routes: &[Route], after: &Operations, seq: u64, record: &Record) -> Vec<NewNotice> {
         let Some(notice) = operations::notice(after, record) else { return Vec::new() };
-        let personal = self.personal(&record.event);
+        let mut personal = self.personal(after, &record.event);
+        if notice.kind == NoticeKind::Drill {
+            // Nobody is reached by a drill who did not ask for it.
+            personal.retain(|endpoint, _| routes.iter().any(|one| one.endpoint == *endpoint && one.wants(notice.kind)));
+        }
         let is_page = matches!(record.event, Event::Page { event: PageEvent::Paged { .. }, .. });
         let general = routes.iter().filter(|route| route.wants(notice.kind) && !is_page).map(|route| &route.endpoint);
         // Who is reached by name gets it whatever else goes there, and once.
-        let all: BTreeSet<&String> = personal.iter().chain(general).collect();
+        let all: BTreeSet<&String> = personal.keys().chain(general).collect();
         let notices = all.into_iter().map(|endpoint| NewNotice {
             endpoint: endpoint.clone(),
             subject: letter::subject(&record.event),
             kind: kind_name(notice.kind),
-            body: letter::body(seq, record, &notice),
+            body: letter::body(seq, record, &notice, personal.get(endpoint).and_then(Option::as_ref)),
             at: record.at,
         });
         notices.collect()
@@ -133,11 +146,25 @@ impl desk::Subject for Scope {
 }
 
 impl Scope {
-    /// Gives the endpoints of those whom an event is for by name.
-    fn personal(&self, event: &Event) -> BTreeSet<String> {
-        let Event::Page { event: PageEvent::Paged { to, .. }, .. } = event else { return BTreeSet::new() };
-        let persons = to.iter().filter_map(|actor| self.people.all.get(actor));
-        persons.flat_map(|person| person.notice.iter().cloned()).collect()
+    /// Gives the endpoints of those whom an event is for by name, each with the link that its person gets.
+    fn personal(&self, after: &Operations, event: &Event) -> BTreeMap<String, Option<Link>> {
+        let (to, asked) = match event {
+            Event::Page { event: PageEvent::Paged { to, .. }, .. } => (to.clone(), None),
+            Event::Approval(ApprovalEvent::Requested { approval, .. } | ApprovalEvent::Reminded { approval, .. })
+                if self.has_links =>
+            {
+                let Some(one) = after.approvals.all.get(approval) else { return BTreeMap::new() };
+                (approval::awaited(one, self.people.who_may_answer(after, *approval)), Some((*approval, one)))
+            }
+            _ => return BTreeMap::new(),
+        };
+        let mut all = BTreeMap::new();
+        for person in &to {
+            let link = asked.map(|(approval, one)| Link::of(approval, one, person));
+            let places = self.people.all.get(person).into_iter().flat_map(|person| &person.notice);
+            all.extend(places.map(|place| (place.clone(), link.clone())));
+        }
+        all
     }
 }
 

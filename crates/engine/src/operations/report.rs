@@ -119,7 +119,7 @@ fn decisions(operations: &Operations, id: IncidentId, timeline: &[Entry]) -> Vec
     let subject = incident::subject(id, "");
     let asked = operations.approvals.all.iter().filter(|(_, one)| one.request.subject.starts_with(&subject));
     all.extend(asked.map(|(approval, one)| {
-        let yes = one.yes.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let yes = one.yes.iter().map(|(who, yes)| format!("{who}{}", yes.door.words())).collect::<Vec<_>>().join(", ");
         let by = match one.standing {
             Standing::Approved => format!("approved by {yes}"),
             _ => one.standing.words(),
@@ -244,18 +244,19 @@ fn escaped(text: &str) -> String {
 
 /// Read on a phone first, and on paper.
 const STYLE: &str = "\
-:root { color-scheme: light dark; }
+:root { color-scheme: light dark; --quiet: #595959; }
+@media (prefers-color-scheme: dark) { :root { --quiet: #a8a8a8; } }
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 main { max-width: 46rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.4rem; line-height: 1.25; }
 h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem; border-bottom: 1px solid #8886; }
 dl { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .2rem 1rem; margin: 0; }
-dl.numbers { grid-template-columns: 1fr auto; }
-dt { color: #777; }
+dl.numbers { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); }
+dt { color: var(--quiet); }
 dd { margin: 0; }
 ul { padding-left: 1.1rem; }
 ol.timeline { list-style: none; padding: 0 0 0 .8rem; border-left: 3px solid #8886; }
 ol.timeline li { margin-bottom: .8rem; }
 ol.timeline p { margin: 0; }
-time { color: #777; font-size: .85rem; margin-right: .5rem; }
+time { color: var(--quiet); font-size: .85rem; margin-right: .5rem; }
 ";

@@ -7,6 +7,7 @@ use crate::{
     log::Route,
 };
 use lastgood_domain::{
+    operations::people::People,
     switches::{self, Event, Record, Switches},
     terms::{Actor, ChainName, EnvironmentName, Timestamp},
 };
@@ -35,26 +36,42 @@ pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Rec
             other => other?,
         };
         from = stored.last().map_or(from, |last| last.seq) + 1;
-        all.extend(stored.iter().filter_map(|one| EnvironmentName::parse(&one.bytes).ok()));
+        all.extend(stored.iter().filter_map(|one| Scope::parse(&one.bytes).ok()));
     }
     Ok(all)
 }
 
+/// An environment, and who may change what of it.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Which.
+    pub environment: EnvironmentName,
+    /// Who may do what.
+    pub people: People,
+}
+
+impl Scope {
+    /// Gives the scope of who only looks, or of lastgood itself, which carries out what people decided.
+    pub fn of(environment: &EnvironmentName) -> Self {
+        Self { environment: environment.clone(), people: People::default() }
+    }
+}
+
 /// An environment's state as of one place in its chain.
-pub type Folded = desk::Folded<EnvironmentName>;
+pub type Folded = desk::Folded<Scope>;
 /// An environment's chain, open for writing.
-pub type Desk = desk::Desk<EnvironmentName>;
+pub type Desk = desk::Desk<Scope>;
 /// Why nothing was said.
 pub type SayError = desk::SayError<switches::Refused>;
 
-impl Subject for EnvironmentName {
+impl Subject for Scope {
     type State = Switches;
     type Record = Record;
     type Event = Event;
     type Refused = switches::Refused;
 
     fn chain(&self) -> ChainName {
-        chain_of(self)
+        chain_of(&self.environment)
     }
 
     fn parse(bytes: &[u8]) -> Result<Record, String> {
@@ -76,10 +93,15 @@ impl Subject for EnvironmentName {
         record.event.only_blocks()
     }
 
+    fn permit(&self, _: &Switches, by: &Actor, event: &Event, _: Timestamp) -> Result<(), switches::Refused> {
+        Ok(self.people.permit_switches(by, event)?)
+    }
+
     fn notices(&self, routes: &[Route], _after: &Switches, seq: u64, record: &Record) -> Vec<NewNotice> {
-        let Some(notice) = switches::notice(self, record) else { return Vec::new() };
-        let body = letter::body(self, seq, record, &notice);
-        desk::addressed(routes, &notice, chain_of(self).as_str(), &body, record.at)
+        let environment = &self.environment;
+        let Some(notice) = switches::notice(environment, record) else { return Vec::new() };
+        let body = letter::body(environment, seq, record, &notice);
+        desk::addressed(routes, &notice, chain_of(environment).as_str(), &body, record.at)
     }
 }
 

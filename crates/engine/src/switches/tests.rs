@@ -21,7 +21,7 @@ fn production() -> EnvironmentName {
 fn desk(folder: &Path) -> Desk {
     let wants = |endpoint: &str, kinds: &[NoticeKind]| Route { endpoint: endpoint.into(), kinds: kinds.to_vec() };
     let routes = vec![wants("pager", &[NoticeKind::SwitchTripped]), wants("deploys", &[NoticeKind::Promoted])];
-    Desk::new(Store::open(folder).unwrap(), production(), routes)
+    Desk::new(Store::open(folder).unwrap(), Scope::of(&production()), routes)
 }
 
 fn declared() -> Declared {
@@ -40,7 +40,7 @@ fn say(desk: &mut Desk, word: &str, switch: &str) -> Result<Switches, SayError> 
 }
 
 fn read(folder: &Path) -> Folded {
-    Folded::read(&Reader::open(folder).unwrap(), &production()).unwrap()
+    Folded::read(&Reader::open(folder).unwrap(), &Scope::of(&production())).unwrap()
 }
 
 /// auth and crypto are tripped, auth is reset: three records.
@@ -123,9 +123,9 @@ fn a_chain_that_was_put_back_is_read_anew() {
     let mut desk = desk(folder.path());
     say(&mut desk, "trip", "auth").unwrap();
     let reader = Reader::open(folder.path()).unwrap();
-    let mut folded = Folded::read(&reader, &production()).unwrap();
+    let mut folded = Folded::read(&reader, &Scope::of(&production())).unwrap();
     assert!(folded.state.is_tripped("auth"));
     damage(folder.path(), "DELETE FROM notice; DELETE FROM node; DELETE FROM record; DELETE FROM chain;");
-    folded.read_on(&reader, &production()).unwrap();
+    folded.read_on(&reader, &Scope::of(&production())).unwrap();
     assert_eq!(folded, Folded::default());
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{ServiceConfig, SwitchesConfig},
-    switches::Folded,
+    switches::{Folded, Scope},
 };
 use lastgood_domain::{
     failure::Failure,
@@ -128,7 +128,7 @@ fn seconds(span: Span) -> u32 {
 /// Gives the switches of now; none are configured, none are tripped. `None` if they can't be read.
 pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
     let Some(config) = config else { return Some(Switches::default()) };
-    let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &config.environment));
+    let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &Scope::of(&config.environment)));
     read.ok().map(|folded| folded.state)
 }
 

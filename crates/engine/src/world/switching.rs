@@ -8,7 +8,7 @@ use crate::{
     bell,
     config::SwitchesConfig,
     fold,
-    switches::{Desk, SayError, records},
+    switches::{Desk, SayError, Scope, records},
     traffic,
 };
 use lastgood_domain::{
@@ -164,7 +164,7 @@ impl<'a> Switchboard<'a> {
             Failure::new("switches-none", "the configuration has no [switches]", Some(hint))
         })?;
         let store = Store::open(&site.state_dir).map_err(|error| Failure::of(&error))?;
-        let desk = Desk::new(store, config.environment.clone(), site.routes.clone());
+        let desk = Desk::new(store, Scope::of(&config.environment), site.routes.clone());
         let by = Actor::new(by).expect("a fixed valid name");
         Ok(Self { site, config, desk, by })
     }

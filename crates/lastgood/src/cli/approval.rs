@@ -11,10 +11,11 @@ use lastgood_domain::{
     operations::{
         Event, Operations,
         approval::{self, Approval as Found, Standing},
+        people::Act,
     },
     terms::{ApprovalId, Digest, Reason, Span},
 };
-use lastgood_engine::letter::rfc3339;
+use lastgood_engine::{letter::rfc3339, links::Link};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -49,6 +50,14 @@ pub(crate) enum Approval {
         /// Why.
         #[arg(long)]
         reason: Reason,
+    },
+    /// Print a link by which one person can answer, for somebody whom no notice reaches. That it was printed is recorded.
+    Link {
+        /// Which, such as a3.
+        approval: ApprovalId,
+        /// Who gets it, as in `[person.NAME]`: whoever has the link answers as this person.
+        #[arg(long, value_name = "NAME")]
+        person: String,
     },
     /// Give it more time.
     Extend {
@@ -109,6 +118,7 @@ impl Approval {
                 let (now, by) = (app.now(), &app.actor);
                 answer(app, approval, &|state| approval::reject(&state.approvals, by, approval, reason.clone(), now))
             }
+            Self::Link { approval, person } => link(app, approval, &person),
             Self::Extend { approval, span } => {
                 let (now, by) = (app.now(), &app.actor);
                 answer(app, approval, &|state| approval::extend(&state.approvals, by, approval, span, now))
@@ -152,6 +162,33 @@ fn answer(app: &App, id: ApprovalId, decide: Deciding<'_>) -> Ended {
     let (_, after) = app.say_operations(&|state| Ok(vec![Event::Approval(decide(state)?)]))?;
     let found = find(&after, id)?;
     app.screen.show("approval", &data(app, id, found), &format!("{id} is {}", standing(app, found)));
+    Ok(Exit::Done)
+}
+
+fn link(app: &App, id: ApprovalId, name: &str) -> Ended {
+    let links = app.links()?.ok_or_else(|| {
+        let message = "there is no address under which a link could be opened";
+        let hint =
+            "write in lastgood.toml: [approvals] with url = \"https://ops.example\"; see docs/guide/approvals.md";
+        Trouble::say(Exit::Usage, "approval-links-off", message, hint)
+    })?;
+    let person = person(name)?;
+    let people = app.config.people();
+    if !people.all.contains_key(&person) {
+        let message = format!("there is no [person.{name}]");
+        return Err(Trouble::say(Exit::Usage, "person-name", message, "a link is for somebody who is configured"));
+    }
+    people.check(&person, Act::Approve).map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
+    let (now, by) = (app.now(), &app.actor);
+    let (_, after) = app.say_operations(&|state| {
+        Ok(vec![Event::Approval(approval::give_link(&state.approvals, by, id, &person, now)?)])
+    })?;
+    let one = find(&after, id)?;
+    let address = links.address(&Link::of(id, one, &person));
+    let until = rfc3339(one.request.expires);
+    app.screen.tell(&format!("whoever has this link answers {id} as {person}, once, until {until}"));
+    let data = json!({ "approval": id, "person": person, "link": address, "expires": one.request.expires });
+    app.screen.show("approval-link", &data, &address);
     Ok(Exit::Done)
 }
 
@@ -215,7 +252,7 @@ fn show(app: &App, id: ApprovalId) -> Ended {
     let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let of = names(&mut one.request.of.iter().map(ToString::to_string));
     let of = if of.is_empty() { "anybody but who asks".into() } else { of };
-    let yes = names(&mut one.yes.iter().map(|(who, at)| format!("{who} at {}", rfc3339(*at))));
+    let yes = names(&mut one.yes.iter().map(|(who, yes)| format!("{who} at {}{}", rfc3339(yes.at), yes.door.words())));
     let mut text = format!("{id}: {}\n", one.request.what);
     text += &format!("  asked by  {} at {}\n", one.by, rfc3339(one.at));
     text += &format!("  needs     {} of {of}\n", one.request.needed);

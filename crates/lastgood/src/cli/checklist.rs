@@ -17,12 +17,9 @@ use lastgood_domain::{
     },
     terms::{ChainName, Digest, IncidentId, ItemName, Reason, Span},
 };
+use lastgood_drivers::proof::{self, NoProof};
 use serde_json::json;
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
 /// Close the items of an incident's cleanup checklist, each with its evidence.
 #[derive(Debug, Subcommand)]
@@ -58,9 +55,12 @@ pub(crate) struct Done {
     item: ItemName,
     #[command(flatten)]
     evidence: Given,
-    /// With --url: the digest of what was fetched, 64 hex digits.
+    /// With --url: the digest it must have, 64 hex digits; needed where the page can't be fetched from here.
     #[arg(long, value_name = "HEX", requires = "url")]
     sha256: Option<String>,
+    /// With --command: how long it may take; then it is killed with all that it started.
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    within: Span,
 }
 
 #[derive(Debug, Args)]
@@ -72,8 +72,8 @@ struct Given {
     /// A file, which is digested.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Where something was fetched from.
-    #[arg(long, requires = "sha256")]
+    /// A page, which is fetched and digested: at most 64 MiB, within 30 s, without redirects.
+    #[arg(long)]
     url: Option<String>,
     /// A record of one of lastgood's chains, such as service/notes#12.
     #[arg(long, value_name = "CHAIN#NUMBER")]
@@ -127,18 +127,42 @@ impl Given {
     }
 
     /// Gathers the evidence.
-    fn gather(self, app: &App, sha256: Option<&str>) -> Result<Evidence, Trouble> {
+    fn gather(self, app: &App, sha256: Option<&str>, within: Span) -> Result<Evidence, Trouble> {
         match self {
             Self { file: Some(file), .. } => digested(&file),
-            Self { url: Some(url), .. } => {
-                let digest = format!("sha256:{}", sha256.unwrap_or_default()).parse().map_err(|error| {
-                    Trouble::say(Exit::Usage, "evidence-digest", format!("{error}"), "give its digest: --sha256 HEX")
-                })?;
-                Ok(Evidence::Url { url, digest })
-            }
+            Self { url: Some(url), .. } => fetched(app, url, sha256),
             Self { event: Some(event), .. } => recorded(app, &event),
             Self { statement: Some(text), .. } => Ok(Evidence::Statement { text }),
-            Self { command, .. } => ran(app, command),
+            Self { command, .. } => ran(app, command, within),
+        }
+    }
+}
+
+/// Fetches and digests a page. One that can't be fetched from here is taken as the person says, and the record says so.
+fn fetched(app: &App, url: String, sha256: Option<&str>) -> Result<Evidence, Trouble> {
+    let said: Option<Digest> = sha256.map(|hex| format!("sha256:{hex}").parse()).transpose().map_err(|error| {
+        Trouble::say(Exit::Usage, "evidence-digest", format!("{error}"), "give its digest: --sha256 HEX")
+    })?;
+    match (proof::fetch(&url, proof::PAGE_TIME_MAX), said) {
+        (Ok((digest, bytes)), said) if said.is_none_or(|said| said == digest) => {
+            Ok(Evidence::Url { url, digest, fetched: Some(bytes) })
+        }
+        (Ok((digest, _)), _) => {
+            let what = format!("{url} is {digest} now, which is not what was said");
+            Err(Trouble::say(
+                Exit::Refused,
+                "evidence-digest",
+                what,
+                "leave --sha256 out, or name the page that you saw",
+            ))
+        }
+        (Err(error), Some(digest)) => {
+            app.screen.tell(&format!("{error}; the digest is taken as it was said"));
+            Ok(Evidence::Url { url, digest, fetched: None })
+        }
+        (Err(error), None) => {
+            let hint = "fetch it from where it can be reached, and give its digest: --sha256 HEX";
+            Err(Trouble::say(Exit::Failed, "evidence-url", error.to_string(), hint))
         }
     }
 }
@@ -165,20 +189,17 @@ fn recorded(app: &App, event: &str) -> Result<Evidence, Trouble> {
     Ok(Evidence::Event { chain, number, link: record.link })
 }
 
-fn ran(app: &App, argv: Vec<String>) -> Result<Evidence, Trouble> {
-    let begun = Instant::now();
-    let mut command = Command::new(&argv[0]);
-    command.args(&argv[1..]).current_dir(&app.config.folder).stdin(Stdio::null());
-    let output = command.output().map_err(|error| {
-        let what = format!("{:?} can't be started: {error}", argv[0]);
-        Trouble::say(Exit::Failed, "evidence-command", what, "name a program that is there: --command PROGRAM …")
+fn ran(app: &App, argv: Vec<String>, within: Span) -> Result<Evidence, Trouble> {
+    let ran = proof::run(&argv, &app.config.folder, within).map_err(|error| {
+        let hint = match error {
+            NoProof::TooSlow { .. } => "give it more time: --within 30m --command PROGRAM …",
+            NoProof::Program { .. } | NoProof::Page { .. } => "name a program that is there: --command PROGRAM …",
+        };
+        Trouble::say(Exit::Failed, "evidence-command", error.to_string(), hint)
     })?;
-    let took = Span(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let mut bytes = output.stdout;
-    bytes.extend(&output.stderr);
-    app.screen.tell(String::from_utf8_lossy(&bytes).trim_end());
-    let exit = output.status.code().unwrap_or(-1);
-    Ok(Evidence::Command { argv, exit, output: Digest::of(&bytes), bytes: bytes.len() as u64, took })
+    app.screen.tell(String::from_utf8_lossy(&ran.output).trim_end());
+    let (output, bytes) = (Digest::of(&ran.output), ran.output.len() as u64);
+    Ok(Evidence::Command { argv, exit: ran.exit, output, bytes, took: ran.took })
 }
 
 impl Done {
@@ -188,7 +209,7 @@ impl Done {
         // Before anything is run for it.
         let kind = self.evidence.kind();
         checklist::may_close(&operations, id, &app.actor, &item, kind).map_err(|error| refused(&error))?;
-        let evidence = self.evidence.gather(app, self.sha256.as_deref())?;
+        let evidence = self.evidence.gather(app, self.sha256.as_deref(), self.within)?;
         let (_, after) = app.say_operations(&|state| {
             let event = checklist::done(state, id, &app.actor, &item, evidence.clone())?;
             Ok(vec![Event::Incident { incident: id, event }])

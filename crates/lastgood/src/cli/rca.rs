@@ -11,6 +11,7 @@ use lastgood_domain::{
     event,
     operations::{
         Event, approval,
+        cap::Risky,
         people::Act,
         rca::{self, Owed},
     },
@@ -129,6 +130,7 @@ impl Waive {
         // Asked before anybody else is: who may not waive has nothing to ask for.
         let may = app.config.people().check(&app.actor, Act::Waive);
         may.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
+        app.check_cap(Risky::Waive)?;
         let (now, span) = (app.now(), self.span);
         let decide = |one: &_| rca::waive(one, self.reason.clone(), span, self.release.clone(), now);
         decide(&folded).map_err(|error| Trouble::new(Exit::Failed, &error))?;
@@ -142,7 +144,7 @@ impl Waive {
         // Used before it is acted on: a crash in between costs one question, never a second waiver.
         app.say_operations(&|state| {
             let used = approval::used(&state.approvals, &subject, &plan);
-            Ok(used.into_iter().map(Event::Approval).collect())
+            Ok(used.into_iter().map(Event::Approval).chain(app.counted(Risky::Waive)).collect())
         })?;
         say(app, &service, &decide)?;
         shown(app, &service, &format!("waived for {span}; go on: lastgood run {service} --now"))

@@ -5,6 +5,7 @@ use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::Event,
+    operations::{cap::Risky, people::Act},
     service::Service,
     terms::{Digest, Reason, ReleaseTag},
 };
@@ -120,23 +121,17 @@ impl Waive {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(Some(&self.service))?;
+        // Who may not, and what is not there, is not counted.
+        let may = app.config.people().check(&app.actor, Act::Waive);
+        may.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
+        self.rejected(&app.look(&service)?.service)?;
+        // Counted before it is done: a crash in between costs one of the day, never one above the cap.
+        if let Some(counted) = app.counted(Risky::Waive) {
+            app.say_operations(&|_| Ok(vec![counted.clone()]))?;
+        }
         app.say(&service, |folded| {
-            let digests: Vec<Digest> = folded
-                .rejected
-                .iter()
-                .filter(|(_, rejection)| rejection.tag == self.release)
-                .map(|(digest, _)| *digest)
-                .collect();
-            if digests.is_empty() {
-                return Err(Trouble::say(
-                    Exit::Failed,
-                    "rejection-none",
-                    format!("{} is not rejected for {service}", self.release),
-                    &format!("see what is: lastgood why {service}"),
-                ));
-            }
             let waive = |release| Event::Waived { release, reason: self.reason.clone() };
-            Ok(digests.into_iter().map(waive).collect())
+            Ok(self.rejected(folded)?.into_iter().map(waive).collect())
         })?;
         app.screen.show(
             "waive",
@@ -144,6 +139,21 @@ impl Waive {
             &format!("{} may be tried again\ntry it: lastgood run {service} --now", self.release),
         );
         Ok(Exit::Done)
+    }
+
+    /// Gives the digests that are rejected under the release's name.
+    fn rejected(&self, service: &Service) -> Result<Vec<Digest>, Trouble> {
+        let rejected = service.rejected.iter().filter(|(_, rejection)| rejection.tag == self.release);
+        let digests: Vec<Digest> = rejected.map(|(digest, _)| *digest).collect();
+        match digests.is_empty() {
+            false => Ok(digests),
+            true => Err(Trouble::say(
+                Exit::Failed,
+                "rejection-none",
+                format!("{} is not rejected for {}", self.release, self.service),
+                &format!("see what is: lastgood why {}", self.service),
+            )),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
+mod answers;
 mod delivery;
 mod due;
 mod duties;

@@ -11,7 +11,7 @@ use lastgood_domain::{
 use lastgood_engine::{
     config::SwitchesConfig,
     letter::rfc3339,
-    switches::{Desk, Folded, SayError},
+    switches::{Desk, Folded, SayError, Scope},
 };
 use serde_json::json;
 
@@ -79,7 +79,8 @@ pub(super) fn say(
 ) -> Result<(Event, Switches), Trouble> {
     let config = configured(app)?;
     let declared = config.declared();
-    let mut desk = Desk::new(app.store()?, config.environment.clone(), app.routes());
+    let scope = Scope { environment: config.environment.clone(), people: app.config.people() };
+    let mut desk = Desk::new(app.store()?, scope, app.routes());
     let said = desk.say_one(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
     let (record, folded) = said.map_err(|error| trouble(&error))?;
     lastgood_engine::bell::ring(app.home.root());
@@ -90,7 +91,7 @@ pub(super) fn say(
 
 fn trouble(error: &SayError) -> Trouble {
     let exit = match error {
-        SayError::Refused(Refused::OwnConfirmation { .. }) => Exit::NotAllowed,
+        SayError::Refused(Refused::OwnConfirmation { .. } | Refused::NotAllowed(_)) => Exit::NotAllowed,
         SayError::Refused(Refused::AlreadyRequested { .. }) => Exit::Pending,
         _ => Exit::Failed,
     };
@@ -102,7 +103,9 @@ pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
     let environment = &configured(app)?.environment;
     match app.reader()? {
         None => Ok(Folded::default()),
-        Some(reader) => Folded::read(&reader, environment).map_err(|error| Trouble::new(Exit::Failed, &error)),
+        Some(reader) => {
+            Folded::read(&reader, &Scope::of(environment)).map_err(|error| Trouble::new(Exit::Failed, &error))
+        }
     }
 }
 

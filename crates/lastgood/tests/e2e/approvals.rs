@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::{
     fs,
     net::UdpSocket,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -14,13 +14,13 @@ const PEOPLE: &str = "[person.alice]\nroles = [\"incident-commander\"]\n[person.
                       [role.incident-commander]\nmay = [\"lift\"]\n";
 
 /// A state folder and people at its command line.
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     _reserved: UdpSocket,
 }
 
 impl World {
-    fn new(tail: &str) -> Self {
+    pub(crate) fn new(tail: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("lastgood-approvals-").tempdir().unwrap();
         let (port, reserved) = reserve();
         let text = format!("state_dir = \"state\"\nlisten = \"127.0.0.1:{port}\"\n{tail}");
@@ -29,25 +29,29 @@ impl World {
         Self { folder, _reserved: reserved }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Runs a command as somebody.
-    fn by(&self, who: &str, line: &str) -> Said {
+    pub(crate) fn by(&self, who: &str, line: &str) -> Said {
         let mut command = Command::new(program());
         command.args(line.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null());
         said(command.env_remove("LASTGOOD_CONFIG").env("SUDO_USER", who))
     }
 
     #[track_caller]
-    fn json(&self, who: &str, line: &str) -> Value {
+    pub(crate) fn json(&self, who: &str, line: &str) -> Value {
         let said = self.by(who, &format!("--json {line}")).ended(0);
         serde_json::from_str::<Value>(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))["data"].clone()
     }
 }
 
-const ASK: &str = "approval ask tidy --what tidy-up --plan plan";
+pub(crate) const ASK: &str = "approval ask tidy --what tidy-up --plan plan";
 
 #[test]
 fn one_asks_another_approves_and_a_changed_plan_has_to_be_asked_for_anew() {

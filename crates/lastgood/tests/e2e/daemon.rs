@@ -11,7 +11,7 @@ use std::{fs, time::Duration};
 
 /// Longest wait for something that comes round every minute.
 const SCHEDULE_MAX: Duration = Duration::from_secs(180);
-const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 #[test]
 fn a_killed_daemon_leaves_the_instances_and_the_next_one_adopts_them() {
@@ -216,7 +216,7 @@ fn answers(farm: &Farm, name: &str) -> bool {
 }
 
 /// Checks as a receiver does, by Standard Webhooks.
-fn is_signed(request: &Request) -> bool {
+pub(crate) fn is_signed(request: &Request) -> bool {
     let key = STANDARD.decode(SIGNING.strip_prefix("whsec_").unwrap()).unwrap();
     let mut text = format!("{}.{}.", request.headers["webhook-id"], request.headers["webhook-timestamp"]).into_bytes();
     text.extend_from_slice(&request.body);

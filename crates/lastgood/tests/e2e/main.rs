@@ -3,7 +3,8 @@
 //! One program, so that the kit is compiled once; `story` is what a user lives through, `crash` kills the driver
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
 //! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `signals` is signals and
-//! credentials, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
+//! credentials, `links` is how people answer from afar, `doors` is who may do it, `proofs` is what closes an
+//! item, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
 //! flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
@@ -12,14 +13,17 @@ mod approvals;
 mod cli;
 mod crash;
 mod daemon;
+mod doors;
 mod gates;
 mod holds;
 mod incident;
 mod kit;
+mod links;
 mod openfeature;
 #[path = "../person/mod.rs"]
 mod person;
 mod preflight;
+mod proofs;
 mod provenance;
 mod runbook;
 mod signals;

@@ -31,6 +31,14 @@ pub enum Refused {
         /// Who.
         by: Actor,
     },
+    /// Who asked wants the link of somebody who may say yes.
+    #[error("{by} asked for {approval} and gets no link to answer it by")]
+    OwnLink {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+    },
     /// Somebody who is not among those asked.
     #[error("{by} is not among those who may approve {approval}: {of}")]
     NotAsked {
@@ -82,7 +90,7 @@ impl Coded for Refused {
         match self {
             Self::Unknown { .. } => "approval-unknown",
             Self::Over { .. } => "approval-over",
-            Self::Own { .. } => "approval-own",
+            Self::Own { .. } | Self::OwnLink { .. } => "approval-own",
             Self::NotAsked { .. } => "approval-not-asked",
             Self::SaidAlready { .. } => "approval-said-already",
             Self::OtherPlan { .. } => "approval-other-plan",
@@ -95,6 +103,9 @@ impl Coded for Refused {
         Some(match self {
             Self::Unknown { .. } | Self::Over { .. } => "see what is awaited: lastgood approval list".into(),
             Self::Own { approval, .. } => format!("have another person type: lastgood approval approve {approval}"),
+            Self::OwnLink { approval, .. } => {
+                format!("have another person type it: lastgood approval link {approval} --person NAME")
+            }
             Self::NotAsked { of, .. } => format!("ask one of them: {of}"),
             Self::SaidAlready { approval, .. } => {
                 format!("see who is still missing: lastgood approval show {approval}")

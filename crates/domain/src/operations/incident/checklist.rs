@@ -48,7 +48,7 @@ impl EvidenceKind {
         match self {
             Self::Command => "--command …",
             Self::File => "--file …",
-            Self::Url => "--url … --sha256 …",
+            Self::Url => "--url …",
             Self::Event => "--event CHAIN#NUMBER",
             Self::Statement => "--statement …",
         }
@@ -117,8 +117,11 @@ pub enum Evidence {
     Url {
         /// From where.
         url: String,
-        /// The digest they give.
+        /// Its digest.
         digest: Digest,
+        /// Bytes that we fetched and digested ourselves; without it the digest is what they say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fetched: Option<u64>,
     },
     /// A record.
     Event {
@@ -155,7 +158,12 @@ impl Evidence {
                 format!("`{}` ended with {exit} after {took}, output {}", argv.join(" "), output.short())
             }
             Self::File { path, digest, bytes } => format!("{path}, {bytes} bytes, {}", digest.short()),
-            Self::Url { url, digest } => format!("{url} as {}", digest.short()),
+            Self::Url { url, digest, fetched: Some(bytes) } => {
+                format!("{url}, {bytes} bytes fetched, {}", digest.short())
+            }
+            Self::Url { url, digest, fetched: None } => {
+                format!("{url} as {}, which is what was said: it was not fetched", digest.short())
+            }
             Self::Event { chain, number, .. } => format!("event {number} of {chain}"),
             Self::Statement { text } => format!("stated: {text}"),
         }

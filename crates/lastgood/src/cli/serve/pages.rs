@@ -1,12 +1,13 @@
 //! The daemon's pages of metrics and health, and what they tell that no evidence has.
 
-use super::{Pulses, readiness::Readiness, signals};
+use super::{Pulses, answers, readiness::Readiness, signals};
 use crate::{app::App, exit::Exit, screen::Trouble};
 use lastgood_domain::{
     failure::Coded,
     terms::{ServiceName, Span},
 };
 use lastgood_engine::{
+    links::LINK_PATH,
     traffic::{ProxyHost, switches_of},
     world,
 };
@@ -74,6 +75,7 @@ pub(super) fn answer(app: &App, pages: &Pages) -> Result<(Server, SocketAddr), T
     let listener = lastgood_server::bind(app.config.listen).map_err(|error| failed(&error))?;
     // A port of 0 is one that the system chose.
     let address = listener.local_addr().unwrap_or(app.config.listen);
-    let server = lastgood_server::serve(listener, Arc::clone(pages)).map_err(|error| failed(&error))?;
+    let answers = answers::open(app).map(|answers| (LINK_PATH, answers));
+    let server = lastgood_server::serve_with(listener, Arc::clone(pages), answers).map_err(|error| failed(&error))?;
     Ok((server, address))
 }

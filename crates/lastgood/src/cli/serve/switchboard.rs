@@ -2,7 +2,11 @@
 
 use crate::{app::App, exit::Exit, screen::Trouble};
 use lastgood_drivers::probe::Secrets;
-use lastgood_engine::{deliver::Wake, switches::Desk, world};
+use lastgood_engine::{
+    deliver::Wake,
+    switches::{Desk, Scope},
+    world,
+};
 use lastgood_server::switches::{Setting, SwitchServer, serve_switches};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,8 +22,9 @@ pub(super) fn open(app: &App, delivery: &Arc<Wake>) -> Result<Option<SwitchServe
     more_files();
     let screen = app.screen;
     let delivery = Arc::clone(delivery);
+    let scope = Scope { environment: config.environment.clone(), people: app.config.people() };
     let setting = Setting {
-        desk: Desk::new(app.store()?, config.environment.clone(), app.routes()),
+        desk: Desk::new(app.store()?, scope, app.routes()),
         config: config.clone(),
         token,
         now: world::now,
