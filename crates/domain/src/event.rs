@@ -521,8 +521,11 @@ pub enum End {
     Superseded,
     /// The release that stood by is stopped.
     Cooled,
-    /// Nobody can tell whether the release passes a required gate; nothing was moved.
+    /// Nobody can tell whether a required gate or preflight says yes; nothing was moved.
     Unproven {
+        /// Which gate.
+        #[serde(default = "Gate::required", skip_serializing_if = "Gate::is_required")]
+        gate: Gate,
         /// Which gates, and what is missing.
         because: String,
     },
@@ -532,19 +535,17 @@ impl End {
     /// Says why the channel's offer was not taken, in one line.
     pub fn because(&self) -> String {
         match self {
-            Self::Held { because, .. } | Self::Waiting { because } | Self::Unproven { because } => because.clone(),
-            Self::Refused { because, .. } => because.clone(),
+            Self::Held { because, .. } | Self::Waiting { because } => because.clone(),
+            Self::Refused { because, .. } | Self::Unproven { because, .. } => because.clone(),
             Self::Stopped { failure } => format!("{failure}"),
             Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
             Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
             Self::RolledBack { cause } => match cause {
                 Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
                 Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
-                Cause::Broken { outcomes } => format!(
-                    "{} of {} outcomes were broken",
-                    outcomes.broken,
-                    outcomes.good + outcomes.degraded + outcomes.broken
-                ),
+                Cause::Broken { outcomes: of } => {
+                    format!("{} of {} outcomes were broken", of.broken, of.good + of.degraded + of.broken)
+                }
                 Cause::Guard { share, because } => format!("at {share} of the traffic: {because}"),
                 Cause::Router { failure } => format!("the router: {failure}"),
                 Cause::Asked { reason } => reason.clone(),

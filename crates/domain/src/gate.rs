@@ -37,6 +37,18 @@ pub enum Gate {
     Rca,
 }
 
+impl Gate {
+    /// Gives the gate of what ended as unproven before preflight could.
+    pub(crate) const fn required() -> Self {
+        Self::Required
+    }
+
+    /// Tells whether it is that one, which is not written.
+    pub(crate) const fn is_required(&self) -> bool {
+        matches!(self, Self::Required)
+    }
+}
+
 /// What a gate answers. Only pass moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

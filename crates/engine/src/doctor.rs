@@ -29,13 +29,14 @@ use std::{
 };
 
 /// Names of doctor's own checks, as `--only` and `--skip` take them.
-pub const OWN: [&str; 14] = [
+pub const OWN: [&str; 15] = [
     "address",
     "anchor",
     "busy",
     "channel",
     "data",
     "escalation",
+    "incident",
     "instances",
     "notices",
     "policy",
@@ -75,6 +76,11 @@ impl Finding {
     /// Makes a warning about a service's run from what its log tells.
     pub fn warning(service: &ServiceName, failure: Failure) -> Self {
         Self::own("runs", Some(service), failure, Severity::Recommended)
+    }
+
+    /// Makes a warning from what speaks for an incident.
+    pub fn incident(failure: Failure) -> Self {
+        Self::own("incident", None, failure, Severity::Recommended)
     }
 
     /// Makes a failure of a service's log.

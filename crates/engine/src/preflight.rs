@@ -1,4 +1,4 @@
-//! Looks at everything at once, and is back in time: what has no answer by then counts as a failure.
+//! Looks at everything at once, and is back in time: what has no answer by then is no pass.
 //!
 //! Each question has a thread of its own, which nobody waits for longer than its time-out: a file system or a
 //! resolver that hangs keeps its own thread only. A question whose thread still hangs is not asked again.
@@ -14,13 +14,13 @@ use lastgood_domain::{
     words,
 };
 use lastgood_drivers::{
-    check::{Environment, Sight, Wrong},
+    check::{Check, Environment, Needs, Sight, Wrong},
     probe::Secrets,
 };
 use lastgood_store::Reader;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -276,32 +276,48 @@ fn asked(config: &Config, choose: &dyn Fn(&str, &PreflightConfig) -> bool) -> Ve
     if chosen.is_empty() {
         return Vec::new();
     }
-    // What can't be read is said by the checks that need it.
-    let secrets = Secrets::load(&config.secret, &config.folder);
-    let environments = environments(config, secrets.as_ref().map_err(ToString::to_string));
-    let sight = Arc::new(Sight {
-        folder: config.folder.clone(),
-        secrets: secrets.unwrap_or_default(),
-        environments,
-        databases: config.database.clone(),
-        flags: flags(config),
-        now: Timestamp::now(),
-        until: Instant::now(),
-    });
+    let shared = Arc::new(Shared { config: config.clone(), secrets: OnceLock::new(), flags: OnceLock::new() });
     chosen
         .into_iter()
         .map(|(name, check)| {
-            let (name, check, sight) = (name.clone(), check.clone(), Arc::clone(&sight));
+            let (name, check, shared) = (name.clone(), check.clone(), Arc::clone(&shared));
             let question = name.clone();
             let timeout = check.timeout.duration();
             let ask = move |until| {
                 let began = Instant::now();
-                let sight = Sight { until, ..Sight::clone(&sight) };
-                told(&name, &check, check.check.look(&sight), began.elapsed())
+                let seen = check.check.look(&shared.sight(&check.check, until));
+                told(&name, &check, seen, began.elapsed())
             };
             Question { name: question, timeout, ask: Box::new(ask) }
         })
         .collect()
+}
+
+/// What the questions of one look share. It is read by the first question that needs it, within that question's time: a
+/// file system that hangs keeps only those that need what lies there.
+struct Shared {
+    config: Config,
+    secrets: OnceLock<Result<Secrets, String>>,
+    flags: OnceLock<BTreeMap<String, bool>>,
+}
+
+impl Shared {
+    /// Gives what this check may look at, and reads nothing that it does not need.
+    fn sight(&self, check: &Check, until: Instant) -> Sight {
+        let Needs { secrets, flags: needs_flags } = check.needs();
+        // What can't be read is said by the checks that need it.
+        let load = || Secrets::load(&self.config.secret, &self.config.folder).map_err(|error| error.to_string());
+        let secrets = if secrets { self.secrets.get_or_init(load).clone() } else { Ok(Secrets::default()) };
+        Sight {
+            folder: self.config.folder.clone(),
+            environments: environments(&self.config, secrets.as_ref().map_err(Clone::clone)),
+            secrets: secrets.unwrap_or_default(),
+            databases: self.config.database.clone(),
+            flags: if needs_flags { self.flags.get_or_init(|| flags(&self.config)).clone() } else { BTreeMap::new() },
+            now: Timestamp::now(),
+            until,
+        }
+    }
 }
 
 fn told(name: &str, check: &PreflightConfig, seen: Result<String, Wrong>, took: Duration) -> Report {
@@ -348,7 +364,7 @@ fn environments(config: &Config, secrets: Result<&Secrets, String>) -> BTreeMap<
 /// Gives which flags are turned on; one that can't be read counts as on, so that what it needs is asked for.
 fn flags(config: &Config) -> BTreeMap<String, bool> {
     let wanted = config.preflight.values().filter_map(|one| match &one.check {
-        lastgood_drivers::check::Check::Env(check) => check.only_if.as_ref()?.flag.clone(),
+        Check::Env(check) => check.only_if.as_ref()?.flag.clone(),
         _ => None,
     });
     let wanted: BTreeSet<String> = wanted.collect();

@@ -10,7 +10,7 @@ use super::{
     overrule::Overrule,
 };
 use crate::terms::{Actor, IncidentId, PageId, Timestamp};
-use alloc::string::String;
+use alloc::{collections::BTreeSet, string::String};
 use serde::{Deserialize, Serialize};
 
 /// One entry of the operations chain as it is written.
@@ -54,6 +54,12 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recommendation: Option<Recommendation>,
     },
+    /// What the logs show that may call for an incident is another than before.
+    Seen {
+        /// All of it, by name.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        signs: BTreeSet<String>,
+    },
     /// Of a page.
     Page {
         /// Which.
@@ -84,6 +90,7 @@ impl Event {
             Self::Incident { event, .. } => event.only_blocks(),
             Self::Emergency(_)
             | Self::Recommended { .. }
+            | Self::Seen { .. }
             | Self::Page { .. }
             | Self::Overruled(_)
             | Self::RewindAcknowledged { .. } => false,

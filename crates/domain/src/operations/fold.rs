@@ -10,7 +10,11 @@ use super::{
     overrule::{Given, Overrules},
 };
 use crate::terms::{Actor, IncidentId, Reason, ServiceName, Timestamp, WideHoldId};
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 
 /// Everything that people decided beyond one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub struct Operations {
     pub incidents: Incidents,
     /// Why somebody should declare one, as it was told last.
     pub recommended: Option<Recommendation>,
+    /// What the logs showed that may call for one, when it changed last.
+    pub seen: BTreeSet<String>,
     /// Pages.
     pub pages: Pages,
     /// What people did how often today.
@@ -62,6 +68,7 @@ impl Operations {
             Event::Approval(event) => self.approvals.apply(*at, by, event),
             Event::Incident { incident, event } => self.incidents.apply(*at, by, *incident, event),
             Event::Recommended { recommendation } => self.recommended.clone_from(recommendation),
+            Event::Seen { signs } => self.seen.clone_from(signs),
             Event::Page { page, event } => self.pages.apply(*at, by, *page, event),
             Event::Overruled(overrule) => {
                 self.overrules.all.push(Given { overrule: overrule.clone(), by: by.clone(), at: *at });
@@ -163,6 +170,7 @@ pub fn mirrored(
         | Event::Overruled(_)
         | Event::Emergency(_)
         | Event::Recommended { .. }
+        | Event::Seen { .. }
         | Event::RewindAcknowledged { .. } => Vec::new(),
     }
 }

@@ -259,6 +259,7 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
         // It only blocks, or says what became due: everybody may pull the cord.
         Event::Emergency(_)
         | Event::Recommended { .. }
+        | Event::Seen { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
         | Event::RewindAcknowledged { .. } => None,

@@ -28,6 +28,11 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
             format!("declare an incident at {}: {}", one.level.as_str(), one.why.join("; "))
         }
         Event::Recommended { recommendation: None } => "nothing speaks for an incident any more".into(),
+        Event::Seen { signs } if signs.is_empty() => "nothing is seen that may call for an incident".into(),
+        Event::Seen { signs } => {
+            let signs: Vec<&str> = signs.iter().map(String::as_str).collect();
+            format!("seen, which may call for an incident: {}", signs.join(", "))
+        }
         Event::Page { page, event } => paged(after, *page, by, event),
         Event::Risk { act } => format!("{by} did what is counted as {}", act.as_str()),
         Event::Overruled(one) => {
@@ -121,6 +126,7 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
         }
         Event::Overruled(_) => (NoticeKind::Approval, Severity::Warning, "lastgood override list".into()),
         Event::Recommended { recommendation: None }
+        | Event::Seen { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
         | Event::RewindAcknowledged { .. } => return None,
@@ -146,6 +152,7 @@ fn is_drill(after: &Operations, event: &Event) -> bool {
         Event::Hold(_)
         | Event::Emergency(_)
         | Event::Recommended { .. }
+        | Event::Seen { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
         | Event::Overruled(_)

@@ -75,7 +75,11 @@ fn ready(deciding: &mut Deciding, preflight: Option<Checked>) -> bool {
     let Some(Checked { verdict, because }) = preflight else { return true };
     match verdict {
         Verdict::Pass => gate(deciding, Gate::Preflight, verdict, because),
-        _ => refuse(deciding, Gate::Preflight, verdict, because),
+        Verdict::CannotTell => {
+            gate(deciding, Gate::Preflight, verdict, because.clone());
+            deciding.end(End::Unproven { gate: Gate::Preflight, because });
+        }
+        Verdict::Fail | Verdict::Hold => refuse(deciding, Gate::Preflight, verdict, because),
     }
     verdict == Verdict::Pass
 }

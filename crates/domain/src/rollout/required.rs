@@ -48,7 +48,7 @@ pub(super) fn answered(deciding: &mut Deciding, name: &GateName, answer: &Answer
     let (failed, unknown) = (of(Verdict::Fail), of(Verdict::CannotTell));
     match (failed.is_empty(), unknown.is_empty()) {
         (false, _) => deciding.end(End::Refused { gate: Gate::Required, because: failed }),
-        (true, false) => deciding.end(End::Unproven { because: unknown }),
+        (true, false) => deciding.end(End::Unproven { gate: Gate::Required, because: unknown }),
         (true, true) => rehearsal::begin(deciding),
     }
 }

@@ -275,7 +275,12 @@ fn spoken_end(end: &End) -> String {
         }
         End::Superseded => "a rollback took over".into(),
         End::Cooled => "what stood by is stopped; a rollback starts it again first".into(),
-        End::Unproven { because } => format!("held, nothing was moved: nobody can tell whether it passes {because}"),
+        End::Unproven { gate: Gate::Preflight, because } => {
+            format!("held, nothing was moved: nobody can tell whether all is as preflight wants it: {because}")
+        }
+        End::Unproven { because, .. } => {
+            format!("held, nothing was moved: nobody can tell whether it passes {because}")
+        }
     }
 }
 

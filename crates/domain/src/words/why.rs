@@ -221,7 +221,11 @@ fn behind(name: &ServiceName, service: &Service, now: Timestamp) -> Option<Why> 
 
 /// Says what stood before the last move, if that was it; the channel was not even asked then.
 fn not_ready(name: &ServiceName, service: &Service) -> Option<Why> {
-    let Some((_, _, End::Refused { gate: gate @ Gate::Preflight, because })) = &service.last_end else { return None };
+    let (End::Refused { gate: gate @ Gate::Preflight, because }
+    | End::Unproven { gate: gate @ Gate::Preflight, because }) = &service.last_end.as_ref()?.2
+    else {
+        return None;
+    };
     let told = service.behind.as_ref().is_some_and(|(_, told)| told == because);
     if told || service.run.is_some() {
         return None;
@@ -243,6 +247,7 @@ fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String
         End::GateBroken { .. } => {
             ("a probe that last-good fails too rejects nothing", "whoever owns the probe, or this machine", dry)
         }
+        End::Unproven { gate: gate @ Gate::Preflight, .. } => refused(name, *gate),
         End::Unproven { .. } => (
             "what no gate has proven moves nobody",
             "whoever owns the gate named here",

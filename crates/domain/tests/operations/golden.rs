@@ -86,6 +86,7 @@ const KINDS: [&str; 26] = [
     "overruled",
     "emergency",
     "recommended",
+    "seen",
     "rewind-acknowledged",
 ];
 
@@ -132,6 +133,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Overruled(_) => "overruled",
         Event::Emergency(_) => "emergency",
         Event::Recommended { .. } => "recommended",
+        Event::Seen { .. } => "seen",
         Event::RewindAcknowledged { .. } => "rewind-acknowledged",
     }
 }
@@ -173,10 +175,11 @@ fn plans() -> Vec<PlanEvent> {
         may_fail: number == 3,
         spec: Digest::of(b"spec"),
     };
-    let target = Target {
+    let target = |commit: Option<&str>| Target {
         service: name("web"),
         tag: tag("1.0"),
         release: Digest::of(b"1.0"),
+        commit: commit.map(Into::into),
         config: Digest::of(b"config"),
         data: [("a".into(), "1.0".into())].into(),
         position: 7,
@@ -185,7 +188,7 @@ fn plans() -> Vec<PlanEvent> {
     let ended = |outcome| PlanEvent::Ended { step: "step/0".into(), outcome };
     vec![
         PlanEvent::Made {
-            made: plan::Plan { level: Level::L3, targets: vec![target], steps },
+            made: plan::Plan { level: Level::L3, targets: vec![target(None), target(Some("1f3a9c0"))], steps },
             hash: Digest::of(b"plan"),
         },
         PlanEvent::Begun { step: "step/0".into() },
@@ -218,7 +221,12 @@ fn others() -> Vec<Event> {
     let row = |act| emergency::Row { act, done: true, says: "seen".into() };
     let rows = acts.into_iter().map(row).collect();
     let why = vec!["rollback-failed: web".into()];
-    let recommendation = Recommendation { level: Level::L1, services: [name("web")].into(), why: why.clone() };
+    let signs = BTreeSet::from(["rollback-failed/web".to_owned()]);
+    let recommended = |signs: BTreeSet<String>| {
+        let recommendation =
+            Recommendation { level: Level::L1, services: [name("web")].into(), why: why.clone(), signs };
+        Event::Recommended { recommendation: Some(recommendation) }
+    };
     let mut events = vec![
         page(PageEvent::Raised { about: "approval/a3".into(), text: "asked".into(), chain: "people".into() }),
         page(PageEvent::Paged { step: 0, to: [actor("bob")].into() }),
@@ -229,7 +237,10 @@ fn others() -> Vec<Event> {
         Event::Overruled(overrule(None)),
         Event::Overruled(overrule(Some(Digest::of(b"2.0")))),
         Event::Emergency(emergency::EmergencyEvent { reason: reason("a key leaked"), rows }),
-        Event::Recommended { recommendation: Some(recommendation) },
+        recommended(BTreeSet::new()),
+        recommended(signs.clone()),
+        Event::Seen { signs },
+        Event::Seen { signs: BTreeSet::new() },
         Event::Recommended { recommendation: None },
     ];
     let risky = [Risky::Rollback, Risky::Trip, Risky::Override, Risky::Exempt, Risky::Waive];

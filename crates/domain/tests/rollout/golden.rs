@@ -443,7 +443,8 @@ fn ends() -> Vec<End> {
         End::RollbackHeld { instances: vec![instance("alice")] },
         End::Superseded,
         End::Cooled,
-        End::Unproven { because: "unit: nobody can tell".into() },
+        End::Unproven { gate: Gate::Required, because: "unit: nobody can tell".into() },
+        End::Unproven { gate: Gate::Preflight, because: "room: nobody can tell".into() },
     ]);
     ends
 }

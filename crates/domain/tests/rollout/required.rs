@@ -76,7 +76,7 @@ fn what_nobody_can_tell_is_never_a_yes() {
         let end = walk.end_with(&|effect| {
             matches!(effect, Effect::AskGate { gate, .. } if gate.as_str() == "unit").then(|| answer.clone())
         });
-        assert!(matches!(&end, End::Unproven { because } if because.starts_with("unit: ")), "{end:?}");
+        assert!(matches!(&end, End::Unproven { because, .. } if because.starts_with("unit: ")), "{end:?}");
     }
     // An answer of another kind.
     walk.begin(Aim::Track);
@@ -91,14 +91,14 @@ fn a_gate_that_fails_last_good_too_is_not_taken_for_a_bad_release() {
     let mut walk = requiring(&["unit"]);
     walk.begin(Aim::Track);
     let end = walk.end_with(&says("unit", gate_facts(Verdict::Fail, Some(Verdict::Fail))));
-    let End::Unproven { because } = end else { panic!("{end:?}") };
+    let End::Unproven { because, .. } = end else { panic!("{end:?}") };
     assert!(because.contains("it fails last-good too (it says Fail)"), "{because}");
     walk.begin(Aim::Track);
     let end = walk.end_with(&says("unit", gate_facts(Verdict::Fail, Some(Verdict::CannotTell))));
     assert!(matches!(end, End::Refused { gate: Gate::Required, .. }), "{end:?}");
     walk.begin(Aim::Track);
     let end = walk.end_with(&says("unit", gate_facts(Verdict::CannotTell, Some(Verdict::CannotTell))));
-    assert!(matches!(&end, End::Unproven { because } if because.contains("last-good does not pass it either")));
+    assert!(matches!(&end, End::Unproven { because, .. } if because.contains("last-good does not pass it either")));
 }
 
 #[test]

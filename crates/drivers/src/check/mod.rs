@@ -102,6 +102,24 @@ impl Check {
         }
     }
 
+    /// Tells what has to be read before it can look.
+    pub fn needs(&self) -> Needs {
+        match self {
+            Self::Env(check) => Needs {
+                secrets: check.service.is_some(),
+                flags: check.only_if.as_ref().is_some_and(|only| only.flag.is_some()),
+            },
+            Self::Http(_) | Self::Postgres(_) | Self::PgCron(_) => Needs { secrets: true, flags: false },
+            Self::File(_)
+            | Self::Port(_)
+            | Self::Clock(_)
+            | Self::Disk(_)
+            | Self::Timer(_)
+            | Self::Cron(_)
+            | Self::Tls(_) => Needs { secrets: false, flags: false },
+        }
+    }
+
     /// Looks once.
     ///
     /// Gives what was seen, as a clause. Errors: [`Wrong`], also where nothing can be told. It tries to be back
@@ -121,6 +139,15 @@ impl Check {
             Self::Tls(check) => check.look(sight),
         }
     }
+}
+
+/// What has to be read before a check can look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The secrets.
+    pub secrets: bool,
+    /// The feature flags.
+    pub flags: bool,
 }
 
 /// What a check may look at besides the world: what the configuration says, and the time.

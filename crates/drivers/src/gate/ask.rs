@@ -19,13 +19,16 @@ use lastgood_domain::{
     words,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 /// Ends of a program that say no: the common one, nextest's and cargo's for a test that failed.
 const NO: [i32; 3] = [1, 100, 101];
+/// Largest file that names a release's commit, in bytes: the manifest of a package.
+const STAMP_BYTES_MAX: u64 = 1 << 20;
 /// Shown of what a program wrote.
 const SHOWN_CHARS_MAX: usize = 300;
 
@@ -62,6 +65,19 @@ impl Subject {
     pub fn commit_of(mark: Option<&str>) -> Option<String> {
         let is_commit = |mark: &&str| matches!(mark.len(), 40 | 64) && mark.chars().all(|c| c.is_ascii_hexdigit());
         mark.filter(is_commit).map(ToOwned::to_owned)
+    }
+
+    /// Reads which commit a release was made of from a file that it brings: the only word in it that looks like one.
+    pub fn commit_in(file: &Path) -> Option<String> {
+        let facts = fs::symlink_metadata(file).ok()?;
+        if !facts.is_file() || facts.len() > STAMP_BYTES_MAX {
+            return None;
+        }
+        let text = fs::read_to_string(file).ok()?;
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        let commits: BTreeSet<String> = words.filter_map(|word| Self::commit_of(Some(word))).collect();
+        // Of two nobody can tell which one it is.
+        commits.first().filter(|_| commits.len() == 1).cloned()
     }
 
     /// Gives what a proof must be about: the commit and the digest, or the tag of a release that nobody has fetched yet.

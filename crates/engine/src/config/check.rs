@@ -49,7 +49,7 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
     }
     let services = config.service.keys().collect();
     let secrets = Known { secrets: config.secret.keys().map(String::as_str).collect(), ..Known::default() };
-    if let Some((place, what, example)) = config.runbook.wrong(&services, &secrets) {
+    if let Some((place, what, example)) = config.runbook.wrong(&services, &config.database, &secrets) {
         return Err(unfit(place, what, example));
     }
     for (name, database) in &config.database {

@@ -22,7 +22,21 @@ pub(super) fn wrong(config: &Config) -> Option<Wrong> {
         let example = "[secret.forge] with file = \"/etc/lastgood/forge\"";
         Some((format!("gate.{name}"), format!("there is no secret {unknown}"), example))
     });
-    of_gates.or_else(|| {
+    let of_incidents = || {
+        let unknown = config.incident.verify.gates.iter().find(|gate| !config.gate.contains_key(*gate))?;
+        let example = "[gate.unit] with report, command or another thing to ask";
+        Some(("incident.verify.gates".into(), format!("there is no gate {unknown}"), example))
+    };
+    let of_commits = || {
+        let is_inside = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+        let wrong = |(_, one): &(&_, &super::ServiceConfig)| {
+            one.commit.as_ref().is_some_and(|file| !file.components().all(is_inside))
+        };
+        let (service, _) = config.service.iter().find(wrong)?;
+        let what = "it is a path within the installation".to_owned();
+        Some((format!("service.{service}.commit"), what, "commit = \"COMMIT\""))
+    };
+    of_gates.or_else(of_incidents).or_else(of_commits).or_else(|| {
         config.service.iter().find_map(|(service, one)| {
             let place = format!("service.{service}.gates");
             let mut seen = BTreeSet::new();

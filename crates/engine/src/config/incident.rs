@@ -7,7 +7,7 @@ use lastgood_domain::{
         message::{FieldType, MessageKind},
         unfreeze::Terms,
     },
-    terms::ItemName,
+    terms::{GateName, ItemName},
 };
 use lastgood_drivers::{config_terms::Length, probe::Step};
 use schemars::JsonSchema;
@@ -93,6 +93,11 @@ pub struct VerifyConfig {
     /// there is a missing proof.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check: Vec<Step>,
+    /// Gates of this file that must say yes about the release that runs, not older than their limit: each is the proof
+    /// `gate/NAME`. A gate that services require is asked about those of the incident's that do, any other about each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub gates: Vec<GateName>,
     /// Names that must be among the proofs, such as `check/ci`: one that is gone is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<String>,
@@ -100,7 +105,7 @@ pub struct VerifyConfig {
 
 impl Default for VerifyConfig {
     fn default() -> Self {
-        Self { fresh: fresh(), base: base(), check: Vec::new(), required: Vec::new() }
+        Self { fresh: fresh(), base: base(), check: Vec::new(), gates: Vec::new(), required: Vec::new() }
     }
 }
 

@@ -23,8 +23,8 @@ pub use people::{
     ApprovalsConfig, EscalationConfig, PersonConfig, RoleConfig, StepConfig as EscalationStepConfig, actor_of,
 };
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
-pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, StepConfig};
-pub use signals::{DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
+pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, SqlCheck, StepConfig};
+pub use signals::{Concern, DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
 
@@ -163,6 +163,10 @@ pub struct ServiceConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub gates: Vec<GateName>,
+    /// A file of the installation that names the commit the release was made of, where the channel does not: the only word
+    /// in it of 40 or 64 hexadecimal digits, such as in a file `COMMIT`, or `gitHead` in npm's package.json.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<PathBuf>,
     /// Where the environment is that a release must have passed in, found when the file was read.
     #[serde(skip)]
     pub environment: Option<Environment>,

@@ -39,7 +39,7 @@ pub struct PreflightKeys {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     services: Vec<ServiceName>,
-    /// Time for it, at most `4s`. What has no answer then counts as a failure. Default `2s`.
+    /// Time for it, at most `4s`. What has no answer then is no pass. Default `2s`.
     #[serde(default = "timeout")]
     timeout: Length,
     /// What to type when it fails, instead of what lastgood would say.

@@ -10,6 +10,7 @@ use lastgood_domain::{
 use lastgood_drivers::{
     config_terms::Length,
     probe::{Known, ProbeConfig, Step},
+    sql::DatabaseConfig,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -137,13 +138,32 @@ pub struct CheckConfig {
     #[schemars(with = "BTreeSet<String>")]
     pub services: BTreeSet<ServiceName>,
     /// Steps as a probe has them; all must pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ask: Vec<Step>,
+    /// Instead of `ask`: rows of a database that must not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<SqlCheck>,
     /// How long it may take. Default `5m`.
     #[serde(default = "timeout")]
     pub timeout: Length,
     /// How often it is asked before the answer is no. Default 1.
     #[serde(default = "once")]
     pub attempts: u32,
+}
+
+/// A question to a database, in a transaction that only reads: rows of one tenant that another one sees, orders that are
+/// there twice, rights that a role should not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlCheck {
+    /// The `[database.NAME]` that is asked.
+    pub database: String,
+    /// One statement that gives the rows that must not be there: it passes if there is none. Their contents are never shown.
+    pub query: String,
+    /// One statement that gives one number, how much there is to look at: it must be above 0, for in an empty table there is
+    /// nothing wrong either. Default: not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// A command of an emergency disablement.
@@ -220,9 +240,28 @@ impl RunbookConfig {
     }
 
     /// Gives the first thing that can't be as it is: place, what, example.
-    pub(super) fn wrong(&self, known: &BTreeSet<&ServiceName>, secrets: &Known<'_>) -> Option<Wrong> {
+    pub(super) fn wrong(
+        &self,
+        known: &BTreeSet<&ServiceName>,
+        databases: &BTreeMap<String, DatabaseConfig>,
+        secrets: &Known<'_>,
+    ) -> Option<Wrong> {
         let steps = self.step.iter().map(|(name, step)| (format!("runbook.step.{name}"), &step.act, &step.services));
-        let checks = self.check.iter().map(|(name, one)| (format!("runbook.check.{name}"), &one.ask, &one.services));
+        for (name, check) in &self.check {
+            let place = format!("runbook.check.{name}");
+            let example = "sql = { database = \"app\", query = \"SELECT …\" }";
+            let what = match &check.sql {
+                Some(_) if !check.ask.is_empty() => "it has ask and sql; it is one question".to_owned(),
+                Some(sql) if !databases.contains_key(&sql.database) => {
+                    format!("there is no [database.{}]", sql.database)
+                }
+                Some(sql) if sql.query.trim().is_empty() => "its query is empty".to_owned(),
+                _ => continue,
+            };
+            return Some((place, what, example));
+        }
+        let asking = self.check.iter().filter(|(_, one)| one.sql.is_none());
+        let checks = asking.map(|(name, one)| (format!("runbook.check.{name}"), &one.ask, &one.services));
         let none = BTreeSet::new();
         let emergency = self.emergency.iter().map(|(name, one)| (format!("runbook.emergency.{name}"), &one.act, &none));
         for (place, steps, services) in steps.chain(checks).chain(emergency) {

@@ -64,6 +64,21 @@ pub struct SignalConfig {
     #[serde(default = "severity")]
     #[schemars(with = "String")]
     pub severity: Severity,
+    /// What is at stake while it fires: `reliability` speaks for an incident at L2, `security` (tenants that see each other's
+    /// rows, access that nobody gave) for one at L3. One of severity `info` speaks for none. Default `reliability`.
+    #[serde(default)]
+    pub concerns: Concern,
+}
+
+/// What is at stake while a signal fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Concern {
+    /// That it works.
+    #[default]
+    Reliability,
+    /// That nobody gets what is not theirs.
+    Security,
 }
 
 /// Limits of a number. At least one is given.

@@ -1,7 +1,10 @@
 //! Does one step, or asks whether it was done.
 
 use super::{drift, plan};
-use crate::{config::Config, fold};
+use crate::{
+    config::{CheckConfig, Config, SqlCheck},
+    fold, signals,
+};
 use lastgood_domain::{
     failure::Failure,
     operations::incident::plan::{Act, Outcome, Step, Turn},
@@ -9,7 +12,10 @@ use lastgood_domain::{
     terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
     words,
 };
-use lastgood_drivers::probe::{self, ProbeConfig, ProbeTarget, Secrets};
+use lastgood_drivers::{
+    probe::{self, ProbeConfig, ProbeTarget, Secrets},
+    sql::{Database, Limits, Scalar, Table},
+};
 use lastgood_store::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,6 +134,7 @@ impl Performer<'_> {
             Act::PutBack { service } => self.put_back(service),
             Act::Command { name } => self.command(step, name),
             Act::Check { name } => match self.config.runbook.check.get(name) {
+                Some(CheckConfig { sql: Some(sql), .. }) => rows(self.config, sql, step.timeout),
                 Some(check) => self.probe(&check.ask, &check.services, step.timeout),
                 None => Err(gone(&format!("runbook.check.{name}"))),
             },
@@ -241,4 +248,47 @@ fn gone(place: &str) -> Failure {
 fn not_at(service: &ServiceName, to: &ReleaseTag, said: &str) -> Failure {
     let what = format!("{service} is not at {to} by its log, though the rollback ended with: {said}");
     Failure::new("rollback-unproven", what, Some("look why: lastgood why SERVICE"))
+}
+
+/// Asks a database for rows that must not be there, and first whether there are any to look at.
+fn rows(config: &Config, asked: &SqlCheck, within: Span) -> Result<String, Failure> {
+    let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), None))?;
+    let database = signals::database(config, &asked.database, &program).map_err(|error| Failure::of(error.coded()))?;
+    let database = database.ok_or_else(|| gone(&format!("database.{}", asked.database)))?;
+    let of = asked.of.as_ref().map(|of| looked_at(&database, of, within)).transpose()?;
+    let Table { columns, rows, more } = query(&database, &asked.query, within)?;
+    let name = &asked.database;
+    if columns.is_empty() {
+        let what = format!("the query to {name} gives no columns, so it asks for nothing");
+        return Err(Failure::new(
+            "check-asks-nothing",
+            what,
+            Some("let it be one SELECT of rows that must not be there"),
+        ));
+    }
+    if !rows.is_empty() {
+        let found = words::count(rows.len() as u64, "row");
+        let found = if more { format!("{found} and more") } else { found };
+        let hint = "look at them with the same query, as somebody who may see them";
+        return Err(Failure::new("check-rows-found", format!("{found} in {name} that must not be there"), Some(hint)));
+    }
+    Ok(match of {
+        Some(of) => format!("none of {of} in {name} is wrong"),
+        None => format!("no row in {name} that must not be there"),
+    })
+}
+
+/// Gives how much there is to look at, if there is anything.
+fn looked_at(database: &Database, of: &str, within: Span) -> Result<f64, Failure> {
+    let answer = query(database, of, within)?;
+    let number = answer.scalar().ok().and_then(Scalar::as_number);
+    number.filter(|number| *number > 0.0).ok_or_else(|| {
+        let what = format!("there is nothing in {} to look at", database.name());
+        Failure::new("check-asks-nothing", what, Some("look at its `of`: it gives one number, above 0"))
+    })
+}
+
+fn query(database: &Database, sql: &str, within: Span) -> Result<Table, Failure> {
+    let limits = Limits { time: within, ..Limits::default() };
+    database.query(sql, limits).map_err(|error| Failure::of(&error))
 }

@@ -1,6 +1,9 @@
 //! Makes the plan of an incident from the configuration and the services' logs.
 
-use crate::config::{CheckConfig, Config, FileConfig, StepConfig};
+use crate::{
+    config::{CheckConfig, Config, FileConfig, StepConfig},
+    world,
+};
 use lastgood_domain::{
     operations::incident::{
         Incident, Level,
@@ -103,8 +106,10 @@ fn target(config: &Config, name: &ServiceName, service: &Service, to: Option<&Re
     };
     let data =
         service.instances.iter().map(|(instance, state)| (instance.to_string(), service.name_of(state.data.as_ref())));
-    let config = digest(config.service.get(name)?);
-    Some(Target { service: name.clone(), tag, release, config, data: data.collect(), position: service.records })
+    let configured = config.service.get(name)?;
+    let commit = world::subject(name, service, &release, configured.commit.as_deref()).commit;
+    let (config, data, position) = (digest(configured), data.collect(), service.records);
+    Some(Target { service: name.clone(), tag, release, commit, config, data, position })
 }
 
 fn roll_back(config: &Config, target: &Target, risks: Vec<String>) -> Step {

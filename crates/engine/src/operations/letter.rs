@@ -23,6 +23,7 @@ pub(super) fn subject(event: &Event) -> String {
         | Event::Approval(_)
         | Event::Emergency(_)
         | Event::Recommended { .. }
+        | Event::Seen { .. }
         | Event::Risk { .. }
         | Event::Overruled(_)
         | Event::RewindAcknowledged { .. } => chain().to_string(),

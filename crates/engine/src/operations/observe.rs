@@ -1,16 +1,20 @@
 //! What the logs say that may call for an incident.
 
-use super::{Folded, Operations, Scope};
-use crate::{config::Config, fold};
+use super::{Folded, Scope};
+use crate::{
+    config::{Concern, Config},
+    fold, signals,
+};
 use lastgood_domain::{
-    event::{End, Health},
-    operations::incident::recommend::{Observation, Recommendation, Sign, recommend},
+    event::{End, Gate, Health},
+    notice::Severity,
+    operations::incident::recommend::{Observation, Sign},
     service::Service,
     terms::ServiceName,
 };
 use lastgood_store::Reader;
 
-/// Looks at every configured service and at the operations chain itself.
+/// Looks at every configured service, at the signals, and at the operations chain itself.
 pub fn observe(store: &Reader, config: &Config) -> Vec<Observation> {
     let mut seen = Vec::new();
     for name in config.service.keys() {
@@ -19,25 +23,41 @@ pub fn observe(store: &Reader, config: &Config) -> Vec<Observation> {
             Err(error) => seen.push(observation(Sign::EvidenceUncertain, Some(name), error.to_string())),
         }
     }
+    seen.extend(of_signals(store, config));
     match Folded::read(store, &Scope::default()) {
-        Ok(folded) => {
-            let what = |one: &crate::desk::Damaged| format!("record {} of operations: {}", one.seq, one.what);
-            seen.extend(folded.damaged.iter().map(|one| observation(Sign::EvidenceUncertain, None, what(one))));
-        }
-        Err(error) => seen.push(observation(Sign::EvidenceUncertain, None, error.to_string())),
+        Ok(folded) => seen.extend(folded.damaged.iter().map(|one| {
+            let what = format!("record {} of operations: {}", one.seq, one.what);
+            named(Sign::EvidenceUncertain, format!("operations-{}", one.seq), what)
+        })),
+        Err(error) => seen.push(named(Sign::EvidenceUncertain, "operations".into(), error.to_string())),
     }
     seen
 }
 
 fn observation(sign: Sign, service: Option<&ServiceName>, what: String) -> Observation {
-    Observation { sign, service: service.cloned(), what }
+    Observation { sign, service: service.cloned(), name: String::new(), what }
+}
+
+/// Makes an observation that is about no service.
+fn named(sign: Sign, name: String, what: String) -> Observation {
+    Observation { sign, service: None, name, what }
 }
 
 fn of_service(name: &ServiceName, service: &Service) -> Vec<Observation> {
     let mut seen = Vec::new();
-    if let Some((run, _, End::RollbackFailed { instances })) = &service.last_end {
-        let instances = instances.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        seen.push(observation(Sign::RollbackFailed, Some(name), format!("{run} could not bring back {instances}")));
+    match &service.last_end {
+        Some((run, _, End::RollbackFailed { instances })) => {
+            let instances = instances.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            seen.push(observation(Sign::RollbackFailed, Some(name), format!("{run} could not bring back {instances}")));
+        }
+        Some((run, _, End::Refused { gate: Gate::Required, because })) => {
+            seen.push(observation(Sign::CiFailing, Some(name), format!("{run} was refused: {because}")));
+        }
+        Some((run, _, End::Unproven { gate: Gate::Required, because })) => {
+            let what = format!("{run}: nobody can tell: {because}");
+            seen.push(observation(Sign::CiFailing, Some(name), what));
+        }
+        _ => {}
     }
     if let Some((Health::Broken, outcomes)) = &service.health {
         let all = outcomes.good + outcomes.degraded + outcomes.broken;
@@ -47,10 +67,19 @@ fn of_service(name: &ServiceName, service: &Service) -> Vec<Observation> {
     seen
 }
 
-/// Tells what is recommended now and was not told yet: the outer `None` is no change.
-pub fn news(operations: &Operations, seen: &[Observation]) -> Option<Option<Recommendation>> {
-    let now = recommend(operations, seen);
-    // The numbers move all the time; people hear again when another rule speaks.
-    let rules = |one: &Option<Recommendation>| one.as_ref().map(|one| (one.level, one.services.clone(), one.why.len()));
-    (rules(&now) != rules(&operations.recommended)).then_some(now)
+/// Gives what fires. One that is not configured any more can't become well, and one that only informs calls nobody.
+fn of_signals(store: &Reader, config: &Config) -> Vec<Observation> {
+    let folded = match signals::Folded::read(store) {
+        Ok(folded) => folded,
+        Err(error) => return vec![named(Sign::EvidenceUncertain, signals::CHAIN.into(), error.to_string())],
+    };
+    let firing = folded.firing().filter_map(|(name, firing)| {
+        let signal = config.signal.get(name).filter(|signal| signal.severity != Severity::Info)?;
+        let sign = match signal.concerns {
+            Concern::Reliability => Sign::SignalFiring,
+            Concern::Security => Sign::SecurityRisk,
+        };
+        Some(named(sign, name.to_string(), format!("{name}: {}", firing.why)))
+    });
+    firing.collect()
 }

@@ -1,8 +1,16 @@
 //! The verification of an incident, carried out: each check asks something real, and says what came with numbers.
 
 use super::{Record, Scope, chain, facts::services};
-use crate::{config::Config, desk::Subject as _, fold::Folded, letter::rfc3339, paths::Home, world::Site};
+use crate::{
+    config::Config,
+    desk::Subject as _,
+    fold::Folded,
+    letter::rfc3339,
+    paths::Home,
+    world::{self, Site, now},
+};
 use lastgood_domain::{
+    event::Verdict,
     failure::Failure,
     operations::{
         Event,
@@ -12,9 +20,13 @@ use lastgood_domain::{
             verify::{Check, Proof, VerifyEvent},
         },
     },
-    terms::{Digest, IncidentId, InstanceName, ServiceName},
+    terms::{Digest, GateName, IncidentId, InstanceName, ServiceName},
+    words,
 };
-use lastgood_drivers::probe::{FailureKind, ProbeConfig, ProbeTarget, Secrets, Step};
+use lastgood_drivers::{
+    gate::{self, Asked, Subject},
+    probe::{FailureKind, ProbeConfig, ProbeTarget, Secrets, Step},
+};
 use lastgood_store::{NoticeState, Reader};
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -37,6 +49,7 @@ pub fn checks(
         all.push(release(store, config, name));
         all.extend(instances(config, home, program, name));
     }
+    all.extend(config.incident.verify.gates.iter().filter_map(|name| gate(store, config, incident, name)));
     all.extend(config.incident.verify.check.iter().map(|step| configured(config, id, incident, step)));
     if all.is_empty() {
         all.push(check("services".into(), Proof::Missing, "no service and no check is configured"));
@@ -111,6 +124,49 @@ fn each(site: &Site, title: String, ask: &dyn Fn(&InstanceName) -> Result<String
         None => check(title, Proof::Pass, format!("{count}: {}", good.join(", "))),
         Some(first) => check(title, Proof::Fail, format!("{count}; {first}")),
     }
+}
+
+/// Asks a gate about what runs: every release that it is about must pass it. None if it is about other services only.
+fn gate(store: Option<&Reader>, config: &Config, incident: &Incident, name: &GateName) -> Option<Check> {
+    let title = format!("gate/{name}");
+    let requiring: Vec<&ServiceName> = config.requiring(name).collect();
+    let about: Vec<_> =
+        services(config, incident).filter(|one| requiring.is_empty() || requiring.contains(one)).collect();
+    let Some(gate) = config.gate.get(name) else { return Some(check(title, Proof::Missing, "there is no such gate")) };
+    let secrets = match Secrets::load(&config.secret, &config.folder) {
+        Ok(secrets) => secrets,
+        Err(error) => return Some(check(title, Proof::Error, Failure::of(&error).message)),
+    };
+    let asked = Asked { folder: &config.folder, secrets: &secrets, now: now(), any_age: false };
+    let said = about.into_iter().map(|service| match runs(store, config, service) {
+        Err(why) => (Proof::Missing, format!("{service}: {why}")),
+        Ok(subject) => {
+            let (verdict, because) = gate::ask(gate, &subject, &asked);
+            let proof = match verdict {
+                Verdict::Pass => Proof::Pass,
+                Verdict::Fail => Proof::Fail,
+                // Skipped, renamed, of another commit, too old: none of these is a proof.
+                Verdict::Hold | Verdict::CannotTell => Proof::Missing,
+            };
+            let tag = subject.tag.as_ref().map_or_else(String::new, |tag| format!(" {tag}"));
+            let commit = subject.commit.as_ref().map_or_else(String::new, |commit| format!(" at {commit}"));
+            (proof, format!("{service}{tag}{commit}: {}", words::one_line(&because)))
+        }
+    });
+    let said: Vec<(Proof, String)> = said.collect();
+    // What fails is said before what is missing.
+    let worst = [Proof::Fail, Proof::Missing].into_iter().find(|worst| said.iter().any(|(proof, _)| proof == worst));
+    let shown = said.iter().filter(|(proof, _)| worst.is_none_or(|worst| *proof == worst));
+    let detail = shown.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
+    (!said.is_empty()).then(|| check(title, worst.unwrap_or(Proof::Pass), detail))
+}
+
+/// Gives the release that a service runs, as gates ask about it.
+fn runs(store: Option<&Reader>, config: &Config, name: &ServiceName) -> Result<Subject, String> {
+    let store = store.ok_or("there is no record")?;
+    let service = Folded::read(store, name).map_err(|error| format!("its record can't be read: {error}"))?.service;
+    let good = service.last_good.ok_or("it has no last-good release")?;
+    Ok(world::subject(name, &service, &good, config.service[name].commit.as_deref()))
 }
 
 /// Does one configured step.

@@ -12,16 +12,19 @@ use lastgood_domain::{
 };
 use lastgood_drivers::gate::{self, Asked, Subject};
 use lastgood_store::Reader;
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
-/// Gives what a gate is asked about: a release that is installed.
-pub fn subject(name: &ServiceName, service: &Service, release: &Digest) -> Subject {
+/// Gives what a gate is asked about: a release that is installed. `stamp` is the file of it that names its commit, where
+/// the channel does not.
+pub fn subject(name: &ServiceName, service: &Service, release: &Digest, stamp: Option<&Path>) -> Subject {
     let known = service.installed.get(release);
+    let commit = Subject::commit_of(known.and_then(|known| known.mark.as_deref()));
+    let stamped = || Subject::commit_in(&Path::new(&known?.installation.path).join(stamp?));
     Subject {
         service: Some(name.clone()),
         tag: service.tag(release).cloned(),
         digest: Some(*release),
-        commit: Subject::commit_of(known.and_then(|known| known.mark.as_deref())),
+        commit: commit.or_else(stamped),
         installation: known.map(|known| known.installation.path.clone().into()),
     }
 }
@@ -40,9 +43,10 @@ pub(super) fn ask(
             Some("put it back into lastgood.toml, or take it out of the service's gates"),
         )
     })?;
+    let about = |release| subject(&site.name, service, release, site.config.commit.as_deref());
     let begun = Instant::now();
     let asked = Asked { folder: &site.channel.folder, secrets: &site.secrets, now: now(), any_age: false };
-    let (verdict, because) = gate::ask(config, &subject(&site.name, service, release), &asked);
+    let (verdict, because) = gate::ask(config, &about(release), &asked);
     let overridden = (verdict != Verdict::Pass).then(|| overridden(site, service, name, release)).flatten();
     if let Some((by, reason)) = overridden {
         let because = brief(format!("overridden by {by}: {reason}; it says: {because}"));
@@ -51,7 +55,7 @@ pub(super) fn ask(
     }
     let control = control.filter(|_| verdict != Verdict::Pass).map(|last_good| {
         let any_age = Asked { any_age: true, ..asked.clone() };
-        let (verdict, because) = gate::ask(config, &subject(&site.name, service, last_good), &any_age);
+        let (verdict, because) = gate::ask(config, &about(last_good), &any_age);
         GateControl { verdict, because: brief(because) }
     });
     let took = Span(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));

@@ -1,12 +1,14 @@
 //! `lastgood doctor`: is everything here that lastgood needs? Each failure comes with its fix.
 
 use super::{
-    Ended,
-    preflight::{Chosen, lines, verdict},
+    Ended, incident,
+    preflight::{Chosen, Found, lines, verdict},
 };
 use crate::{app::App, drive, screen::Screen};
 use clap::Args;
-use lastgood_domain::{failure::Failure, service::Service, terms::ServiceName, words};
+use lastgood_domain::{
+    failure::Failure, operations::incident::recommend::Recommendation, service::Service, terms::ServiceName, words,
+};
 use lastgood_engine::{
     doctor::{self, Finding},
     preflight::Asker,
@@ -38,9 +40,17 @@ impl Doctor {
                 Err(trouble) => findings.push(Finding::failing(&name, trouble.failure)),
             }
         }
+        if choice.names("incident") {
+            findings.extend(incident::recommended(&app)?.map(|one| Finding::incident(speaks(&one))));
+        }
         findings.retain(|finding| choice.names(&finding.check));
         findings.splice(0..0, doctor::examine(&app.config, &services, &program, &choice, &Asker::default()));
-        let failures = findings.iter().filter(|finding| finding.is_failure()).count();
+        let required = |is_unknown| move |one: &&Finding| one.is_failure() && one.is_unknown == is_unknown;
+        let found = Found {
+            failures: findings.iter().filter(required(false)).count(),
+            unknown: findings.iter().filter(required(true)).count(),
+            warnings: findings.iter().filter(|finding| !finding.is_failure()).count(),
+        };
         let mut text = String::new();
         for finding in &findings {
             let place = finding.service.as_ref().map_or(finding.check.as_str(), ServiceName::as_str);
@@ -52,7 +62,7 @@ impl Doctor {
             true => format!("{services} checked"),
             false => format!("{services} and {declared} of [preflight] looked at"),
         };
-        let (verdict, exit) = verdict(failures, findings.len() - failures, &well);
+        let (verdict, exit) = verdict(&found, &well);
         text += &verdict;
         let data = json!({
             "verdict": verdict,
@@ -65,6 +75,12 @@ impl Doctor {
         screen.show("doctor", &data, &text);
         Ok(exit)
     }
+}
+
+/// Says what speaks for an incident.
+fn speaks(one: &Recommendation) -> Failure {
+    let message = format!("this speaks for an incident at {}: {}", one.level.as_str(), one.why.join("; "));
+    Failure::new("incident-recommended", message, Some("see what to type: lastgood incident recommend"))
 }
 
 /// Finds a run that nobody drives.

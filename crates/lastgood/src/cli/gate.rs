@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use lastgood_domain::{
     event::Verdict,
     failure::Failure,
-    terms::{GateName, ServiceName},
+    service::Service,
+    terms::{Digest, GateName, ServiceName},
     words,
 };
 use lastgood_drivers::{
@@ -134,9 +135,13 @@ fn offered(app: &App, name: &ServiceName) -> Result<Subject, Trouble> {
         .newest(&context)
         .map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
     let folded = app.look(name)?.service;
-    let known = folded.tags.get(&offer.tag).map(|release| world::subject(name, &folded, release));
+    let known = folded.tags.get(&offer.tag).map(|release| about_release(app, name, &folded, release));
     let commit = Subject::commit_of(offer.mark.as_deref());
     Ok(Subject { service: Some(name.clone()), tag: Some(offer.tag), commit, ..known.unwrap_or_default() })
+}
+
+fn about_release(app: &App, name: &ServiceName, service: &Service, release: &Digest) -> Subject {
+    world::subject(name, service, release, app.config.service[name].commit.as_deref())
 }
 
 fn about(subject: &Subject) -> Value {
@@ -167,7 +172,7 @@ fn check(app: &App) -> Ended {
         for service in app.config.requiring(name) {
             let folded = app.look(service)?.service;
             if let Some(last_good) = folded.last_good {
-                subject = world::subject(service, &folded, &last_good);
+                subject = about_release(app, service, &folded, &last_good);
                 break;
             }
         }

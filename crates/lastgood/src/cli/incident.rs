@@ -9,7 +9,7 @@ pub(super) mod room;
 mod unfreeze;
 mod verify;
 
-pub(super) use declare::recommendation;
+pub(super) use declare::{recommendation, recommended, recommended_words};
 pub(super) use lead::person;
 
 use super::Ended;

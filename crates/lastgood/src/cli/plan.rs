@@ -5,7 +5,7 @@ use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     self as domain,
-    event::Gate,
+    event::{Gate, Verdict},
     facts::{Offer, Standing},
     failure::Failure,
     rollout::{self, Checked, Weighed},
@@ -99,7 +99,13 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         text += &format!("  gate {:<9} {:<11} {}\n", line.gate, line.verdict, words::one_line(&line.because));
     }
     let (verdict, exit) = match (blocked, up_to_date) {
-        (Some(line), _) => (format!("nothing would move: the {} gate says {}", line.gate, line.verdict), Exit::Refused),
+        (Some(line), _) => {
+            // As the run would end.
+            let is_unknown = line.gate == words::gate_name(Gate::Preflight)
+                && line.verdict == words::verdict_name(Verdict::CannotTell);
+            let exit = if is_unknown { Exit::CannotTell } else { Exit::Refused };
+            (format!("nothing would move: the {} gate says {}", line.gate, line.verdict), exit)
+        }
         (None, true) => ("nothing to do: every instance runs it".to_owned(), Exit::Done),
         (None, false) => {
             text += &format!("  way back  {way_back}\n");

@@ -102,10 +102,14 @@ impl Preflight {
             }
         }
         let bad = |severity| move |one: &&Report| one.state != State::Pass && one.severity == severity;
-        let failures = reports.iter().filter(bad(Severity::Required)).count();
-        let warnings = reports.iter().filter(bad(Severity::Recommended)).count();
+        let of = |state| move |one: &&Report| one.severity == Severity::Required && one.state == state;
+        let found = Found {
+            failures: reports.iter().filter(of(State::Fail)).count(),
+            unknown: reports.iter().filter(of(State::CannotTell)).count(),
+            warnings: reports.iter().filter(bad(Severity::Recommended)).count(),
+        };
         let all = words::count(reports.len() as u64, "check");
-        let (verdict, exit) = verdict(failures, warnings, &format!("{all} passed"));
+        let (verdict, exit) = verdict(&found, &format!("{all} passed"));
         text += &verdict;
         let data = json!({ "verdict": verdict, "checks": reports.iter().map(row).collect::<Vec<_>>() });
         screen.show("preflight", &data, &text);
@@ -128,14 +132,27 @@ pub(crate) fn lines(check: &str, failure: &Failure, severity: Severity, is_unkno
     text + &format!("  page  docs/errors/{}.md\n", failure.code)
 }
 
-/// Says how it stands with all, and the exit code for it.
-pub(crate) fn verdict(failures: usize, warnings: usize, well: &str) -> (String, Exit) {
-    let count = |number: usize, one: &str| words::count(number as u64, one);
-    match (failures, warnings) {
-        (0, 0) => (format!("all is well: {well}"), Exit::Done),
-        (0, n) => (format!("{}, nothing fails", count(n, "warning")), Exit::Warnings),
-        (n, 0) => (count(n, "failure"), Exit::Failed),
-        (n, some) => (format!("{}, {}", count(n, "failure"), count(some, "warning")), Exit::Failed),
+/// How many there are of what does not pass.
+pub(crate) struct Found {
+    /// What is required and not so.
+    pub(crate) failures: usize,
+    /// What is required and can't be told.
+    pub(crate) unknown: usize,
+    /// What is only recommended.
+    pub(crate) warnings: usize,
+}
+
+/// Says how it stands with all, and the exit code for it: that of the gate before a move, which does not pass either.
+pub(crate) fn verdict(found: &Found, well: &str) -> (String, Exit) {
+    let count = |number: usize, one: &str| (number > 0).then(|| words::count(number as u64, one));
+    let unknown = (found.unknown > 0).then(|| format!("{} can't be told", found.unknown));
+    let parts: Vec<String> =
+        [count(found.failures, "failure"), unknown, count(found.warnings, "warning")].into_iter().flatten().collect();
+    match (found.failures, found.unknown) {
+        (0, 0) if found.warnings == 0 => (format!("all is well: {well}"), Exit::Done),
+        (0, 0) => (format!("{}, nothing fails", parts.join(", ")), Exit::Warnings),
+        (0, _) => (parts.join(", "), Exit::CannotTell),
+        _ => (parts.join(", "), Exit::Failed),
     }
 }
 

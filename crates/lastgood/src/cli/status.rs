@@ -1,6 +1,6 @@
 //! `lastgood status`: what runs where, and what is awaited.
 
-use super::Ended;
+use super::{Ended, incident};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -28,7 +28,10 @@ impl Status {
             let folded = app.look(&name)?;
             looked.push((name, folded));
         }
-        let (data, text) = describe(app, &looked)?;
+        let (mut data, mut text) = describe(app, &looked)?;
+        let recommended = incident::recommended(app)?;
+        text += &recommended.as_ref().map(incident::recommended_words).unwrap_or_default();
+        data["recommendation"] = json!(recommended);
         app.screen.show("status", &data, &text);
         Ok(Exit::Done)
     }

@@ -57,11 +57,20 @@ fn nothing_is_copied_or_moved_before_every_required_gate_says_yes() {
     farm.publish("1.1.0");
     let copies = farm.log().matches("\"snapshots-begun\"").count();
     assert!(copies > 0);
+    let why = "a required gate does not say yes: notebook: ";
+    farm.lastgood(&["incident", "recommend"]).ended(0).says("nothing speaks for an incident");
     let held = |why: &str| {
         farm.lastgood(&["run"]).ended(12).says(why);
         farm.lastgood(&["run", "--dry-run"]).ended(12).says(why);
     };
     held("unit: ci/1.1.0/db.tap can't be read");
+    farm.lastgood(&["incident", "recommend"])
+        .ended(20)
+        .says("at L1")
+        .says(why)
+        .says(": nobody can tell: unit: ci/1.1.0/db.tap can't be read")
+        .says("--services notebook");
+    farm.lastgood(&["incident", "list"]).ended(0).says("no incident is open");
     report(&farm, "1.1.0", "1..1\nok 1 - a note stays\n");
     held("unit: db a note is kept did not run: was it renamed, removed or filtered out?");
     report(&farm, "1.1.0", "1..1\nok 1 - a note is kept # SKIP no database\n");
@@ -76,6 +85,7 @@ fn nothing_is_copied_or_moved_before_every_required_gate_says_yes() {
     for arguments in [&["run"][..], &["run", "--dry-run"]] {
         farm.lastgood(arguments).ended(9).says("refused by the required gate: unit: 1 test failed");
     }
+    farm.lastgood(&["incident", "recommend"]).ended(20).says(why).says(" was refused: unit: 1 test failed");
     farm.lastgood(&["why"]).says("a release must pass every gate that its service requires");
     report(&farm, "1.1.0", GOOD);
     // It hangs, for last-good too.
@@ -97,6 +107,7 @@ fn nothing_is_copied_or_moved_before_every_required_gate_says_yes() {
     farm.lastgood(&["run", "--dry-run"]).ended(0);
     farm.lastgood(&["run"]).ended(0);
     assert_eq!(farm.version("alice"), "1.1.0");
+    farm.lastgood(&["incident", "recommend"]).ended(0).says("nothing speaks for an incident");
     // No gate stands in the way of a way back.
     load(&farm, "exit 1");
     fs::remove_dir_all(farm.path("ci")).unwrap();
@@ -202,4 +213,12 @@ fn a_gates_owner_lets_one_release_pass_and_nobody_else_does() {
     report(&farm, "1.1.0", GOOD);
     farm.lastgood(&["run"]).ended(9);
     assert_eq!(farm.version("alice"), "1.1.0");
+    // The gate's own table says whose it is, where [overrides] says nothing else.
+    let own = farm.config().replace("owner = \"team-notes\"", "owner = \"bob\"").replace("unit = \"alice\"", "");
+    farm.configure(&(own + "\n[person.alice]\n\n[person.bob]\n"));
+    let give = give.map(|word| if word == "1.1.0" { "2.0.0" } else { word });
+    said(farm.command(&give).env("SUDO_USER", "alice")).ended(4);
+    said(farm.command(&give).env("SUDO_USER", "bob")).ended(0);
+    farm.lastgood(&["run"]).ended(0).says("overridden by person:bob");
+    assert_eq!(farm.version("alice"), "2.0.0");
 }

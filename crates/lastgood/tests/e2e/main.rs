@@ -22,6 +22,9 @@ mod links;
 mod openfeature;
 #[path = "../person/mod.rs"]
 mod person;
+#[path = "../../../drivers/tests/postgres_kit/mod.rs"]
+#[expect(dead_code, reason = "tests of drivers use the rest of it")]
+mod postgres_kit;
 mod preflight;
 mod proofs;
 mod provenance;

@@ -43,8 +43,10 @@ fn preflight_says_one_line_when_all_is_well_and_code_fix_and_page_of_each_failur
     // Nothing that was looked at is nothing that is well, and a misspelt name is not asked.
     farm.lastgood(&["preflight", "--for", "deploy"]).ended(2).says("[preflight-none]");
     farm.lastgood(&["preflight", "--only", "rom"]).ended(2).says("[preflight-unknown]").says("room");
-    // What can't be told is a failure.
-    farm.lastgood(&["preflight", "--only", "far"]).ended(1).says("far: cannot tell: ");
+    // What can't be told is no pass, and no failure either.
+    farm.lastgood(&["preflight", "--only", "far"]).ended(12).says("far: cannot tell: ").says("1 can't be told");
+    farm.lastgood(&["doctor", "--only", "far"]).ended(12).says("far: cannot tell: ");
+    farm.lastgood(&["preflight", "--only", "far,settings"]).ended(1).says("1 failure, 1 can't be told");
 
     let data = farm.json(&["preflight", "--only", "room"]);
     assert_eq!((&data["checks"][0]["name"], &data["checks"][0]["state"]), (&"room".into(), &"pass".into()), "{data}");
@@ -61,7 +63,7 @@ fn preflight_says_one_line_when_all_is_well_and_code_fix_and_page_of_each_failur
 }
 
 #[test]
-fn what_hangs_is_given_up_by_its_own_limit_and_counts_as_a_failure() {
+fn what_hangs_is_given_up_by_its_own_limit_and_is_no_pass() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     thread::spawn(move || silent.incoming().flatten().collect::<Vec<_>>());
@@ -70,7 +72,7 @@ fn what_hangs_is_given_up_by_its_own_limit_and_counts_as_a_failure() {
          [preflight.hangs-too]\ntls = {{ address = '{address}' }}\ntimeout = '300ms'\n\
          [preflight.room]\ndisk = {{ path = '.', free_mib_min = 1 }}\n"
     ));
-    let said = farm.lastgood(&["--json", "preflight"]).ended(1);
+    let said = farm.lastgood(&["--json", "preflight"]).ended(12);
     let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     let states: Vec<_> = document["data"]["checks"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
     assert_eq!(states, ["cannot-tell", "cannot-tell", "pass"], "{document}");
@@ -114,6 +116,46 @@ fn a_failing_check_before_a_deploy_stops_forward_moves_and_no_way_back() {
     fs::remove_file(farm.path("ready")).unwrap();
     farm.lastgood(&["--yes", "rollback", "--reason", "slow"]).ended(0);
     assert_eq!(farm.version("alice"), "1.0.0");
+}
+
+#[test]
+fn a_check_that_nobody_can_tell_stops_a_move_with_12_whoever_says_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    thread::spawn(move || silent.incoming().flatten().collect::<Vec<_>>());
+    let hangs =
+        format!("[preflight.hangs]\nhttp = {{ url = 'http://{address}/' }}\ntimeout = '300ms'\nbefore = ['deploy']\n");
+    let farm = farm(&hangs);
+    farm.publish("1.1.0");
+    farm.lastgood(&["preflight", "--for", "deploy"]).ended(12);
+    farm.lastgood(&["plan"]).ended(12).says("the preflight gate says cannot tell");
+    farm.lastgood(&["run"]).ended(12).says("nobody can tell whether all is as preflight wants it: hangs: ");
+    farm.lastgood(&["why"]).says("lastgood preflight --for deploy");
+    // What fails is said before what nobody can tell.
+    farm.configure(&(farm.config() + GUARD));
+    farm.lastgood(&["preflight", "--for", "deploy"]).ended(1);
+    farm.lastgood(&["run"]).ended(9).says("refused by the preflight gate: ready: ");
+    assert_eq!(farm.version("alice"), "1.0.0");
+}
+
+#[test]
+fn a_record_that_gives_no_answer_keeps_only_the_check_that_asks_it() {
+    let farm = Farm::running(Plan::default());
+    let port = farm.port("listen");
+    let checks = "\n[preflight.pay]\nenv = { variables = ['PAY_KEY'], only_if = { flag = 'pay' } }\ntimeout = '300ms'\n\
+                  [preflight.room]\ndisk = { path = '.', free_mib_min = 1 }\n";
+    farm.configure(&format!("{}\n[switches]\nlisten = '127.0.0.1:{port}'\n{checks}", farm.config()));
+    farm.lastgood(&["preflight"]).ended(0);
+    let locked = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
+    locked.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE").unwrap();
+    let said = farm.lastgood(&["--json", "preflight"]).ended(12);
+    let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let checks = document["data"]["checks"].as_array().unwrap();
+    let seen: Vec<_> = checks.iter().map(|one| (&one["name"], &one["state"], &one["code"])).collect();
+    let none = serde_json::Value::Null;
+    let wanted =
+        [(&"pay".into(), &"cannot-tell".into(), &"preflight-timeout".into()), (&"room".into(), &"pass".into(), &none)];
+    assert_eq!(seen, wanted, "{document}");
 }
 
 fn metrics(port: u16) -> std::io::Result<String> {

@@ -1,6 +1,9 @@
 //! What an incident does: the plan by level, step by step, cut off anywhere, with real data and real processes.
 
-use crate::kit::{Farm, Plan, kept_aside, said, secret_file, until};
+use crate::{
+    kit::{Farm, Plan, kept_aside, said, secret_file, until},
+    postgres_kit::{PASSWORD, Postgres},
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -229,4 +232,78 @@ fn what_people_do_stands_in_the_plan_and_the_run_waits_until_they_say_that_it_is
     say("by-hand/2").ended(0);
     farm.lastgood(&["incident", "run", "i0"]).ended(0).says("every step is done");
     assert_eq!(farm.json(&["incident", "show", "i0"])["state"], "cleaning");
+}
+
+/// Says of the step that is stuck that it is to be done again, and goes on.
+fn again(farm: &Farm) {
+    let stuck = farm.json(&["incident", "show", "i0"])["plan"]["stuck"].as_str().unwrap().to_owned();
+    farm.lastgood(&["incident", "step", "i0", &stuck, "--again", "--reason", "it is mended"]).ended(0);
+}
+
+#[test]
+fn a_row_that_must_not_be_there_stops_the_plan_and_so_does_a_question_about_nothing() {
+    let farm = Farm::running(Plan::default());
+    let database = rusqlite::Connection::open(farm.path("orders.db")).unwrap();
+    let made = "CREATE TABLE orders (key TEXT, tenant TEXT); CREATE TABLE lines (key TEXT, tenant TEXT)";
+    database.execute_batch(made).unwrap();
+    let checks = r#"
+[database.orders]
+sqlite = "orders.db"
+[runbook.check.idempotent]
+sql = { database = "orders", query = "SELECT key FROM orders GROUP BY key HAVING count(*) > 1", of = "SELECT count(*) FROM orders" }
+[runbook.check.tenants-apart]
+sql = { database = "orders", query = "SELECT l.key FROM lines l JOIN orders o USING (key) WHERE l.tenant <> o.tenant" }
+"#;
+    farm.configure(&(farm.config() + checks));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0).says("idempotent holds").says("tenants-apart holds");
+    let run = || farm.lastgood(&["incident", "run", "i0"]);
+    // An empty table proves nothing.
+    run().ended(1).says("there is nothing in orders to look at");
+    database.execute_batch("INSERT INTO orders VALUES ('secret-1', 'a'), ('secret-1', 'a'), ('k2', 'b')").unwrap();
+    again(&farm);
+    let said = run().ended(1).says("1 row in orders that must not be there [check-rows-found]");
+    assert!(!format!("{said:?}").contains("secret-1"), "what a row holds is nobody's here: {said:?}");
+    database.execute_batch("DELETE FROM orders WHERE rowid = 2; INSERT INTO lines VALUES ('k2', 'a')").unwrap();
+    again(&farm);
+    run().ended(1).says("check/idempotent done: none of 2 in orders is wrong").says("1 row in orders");
+    database.execute_batch("UPDATE lines SET tenant = 'b'").unwrap();
+    again(&farm);
+    run().ended(0).says("check/tenants-apart done: no row in orders that must not be there");
+    farm.configure(&(farm.config() + &checks.replace("database = \"orders\", query", "database = \"order\", query")));
+    farm.lastgood(&["config", "check"]).ended(2).says("there is no [database.order]");
+}
+
+#[test]
+fn a_role_that_may_more_than_is_declared_stops_the_plan() {
+    let server = Postgres::start();
+    server.sql("CREATE TABLE orders (key text); CREATE TABLE salaries (name text); CREATE ROLE app LOGIN");
+    server.sql("GRANT SELECT, INSERT ON orders TO app; GRANT SELECT ON salaries TO app; ALTER ROLE app CREATEDB");
+    let farm = Farm::running(Plan::default());
+    secret_file(&farm.path("pg"), PASSWORD);
+    let address = server.address("postgres", "postgres");
+    let checks = format!(
+        r#"
+[secret.pg]
+file = "pg"
+[database.app]
+postgres = "{address}"
+secret = "pg"
+[runbook.check.role]
+sql = {{ database = "app", query = "SELECT 1 FROM pg_roles WHERE rolname = 'app' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)", of = "SELECT count(*) FROM pg_roles WHERE rolname = 'app'" }}
+[runbook.check.rights]
+sql = {{ database = "app", query = "SELECT table_name, privilege_type FROM information_schema.role_table_grants WHERE grantee = 'app' AND (table_name, privilege_type) NOT IN (VALUES ('orders', 'SELECT'), ('orders', 'INSERT'))" }}
+"#
+    );
+    farm.configure(&(farm.config() + &checks));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    let run = || farm.lastgood(&["incident", "run", "i0"]);
+    run().ended(1).says("check/rights").says("1 row in app that must not be there");
+    server.sql("REVOKE SELECT ON salaries FROM app");
+    again(&farm);
+    run().ended(1).says("check/role").says("1 row in app that must not be there");
+    server.sql("ALTER ROLE app NOCREATEDB");
+    again(&farm);
+    run().ended(0).says("none of 1 in app is wrong");
 }

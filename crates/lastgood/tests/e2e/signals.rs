@@ -4,6 +4,9 @@ use crate::{
     kit::{Daemon, Said, program, reserve, said, until},
     sink::Sink,
 };
+use lastgood_domain::operations::Operations;
+use lastgood_engine::operations::{Folded, Scope};
+use lastgood_store::Reader;
 use rusqlite::Connection;
 use serde_json::Value;
 use std::{
@@ -79,6 +82,12 @@ impl World {
         Daemon(command.spawn().unwrap())
     }
 
+    /// What people decided, and what was seen.
+    fn operations(&self) -> Operations {
+        let reader = Reader::open(&self.path("state")).unwrap();
+        Folded::read(&reader, &Scope::default()).unwrap().state
+    }
+
     /// The page of metrics; empty while nobody answers.
     fn metrics(&self) -> String {
         use std::io::{Read as _, Write as _};
@@ -91,8 +100,18 @@ impl World {
     }
 }
 
-/// The kinds and summaries of what came, in order.
+/// The kinds and summaries of what came of signals, in order.
 fn told(sink: &Sink) -> Vec<(String, String)> {
+    all_told(sink).into_iter().filter(|(kind, _)| kind.starts_with("signal")).collect()
+}
+
+/// How often people were told that they should declare an incident.
+fn recommended(sink: &Sink) -> usize {
+    all_told(sink).iter().filter(|(_, summary)| summary.starts_with("declare an incident at")).count()
+}
+
+/// The kinds and summaries of all that came, in order.
+fn all_told(sink: &Sink) -> Vec<(String, String)> {
     let bodies = sink.taken().into_iter().map(|request| serde_json::from_slice::<Value>(&request.body).unwrap());
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     bodies.map(|body| (text(&body["data"]["kind"]), text(&body["data"]["summary"]))).collect()
@@ -126,6 +145,72 @@ fn the_daemon_tells_once_when_a_signal_fires_goes_silent_and_clears() {
     assert_eq!(told.last().unwrap().1, "signal outbox is well again: 0 is not above 2");
     world.lastgood(&["signal", "list"]).ended(0).says("outbox    nothing stands");
     world.lastgood(&["evidence", "verify"]).ended(0).says("signals");
+}
+
+const FIRE: &str = "INSERT INTO outbox VALUES (1), (2), (3)";
+
+#[test]
+fn a_signal_that_fires_speaks_for_an_incident_until_it_is_quiet_and_is_told_once() {
+    let sink = Sink::new(|_| ("200 OK", String::new()));
+    let world = World::new(&sink);
+    let daemon = world.serve();
+    until("the signal is read", || world.metrics().contains("signal=\"outbox\",state=\"ok\"} 1\n"));
+    world.lastgood(&["incident", "recommend"]).ended(0).says("nothing speaks for an incident");
+    world.database().execute_batch(FIRE).unwrap();
+    until("it is told", || recommended(&sink) == 1);
+    let why = "a signal fires: all services: outbox: 3 is above 2";
+    world.lastgood(&["incident", "recommend"]).ended(20).says("at L2").says(why).says("declare --level L2 --trigger");
+    world.lastgood(&["status"]).ended(0).says(why).says("lastgood incident declare --level L2");
+    let status: Value = serde_json::from_str(&world.lastgood(&["--json", "status"]).ended(0).out).unwrap();
+    assert_eq!(status["data"]["recommendation"]["level"], "L2", "{status}");
+    world.lastgood(&["doctor", "--only", "incident"]).ended(20).says("[incident-recommended]").says(why);
+    // Nobody is told of numbers that move, or again because the daemon began anew.
+    daemon.kill();
+    world.database().execute_batch("INSERT INTO outbox VALUES (4)").unwrap();
+    let daemon = world.serve();
+    until("it looks again", || world.metrics().contains("signal=\"outbox\",state=\"firing\"} 1\n"));
+    world.database().execute_batch("DELETE FROM outbox").unwrap();
+    until("it is quiet", || world.lastgood(&["incident", "recommend"]).out.contains("nothing speaks"));
+    // What is quiet is in the record, and speaks anew if it fires again.
+    until("that is written", || world.operations().seen.is_empty());
+    assert_eq!(recommended(&sink), 1);
+    world.lastgood(&["doctor", "--only", "incident"]).ended(0);
+    world.database().execute_batch(FIRE).unwrap();
+    until("it is told again", || recommended(&sink) == 2);
+    world.lastgood(&["incident", "list"]).ended(0).says("no incident is open");
+    daemon.stop();
+}
+
+#[test]
+fn what_goes_on_after_a_person_ended_the_incident_that_the_daemon_declared_declares_no_other() {
+    let sink = Sink::new(|_| ("200 OK", String::new()));
+    let world = World::new(&sink);
+    let config = fs::read_to_string(world.path("lastgood.toml")).unwrap();
+    // Rows that are another tenant's are no matter of numbers.
+    let config = config.replacen("severity = \"critical\"", "severity = \"critical\"\nconcerns = \"security\"", 1);
+    fs::write(world.path("lastgood.toml"), config + "[incident]\ndeclare = \"automatic\"\n").unwrap();
+    world.database().execute_batch(FIRE).unwrap();
+    let daemon = world.serve();
+    until("it is declared", || world.lastgood(&["incident", "list"]).out.contains("i0  L3  declared"));
+    world
+        .lastgood(&["incident", "show", "i0"])
+        .ended(0)
+        .says("security is at risk: all services: outbox: 3 is above 2");
+    world.lastgood(&["incident", "recommend"]).ended(0).says("nothing speaks");
+    until("the incident covers it", || world.operations().recommended.is_none());
+    until("it is told", || recommended(&sink) == 1);
+    let by = |line: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(line).current_dir(world.folder.path()).stdin(Stdio::null()).env("SUDO_USER", "alice");
+        said(&mut command)
+    };
+    by(&["incident", "assign", "i0", "--role", "commander", "--to", "alice"]).ended(0);
+    by(&["incident", "stand-down", "i0", "--reason", "rows of a test"]).ended(0);
+    until("it is told again", || recommended(&sink) == 2);
+    world.lastgood(&["incident", "recommend"]).ended(20).says("at L3");
+    let all: Value = serde_json::from_str(&world.lastgood(&["--json", "incident", "list", "--all"]).out).unwrap();
+    assert_eq!(all["data"].as_array().unwrap().len(), 1, "{all}");
+    daemon.stop();
 }
 
 #[test]

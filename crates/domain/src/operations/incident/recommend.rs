@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sign {
-    /// A required check fails in a critical area.
+    /// A gate that a service requires fails, or nobody can tell.
     CiFailing,
     /// Users' outcomes are broken.
     UsersBroken,
@@ -22,6 +22,8 @@ pub enum Sign {
     SignalFiring,
     /// An instance could not be brought back.
     RollbackFailed,
+    /// A rule about security fires: tenants that see each other's rows, access that nobody gave.
+    SecurityRisk,
     /// The evidence is damaged or not what was signed.
     EvidenceUncertain,
 }
@@ -32,18 +34,31 @@ impl Sign {
         match self {
             Self::CiFailing | Self::UsersBroken => Level::L1,
             Self::SignalFiring | Self::RollbackFailed => Level::L2,
-            Self::EvidenceUncertain => Level::L3,
+            Self::SecurityRisk | Self::EvidenceUncertain => Level::L3,
         }
     }
 
     /// Gives the rule in words.
     pub const fn rule(self) -> &'static str {
         match self {
-            Self::CiFailing => "a required check fails in a critical area",
+            Self::CiFailing => "a required gate does not say yes",
             Self::UsersBroken => "users are broken",
             Self::SignalFiring => "a signal fires",
             Self::RollbackFailed => "a rollback failed",
+            Self::SecurityRisk => "security is at risk",
             Self::EvidenceUncertain => "the evidence is uncertain",
+        }
+    }
+
+    /// Gives its name, as it stands in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CiFailing => "ci-failing",
+            Self::UsersBroken => "users-broken",
+            Self::SignalFiring => "signal-firing",
+            Self::RollbackFailed => "rollback-failed",
+            Self::SecurityRisk => "security-risk",
+            Self::EvidenceUncertain => "evidence-uncertain",
         }
     }
 }
@@ -55,8 +70,24 @@ pub struct Observation {
     pub sign: Sign,
     /// Of which service; none is all.
     pub service: Option<ServiceName>,
+    /// Which of several of its kind, such as a signal's name; empty where there is only one.
+    pub name: String,
     /// The numbers.
     pub what: String,
+}
+
+impl Observation {
+    /// Gives what it is called while it lasts, whatever its numbers are.
+    pub fn key(&self) -> String {
+        let mut key = String::from(self.sign.as_str());
+        for part in self.service.iter().map(ServiceName::as_str).chain([self.name.as_str()]) {
+            if !part.is_empty() {
+                key.push('/');
+                key.push_str(part);
+            }
+        }
+        key
+    }
 }
 
 /// That somebody should declare, and why.
@@ -69,6 +100,9 @@ pub struct Recommendation {
     pub services: BTreeSet<ServiceName>,
     /// Each rule that speaks for it, with the numbers.
     pub why: Vec<String>,
+    /// What was seen, without the numbers: people hear again when it changes.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub signs: BTreeSet<String>,
 }
 
 fn covers(incident: &Incident, seen: &Observation) -> bool {
@@ -93,5 +127,35 @@ pub fn recommend(operations: &Operations, seen: &[Observation]) -> Option<Recomm
         let of = one.service.as_ref().map_or_else(|| "all services".to_string(), ToString::to_string);
         format!("{}: {of}: {}", one.sign.rule(), one.what)
     });
-    Some(Recommendation { level, services, why: why.collect() })
+    let signs = seen.iter().map(|one| one.key()).collect();
+    Some(Recommendation { level, services, why: why.collect(), signs })
+}
+
+/// Gives what is to be written of what is seen now: that it is another than was written last, what that says about
+/// declaring, and whether one is to be declared by itself, where that is configured.
+///
+/// That is so for what was not seen at the last look only: an incident that a person ended is not declared anew for
+/// what still stands, and one thing that lasts is one incident.
+pub fn news(operations: &Operations, seen: &[Observation]) -> Option<News> {
+    let signs: BTreeSet<String> = seen.iter().map(Observation::key).collect();
+    let said = recommend(operations, seen);
+    let is_new = said.as_ref().is_some_and(|one| one.signs.iter().any(|sign| !operations.seen.contains(sign)));
+    let rules = |one: &Option<Recommendation>| one.as_ref().map(|one| (one.level, one.signs.clone()));
+    let news = News {
+        seen: (signs != operations.seen).then_some(signs),
+        told: (rules(&said) != rules(&operations.recommended)).then(|| said.clone()),
+        declare: said.filter(|_| is_new),
+    };
+    (news.seen.is_some() || news.told.is_some()).then_some(news)
+}
+
+/// What another look than the last one says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// All that is seen now, if it is not what was seen before.
+    pub seen: Option<BTreeSet<String>>,
+    /// What to tell people about declaring, if that is not what they were told last.
+    pub told: Option<Option<Recommendation>>,
+    /// What is to be declared where it is configured that nobody is asked.
+    pub declare: Option<Recommendation>,
 }

@@ -5,12 +5,12 @@ use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     operations::{
-        Event, Operations, Refused,
+        Event, Operations,
         hold::HoldKind,
         incident::{
             self, Declaration, IncidentEvent, checklist,
             message::{self, MessageKind},
-            recommend::{self, Recommendation},
+            recommend::{self, News, Recommendation},
         },
     },
     terms::{Actor, IncidentId, Reason, ServiceName, Span, Timestamp},
@@ -136,29 +136,8 @@ fn first_message(
 
 /// Says whether to declare one, and why; changes nothing.
 pub(super) fn recommend(app: &App) -> Ended {
-    let Some(reader) = app.reader()? else {
-        app.screen.show(
-            "incident-recommendation",
-            &json!({ "recommendation": null }),
-            "nothing speaks for an incident",
-        );
-        return Ok(Exit::Done);
-    };
-    let operations = app.operations()?;
-    let said = recommend::recommend(&operations, &observe::observe(&reader, &app.config));
-    let text = match &said {
-        None => "nothing speaks for an incident\n".to_owned(),
-        Some(one) => {
-            let why: String = one.why.iter().map(|line| format!("  {line}\n")).collect();
-            let services = one.services.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-            let services = if services.is_empty() { String::new() } else { format!(" --services {services}") };
-            let level = one.level.as_str();
-            format!(
-                "this speaks for an incident at {level}:\n{why}\
-                 declare it: lastgood incident declare --level {level}{services} --trigger …\n"
-            )
-        }
-    };
+    let said = recommended(app)?;
+    let text = said.as_ref().map_or_else(|| "nothing speaks for an incident\n".to_owned(), recommended_words);
     app.screen.show("incident-recommendation", &json!({ "recommendation": said }), &text);
     Ok(if said.is_some() { Exit::Warnings } else { Exit::Done })
 }
@@ -168,16 +147,35 @@ pub(in crate::cli) fn recommendation(
     app: &App,
     by: &Actor,
     state: &Operations,
-    news: Option<Recommendation>,
+    news: News,
     automatic: bool,
-) -> Result<Vec<Event>, Refused> {
-    let mut events = vec![Event::Recommended { recommendation: news.clone() }];
-    if let Some(one) = news.filter(|_| automatic) {
+) -> Vec<Event> {
+    let mut events: Vec<Event> = news.seen.map(|signs| Event::Seen { signs }).into_iter().collect();
+    events.extend(news.told.map(|recommendation| Event::Recommended { recommendation }));
+    if let Some(one) = news.declare.filter(|_| automatic) {
         let line: String = one.why.join("; ").chars().filter(|c| !c.is_control()).take(400).collect();
         let trigger = Reason::new(&line).unwrap_or_else(|_| Reason::new("rules speak for it").expect("a fixed reason"));
         let declaration =
             Declaration { level: one.level, trigger, services: one.services, commander: by.clone(), drill: false };
         events.extend(declared(app, state, &declaration, None, None, app.now()));
     }
-    Ok(events)
+    events
+}
+
+/// Gives what speaks for an incident now.
+pub(in crate::cli) fn recommended(app: &App) -> Result<Option<Recommendation>, Trouble> {
+    let Some(reader) = app.reader()? else { return Ok(None) };
+    Ok(recommend::recommend(&app.operations()?, &observe::observe(&reader, &app.config)))
+}
+
+/// Says what a recommendation is, why, and what to type.
+pub(in crate::cli) fn recommended_words(one: &Recommendation) -> String {
+    let why: String = one.why.iter().map(|line| format!("  {line}\n")).collect();
+    let services = one.services.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let services = if services.is_empty() { String::new() } else { format!(" --services {services}") };
+    let level = one.level.as_str();
+    format!(
+        "this speaks for an incident at {level}:\n{why}\
+         declare it: lastgood incident declare --level {level}{services} --trigger …\n"
+    )
 }

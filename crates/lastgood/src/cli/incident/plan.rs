@@ -207,7 +207,8 @@ fn durations(operations: &Operations) -> BTreeMap<String, Span> {
 fn said(plan: &Steps, took: &BTreeMap<String, Span>) -> String {
     let mut text = format!("plan of {} for {}\n", words::count(plan.steps.len() as u64, "step"), plan.level.as_str());
     for target in &plan.targets {
-        text += &format!("  {} goes to {} ({})\n", target.service, target.tag, target.release.short());
+        let commit = target.commit.as_ref().map_or_else(String::new, |commit| format!(", commit {commit}"));
+        text += &format!("  {} goes to {} ({}{commit})\n", target.service, target.tag, target.release.short());
     }
     for (number, step) in (1..).zip(&plan.steps) {
         let took = took.get(&step.id).map_or_else(String::new, |took| format!(", took {took} last time"));

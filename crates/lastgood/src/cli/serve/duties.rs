@@ -2,7 +2,10 @@
 
 use crate::{app::App, cli::incident, exit::Exit, screen::Trouble};
 use lastgood_domain::{
-    operations::{Operations, incident as rules},
+    operations::{
+        Operations,
+        incident::{self as rules, recommend},
+    },
     terms::Actor,
 };
 use lastgood_engine::{
@@ -55,11 +58,11 @@ fn attend_once(app: &App, by: &Actor, desk: &mut Option<Desk>, observes: bool) -
     if observes {
         let seen = observe::observe(&reader, &app.config);
         let automatic = app.config.incident.declare == Declares::Automatic;
-        let news = |state: &Operations| match observe::news(state, &seen) {
-            Some(news) => incident::recommendation(app, by, state, news, automatic),
+        let said = |state: &Operations| match recommend::news(state, &seen) {
+            Some(news) => Ok(incident::recommendation(app, by, state, news, automatic)),
             None => Ok(Vec::new()),
         };
-        wrote |= !desk.say(by, now, &news).map_err(|error| failed(&error))?.0.is_empty();
+        wrote |= !desk.say(by, now, &said).map_err(|error| failed(&error))?.0.is_empty();
     }
     Ok(wrote)
 }

@@ -189,6 +189,9 @@ pub struct Target {
     pub tag: ReleaseTag,
     /// Its digest.
     pub release: Digest,
+    /// The commit it was made of, if anybody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Digest over the service's configuration.
     pub config: Digest,
     /// What the data of its instances belongs to now, by instance; where it differs it is migrated or restored.
