@@ -8,6 +8,7 @@ use lastgood_domain::{
     },
     service::Service,
     terms::{Digest, ReleaseTag, ServiceName, Span},
+    words,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,8 +117,9 @@ fn put_back(config: &Config, target: &Target) -> Step {
         says: match files {
             0 => format!("what {service} runs with is what {} declares: installation and environment", target.tag),
             _ => format!(
-                "what {service} runs with is what {} declares: installation, environment, {files} files",
-                target.tag
+                "what {service} runs with is what {} declares: installation, environment, {}",
+                target.tag,
+                words::count(files as u64, "file")
             ),
         },
         undo: Undo::By { how: "what was replaced is kept beside, as .before-INCIDENT".into() },
