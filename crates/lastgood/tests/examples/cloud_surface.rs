@@ -34,6 +34,13 @@ impl Example {
         self.does(&["runbook/psql", "lastgood", "lastgood", sql]).trim().to_owned()
     }
 
+    /// Offers a newer release of each part: what keeps it back after the incident is the analysis alone.
+    fn offer(&self, parts: &[&str]) {
+        for part in parts {
+            self.does(&["./publish", part, "3.0.0"]);
+        }
+    }
+
     /// Pushes a change to main, as somebody who merges does.
     fn merge(&self, exit: i32) -> crate::person::Said {
         let script = "rm -rf run/clone && git clone -q run/repository.git run/clone 2> /dev/null; cd run/clone && \
@@ -107,7 +114,10 @@ fn pages_that_are_not_ours_are_taken_back_while_holds_stop_merges_and_claims() {
     lead.unfreeze();
     example.by("bob", "hold|list").ended(0).says("hold-4 stops deploy");
     example.by("alice", "hold|lift|hold-4|--reason|it was this").ended(0);
+    example.offer(&["pages"]);
     lead.close();
+    example.by("bob", "run|pages|--now").ended(0);
+    assert_eq!(example.releases("pages"), ["3.0.0"]);
     example.merge(0);
     example.run(&["runbook/claims", "claim"]).ended(0);
 }
@@ -147,6 +157,7 @@ fn documents_in_the_wrong_hands_are_taken_back_with_their_data_and_their_trail()
     assert_eq!(example.trail("SELECT name, document_tenant FROM audit.quarantine"), "ben|north", "kept, not deleted");
     lead.clean();
     lead.unfreeze();
+    example.offer(&["api"]);
     lead.close();
 }
 
@@ -219,6 +230,7 @@ fn a_leaked_session_key_is_refused_and_replaced_and_people_log_in_again() {
     example.by("dan", &format!("{update}|--field|people=3")).ended(0).says("3 people");
     lead.clean();
     lead.unfreeze();
+    example.offer(&["api", "login", "pages"]);
     lead.close();
     assert!(!example.by("alice", "incident|timeline|i0").out.contains(leaked.trim()));
 }
