@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A program a test starts, or a file it needs, and the Debian package that has it.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 20] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -25,6 +25,8 @@ const NEEDED: [(&str, &str); 18] = [
     ("pip", "python3-pip"),
     ("haproxy", "haproxy"),
     ("pg_lsclusters", "postgresql"),
+    ("psql", "postgresql-client"),
+    ("python3", "python3"),
     ("/usr/lib/postgresql/15/lib/pg_cron.so", "postgresql-15-cron"),
     ("cron", "cron"),
 ];

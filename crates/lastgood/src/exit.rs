@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     NotAllowed = 4,
     /// Ended in a rollback or an abort.
     RolledBack = 5,
+    /// What you expected has moved.
+    Moved = 6,
     /// The wait timed out; work goes on.
     TimedOut = 7,
     /// A person or a time is awaited.

@@ -15,9 +15,11 @@ use std::{
 };
 
 /// Every configuration that the examples have.
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 7] = [
     "actual-server/first-run.toml",
     "actual-server/lastgood.toml",
+    "cloud-surface/lastgood.toml",
+    "failing-cycle/lastgood.toml",
     "isso/lastgood.toml",
     "last-layer/lastgood.toml",
     "notebook/lastgood.toml",

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct PgCronCheck {
     /// The database that pg_cron runs in, of `[database.NAME]`. Its role sees its own jobs only, unless it may see
-    /// all; it needs `pg_read_all_stats` to see the scheduler.
+    /// all; it needs `pg_monitor` to see the scheduler and its settings.
     pub database: String,
     /// The job's name.
     pub job: String,

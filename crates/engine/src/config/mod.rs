@@ -415,6 +415,9 @@ impl Config {
                 instance.data = folder.join(&instance.data);
             }
         }
+        for file in config.runbook.file.values_mut() {
+            file.path = folder.join(&file.path);
+        }
         check::check(&config, text, path)?;
         config.service.values_mut().for_each(traffic::expand);
         Ok(config)

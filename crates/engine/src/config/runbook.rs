@@ -188,7 +188,7 @@ pub struct FileConfig {
     /// Whose release brings it.
     #[schemars(with = "String")]
     pub service: ServiceName,
-    /// Where it lies on this machine.
+    /// Where it lies on this machine. A relative path starts at the folder of lastgood.toml.
     pub path: PathBuf,
     /// Where it lies in the installation, such as `etc/web.conf`.
     pub from: PathBuf,
@@ -290,9 +290,9 @@ impl RunbookConfig {
                 return Some((place, format!("there is no service {}", file.service), "service = \"web\""));
             }
             let inside = |part| matches!(part, std::path::Component::Normal(_));
-            if !file.path.is_absolute() || !file.from.components().all(inside) {
-                let example = "path = \"/etc/web.conf\", from = \"etc/web.conf\"";
-                return Some((place, "path is absolute, and from lies in the installation".into(), example));
+            if !file.from.components().all(inside) {
+                let what = format!("from lies in the installation, and {} does not", file.from.display());
+                return Some((place, what, "path = \"/etc/web.conf\", from = \"etc/web.conf\""));
             }
         }
         None

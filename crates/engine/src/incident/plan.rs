@@ -11,6 +11,7 @@ use lastgood_domain::{
     },
     service::Service,
     terms::{Digest, Reason, ReleaseTag, ServiceName, Span},
+    words,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,8 +139,9 @@ fn put_back(config: &Config, target: &Target) -> Step {
         says: match files {
             0 => format!("what {service} runs with is what {} declares: installation and environment", target.tag),
             _ => format!(
-                "what {service} runs with is what {} declares: installation, environment, {files} files",
-                target.tag
+                "what {service} runs with is what {} declares: installation, environment, {}",
+                target.tag,
+                words::count(files as u64, "file")
             ),
         },
         undo: Undo::By { how: "what was replaced is kept beside, as .before-INCIDENT".into() },

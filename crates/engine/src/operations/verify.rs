@@ -104,7 +104,7 @@ fn instances(config: &Config, home: &Home, program: &Path, name: &ServiceName) -
         true => check(smoke, Proof::Missing, format!("service.{name} has no probe")),
         false => each(&site, smoke, &|one| {
             let facts = site.smoke(one)?;
-            Ok(format!("{one} by {} requests in {}", facts.requests, facts.took))
+            Ok(format!("{one} by {} in {}", words::count(u64::from(facts.requests), "step"), facts.took))
         }),
     });
     checks
@@ -186,7 +186,11 @@ fn configured(config: &Config, id: IncidentId, incident: &Incident, step: &Step)
     };
     let probe = ProbeConfig { steps: vec![step.clone()] };
     match probe.run(&target, CHECK_MAX) {
-        Ok(facts) => check(title, Proof::Pass, format!("{} requests in {}", facts.requests, facts.took)),
+        Ok(facts) => check(
+            title,
+            Proof::Pass,
+            format!("{} passed in {}", words::count(u64::from(facts.requests), "step"), facts.took),
+        ),
         Err(failure) => {
             let proof = match failure.kind {
                 _ if failure.got().starts_with(EXIT_MISSING) => Proof::Missing,
@@ -204,7 +208,7 @@ fn frozen(incident: &Incident, facts: &Facts) -> Check {
     let title = "freeze".to_owned();
     match facts.unconfirmed.as_slice() {
         _ if incident.drill => check(title, Proof::Pass, "a drill holds nothing"),
-        [] => check(title, Proof::Pass, format!("read back in {} services", facts.target.len())),
+        [] => check(title, Proof::Pass, format!("read back in {}", words::count(facts.target.len() as u64, "service"))),
         bad => check(title, Proof::Fail, bad.join(", ")),
     }
 }

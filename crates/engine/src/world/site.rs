@@ -264,10 +264,12 @@ impl Site {
         };
         let mut argv = self.config.command.iter().map(|part| fill(part)).collect::<Result<Vec<_>, _>>()?;
         // A relative program starts at the configuration's folder; a bare name is looked up in PATH.
-        if let Some(program) = argv.first_mut()
-            && program.contains('/')
-        {
-            *program = self.channel.folder.join(&*program).display().to_string();
+        if let Some(program) = argv.first_mut() {
+            let found = match program.contains('/') {
+                true => Some(self.channel.folder.join(&*program)),
+                false => in_path(program),
+            };
+            *program = found.map_or(program.clone(), |path| path.display().to_string());
         }
         let env = self
             .config
@@ -340,4 +342,9 @@ impl Site {
     pub(super) fn probe(&self) -> ProbeConfig {
         ProbeConfig { steps: self.config.probe.clone() }
     }
+}
+/// Finds a program by its bare name in `PATH`, as a shell does.
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|found| found.is_absolute() && found.is_file())
 }

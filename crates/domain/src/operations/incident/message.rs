@@ -143,7 +143,12 @@ pub fn filled(
 ) -> Result<(), Refused> {
     let mut types: BTreeMap<&str, FieldType> = kind.fields().iter().map(|name| (*name, FieldType::Text)).collect();
     types.extend(more.iter().map(|(name, one)| (name.as_str(), *one)));
-    let wrong = |why: String| Err(Refused::Field { incident, why });
+    let fields = types.keys().map(|name| format!(" --field {name}=…")).collect::<String>();
+    let typed = match kind {
+        MessageKind::Update => fields,
+        _ => format!(" --message {}{fields}", kind.as_str()),
+    };
+    let wrong = |why: String| Err(Refused::Field { incident, why, typed: typed.clone() });
     if let Some(name) = given.keys().find(|name| !types.contains_key(name.as_str())) {
         let known = types.keys().copied().collect::<Vec<_>>().join(", ");
         return wrong(format!("it has no field {name}, only {known}"));
@@ -173,7 +178,7 @@ pub fn send(
         return Err(Refused::Over { incident, state: found.state });
     }
     if text.trim().is_empty() {
-        return Err(Refused::Field { incident, why: "its template gives no text".into() });
+        return Err(Refused::Field { incident, why: "its template gives no text".into(), typed: " --dry-run".into() });
     }
     let text = text.to_string();
     Ok(of(incident, IncidentEvent::Message(MessageEvent::Sent { message, fields, text, next_update_by })))

@@ -162,6 +162,8 @@ pub enum Refused {
         incident: IncidentId,
         /// What is wrong.
         why: String,
+        /// The message as it is typed with all of its fields: ` --message complete --field impact=…`.
+        typed: String,
     },
     /// There is no such follow-up.
     #[error("incident {incident} has no follow-up {follow_up} that is open")]
@@ -245,9 +247,7 @@ impl Coded for Refused {
             Self::Unmet { incident, missing: true, .. } => format!("verify it: lastgood incident verify {incident}"),
             Self::Unmet { incident, .. } => format!("see each row: lastgood incident show {incident}"),
             Self::NoRisk { incident, .. } => format!("see the rows: lastgood incident show {incident}"),
-            Self::Field { incident, .. } => {
-                format!("lastgood incident update {incident} --field impact=… --field status=…")
-            }
+            Self::Field { incident, typed, .. } => format!("lastgood incident update {incident}{typed}"),
             Self::FollowUpUnknown { incident, .. } => format!("see which: lastgood incident show {incident}"),
             Self::Owed { incident, .. } => format!("see what is owed: lastgood incident show {incident}"),
         })

@@ -229,7 +229,8 @@ impl Run {
         let found = incident::find(&operations, id).map_err(trouble)?;
         let planned = found.planned.as_ref().ok_or(plan::Refused::NoPlan { incident: id }).map_err(trouble)?;
         if let Some(seen) = self.plan.filter(|seen| *seen != planned.hash.short()) {
-            return Err(trouble(plan::Refused::OtherPlan { incident: id, is: planned.hash.short(), seen }));
+            let other = plan::Refused::OtherPlan { incident: id, is: planned.hash.short(), seen };
+            return Err(Trouble::new(Exit::Moved, &incident::Refused::from(other)));
         }
         let hash = planned.hash;
         let _lock = lock(app, id)?;

@@ -83,7 +83,9 @@ pub(super) fn table(
     facts: &Facts,
 ) -> Result<(Vec<Line>, Value, String), Trouble> {
     let terms = app.config.incident.terms();
-    let table = unfreeze::table(operations, id, facts, &terms, app.now()).map_err(|error| refused(&error))?;
+    let mut table = unfreeze::table(operations, id, facts, &terms, app.now()).map_err(|error| refused(&error))?;
+    // What is missing is read first, by people under stress.
+    table.sort_by_key(Line::is_open);
     let mut text = String::new();
     for line in &table {
         let (mark, signed) = match (&line.signed, line.is_met) {
