@@ -114,7 +114,7 @@ fn some_settings(chance: &mut Chance, shared: &Shared) -> Settings {
     let gates = chance.below(4).saturating_sub(1);
     made.gates = ["load", "unit"]
         .iter()
-        .filter_map(|name| GateName::new(*name).ok())
+        .filter_map(|name| GateName::new(name).ok())
         .take(usize::try_from(gates).unwrap_or(0))
         .collect();
     made.watch = Span::minutes(pick(chance, &[1, 10, 120]));
