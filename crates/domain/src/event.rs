@@ -405,6 +405,13 @@ pub enum Cause {
         /// The numbers.
         because: String,
     },
+    /// A required gate that had passed it fails it now, and passes last-good.
+    Gate {
+        /// Its share at that time; none before the first.
+        share: Share,
+        /// Which gates, and their numbers.
+        because: String,
+    },
     /// The router did not take its table; nothing is said about the release.
     Router {
         /// Why.
@@ -431,7 +438,11 @@ impl Cause {
     /// Tells whether the release that is left is to blame, and so rejected.
     pub const fn blames_release(&self) -> bool {
         match self {
-            Self::Candidate { .. } | Self::Broken { .. } | Self::Guard { .. } | Self::Asked { .. } => true,
+            Self::Candidate { .. }
+            | Self::Broken { .. }
+            | Self::Guard { .. }
+            | Self::Gate { .. }
+            | Self::Asked { .. } => true,
             Self::Machine { .. } | Self::Router { .. } | Self::Pinned { .. } | Self::Halted { .. } => false,
         }
     }
@@ -547,6 +558,12 @@ impl End {
                     format!("{} of {} outcomes were broken", of.broken, of.good + of.degraded + of.broken)
                 }
                 Cause::Guard { share, because } => format!("at {share} of the traffic: {because}"),
+                Cause::Gate { share: Share::NONE, because } => {
+                    format!("before its first share a required gate failed: {because}")
+                }
+                Cause::Gate { share, because } => {
+                    format!("at {share} of the traffic a required gate failed: {because}")
+                }
                 Cause::Router { failure } => format!("the router: {failure}"),
                 Cause::Asked { reason } => reason.clone(),
                 Cause::Pinned { tag } => format!("pinned to {tag}"),

@@ -1,6 +1,6 @@
 //! The questions asked before a step may run, and what they answer. Both are part of the log's format.
 
-use crate::{failure::Failure, terms::Span};
+use crate::{effect::Answer, failure::Failure, terms::Span};
 use alloc::{
     format,
     string::{String, ToString as _},
@@ -90,6 +90,15 @@ impl GateFacts {
     /// Makes what an order comes to that could not be carried out: nobody can tell.
     pub fn hindered(failure: &Failure) -> Self {
         Self { verdict: Verdict::CannotTell, because: failure.to_string(), control: None, took: Span::ZERO }
+    }
+
+    /// Makes what an order to ask a gate comes to; an answer of another kind is none.
+    pub fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::GateAsked { facts } => facts.clone(),
+            Answer::Failed { failure } | Answer::Hindered { failure } => Self::hindered(failure),
+            _ => Self::hindered(&Failure::new("answer-unexpected", "the answer to gate is of another kind", None)),
+        }
     }
 
     /// Weighs what was said of the candidate against what was said of last-good.

@@ -10,6 +10,7 @@ mod traffic;
 
 pub use hold::{Exempt, Hold};
 pub(crate) use traffic::CLOSING;
+pub use traffic::Unproven;
 
 use crate::{
     effect::{Effect, Leg},
@@ -334,6 +335,8 @@ pub enum Phase {
         until: Option<Timestamp>,
         /// Whether sessions were proven to survive a change of release.
         resumed: bool,
+        /// Since when its required gates leave the next share open, if they do.
+        unproven: Option<Unproven>,
     },
     /// Takes all traffic back.
     Unshifting {

@@ -99,6 +99,8 @@ words! {
         Broken = "broken",
         /// The guards found it broken.
         Guard = "guard",
+        /// A required gate failed between two shares.
+        Gate = "gate",
         /// The router did not take its table.
         Router = "router",
         /// A person asked.
@@ -139,6 +141,7 @@ impl From<&Cause> for RollbackCause {
             Cause::Machine { .. } => Self::Machine,
             Cause::Broken { .. } => Self::Broken,
             Cause::Guard { .. } => Self::Guard,
+            Cause::Gate { .. } => Self::Gate,
             Cause::Router { .. } => Self::Router,
             Cause::Asked { .. } => Self::Asked,
             Cause::Pinned { .. } => Self::Pinned,

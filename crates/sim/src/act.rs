@@ -64,8 +64,7 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
         Effect::Check { tag, except } => check(machine, stage, tag.as_ref(), &except, job.last_good),
         Effect::Install { offer } => install(machine, stage, &offer),
         Effect::Verify { release } => verify(machine, release),
-        // The services of this world require none.
-        Effect::AskGate { .. } => hindered("no-gates", "this world has no gates"),
+        Effect::AskGate { .. } => machine.ask_gate(stage),
         Effect::Snapshot { instance, snapshot } => copy(machine, stage, &instance, snapshot),
         Effect::Rehearse { instance, snapshot, release, leg } => {
             rehearse(machine, stage, &instance, snapshot, release, leg)

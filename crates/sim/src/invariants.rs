@@ -381,7 +381,9 @@ impl Checker {
     }
 
     fn rolled_back(&self, run: &Seen, cause: &Cause, machine: &Machine, wrong: &mut Vec<String>) {
-        if let (Cause::Candidate { .. } | Cause::Broken { .. } | Cause::Guard { .. }, Some(left)) = (cause, run.left) {
+        let blames =
+            matches!(cause, Cause::Candidate { .. } | Cause::Broken { .. } | Cause::Guard { .. } | Cause::Gate { .. });
+        if let Some(left) = run.left.filter(|_| blames) {
             if !self.rejected.contains(&left) && !run.is_late {
                 wrong.push("a release that failed was not rejected".into());
             }

@@ -81,11 +81,20 @@ fn worlds_of_shared_traffic_reach_every_end_and_everything_that_happens_to_traff
             }
         }
     }
-    let wanted =
-        ["promoted", "rolled back", "held", "rollback failed", "superseded", "cooled", "refused", "up to date"];
+    let wanted = [
+        "promoted",
+        "rolled back",
+        "held",
+        "rollback failed",
+        "superseded",
+        "cooled",
+        "refused",
+        "up to date",
+        "unproven",
+    ];
     let rare: Vec<_> = wanted.iter().filter(|end| ends.get(*end).is_none_or(|count| *count < 20)).collect();
     assert!(rare.is_empty(), "hardly ever reached: {rare:?} of {ends:?}");
     assert_eq!(kinds.len(), 8, "{kinds:?}");
-    // A guard, a candidate, a machine, a router, a person, and a doubt or a rejection.
-    assert_eq!(causes.len(), 6, "{causes:?}");
+    // A guard, a gate, a candidate, a machine, a router, a person, and a doubt or a rejection.
+    assert_eq!(causes.len(), 7, "{causes:?}");
 }

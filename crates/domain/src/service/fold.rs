@@ -108,7 +108,7 @@ impl Service {
             Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
             Event::Ordered { order, effect } => self.order(*order, effect, at),
-            Event::Answered { order, answer } => self.answer(*order, answer),
+            Event::Answered { order, answer } => self.answer(*order, answer, at),
             Event::CandidateChosen { .. }
             | Event::SnapshotsBegun { .. }
             | Event::RehearsalBegun { .. }
@@ -220,7 +220,7 @@ impl Service {
             | Phase::Snapshotting { .. }
             | Phase::Rehearsing { .. }
             | Phase::Cooling { .. } => {}
-            Phase::Shifting { .. } | Phase::Unshifting { .. } => self.traffic_ordered(effect),
+            Phase::Shifting { .. } | Phase::Unshifting { .. } => self.traffic_ordered(effect, at),
         }
     }
 
@@ -254,18 +254,13 @@ impl Service {
         instance.release = Some(*release);
     }
 
-    fn answer(&mut self, order: OrderId, answer: &Answer) {
+    fn answer(&mut self, order: OrderId, answer: &Answer, at: Timestamp) {
         let Some(run) = &mut self.run else { return };
         let Some(effect) = run.orders.remove(&order) else { return };
         self.answered = effect.instance().cloned();
         if let Effect::AskGate { gate, .. } = &effect {
-            let facts = match answer {
-                Answer::GateAsked { facts } => facts.clone(),
-                Answer::Failed { failure } | Answer::Hindered { failure } => GateFacts::hindered(failure),
-                _ => return,
-            };
-            run.gates.insert(gate.clone(), facts);
-            return;
+            run.gates.insert(gate.clone(), GateFacts::of(answer));
+            return self.gate_answered(at);
         }
         if matches!(run.phase, Phase::Shifting { .. } | Phase::Unshifting { .. } | Phase::Cooling { .. }) {
             return self.traffic_answered(&effect, answer);

@@ -3,14 +3,36 @@
 use super::{MoveStep, Phase, Raised, Service, TRIES_MAX};
 use crate::{
     effect::{Answer, Effect},
-    event::Record,
+    event::{Record, Verdict},
     terms::{InstanceName, Span, Timestamp},
     traffic::{Brought, Standby, TrafficEvent},
 };
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// Time that closing tunnels takes after their deadline: the router's look, and what it gives clients to answer.
 pub(crate) const CLOSING: Span = Span::seconds(15);
+
+/// Required gates of which nobody can tell whether the candidate passes them, while its share stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unproven {
+    /// Since when.
+    pub since: Timestamp,
+    /// When they were asked last.
+    pub asked: Timestamp,
+}
+
+impl Unproven {
+    /// Time from one asking to the next: a check that a person repeats or an override is seen soon, and a load test is
+    /// not run without pause.
+    pub const EVERY: Span = Span::seconds(30);
+
+    /// Tells whether nobody has asked for so long, as under a hold, that the doubt counts no more. One from the future,
+    /// after the clock was set back, doesn't either.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        now < self.asked || now.since(self.asked) > Span(2 * Self::EVERY.0)
+    }
+}
 
 impl Service {
     pub(super) fn apply_traffic(&mut self, event: &TrafficEvent, record: &Record) {
@@ -34,6 +56,7 @@ impl Service {
                     ordered: 0,
                     until: None,
                     resumed: false,
+                    unproven: None,
                 };
             }
             TrafficEvent::ShareBegun { until: end, .. } => {
@@ -89,13 +112,30 @@ impl Service {
         self.traffic.route.is_some() && left && !self.traffic.carries(name)
     }
 
+    /// Notes what a required gate came to while the share of its release stood.
+    pub(super) fn gate_answered(&mut self, at: Timestamp) {
+        let Some(run) = &mut self.run else { return };
+        let Phase::Shifting { unproven, .. } = &mut run.phase else { return };
+        if run.orders.values().any(|effect| matches!(effect, Effect::AskGate { .. })) {
+            return;
+        }
+        // What fails it takes it back; only what nobody can tell leaves it where it is.
+        let doubts = run.gates.values().any(|facts| facts.weigh().0 == Verdict::CannotTell);
+        let since = unproven.map_or(at, |unproven| unproven.since);
+        *unproven = doubts.then_some(Unproven { since, asked: at });
+    }
+
     /// Notes an order of a phase in which traffic moves.
-    pub(super) fn traffic_ordered(&mut self, effect: &Effect) {
+    pub(super) fn traffic_ordered(&mut self, effect: &Effect, at: Timestamp) {
         if matches!(effect, Effect::Trip { .. }) && !self.traffic.tripping.contains(effect) {
             self.traffic.tripping.push(effect.clone());
         }
         let Some(run) = &mut self.run else { return };
         match (&mut run.phase, effect) {
+            // A hold lay between: what nobody could tell before it does not count.
+            (Phase::Shifting { unproven, .. }, Effect::AskGate { .. }) => {
+                *unproven = unproven.filter(|unproven| !unproven.is_over(at));
+            }
             // From now on they may be on, whatever becomes of the order.
             (Phase::Shifting { release, .. }, Effect::TurnOn { run, flags }) => {
                 let brought = self.traffic.brought.entry(*release);
@@ -117,9 +157,10 @@ impl Service {
             (Phase::Shifting { steps, .. }, Effect::Probe { instance, .. }) => {
                 steps.insert(instance.clone(), MoveStep::Probing);
             }
-            (Phase::Shifting { ordered, until, .. }, Effect::Route { .. }) => {
+            (Phase::Shifting { ordered, until, unproven, .. }, Effect::Route { .. }) => {
                 *ordered += 1;
                 *until = None;
+                *unproven = None;
             }
             (Phase::Unshifting { raise, .. }, Effect::Start { instance, .. }) => {
                 // One that died on the way is raised too.

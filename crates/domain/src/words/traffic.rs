@@ -4,7 +4,7 @@ use super::{cause_words, names, verdict_name};
 use crate::{
     event::{Record, Verdict},
     facts::KeptFlag,
-    service::{Phase, Run, Service},
+    service::{Phase, Run, Service, Unproven},
     terms::{FlagKey, Timestamp},
     traffic::{Route, TrafficEvent},
 };
@@ -86,7 +86,10 @@ pub(super) fn flags_off(off: &[FlagKey], kept: &[KeptFlag]) -> String {
 /// Says what a shift waits for, if `run` is one that waits.
 pub(super) fn awaited(service: &Service, run: &Run, now: Timestamp) -> Option<String> {
     let traffic = &service.traffic;
-    let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
+    let Phase::Shifting { until, ordered, unproven, .. } = &run.phase else { return None };
+    if let Some(unproven) = unproven {
+        return Some(doubted(service, run, *unproven, now));
+    }
     if *ordered == 0 {
         let standby = traffic.standby.as_ref().filter(|standby| now < standby.until)?;
         return Some(format!("what was left before finishes its tunnels, for at most {}", standby.until.since(now)));
@@ -108,6 +111,22 @@ pub(super) fn awaited(service: &Service, run: &Run, now: Timestamp) -> Option<St
     })
 }
 
+/// Says which required gates keep the next share, and until when that is waited for.
+fn doubted(service: &Service, run: &Run, unproven: Unproven, now: Timestamp) -> String {
+    let said = run.gates.iter().map(|(name, facts)| (name, facts.weigh()));
+    let open = said.filter(|(_, (verdict, _))| *verdict == Verdict::CannotTell);
+    let open: Vec<String> = open.map(|(name, (_, because))| format!("{name}: {because}")).collect();
+    let most = run.settings.traffic.as_ref().map(|traffic| traffic.cannot_tell_max).unwrap_or_default();
+    let (share, open) = (service.traffic.share(), open.join("; "));
+    if service.standing_holds(now).next().is_some() {
+        return format!(
+            "keeping {share} of the traffic while a hold stands; before the next share nobody could tell: {open}"
+        );
+    }
+    let left = unproven.since.after(most).since(now);
+    format!("keeping {share} of the traffic, and all goes back in {left}: nobody can tell whether it passes {open}")
+}
+
 /// Gives the rule behind an event, who can change it and what they type.
 pub(super) const fn rule(event: &TrafficEvent) -> (&'static str, &'static str, &'static str) {
     match event {
@@ -117,7 +136,8 @@ pub(super) const fn rule(event: &TrafficEvent) -> (&'static str, &'static str, &
             "hold set NAME --reason …",
         ),
         TrafficEvent::ShareBegun { .. } => (
-            "A share grows only on a healthy verdict with enough traffic, never on time alone; nobody moves back as it grows.",
+            "A share grows only on a healthy verdict with enough traffic and once each required gate says yes again, never on \
+             time alone; nobody moves back as it grows.",
             "whoever sets up the service, by `traffic.shares` in lastgood.toml",
             "rollback NAME",
         ),

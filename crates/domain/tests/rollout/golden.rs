@@ -421,6 +421,7 @@ fn causes() -> Vec<Cause> {
         Cause::Broken { outcomes: Outcomes { good: 1, degraded: 2, broken: 3 } },
         Cause::Asked { reason: "slow".into() },
         Cause::Guard { share: Share::percent(5), because: "3 of 100 failed".into() },
+        Cause::Gate { share: Share::percent(5), because: "load: 3 of 100 failed".into() },
         Cause::Router { failure: failure("router-gone") },
         Cause::Pinned { tag: tag("1.0") },
         Cause::Halted { because: "a hold".into() },

@@ -162,8 +162,14 @@ fn moves(config: &ServiceConfig, state: &Service, behind: &[InstanceName]) -> St
         Some(_) => "  then      above 25 %, prove that cut sessions are resumed, on it and back on last-good\n",
         None => "",
     };
+    let again = match config.gates.as_slice() {
+        [] => "",
+        _ => {
+            "  then      before each share and the promotion, ask those gates again: a fail takes all back, cannot-tell waits\n"
+        }
+    };
     format!(
-        "  then      start it beside last-good on the same data; give it {}\n{resume}\
+        "  then      start it beside last-good on the same data; give it {}\n{resume}{again}\
          \x20 then      each share grows only on evidence of health; cannot-tell goes back after another {}\n\
          \x20 then      what is left finishes its tunnels within {}, then they are closed with 1012; it stays warm for {}\n",
         shares.join(", "),

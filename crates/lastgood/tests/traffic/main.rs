@@ -10,6 +10,7 @@ mod measuring;
 mod moving;
 #[path = "../person/mod.rs"]
 mod person;
+mod proving;
 mod stopping;
 mod surviving;
 mod switching;

@@ -3,8 +3,8 @@
 use crate::machine::Machine;
 use lastgood_domain::{
     effect::{Answer, Effect},
-    event::{Aim, Event, Settings, Verdict, WayBack},
-    terms::{Digest, InstanceName, Span, Timestamp},
+    event::{Aim, Cause, Event, Settings, Verdict, WayBack},
+    terms::{Digest, GateName, InstanceName, Span, Timestamp},
     traffic::{Route, Share, TrafficEvent, TrafficSettings},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,9 @@ const PROVEN_ABOVE: Share = Share::percent(25);
 
 /// Longest time from a deadline until the last tunnel is closed and somebody looks.
 const CLOSED_AFTER: Span = Span::seconds(25);
+
+/// Longest time from asking a gate to the share: what the slowest of these worlds takes to answer, and its crashes.
+const YES_LASTS: Span = Span::minutes(2);
 
 /// What is known besides, at a record.
 pub(crate) struct Around<'a> {
@@ -54,6 +57,15 @@ struct Back {
     raise: BTreeMap<InstanceName, (u32, bool)>,
 }
 
+/// What a required gate came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Yes,
+    /// It fails the candidate, and not last-good.
+    No,
+    Nothing,
+}
+
 /// What the records say of shared traffic so far.
 #[derive(Debug, Default)]
 pub(crate) struct Shifts {
@@ -68,6 +80,10 @@ pub(crate) struct Shifts {
     confirmed: bool,
     stage: Option<Stage>,
     resumed: bool,
+    /// The gates that each share needs a yes of.
+    required: Vec<GateName>,
+    /// What each said of the release that moves since the share before: when it was asked, and the answer.
+    gates: BTreeMap<GateName, (Timestamp, Option<Said>)>,
     back: Option<Back>,
     /// Which instances stay up, and until when.
     warm: Option<(Vec<InstanceName>, Timestamp)>,
@@ -78,6 +94,8 @@ pub(crate) struct Shifts {
 impl Shifts {
     pub(crate) fn run_started(&mut self, aim: &Aim, settings: &Settings) {
         self.traffic.clone_from(&settings.traffic);
+        self.required.clone_from(&settings.gates);
+        self.gates.clear();
         self.aim = Some(aim.clone());
         (self.moving, self.stage, self.back, self.resumed) = (None, None, None, false);
         self.started.clear();
@@ -91,7 +109,7 @@ impl Shifts {
     pub(crate) fn waits(&self, at: Timestamp, held: bool) -> bool {
         let drains =
             self.route.iter().flat_map(|route| &route.leaving).any(|one| at < one.deadline.after(CLOSED_AFTER));
-        self.moving.is_some() && (self.stage.is_some() || held || drains)
+        self.moving.is_some() && (self.stage.is_some() || held || drains || !self.gates.is_empty())
     }
 
     fn carries(&self, name: &InstanceName) -> bool {
@@ -138,10 +156,15 @@ impl Shifts {
                     wrong.push("the candidate was to be started where people are".into());
                 }
                 self.moving = Some(*release);
+                self.gates.clear();
             }
             TrafficEvent::ShareBegun { share, until } => self.share_begun(*share, *until, around, wrong),
             TrafficEvent::Judged { share, verdict, .. } => self.judged(*share, *verdict, around, wrong),
-            TrafficEvent::ReturnBegun { left, to, raise, .. } => {
+            TrafficEvent::ReturnBegun { cause, left, to, raise } => {
+                if self.refused() != matches!(cause, Cause::Gate { .. }) && self.answered_all() {
+                    wrong.push(format!("went back for {cause:?}, and the gates said {:?}", self.gates));
+                }
+                self.gates.clear();
                 // Whoever is known to be down, or runs something else, is brought up before anybody is sent there.
                 for (name, runs) in &self.runs {
                     let needs = *to == Some(runs.release) && runs.dead;
@@ -208,6 +231,12 @@ impl Shifts {
         match effect {
             Effect::Start { instance, release } => self.start(instance, release, around, wrong),
             Effect::Stop { instance } => self.stop(instance, around, wrong),
+            Effect::AskGate { gate, .. } => {
+                if self.back.is_some() {
+                    wrong.push(format!("the gate {gate} was asked on a way back"));
+                }
+                self.gates.insert(gate.clone(), (around.at, None));
+            }
             Effect::Route { route } => {
                 if self.back.is_some() {
                     self.route_back(route, wrong);
@@ -220,6 +249,7 @@ impl Shifts {
                 self.emptied.retain(|release| route.leaving.iter().all(|one| one.side.release != *release));
                 (self.route, self.confirmed) = (Some(route.clone()), false);
                 self.stage = None;
+                self.gates.clear();
             }
             Effect::SnapshotStopped { .. } | Effect::Restore { .. } | Effect::Measure { .. } => {
                 wrong.push(format!("{effect:?} was ordered where two releases work on one data"));
@@ -301,6 +331,7 @@ impl Shifts {
         let on_trial =
             self.route.as_ref().and_then(|route| route.candidate.as_ref()).is_some_and(|side| side.release == moving);
         let before = if on_trial { self.share() } else { Share::NONE };
+        self.are_proven(around, wrong);
         let first = self.serving().is_none();
         if !first && before > Share::NONE {
             self.may_grow(before, around, wrong);
@@ -338,6 +369,29 @@ impl Shifts {
         if route.share > PROVEN_ABOVE && asks && !self.resumed {
             wrong.push(format!("{} before it was proven that sessions can be resumed", route.share));
         }
+    }
+
+    /// Each required gate has said yes about this share: asked after its bake time, and not long ago.
+    fn are_proven(&self, around: &Around<'_>, wrong: &mut Vec<String>) {
+        let since = self.stage.as_ref().map(|stage| stage.until);
+        for gate in &self.required {
+            match self.gates.get(gate) {
+                Some((asked, Some(Said::Yes))) if since.is_none_or(|since| *asked >= since) => {
+                    if around.at.since(*asked) > YES_LASTS {
+                        wrong.push(format!("a share was given on a yes of the gate {gate} from {asked:?}"));
+                    }
+                }
+                said => wrong.push(format!("a share was given, and the gate {gate} said {said:?}")),
+            }
+        }
+    }
+
+    fn refused(&self) -> bool {
+        self.gates.values().any(|(_, said)| *said == Some(Said::No))
+    }
+
+    fn answered_all(&self) -> bool {
+        !self.gates.is_empty() && self.gates.values().all(|(_, said)| said.is_some())
     }
 
     /// A share grows on a healthy verdict about itself, by a guard of this driver, after its bake time.
@@ -400,6 +454,19 @@ impl Shifts {
         match (effect, answer) {
             (Effect::Route { .. }, Answer::Routed { .. }) => self.confirmed = true,
             (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => self.resumed = true,
+            (Effect::AskGate { gate, .. }, answer) => {
+                let said = match answer {
+                    Answer::GateAsked { facts } if facts.verdict == Verdict::Pass => Said::Yes,
+                    Answer::GateAsked { facts } if facts.verdict == Verdict::Fail => match &facts.control {
+                        Some(control) if control.verdict == Verdict::Fail => Said::Nothing,
+                        _ => Said::No,
+                    },
+                    _ => Said::Nothing,
+                };
+                if let Some((_, open)) = self.gates.get_mut(gate) {
+                    *open = Some(said);
+                }
+            }
             (Effect::Stop { instance }, Answer::Stopped) => {
                 self.runs.remove(instance);
             }

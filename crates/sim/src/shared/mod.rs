@@ -16,7 +16,7 @@ use crate::{
 };
 use lastgood_domain::{
     effect::Answer,
-    event::{Event, Record, Settings},
+    event::{Event, GateControl, GateFacts, Record, Settings, Verdict},
     facts::ResumeFacts,
     service::Service,
     terms::{Digest, InstanceName, ServiceName, Span},
@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) load: u64,
     /// Whether the resume gate can't be asked.
     pub(crate) gate_broken: bool,
+    /// How often a required gate does not say yes, in a thousand.
+    pub(crate) no_permille: u64,
     /// Every route that was ordered, and when.
     routes: Vec<(Route, i64)>,
     /// The newest of them that the router has confirmed.
@@ -109,6 +111,7 @@ impl Shared {
             router: Router::default(),
             load: 600,
             gate_broken: false,
+            no_permille: 0,
             routes: Vec::new(),
             confirmed: None,
             healthy: Vec::new(),
@@ -260,6 +263,32 @@ impl Machine {
         }
     }
 
+    /// Asks a required gate: each time it may say something else.
+    pub(crate) fn ask_gate(&mut self, stage: u32) -> Option<Answer> {
+        if stage == 0 {
+            return None;
+        }
+        let Some(no_permille) = self.shared.as_ref().map(|shared| shared.no_permille) else {
+            return hindered("no-gates", "this world has no gates");
+        };
+        let says = |verdict, control: Option<Verdict>| {
+            let because = || String::from("so it fell out");
+            let control = control.map(|verdict| GateControl { verdict, because: because() });
+            Some(Answer::GateAsked { facts: GateFacts { verdict, because: because(), control, took: Span(5) } })
+        };
+        if !self.chance.permille(no_permille) {
+            return says(Verdict::Pass, None);
+        }
+        match self.chance.below(6) {
+            0 => says(Verdict::Fail, Some(Verdict::Pass)),
+            1 => says(Verdict::Fail, Some(Verdict::Fail)),
+            2 => says(Verdict::CannotTell, None),
+            3 => says(Verdict::Hold, Some(Verdict::Pass)),
+            4 => hindered("gate-timeout", "no end in time"),
+            _ => failed("gate-unknown", "it is not in the configuration any more"),
+        }
+    }
+
     /// Tries whether sessions can be resumed.
     pub(crate) fn resume(&mut self, stage: u32, candidate: &Digest) -> Option<Answer> {
         if stage == 0 {
@@ -367,7 +396,7 @@ impl Machine {
     /// Ends all trouble with the router.
     pub(crate) fn bring_router_back(&mut self) {
         if let Some(shared) = &mut self.shared {
-            (shared.router.stays_away, shared.gate_broken) = (false, false);
+            (shared.router.stays_away, shared.gate_broken, shared.no_permille) = (false, false, 0);
             if !shared.router.is_up() {
                 shared.router.rises();
             }

@@ -11,7 +11,7 @@ use crate::{
 use lastgood_domain::{
     event::{Aim, Event, Settings},
     rollout::Input,
-    terms::{Digest, HoldId, InstanceName, Reason, ReleaseTag, Span},
+    terms::{Digest, GateName, HoldId, InstanceName, Reason, ReleaseTag, Span},
     traffic::{Share, ShareStep, TrafficEvent},
 };
 
@@ -36,6 +36,10 @@ pub fn random_shared(seed: u64) -> Report {
         machine.weather.hindered_permille = if chance.permille(200) { 8 } else { 0 };
         let (load, lag) = (pick(&mut chance, &[600, 600, 60, 6, 0]), pick(&mut chance, &[0, 0, 200, 600]));
         machine.set_traffic(load, lag);
+        let no_permille = pick(&mut chance, &[0, 50, 200, 500]);
+        if let Some(shared) = &mut machine.shared {
+            shared.no_permille = no_permille;
+        }
     }
     play.begin(Aim::Track, None);
     for _ in 0..3 + chance.below(ACTS_MAX - 2) {
@@ -107,6 +111,12 @@ fn some_settings(chance: &mut Chance, shared: &Shared) -> Settings {
     let names: Vec<InstanceName> = traffic.sides.iter().flatten().cloned().collect();
     let mut made = settings(&names);
     made.traffic = Some(traffic);
+    let gates = chance.below(4).saturating_sub(1);
+    made.gates = ["load", "unit"]
+        .iter()
+        .filter_map(|name| GateName::new(name).ok())
+        .take(usize::try_from(gates).unwrap_or(0))
+        .collect();
     made.watch = Span::minutes(pick(chance, &[1, 10, 120]));
     made
 }
@@ -210,6 +220,12 @@ fn some_weather(play: &Play, chance: &mut Chance) {
         2 | 3 => weather.stop = Fails::Times(1 + u32::try_from(chance.below(4)).unwrap_or(0)),
         4 => weather.verify = Fails::Times(1),
         5 => machine.channel = Channel::Hangs,
+        6 => {
+            let no_permille = pick(chance, &[0, 200, 1_000]);
+            if let Some(shared) = &mut machine.shared {
+                shared.no_permille = no_permille;
+            }
+        }
         _ => {
             if let Some(shared) = &mut machine.shared {
                 shared.gate_broken = !shared.gate_broken;

@@ -3,6 +3,7 @@
 //! Forward is [`shifting`], back is [`returning`]. The release that is left stands by without traffic, warm after a
 //! promotion, so that going back is one order to the router.
 
+mod proving;
 pub(super) mod returning;
 pub(super) mod shifting;
 
@@ -191,13 +192,14 @@ pub(super) fn cooled(deciding: &mut Deciding, answer: Answer) {
 pub(super) fn wakes_at(deciding: &super::Service, now: Timestamp) -> Option<Timestamp> {
     let run = deciding.run.as_ref()?;
     let settings = run.settings.traffic.as_ref()?;
-    let Phase::Shifting { until, ordered, .. } = &run.phase else { return None };
+    let Phase::Shifting { until, ordered, unproven, .. } = &run.phase else { return None };
     let drained = deciding.traffic.standby.as_ref().filter(|_| *ordered == 0).and_then(|_| {
         let route = deciding.traffic.route.as_ref()?;
         route.leaving.iter().map(|one| one.deadline.after(CLOSING)).max()
     });
     let over = until.map(|until| shifting::doubted_since(deciding, until).after(settings.cannot_tell_max));
-    [*until, over, drained].into_iter().flatten().filter(|at| *at > now).min()
+    let unproven = unproven.iter().flat_map(|unproven| proving::times(unproven, settings));
+    [*until, over, drained].into_iter().flatten().chain(unproven).filter(|at| *at > now).min()
 }
 
 fn failure_of(answer: Answer, what: &str) -> (Failure, bool) {

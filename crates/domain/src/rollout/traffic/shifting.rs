@@ -1,6 +1,6 @@
 //! Forward: start the candidate beside last-good, then share by share, each only on evidence of health.
 
-use super::{failure_of, idle_side, leaving, returning, settings};
+use super::{failure_of, idle_side, leaving, proving, returning, settings};
 use crate::{
     effect::{Answer, Effect},
     event::{Cause, End, Event, Gate, Verdict, WayBack},
@@ -64,7 +64,7 @@ pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
         for instance in waiting {
             raise(deciding, instance, release);
         }
-        if ready && !is_awaited(deciding) && gates::holding(deciding, None).is_none() {
+        if ready {
             next_share(deciding);
         }
         return;
@@ -155,13 +155,8 @@ fn baked(deciding: &mut Deciding, until: Timestamp) {
         return;
     }
     let judged = deciding.service.traffic.judged.as_ref();
-    let verdict = judged.map_or(Verdict::CannotTell, |judged| judged.verdict);
-    if verdict == Verdict::Pass {
-        // A hold lets the share stand where it is; the guards go on watching it.
-        if gates::holding(deciding, None).is_none() {
-            next_share(deciding);
-        }
-        return;
+    if is_healthy(deciding) {
+        return next_share(deciding);
     }
     let most = settings(deciding).map(|settings| settings.cannot_tell_max).unwrap_or_default();
     if deciding.now >= doubted_since(&deciding.service, until).after(most) {
@@ -179,13 +174,57 @@ pub(super) fn doubted_since(service: &Service, until: Timestamp) -> Timestamp {
     service.traffic.judged.as_ref().map_or(until, |judged| judged.since.max(until))
 }
 
-/// Orders what comes before the next share, or the share, or ends a rollout that has all.
+/// Tells whether the guards' last word on the share is that it is healthy.
+fn is_healthy(deciding: &Deciding) -> bool {
+    deciding.service.traffic.judged.as_ref().is_some_and(|judged| judged.verdict == Verdict::Pass)
+}
+
+/// Tells whether nothing but required gates stands before the next share.
+fn is_due(deciding: &Deciding) -> bool {
+    let Some(Phase::Shifting { steps, until, .. }) = deciding.phase() else { return false };
+    let stands = match until {
+        Some(until) => deciding.now >= *until && is_healthy(deciding),
+        None => steps.values().all(|step| *step == MoveStep::Moved),
+    };
+    // A hold lets the share stand where it is; the guards go on watching it.
+    stands && !is_awaited(deciding) && gates::holding(deciding, None).is_none()
+}
+
+/// Orders what comes before the next share, or asks the required gates about it.
 fn next_share(deciding: &mut Deciding) {
-    let Some(Phase::Shifting { release, steps, ordered, resumed, .. }) = deciding.phase() else { return };
+    if !is_due(deciding) {
+        return;
+    }
+    let Some(Phase::Shifting { release, ordered, resumed, .. }) = deciding.phase() else { return };
     let (release, ordered, resumed) = (*release, *ordered as usize, *resumed);
+    let Some(TrafficSettings { steps: shares, resume, .. }) = settings(deciding) else { return };
+    let above = shares.get(ordered).is_some_and(|step| step.share > TrafficSettings::RESUME_ABOVE);
+    if let Some(last_good) = deciding.service.traffic.last_good().filter(|_| above && *resume && !resumed) {
+        return deciding.order(Effect::TryResume { candidate: release, last_good: last_good.release });
+    }
+    // Last, so that nothing lies between their yes and the share.
+    if !proving::ask(deciding) {
+        give_share(deciding);
+    }
+}
+
+/// Reacts to required gates that all say yes; what came while they were asked is looked at again.
+pub(super) fn proven(deciding: &mut Deciding, release: Digest) {
+    if let Some(because) = rejected(deciding, release) {
+        return returning::begin(deciding, Cause::Halted { because });
+    }
+    if is_due(deciding) {
+        give_share(deciding);
+    }
+}
+
+/// Orders the next share, or promotes a candidate that has all.
+fn give_share(deciding: &mut Deciding) {
+    let Some(Phase::Shifting { release, steps, ordered, .. }) = deciding.phase() else { return };
+    let (release, ordered) = (*release, *ordered as usize);
     let instances: Vec<InstanceName> = steps.keys().cloned().collect();
     let side = RouteSide { release, instances };
-    let Some(TrafficSettings { steps: shares, resume, .. }) = settings(deciding).cloned() else { return };
+    let Some(TrafficSettings { steps: shares, .. }) = settings(deciding).cloned() else { return };
     let Some(last_good) = deciding.service.traffic.last_good().cloned() else {
         // There is nobody to share with.
         let salt = release.short();
@@ -196,9 +235,6 @@ fn next_share(deciding: &mut Deciding) {
     let Some(ShareStep { share, .. }) = shares.get(ordered).copied() else {
         return promote(deciding, side, last_good);
     };
-    if share > TrafficSettings::RESUME_ABOVE && resume && !resumed {
-        return deciding.order(Effect::TryResume { candidate: release, last_good: last_good.release });
-    }
     // Another salt for each candidate, so that not the same people are first each time.
     let salt = release.short();
     deciding.order(Effect::Route {
@@ -224,6 +260,7 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
             deciding.order(Effect::Probe { instance, release });
         }
         (Effect::Probe { .. }, Answer::ProbePassed { .. }) => go_on(deciding),
+        (Effect::AskGate { gate, .. }, answer) => proving::answered(deciding, release, &gate, &answer),
         // Asked anew: a hold or a doubt may have come meanwhile.
         (Effect::TryResume { .. }, Answer::ResumePassed { .. }) => go_on(deciding),
         (Effect::Route { route }, Answer::Routed { .. }) => routed(deciding, release, &route),
