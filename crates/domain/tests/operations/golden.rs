@@ -60,7 +60,7 @@ fn a_record_of_an_unknown_kind_cannot_be_read() {
 }
 
 /// Every kind that [`kind`] can give.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 27] = [
     "hold set",
     "hold lifted",
     "hold review-due",
