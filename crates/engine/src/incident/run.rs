@@ -10,7 +10,7 @@ use crate::{
 };
 use lastgood_domain::{
     operations::{
-        Event, Operations,
+        self, Event, Operations,
         incident::{
             self, Incident, IncidentEvent, State,
             plan::{Next, Outcome, PlanEvent, Refused, Step, subject},
@@ -18,7 +18,6 @@ use lastgood_domain::{
     },
     terms::{Actor, Digest, IncidentId, Reason, Timestamp},
 };
-use lastgood_store::StoreError;
 
 /// How a run over a plan ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +42,76 @@ pub enum Told {
 
 /// Why a plan could not be run.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum RunError<E: std::error::Error = SayError> {
     /// It makes no sense.
     #[error(transparent)]
     Refused(#[from] incident::Refused),
     /// The log refused.
     #[error(transparent)]
-    Say(#[from] SayError),
+    Say(E),
 }
 
-impl From<StoreError> for RunError {
-    fn from(error: StoreError) -> Self {
-        Self::Say(error.into())
+/// The operations chain as a run needs it.
+pub trait Book {
+    /// Why nothing was read or written.
+    type Error: std::error::Error;
+
+    /// Gives the state of now.
+    ///
+    /// Errors: the log can't be read.
+    fn look(&mut self) -> Result<&Operations, Self::Error>;
+
+    /// Appends what `decide` decides on the state of now.
+    ///
+    /// Errors: what `decide` refuses; the log can't be written.
+    fn say(&mut self, by: &Actor, now: Timestamp, decide: Decide<'_>) -> Result<(), Self::Error>;
+}
+
+/// What a decision comes to: events to write, or why not.
+pub type Decide<'a> = &'a dyn Fn(&Operations) -> Result<Vec<Event>, operations::Refused>;
+
+impl Book for Desk {
+    type Error = SayError;
+
+    fn look(&mut self) -> Result<&Operations, SayError> {
+        Ok(&Self::look(self)?.state)
+    }
+
+    fn say(&mut self, by: &Actor, now: Timestamp, decide: Decide<'_>) -> Result<(), SayError> {
+        Self::say(self, by, now, decide).map(drop)
+    }
+}
+
+/// What does the steps of one incident's plan.
+pub trait Doer {
+    /// The configuration that the steps come from.
+    fn config(&self) -> &Config;
+
+    /// Whose plan it is.
+    fn incident(&self) -> IncidentId;
+
+    /// Asks whether a step was done; see [`Performer::ask`].
+    fn ask(&self, step: &Step, begun: bool) -> Asked;
+
+    /// Does a step; see [`Performer::perform`].
+    fn perform(&self, step: &Step) -> Outcome;
+}
+
+impl Doer for Performer<'_> {
+    fn config(&self) -> &Config {
+        self.config
+    }
+
+    fn incident(&self) -> IncidentId {
+        self.incident
+    }
+
+    fn ask(&self, step: &Step, begun: bool) -> Asked {
+        self.ask(step, begun)
+    }
+
+    fn perform(&self, step: &Step) -> Outcome {
+        self.perform(step)
     }
 }
 
@@ -62,22 +119,22 @@ impl From<StoreError> for RunError {
 ///
 /// `seen` is the plan that was looked at: another one is not run. `tell` hears each step that begins and ends.
 /// Errors: there is no such plan, its steps were configured otherwise since, or the log can't be written.
-pub fn carry_out(
-    desk: &mut Desk,
-    performer: &Performer<'_>,
+pub fn carry_out<B: Book>(
+    book: &mut B,
+    doer: &dyn Doer,
     by: &Actor,
     seen: Option<Digest>,
     now: &dyn Fn() -> Timestamp,
     tell: &mut dyn FnMut(&Step, Option<&Outcome>),
-) -> Result<Told, RunError> {
-    let id = performer.incident;
-    let hash = match allowed(&desk.look()?.state, performer.config, id, seen, now())? {
+) -> Result<Told, RunError<B::Error>> {
+    let id = doer.incident();
+    let hash = match allowed(book.look().map_err(RunError::Say)?, doer.config(), id, seen, now())? {
         Ok(hash) => hash,
         Err(told) => return Ok(told),
     };
-    say(desk, by, now(), &|state| executing(state, id))?;
+    say(book, by, now(), &|state| executing(state, id))?;
     loop {
-        let state = &desk.look()?.state;
+        let state = book.look().map_err(RunError::Say)?;
         let planned = planned(state, id, hash)?;
         let (step, begun) = match planned.next() {
             Next::Done => break,
@@ -85,26 +142,26 @@ pub fn carry_out(
             Next::Do(step) => (step.clone(), false),
             Next::Ask(step) => (step.clone(), true),
         };
-        if plan::spec_of(performer.config, &step.act) != Some(step.spec) {
+        if plan::spec_of(doer.config(), &step.act) != Some(step.spec) {
             let step = step.id.clone();
             return Err(incident::Refused::from(Refused::Stale { incident: id, step }).into());
         }
         let event = |event| Event::Incident { incident: id, event: IncidentEvent::Plan(event) };
         if !begun {
             let begin = event(PlanEvent::Begun { step: step.id.clone() });
-            say(desk, by, now(), &|_| Ok(vec![begin.clone()]))?;
+            say(book, by, now(), &|_| Ok(vec![begin.clone()]))?;
         }
         tell(&step, None);
-        let outcome = match performer.ask(&step, begun) {
+        let outcome = match doer.ask(&step, begun) {
             Asked::Done(evidence) => Outcome::Done { evidence, output: None },
             Asked::CannotTell(why) => Outcome::CannotTell { why },
-            Asked::NotDone => performer.perform(&step),
+            Asked::NotDone => doer.perform(&step),
         };
         tell(&step, Some(&outcome));
         let end = event(PlanEvent::Ended { step: step.id, outcome });
-        say(desk, by, now(), &|_| Ok(vec![end.clone()]))?;
+        say(book, by, now(), &|_| Ok(vec![end.clone()]))?;
     }
-    say(desk, by, now(), &|state| match find(state, id)?.state {
+    say(book, by, now(), &|state| match find(state, id)?.state {
         State::Executing => Ok(vec![moved(state, id, State::Cleaning, "every step of the plan is done")?]),
         _ => Ok(Vec::new()),
     })?;
@@ -113,9 +170,13 @@ pub fn carry_out(
 
 type Events = Result<Vec<Event>, incident::Refused>;
 
-fn say(desk: &mut Desk, by: &Actor, now: Timestamp, decide: &dyn Fn(&Operations) -> Events) -> Result<(), RunError> {
-    desk.say(by, now, &|state| Ok(decide(state)?))?;
-    Ok(())
+fn say<B: Book>(
+    book: &mut B,
+    by: &Actor,
+    now: Timestamp,
+    decide: &dyn Fn(&Operations) -> Events,
+) -> Result<(), RunError<B::Error>> {
+    book.say(by, now, &|state| Ok(decide(state)?)).map_err(RunError::Say)
 }
 
 fn find(state: &Operations, id: IncidentId) -> Result<&Incident, incident::Refused> {

@@ -8,7 +8,7 @@ pub mod report;
 mod timeline;
 pub mod verify;
 
-pub use facts::facts;
+pub use facts::{Dead, facts, facts_of};
 pub use timeline::{Entry, timeline};
 
 use crate::{
@@ -106,15 +106,7 @@ impl desk::Subject for Scope {
         before: &Operations,
         records: &[Record],
     ) -> Result<Vec<Append>, AppendError> {
-        let mut state = before.clone();
-        let mut parts: BTreeMap<ServiceName, Vec<(Mirror, &Record)>> = BTreeMap::new();
-        for record in records {
-            for (service, mirror) in mirrored(&state, record, &self.services) {
-                parts.entry(service).or_default().push((mirror, record));
-            }
-            state.take(record);
-        }
-        let appends = parts.into_iter().filter_map(|(service, parts)| {
+        let appends = self.parts(before, records).into_iter().filter_map(|(service, parts)| {
             // A service whose chain can't be read moves nowhere either; what it misses is asked for when it begins.
             let folded = fold::Folded::read(store, &service).ok()?;
             let records = said(folded.service.clone(), &parts);
@@ -132,7 +124,23 @@ impl desk::Subject for Scope {
     }
 }
 
+/// What of some records stands in one service's chain too.
+pub type Parts<'a> = Vec<(Mirror, &'a Record)>;
+
 impl Scope {
+    /// Gives what of `records`, which were decided on `before`, stands in the chains of services too.
+    pub fn parts<'a>(&self, before: &Operations, records: &'a [Record]) -> BTreeMap<ServiceName, Parts<'a>> {
+        let mut state = before.clone();
+        let mut parts: BTreeMap<ServiceName, Parts<'a>> = BTreeMap::new();
+        for record in records {
+            for (service, mirror) in mirrored(&state, record, &self.services) {
+                parts.entry(service).or_default().push((mirror, record));
+            }
+            state.take(record);
+        }
+        parts
+    }
+
     /// Gives the endpoints of those whom an event is for by name.
     fn personal(&self, event: &Event) -> BTreeSet<String> {
         let Event::Page { event: PageEvent::Paged { to, .. }, .. } = event else { return BTreeSet::new() };
@@ -142,7 +150,7 @@ impl Scope {
 }
 
 /// Says in a service's chain what its parts of the records come to.
-fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record> {
+pub fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record> {
     let mut all = Vec::new();
     for (mirror, record) in parts {
         let events = match mirror {
