@@ -7,7 +7,10 @@ mod run;
 mod take;
 
 pub use lastgood_drivers::probe::Step as ProbeStep;
-pub use perform::{Asked, Door, Hands, Logs, Performer, emergency_step};
+pub use perform::{Asked, Before, Door, Hands, Logs, Performer, emergency_step};
 pub use plan::{hash_of, plan, spec_of};
 pub use run::{Book, Decide, Doer, RunError, Told, carry_out, needed};
 pub use take::{ask, take};
+
+#[cfg(test)]
+mod tests;

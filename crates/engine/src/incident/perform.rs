@@ -77,6 +77,17 @@ pub enum Asked {
     CannotTell(String),
 }
 
+/// What became of a step before it is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: it was never tried, or somebody said that it is to be done again.
+    Never,
+    /// It said that it failed, which it may have done after it was done.
+    Failed,
+    /// It was begun, and nobody wrote how it ended.
+    CutOff,
+}
+
 /// Does steps of one incident.
 pub struct Performer<'a> {
     /// The configuration.
@@ -94,14 +105,14 @@ pub struct Performer<'a> {
 }
 
 impl Performer<'_> {
-    /// Asks whether a step is so already: before it is done, and after it was cut off (`begun`).
-    pub fn ask(&self, step: &Step, begun: bool) -> Asked {
+    /// Asks whether a step is so already: before it is done, after it failed, and after it was cut off.
+    pub fn ask(&self, step: &Step, before: Before) -> Asked {
         match &step.act {
             Act::RollBack { service, to, .. } => match self.is_at(service, to) {
                 Some(seen) => Asked::Done(seen),
                 None => Asked::NotDone,
             },
-            Act::Command { name } => self.ask_command(step, name, begun),
+            Act::Command { name } => self.ask_command(step, name, before),
             // Each of these is the same when it is done twice.
             Act::PutBack { .. } | Act::Check { .. } | Act::Annotate | Act::VerifyEvidence | Act::CutOver => {
                 Asked::NotDone
@@ -111,7 +122,7 @@ impl Performer<'_> {
         }
     }
 
-    fn ask_command(&self, step: &Step, name: &str, begun: bool) -> Asked {
+    fn ask_command(&self, step: &Step, name: &str, before: Before) -> Asked {
         let Some(config) = self.config.runbook.step.get(name) else {
             return Asked::CannotTell(format!("there is no [runbook.step.{name}] any more"));
         };
@@ -119,11 +130,11 @@ impl Performer<'_> {
             return match self.probe(&config.verify, &config.services, step.timeout) {
                 Ok(seen) => Asked::Done(format!("it is so already: {seen}")),
                 // What can't be asked may be so: doing it may harm, and is for a person to say.
-                Err(failure) if begun && cannot_ask(&failure) => Asked::CannotTell(failure.message),
+                Err(failure) if before != Before::Never && cannot_ask(&failure) => Asked::CannotTell(failure.message),
                 Err(_) => Asked::NotDone,
             };
         }
-        match begun && !config.repeatable {
+        match before == Before::CutOff && !config.repeatable {
             true => Asked::CannotTell("it has no verify, and is not said to be repeatable".into()),
             false => Asked::NotDone,
         }

@@ -1,7 +1,7 @@
 //! The loop over a plan's steps: ask, write that it begins, do, write how it ended.
 
 use super::{
-    perform::{Asked, Performer},
+    perform::{Asked, Before, Performer},
     plan,
 };
 use crate::{
@@ -91,7 +91,7 @@ pub trait Doer {
     fn incident(&self) -> IncidentId;
 
     /// Asks whether a step was done; see [`Performer::ask`].
-    fn ask(&self, step: &Step, begun: bool) -> Asked;
+    fn ask(&self, step: &Step, before: Before) -> Asked;
 
     /// Does a step; see [`Performer::perform`].
     fn perform(&self, step: &Step) -> Outcome;
@@ -106,8 +106,8 @@ impl Doer for Performer<'_> {
         self.incident
     }
 
-    fn ask(&self, step: &Step, begun: bool) -> Asked {
-        self.ask(step, begun)
+    fn ask(&self, step: &Step, before: Before) -> Asked {
+        self.ask(step, before)
     }
 
     fn perform(&self, step: &Step) -> Outcome {
@@ -135,12 +135,22 @@ pub fn carry_out<B: Book>(
     say(book, by, now(), &|state| executing(state, id))?;
     loop {
         let state = book.look().map_err(RunError::Say)?;
+        // An approval may run out or be void while steps are done.
+        if let Err(told) = allowed(state, doer.config(), id, Some(hash), now())? {
+            return Ok(told);
+        }
         let planned = planned(state, id, hash)?;
         let (step, begun) = match planned.next() {
             Next::Done => break,
             Next::Stuck { step, why } => return Ok(Told::Stuck { step: step.id.clone(), why }),
             Next::Do(step) => (step.clone(), false),
             Next::Ask(step) => (step.clone(), true),
+        };
+        let tried = planned.steps.get(&step.id).is_some_and(|progress| progress.tries > 0);
+        let before = match tried {
+            _ if begun => Before::CutOff,
+            true => Before::Failed,
+            false => Before::Never,
         };
         if plan::spec_of(doer.config(), &step.act) != Some(step.spec) {
             let step = step.id.clone();
@@ -149,10 +159,18 @@ pub fn carry_out<B: Book>(
         let event = |event| Event::Incident { incident: id, event: IncidentEvent::Plan(event) };
         if !begun {
             let begin = event(PlanEvent::Begun { step: step.id.clone() });
-            say(book, by, now(), &|_| Ok(vec![begin.clone()]))?;
+            let config = doer.config();
+            say(book, by, now(), &|state| match is_next(state, config, id, hash, &step, now())? {
+                true => Ok(vec![begin.clone()]),
+                false => Ok(Vec::new()),
+            })?;
+            let planned = self::planned(book.look().map_err(RunError::Say)?, id, hash)?;
+            if !matches!(planned.next(), Next::Ask(asked) if asked.id == step.id) {
+                continue;
+            }
         }
         tell(&step, None);
-        let outcome = match doer.ask(&step, begun) {
+        let outcome = match doer.ask(&step, before) {
             Asked::Done(evidence) => Outcome::Done { evidence, output: None },
             Asked::CannotTell(why) => Outcome::CannotTell { why },
             Asked::NotDone => doer.perform(&step),
@@ -166,6 +184,27 @@ pub fn carry_out<B: Book>(
         _ => Ok(Vec::new()),
     })?;
     Ok(Told::Done)
+}
+
+/// Tells whether a step may be begun now: somebody may have planned anew, raised the level or settled it in between.
+///
+/// Errors: the plan is another, or no longer approved, or the incident no longer executes it.
+fn is_next(
+    state: &Operations,
+    config: &Config,
+    id: IncidentId,
+    hash: Digest,
+    step: &Step,
+    now: Timestamp,
+) -> Result<bool, incident::Refused> {
+    let found = find(state, id)?;
+    if found.state != State::Executing {
+        return Err(incident::Refused::Illegal { incident: id, from: found.state, to: State::Executing });
+    }
+    if allowed(state, config, id, Some(hash), now)?.is_err() {
+        return Err(Refused::NotApproved { incident: id, plan: hash.short() }.into());
+    }
+    Ok(matches!(planned(state, id, hash)?.next(), Next::Do(next) if next.id == step.id))
 }
 
 type Events = Result<Vec<Event>, incident::Refused>;

@@ -106,7 +106,9 @@ impl desk::Subject for Scope {
         before: &Operations,
         records: &[Record],
     ) -> Result<Vec<Append>, AppendError> {
-        let appends = self.parts(before, records).into_iter().filter_map(|(service, parts)| {
+        let lifts = records.iter().any(|record| matches!(record.event, Event::Hold(hold::HoldEvent::Lifted { .. })));
+        let others = if lifts { others(store, &self.services)? } else { Vec::new() };
+        let appends = self.parts(before, records, &others).into_iter().filter_map(|(service, parts)| {
             // A service whose chain can't be read moves nowhere either; what it misses is asked for when it begins.
             let folded = fold::Folded::read(store, &service).ok()?;
             let records = said(folded.service.clone(), &parts);
@@ -129,10 +131,24 @@ pub type Parts<'a> = Vec<(Mirror, &'a Record)>;
 
 impl Scope {
     /// Gives what of `records`, which were decided on `before`, stands in the chains of services too.
-    pub fn parts<'a>(&self, before: &Operations, records: &'a [Record]) -> BTreeMap<ServiceName, Parts<'a>> {
+    ///
+    /// `others` have a chain and are not configured: a hold that is lifted is lifted there as well, because they may be
+    /// configured again.
+    pub fn parts<'a>(
+        &self,
+        before: &Operations,
+        records: &'a [Record],
+        others: &[ServiceName],
+    ) -> BTreeMap<ServiceName, Parts<'a>> {
         let mut state = before.clone();
         let mut parts: BTreeMap<ServiceName, Parts<'a>> = BTreeMap::new();
         for record in records {
+            if let Event::Hold(hold::HoldEvent::Lifted { hold, reason }) = &record.event {
+                for service in others {
+                    let lift = Mirror::Lift { origin: *hold, reason: reason.clone() };
+                    parts.entry(service.clone()).or_default().push((lift, record));
+                }
+            }
             for (service, mirror) in mirrored(&state, record, &self.services) {
                 parts.entry(service).or_default().push((mirror, record));
             }
@@ -147,6 +163,13 @@ impl Scope {
         let persons = to.iter().filter_map(|actor| self.people.all.get(actor));
         persons.flat_map(|person| person.notice.iter().cloned()).collect()
     }
+}
+
+/// Gives the services that have a chain and are not configured.
+fn others(store: &Reader, configured: &BTreeMap<ServiceName, hold::Subject>) -> Result<Vec<ServiceName>, AppendError> {
+    let chains = store.chains()?;
+    let names = chains.iter().filter_map(|chain| ServiceName::new(chain.name.as_str().strip_prefix("service/")?).ok());
+    Ok(names.filter(|name| !configured.contains_key(name)).collect())
 }
 
 /// Says in a service's chain what its parts of the records come to.

@@ -55,13 +55,14 @@ impl World {
 
     fn circumstances(&self, now: Timestamp) -> Circumstances {
         let config = self.config();
+        let mut services = self.services.borrow_mut();
         let overdue = config.service.keys().filter_map(|name| {
-            let owed = self.service(name).analysis.filter(|owed| owed.is_overdue(now))?;
-            Some((name.clone(), owed.since))
+            let owed = services.get_mut(name)?.folded().analysis.as_ref()?;
+            owed.is_overdue(now).then(|| (name.clone(), owed.since))
         });
         let overdue: BTreeMap<ServiceName, Timestamp> = overdue.collect();
         let approvals = config.approvals.as_ref().and_then(|one| one.escalation.clone()).unwrap_or_default();
-        Circumstances { people: config.people(), chains: config.chains(), approvals, overdue }
+        Circumstances { people: self.scope().people.clone(), chains: config.chains(), approvals, overdue }
     }
 
     /// Asks every enforcer; tells whether all of it was written.

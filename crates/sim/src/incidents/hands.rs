@@ -10,7 +10,7 @@ use lastgood_domain::{
 };
 use lastgood_engine::{
     config::Config,
-    incident::{Asked, Doer, Door, Hands, Logs, Performer, ProbeStep},
+    incident::{Asked, Before, Doer, Door, Hands, Logs, Performer, ProbeStep},
 };
 use std::cell::RefCell;
 
@@ -30,6 +30,7 @@ fn failure(code: &str, what: &str) -> Failure {
 /// The hands of one run over a plan.
 pub(crate) struct Pretended<'w> {
     pub(crate) world: &'w World,
+    pub(crate) id: IncidentId,
     pub(crate) hash: Digest,
     /// The step that is done just now.
     pub(crate) step: RefCell<String>,
@@ -115,7 +116,7 @@ impl Pretended<'_> {
     /// Does what must not be done twice without somebody's word.
     fn deed(&self) -> Result<String, Failure> {
         let step = self.step.borrow().clone();
-        let key = (self.hash, step.clone());
+        let key = (self.id, self.hash, step.clone());
         let repeatable = step == "command/clear-cache";
         {
             let mut outside = self.world.outside.borrow_mut();
@@ -150,7 +151,7 @@ impl Pretended<'_> {
 
     /// Asks whether it is so.
     fn seen(&self) -> Result<String, Failure> {
-        let key = (self.hash, self.step.borrow().clone());
+        let key = (self.id, self.hash, self.step.borrow().clone());
         let is_so = self.world.outside.borrow().deeds.get(&key).is_some_and(|deed| deed.is_so);
         match (self.world.ending(), is_so) {
             (Ending::Hangs | Ending::FailsAfterwards, _) => Err(failure("probe-timeout", "nobody can tell")),
@@ -175,13 +176,13 @@ impl Doer for Doing<'_> {
         self.performer.incident
     }
 
-    fn ask(&self, step: &Step, begun: bool) -> Asked {
+    fn ask(&self, step: &Step, before: Before) -> Asked {
         self.hands.step.replace(step.id.clone());
         // Whoever is dead asks nobody; nothing of it is written.
         if self.hands.world.point() {
             return Asked::CannotTell("killed".into());
         }
-        self.performer.ask(step, begun)
+        self.performer.ask(step, before)
     }
 
     fn perform(&self, step: &Step) -> Outcome {

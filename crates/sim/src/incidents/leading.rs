@@ -106,7 +106,12 @@ impl World {
         let services = about.map(|name| (name.clone(), self.service(name))).collect();
         let made = plan(config, found, &services, &BTreeMap::new(), &BTreeMap::new());
         let (hash, now) = (hash_of(&made), self.now());
+        let before = state.incidents.all.get(&id).and_then(|found| found.planned.clone());
         self.command(by, "plans", &|state| take(state, id, (&made, hash), by, now));
+        if self.state().incidents.all.get(&id).map(|found| &found.planned) != Some(&before) {
+            // It is a plan of its own, whose steps are all to be done.
+            self.outside.borrow_mut().deeds.retain(|(of, _, _), _| *of != id);
+        }
     }
 
     fn run_plan(&self, by: &Actor, id: IncidentId) {
@@ -119,7 +124,7 @@ impl World {
         self.running.borrow_mut().push(id);
         let config = self.config();
         let about = config.service.keys().filter(|name| found.services.is_empty() || found.services.contains(*name));
-        let hands = Pretended { world: self, hash, step: RefCell::default() };
+        let hands = Pretended { world: self, id, hash, step: RefCell::default() };
         let performer = Performer {
             config,
             reader: self,
@@ -170,7 +175,7 @@ impl World {
                 incident::plan::settled(id, planned, &step, outcome.clone()).map_err(incident::Refused::from)?;
             Ok(vec![of(id, IncidentEvent::Plan(event))])
         });
-        let key = (hash, step.clone());
+        let key = (id, hash, step.clone());
         let word = said.is_ok() || self.state().incidents.all.get(&id) != state.incidents.all.get(&id);
         if word && again {
             self.outside.borrow_mut().deeds.remove(&key);

@@ -1,7 +1,7 @@
 //! What lies outside of lastgood: places that enforce holds and commands that do things, honest or not.
 
 use super::world::World;
-use lastgood_domain::terms::{Digest, EnforcerName, WideHoldId};
+use lastgood_domain::terms::{Digest, EnforcerName, IncidentId, WideHoldId};
 use lastgood_engine::enforce::{Found, Held, Place};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -108,8 +108,8 @@ pub(crate) struct Deed {
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
     pub(crate) enforcers: BTreeMap<EnforcerName, Enforcing>,
-    /// By plan and step.
-    pub(crate) deeds: BTreeMap<(Digest, String), Deed>,
+    /// By incident, plan and step.
+    pub(crate) deeds: BTreeMap<(IncidentId, Digest, String), Deed>,
     pub(crate) dead_messages: BTreeSet<String>,
     /// Whether commands fail, in a thousand.
     pub(crate) trouble: u64,

@@ -70,6 +70,8 @@ pub(crate) struct World {
     clock: Cell<i64>,
     /// How many of the services are configured.
     pub(crate) count: Cell<usize>,
+    /// What follows from that count, made once.
+    scope: RefCell<Option<(usize, Rc<Scope>)>>,
     pub(crate) book: RefCell<Ledger>,
     pub(crate) services: RefCell<BTreeMap<ServiceName, Post>>,
     pub(crate) outside: RefCell<Outside>,
@@ -94,6 +96,7 @@ impl World {
             dice: RefCell::new(chance),
             clock: Cell::new(0),
             count: Cell::new(count),
+            scope: RefCell::default(),
             book: RefCell::default(),
             services: RefCell::new(services),
             outside: RefCell::default(),
@@ -145,10 +148,16 @@ impl World {
         setting::config(self.count.get()).expect("every count in use has a configuration")
     }
 
-    pub(crate) fn scope(&self) -> Scope {
+    /// Gives the services and people of the configuration of now.
+    pub(crate) fn scope(&self) -> Rc<Scope> {
+        if let Some((_, scope)) = self.scope.borrow().as_ref().filter(|(count, _)| *count == self.count.get()) {
+            return Rc::clone(scope);
+        }
         let config = self.config();
         let services = config.service.iter().map(|(name, service)| (name.clone(), service.subject())).collect();
-        Scope { services, people: config.people() }
+        let scope = Rc::new(Scope { services, people: config.people() });
+        *self.scope.borrow_mut() = Some((self.count.get(), Rc::clone(&scope)));
+        scope
     }
 
     /// Runs one command as a process of its own: that it is killed ends nobody else.
@@ -189,8 +198,11 @@ impl World {
     }
 
     pub(crate) fn violated(&self, what: String) {
-        self.tell(format!("VIOLATED {what}"));
-        self.checks.borrow_mut().violations.push(what);
+        // What stays wrong is told once.
+        if !self.checks.borrow().violations.contains(&what) {
+            self.tell(format!("VIOLATED {what}"));
+            self.checks.borrow_mut().violations.push(what);
+        }
     }
 
     /// Appends what is decided on the state of now; decided again where somebody else was quicker.
@@ -206,12 +218,13 @@ impl World {
             };
             let refused = |refused| Unsaid::Refused(Box::new(refused));
             let events = decide(&state).map_err(refused)?;
-            let scope = self.scope();
-            for event in &events {
-                scope.people.permit(&state, by, event, now).map_err(refused)?;
-            }
             if events.is_empty() {
                 return Ok(Vec::new());
+            }
+            // Who writes has read the configuration before; somebody may change it in between.
+            let (scope, config) = (self.scope(), self.config());
+            for event in &events {
+                scope.people.permit(&state, by, event, now).map_err(refused)?;
             }
             self.race();
             if self.book.borrow().records.len() != head {
@@ -219,7 +232,7 @@ impl World {
             }
             let record = |event| Record { v: Record::VERSION, at: now.max(self.written_last()), by: by.clone(), event };
             let records: Vec<Record> = events.into_iter().map(record).collect();
-            self.append(&scope, &records);
+            self.append(&scope, config, &records);
             return if self.point() { Err(Unsaid::Killed) } else { Ok(records) };
         }
         Err(Unsaid::Overtaken)
@@ -230,7 +243,7 @@ impl World {
     }
 
     /// Writes one transaction: the records, and what of them stands in the chains of services.
-    fn append(&self, scope: &Scope, records: &[Record]) {
+    fn append(&self, scope: &Scope, config: &Config, records: &[Record]) {
         let before = self.state();
         let mut after = (*before).clone();
         {
@@ -247,14 +260,18 @@ impl World {
             }
             book.state = Rc::new(after);
         }
-        for (name, parts) in scope.parts(&before, records) {
+        let others: Vec<ServiceName> = {
+            let services = self.services.borrow();
+            services.keys().filter(|name| !scope.services.contains_key(*name)).cloned().collect()
+        };
+        for (name, parts) in scope.parts(&before, records, &others) {
             if let Some(post) = self.services.borrow_mut().get_mut(&name) {
                 post.take(&parts, self.elapsed());
             }
         }
         self.clock_from_services();
         let looks = self.looks();
-        let told = self.checks.borrow_mut().observe(records, &looks, self.config());
+        let told = self.checks.borrow_mut().observe(records, &looks, config);
         told.into_iter().for_each(|what| self.violated(what));
         let known: Vec<_> = self.state().holds.all.keys().copied().collect();
         let told = self.checks.borrow().holds.same_as(&known);

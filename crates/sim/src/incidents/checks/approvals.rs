@@ -31,6 +31,10 @@ pub(crate) struct One {
     pub(crate) expires: Timestamp,
     pub(crate) yes: BTreeSet<Actor>,
     pub(crate) answer: Answer,
+    /// Whether it was ever approved.
+    was_yes: bool,
+    /// Whether what it allowed was done.
+    spent: bool,
 }
 
 /// All requests.
@@ -61,6 +65,8 @@ impl Asked {
                 expires: request.expires,
                 yes: BTreeSet::new(),
                 answer: Answer::Open,
+                was_yes: false,
+                spent: false,
             };
             if request.needed == 0 || request.expires <= at {
                 wrong.push(format!("{approval} needs nobody or no time"));
@@ -104,6 +110,7 @@ impl Asked {
                 }
                 if one.yes.len() >= one.needed as usize {
                     one.answer = Answer::Yes;
+                    one.was_yes = true;
                 }
             }
             ApprovalEvent::Rejected { .. } => {
@@ -132,11 +139,17 @@ impl Asked {
 
     /// Tells whether people besides who asked, as many as must, said yes to exactly this plan, and it is not over.
     pub(crate) fn allows(&self, subject: &str, plan: &Digest, needed: u32, now: Timestamp) -> bool {
-        let fits = |one: &One| one.subject == subject && one.plan == *plan && one.answer == Answer::Yes;
+        let fits = |one: &One| one.subject == subject && one.plan == *plan && one.answer == Answer::Yes && !one.spent;
         self.all.values().any(|one| {
             let others = one.yes.iter().filter(|who| **who != one.by).count();
             fits(one) && others >= needed as usize && now < one.expires
         })
+    }
+
+    /// What was approved for a subject so far was done: it counts no more.
+    pub(super) fn spend(&mut self, subject: &str) {
+        let of = self.all.values_mut().filter(|one| one.subject == subject);
+        of.for_each(|one| one.spent = true);
     }
 
     /// Tells whether somebody else said yes to exactly this request, for exactly this plan.
@@ -187,11 +200,12 @@ impl Checks {
         }
     }
 
-    /// Gives the exemption that a second person agreed to with this answer, if it is one.
+    /// Tells whether a second person agreed to an exemption: what is asked later closes no lane that is open.
     pub(super) fn agreed(&self, exemption: &Exemption) -> bool {
-        self.asked.all.get(&exemption.approval).is_some_and(|one| {
-            one.answer == Answer::Yes && one.yes.iter().any(|who| *who != one.by && *who != exemption.by)
-        })
+        self.asked
+            .all
+            .get(&exemption.approval)
+            .is_some_and(|one| one.was_yes && one.yes.iter().any(|who| *who != one.by && *who != exemption.by))
     }
 }
 

@@ -139,7 +139,12 @@ impl Checks {
                 }
                 self.holds.all.insert(*hold, one);
             }
-            HoldEvent::Lifted { hold, .. } => self.lifted(*hold, by, around, wrong),
+            HoldEvent::Lifted { hold, .. } => {
+                // From now on it is red where it is enforced.
+                let of = self.holds.enforced.iter_mut().filter(|((of, _), _)| of == hold);
+                of.for_each(|(_, (_, told))| *told = at);
+                self.lifted(*hold, by, around, wrong);
+            }
             HoldEvent::ReviewDue { hold, again } => {
                 if let Some(one) = self.holds.all.get_mut(hold) {
                     one.review = Some(*again);

@@ -180,7 +180,8 @@ impl Checks {
                 life.verified = Some((at, verification.clone(), begun));
                 let bad =
                     verification.checks.is_empty() || verification.checks.iter().any(|check| !check.proof.counts());
-                if bad && !life.lifted.is_empty() && !around.says(|event| holds_again(event, id)) {
+                let opening = matches!(life.state, State::UnfreezeReady | State::Monitoring);
+                if bad && opening && !life.lifted.is_empty() && !around.says(|event| holds_again(event, id)) {
                     wrong.push(format!("{id} failed its verification and {:?} stays lifted", life.lifted));
                 }
             }

@@ -40,7 +40,7 @@ pub(crate) struct Checks {
     /// Overrides by person and day.
     overrides: BTreeMap<(Actor, i64), u32>,
     /// Steps that were begun and have no end, by plan.
-    pub(crate) begun: BTreeSet<(Digest, String)>,
+    pub(crate) begun: BTreeSet<(IncidentId, Digest, String)>,
     /// When the last record was written.
     at: Timestamp,
     pub(crate) violations: Vec<String>,

@@ -61,7 +61,6 @@ impl Checks {
         around: &Around<'_>,
         wrong: &mut Vec<String>,
     ) {
-        let asked = &self.asked;
         let Some(life) = self.lives.get_mut(&id) else { return wrong.push(format!("{id} was never declared")) };
         match event {
             PlanEvent::Made { made, hash } => {
@@ -76,6 +75,10 @@ impl Checks {
                         wrong.push(format!("{} of {id} goes deeper than {}", step.id, life.level.as_str()));
                     }
                 }
+                // What was approved was to be done once.
+                if life.plan.as_ref().is_some_and(|plan| !plan.came.is_empty()) {
+                    self.asked.spend(&super::approvals::subject(id, "plan"));
+                }
                 let (level, steps) = (made.level, made.steps.clone());
                 life.plan = Some(Plan { hash: *hash, level, steps, came: BTreeMap::new() });
             }
@@ -88,7 +91,7 @@ impl Checks {
                 };
                 let (drill, needed) = (life.drill, plan.needed());
                 let subject = super::approvals::subject(id, "plan");
-                if !drill && needed > 0 && !asked.allows(&subject, &plan.hash, needed, at) {
+                if !drill && needed > 0 && !self.asked.allows(&subject, &plan.hash, needed, at) {
                     wrong.push(format!("{step} of {id} is begun and {needed} have not approved it"));
                 }
                 if needed > 0 && !drill {
@@ -108,7 +111,7 @@ impl Checks {
                     }
                 };
                 plan.came.insert(step.clone(), (Came::Begun, tries + 1));
-                self.begun.insert((plan.hash, step.clone()));
+                self.begun.insert((id, plan.hash, step.clone()));
             }
             PlanEvent::Ended { step, outcome } => {
                 let Some(plan) = &mut life.plan else { return };
@@ -120,7 +123,7 @@ impl Checks {
                 if !word && *came != Came::Begun {
                     wrong.push(format!("{step} of {id} ends and was {came:?}"));
                 }
-                self.begun.remove(&(plan.hash, step.clone()));
+                self.begun.remove(&(id, plan.hash, step.clone()));
                 *came = match outcome {
                     Outcome::Done { .. } | Outcome::Settled { .. } => Came::Done,
                     Outcome::Failed { .. } => Came::Failed,
