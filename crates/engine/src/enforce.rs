@@ -14,8 +14,9 @@ use lastgood_domain::{
     },
     terms::{Actor, EnforcerName, Timestamp, WideHoldId},
 };
+pub use lastgood_drivers::enforcer::{Found, Held};
 use lastgood_drivers::{
-    enforcer::{Enforcer, EnforcerConfig, Found, Held},
+    enforcer::{Enforcer, EnforcerConfig},
     notice::Secrets,
 };
 use std::{
@@ -166,12 +167,28 @@ pub fn look(
 }
 
 /// What is asked of one enforcer, on the state of now.
-struct Asked {
-    wanted: BTreeMap<WideHoldId, Held>,
-    known: BTreeMap<WideHoldId, Enforcement>,
+pub struct Asked {
+    /// What it should enforce.
+    pub wanted: BTreeMap<WideHoldId, Held>,
+    /// What was written of it before.
+    pub known: BTreeMap<WideHoldId, Enforcement>,
 }
 
-fn asked(
+impl Asked {
+    /// Tells whether there is nothing to ask.
+    pub fn is_nothing(&self) -> bool {
+        self.wanted.is_empty() && self.known.is_empty()
+    }
+
+    /// Gives what is written before anything is asked: whoever is killed then leaves a trace of what may be enforced.
+    pub fn requested(&self) -> Vec<hold::Outcome> {
+        let unknown = self.wanted.keys().filter(|id| !self.known.contains_key(id));
+        unknown.map(|id| (*id, vec![Enforcement::Requested])).collect()
+    }
+}
+
+/// Gives what is to be asked of an enforcer.
+pub fn asked(
     operations: &Operations,
     name: &EnforcerName,
     config: &EnforcerConfig,
@@ -214,13 +231,10 @@ pub fn pass(
     for (name, (config, place)) in &enforcers.0 {
         let now = clock();
         let asked = asked(&desk.look().map_err(SayError::from)?.state, name, config, scope, now);
-        if asked.wanted.is_empty() && asked.known.is_empty() {
+        if asked.is_nothing() {
             continue;
         }
-        // Before anything is asked: whoever is killed now leaves a trace of what may be enforced.
-        let unknown = asked.wanted.keys().filter(|id| !asked.known.contains_key(id));
-        let requested: Vec<_> = unknown.map(|id| (*id, vec![Enforcement::Requested])).collect();
-        say(desk, name, &requested, by, now)?;
+        say(desk, name, &asked.requested(), by, now)?;
         boundary::cross();
         let (tell, name, place) = (tell.clone(), name.clone(), Arc::clone(place));
         thread::spawn(move || tell.send((name, look(&*place, &asked.wanted, &asked.known))));

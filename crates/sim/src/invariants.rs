@@ -3,12 +3,14 @@
 //! The machine checks its own promises (data, rows, processes) after every step of an effect; this checks
 //! what was decided and recorded. It keeps only what it needs and shares no code with the fold.
 
+mod held;
 mod seen;
 
 use crate::{
     machine::Machine,
     shared::checks::{Around, Shifts},
 };
+use held::Held;
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     event::{Aim, Back, Cause, End, Event, Record, Settings},
@@ -24,7 +26,7 @@ const AWAKE: Span = Span::seconds(15);
 /// What the records say so far.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
-    holds: BTreeMap<HoldId, Option<Timestamp>>,
+    holds: BTreeMap<HoldId, Held>,
     holds_ever: BTreeSet<HoldId>,
     rejected: BTreeSet<Digest>,
     last_good: Option<Digest>,
@@ -48,6 +50,8 @@ struct Seen {
     aim: Aim,
     settings: Settings,
     began_held: bool,
+    /// The first hold that was set since it began.
+    holds_since: HoldId,
     legs: BTreeSet<(Digest, Leg)>,
     has_control: bool,
     proven: Option<Digest>,
@@ -102,24 +106,19 @@ impl Checker {
         }
     }
 
-    fn expired_just_now(&self) -> bool {
-        self.holds.values().flatten().any(|until| *until <= self.at && self.at.since(*until) < AWAKE)
-    }
-
-    fn held(&self) -> bool {
-        self.holds.values().any(|until| until.is_none_or(|until| self.at < until))
-    }
-
     fn record(&mut self, record: &Record, rest: &[Record], machine: &Machine, wrong: &mut Vec<String>) {
         if machine.shared.is_some() {
             self.share(&record.event, rest, machine, wrong);
         }
         match &record.event {
-            Event::HoldSet { hold, until, .. } => {
+            Event::HoldSet { hold, until, in_flight, .. } => {
                 if !self.holds_ever.insert(*hold) {
                     wrong.push(format!("{hold} was given twice"));
                 }
-                self.holds.insert(*hold, *until);
+                self.holds.insert(*hold, Held::new(*until, *in_flight));
+            }
+            Event::HoldExempted { hold, exemption, asked_by } => {
+                self.exempted(*hold, exemption, (asked_by, &record.by), wrong)
             }
             Event::HoldLifted { hold, .. } => {
                 self.holds.remove(hold);
@@ -193,7 +192,8 @@ impl Checker {
             id,
             aim: aim.clone(),
             settings: settings.clone(),
-            began_held: self.held() && matches!(aim, Aim::Track | Aim::Drain),
+            began_held: self.closed() && matches!(aim, Aim::Track | Aim::Drain),
+            holds_since: self.next_hold(),
             legs: BTreeSet::new(),
             has_control: false,
             proven: None,
@@ -225,7 +225,11 @@ impl Checker {
             _ => {}
         }
         self.orders.insert(order, (effect.clone(), self.at));
-        let held = self.held();
+        let release = match effect {
+            Effect::Start { release, .. } => Some(*release),
+            _ => self.run.as_ref().and_then(|run| run.moving),
+        };
+        let held = self.stops(release);
         let rejected = matches!(effect, Effect::Start { release, .. } if self.rejected.contains(release));
         let Some(run) = &mut self.run else {
             return wrong.push(format!("{order} was given outside a run"));
@@ -305,7 +309,7 @@ impl Checker {
     fn promoted(&mut self, release: &Digest, behind: &[InstanceName], machine: &Machine, wrong: &mut Vec<String>) {
         self.last_good = Some(*release);
         // Where people are moved by an order, no hold may stand when that is given.
-        let held = self.held() && machine.shared.is_none();
+        let held = self.stops(Some(*release)) && machine.shared.is_none();
         let rejected = self.rejected.contains(release);
         let Some(run) = &self.run else { return wrong.push("promoted outside a run".into()) };
         if held {

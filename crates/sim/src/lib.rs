@@ -8,6 +8,7 @@
 mod act;
 mod chance;
 pub mod guarding;
+mod incidents;
 mod invariants;
 mod machine;
 mod play;
@@ -18,6 +19,7 @@ mod scenario;
 mod shared;
 mod world;
 
+pub use incidents::{Incidents, random_incidents};
 pub use machine::Crash;
 pub use random::random;
 pub use say::end_word;

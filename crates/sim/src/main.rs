@@ -1,6 +1,6 @@
 //! Prints one world's log, for looking into a seed that failed.
 //!
-//! `cargo run -p lastgood-sim -- --seed 12`, `-- --shared 12` where traffic is shared, or `-- --scenario happy`. `-- guards 400` prints how often guards are wrong.
+//! `cargo run -p lastgood-sim -- --seed 12`, `-- --shared 12` where traffic is shared, `-- --incidents 12` for whole incidents, or `-- --scenario happy`. `-- guards 400` prints how often guards are wrong.
 
 use std::{
     io::{self, Write as _},
@@ -12,6 +12,11 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("guards") {
         return guards(arguments.nth(1).as_deref());
     }
+    if let (Some("--incidents"), Some(seed)) =
+        (std::env::args().nth(1).as_deref(), std::env::args().nth(2).and_then(|seed| seed.parse().ok()))
+    {
+        return incidents(seed);
+    }
     let report = match (arguments.next().as_deref(), arguments.next()) {
         (Some("--seed"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random),
         (Some("--shared"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random_shared),
@@ -22,8 +27,10 @@ fn main() -> ExitCode {
     };
     let Some(report) = report else {
         let names: Vec<&str> = lastgood_sim::scenarios().iter().map(|scenario| scenario.name).collect();
-        let usage =
-            format!("usage: lastgood-sim --seed N | --shared N | --scenario {} | guards [RUNS]\n", names.join("|"));
+        let usage = format!(
+            "usage: lastgood-sim --seed N | --shared N | --incidents N | --scenario {} | guards [RUNS]\n",
+            names.join("|")
+        );
         // Nothing better can be done when even the usage can't be written.
         drop(io::stderr().write_all(usage.as_bytes()));
         return ExitCode::from(2);
@@ -38,6 +45,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Prints the story of one world of incidents, with what was wrong in it where that was seen.
+fn incidents(seed: u64) -> ExitCode {
+    let played = lastgood_sim::random_incidents(seed);
+    let written = io::stdout().write_all(played.text().as_bytes());
+    if written.is_err() || !played.violations.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Prints the figures of guards; four hundred runs a cell tell 1 % from 2 %.

@@ -121,9 +121,14 @@ impl Play {
 
     /// Gives one input; opens the driver again if it dies on it.
     pub(crate) fn put(&mut self, input: Input) -> Put {
-        let length = self.chain.borrow().records.len();
         let by = self.person.clone();
-        let given = self.driver.put(input, &by);
+        self.put_by(input, &by)
+    }
+
+    /// Gives one input of somebody's.
+    pub(crate) fn put_by(&mut self, input: Input, by: &Actor) -> Put {
+        let length = self.chain.borrow().records.len();
+        let given = self.driver.put(input, by);
         let written = self.chain.borrow().records.len() > length;
         self.recover();
         self.check(true);

@@ -5,6 +5,7 @@ use super::{
     Event, Operations, Record,
     approval::{self, ApprovalEvent, Standing},
     escalation::{self, Chains, PageEvent},
+    incident,
     people::People,
 };
 use crate::terms::{Actor, ServiceName, Timestamp};
@@ -52,6 +53,7 @@ pub fn due(operations: &Operations, known: &Circumstances, by: &Actor, now: Time
         }
     }
     clock.end_answered();
+    clock.page_of_updates(known);
     for (service, since) in &known.overdue {
         let about = format!("rca/{service}/{}", since.0);
         clock.page(&about, format!("the analysis that {service} owes is overdue"), escalation::DEFAULT);
@@ -90,6 +92,29 @@ impl Clock<'_> {
         let open = self.state.pages.about(about).filter(|(_, page)| !page.ended);
         if let Some((page, _)) = open.map(|(page, one)| (*page, one.ended)) {
             self.say(Event::Page { page, event: PageEvent::Ended { because: because.to_string() } });
+        }
+    }
+
+    /// Pages about updates of incidents that are overdue, where somebody can be paged, until word is sent.
+    fn page_of_updates(&mut self, known: &Circumstances) {
+        let overdue = self.state.incidents.open().filter(|(_, one)| !one.drill).filter_map(|(id, one)| {
+            let since = one.messages.next_update_by.filter(|_| incident::message::is_overdue(one, self.now))?;
+            let text = format!("the next update of incident {id}, led by {}, is overdue", one.commander);
+            Some((format!("incident/{id}/update/{}", since.0), text))
+        });
+        let overdue: BTreeMap<String, String> = overdue.collect();
+        let sent = self.state.pages.all.values().filter(|page| {
+            let is_update = page.about.starts_with("incident/") && page.about.contains("/update/");
+            is_update && !page.ended && !overdue.contains_key(&page.about)
+        });
+        let sent: Vec<String> = sent.map(|page| page.about.clone()).collect();
+        for about in sent {
+            self.end(&about, "word was sent, or the incident is over");
+        }
+        if known.chains.contains_key(escalation::DEFAULT) {
+            for (about, text) in overdue {
+                self.page(&about, text, escalation::DEFAULT);
+            }
         }
     }
 

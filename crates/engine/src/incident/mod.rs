@@ -4,7 +4,13 @@ mod drift;
 mod perform;
 mod plan;
 mod run;
+mod take;
 
-pub use perform::{Asked, Hands, Performer, emergency_step};
+pub use lastgood_drivers::probe::Step as ProbeStep;
+pub use perform::{Asked, Before, Door, Hands, Logs, Performer, emergency_step};
 pub use plan::{by_hand, hash_of, plan, spec_of};
-pub use run::{RunError, Told, carry_out, needed};
+pub use run::{Book, Decide, Doer, RunError, Told, carry_out, needed};
+pub use take::{ask, take};
+
+#[cfg(test)]
+mod tests;

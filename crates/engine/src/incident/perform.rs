@@ -52,6 +52,27 @@ pub trait Hands {
 
     /// Does one turn of replacing a credential. Errors: why it is not so; never the secret.
     fn credential(&self, name: &str, turn: Turn) -> Result<String, Failure>;
+
+    /// Carries out steps as a probe has them, within a time. Errors: the first that did not pass; never a secret.
+    fn probe(&self, config: &Config, steps: &[probe::Step], door: Door, within: Span) -> Result<String, Failure> {
+        carried_out(config, steps, door, within)
+    }
+}
+
+/// What requests of a step go to, and what its templates may name.
+pub type Door = (String, BTreeMap<String, String>);
+
+/// The services' logs, to look at.
+pub trait Logs {
+    /// Gives the state of a service. Errors: its log can't be read.
+    fn service(&self, name: &ServiceName) -> Result<Service, Failure>;
+}
+
+impl Logs for Reader {
+    fn service(&self, name: &ServiceName) -> Result<Service, Failure> {
+        let folded = fold::Folded::read(self, name);
+        folded.map(|folded| folded.service).map_err(|error| Failure::new("log-failed", error.to_string(), None))
+    }
 }
 
 /// What was found when it was asked whether a step was done.
@@ -65,12 +86,23 @@ pub enum Asked {
     CannotTell(String),
 }
 
+/// What became of a step before it is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: it was never tried, or somebody said that it is to be done again.
+    Never,
+    /// It said that it failed, which it may have done after it was done.
+    Failed,
+    /// It was begun, and nobody wrote how it ended.
+    CutOff,
+}
+
 /// Does steps of one incident.
 pub struct Performer<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// The evidence, to look at.
-    pub reader: &'a Reader,
+    pub reader: &'a dyn Logs,
     /// The incident.
     pub incident: IncidentId,
     /// Whether nothing outside is touched.
@@ -82,14 +114,14 @@ pub struct Performer<'a> {
 }
 
 impl Performer<'_> {
-    /// Asks whether a step is so already: before it is done, and after it was cut off (`begun`).
-    pub fn ask(&self, step: &Step, begun: bool) -> Asked {
+    /// Asks whether a step is so already: before it is done, after it failed, and after it was cut off.
+    pub fn ask(&self, step: &Step, before: Before) -> Asked {
         match &step.act {
             Act::RollBack { service, to, .. } => match self.is_at(service, to) {
                 Some(seen) => Asked::Done(seen),
                 None => Asked::NotDone,
             },
-            Act::Command { name } => self.ask_command(step, name, begun),
+            Act::Command { name } => self.ask_command(step, name, before),
             // Each of these is the same when it is done twice.
             Act::PutBack { .. } | Act::Check { .. } | Act::Annotate | Act::VerifyEvidence | Act::CutOver => {
                 Asked::NotDone
@@ -101,7 +133,7 @@ impl Performer<'_> {
         }
     }
 
-    fn ask_command(&self, step: &Step, name: &str, begun: bool) -> Asked {
+    fn ask_command(&self, step: &Step, name: &str, before: Before) -> Asked {
         let Some(config) = self.config.runbook.step.get(name) else {
             return Asked::CannotTell(format!("there is no [runbook.step.{name}] any more"));
         };
@@ -109,11 +141,11 @@ impl Performer<'_> {
             return match self.probe(&config.verify, &config.services, step.timeout) {
                 Ok(seen) => Asked::Done(format!("it is so already: {seen}")),
                 // What can't be asked may be so: doing it may harm, and is for a person to say.
-                Err(failure) if begun && cannot_ask(&failure) => Asked::CannotTell(failure.message),
+                Err(failure) if before != Before::Never && cannot_ask(&failure) => Asked::CannotTell(failure.message),
                 Err(_) => Asked::NotDone,
             };
         }
-        match begun && !config.repeatable {
+        match before == Before::CutOff && !config.repeatable {
             true => Asked::CannotTell("it has no verify, and is not said to be repeatable".into()),
             false => Asked::NotDone,
         }
@@ -169,12 +201,11 @@ impl Performer<'_> {
     }
 
     fn probe(&self, steps: &[probe::Step], about: &BTreeSet<ServiceName>, within: Span) -> Result<String, Failure> {
-        let (base, vars) = self.door(about);
-        carried_out(self.config, steps, base, vars, within)
+        self.hands.probe(self.config, steps, self.door(about), within)
     }
 
     /// Gives what requests of a step go to: the first instance of the first service that the step is about.
-    fn door(&self, about: &BTreeSet<ServiceName>) -> (String, BTreeMap<String, String>) {
+    fn door(&self, about: &BTreeSet<ServiceName>) -> Door {
         let mut services = self.services.iter().filter(|name| about.is_empty() || about.contains(*name));
         let found = services.find_map(|name| Some((name, self.config.service.get(name)?)));
         let found = found.and_then(|(name, service)| Some((name, service, service.instance.first()?)));
@@ -191,8 +222,7 @@ impl Performer<'_> {
     }
 
     fn fold(&self, service: &ServiceName) -> Result<Service, Failure> {
-        let folded = fold::Folded::read(self.reader, service);
-        folded.map(|folded| folded.service).map_err(|error| Failure::new("log-failed", error.to_string(), None))
+        self.reader.service(service)
     }
 
     /// Says that every instance runs the release and nothing is on its way.
@@ -211,18 +241,12 @@ impl Performer<'_> {
 /// Errors: there is none of this name, or it is not so.
 pub fn emergency_step(config: &Config, name: &str) -> Result<String, Failure> {
     let step = config.runbook.emergency.get(name).ok_or_else(|| gone(&format!("runbook.emergency.{name}")))?;
-    let run = |steps| carried_out(config, steps, NOWHERE.into(), BTreeMap::new(), step.timeout.0);
+    let run = |steps| carried_out(config, steps, (NOWHERE.into(), BTreeMap::new()), step.timeout.0);
     let seen = run(&step.act)?;
     if step.verify.is_empty() { Ok(seen) } else { run(&step.verify) }
 }
 
-fn carried_out(
-    config: &Config,
-    steps: &[probe::Step],
-    base: String,
-    vars: BTreeMap<String, String>,
-    within: Span,
-) -> Result<String, Failure> {
+fn carried_out(config: &Config, steps: &[probe::Step], (base, vars): Door, within: Span) -> Result<String, Failure> {
     let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| Failure::of(&error))?;
     let (secrets_of, folder) = (secrets.clone(), config.folder.clone());
     let target = ProbeTarget { base, vars, secrets: secrets_of, folder, ..ProbeTarget::default() };

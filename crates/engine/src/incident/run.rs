@@ -1,7 +1,7 @@
 //! The loop over a plan's steps: ask, write that it begins, do, write how it ended.
 
 use super::{
-    perform::{Asked, Performer},
+    perform::{Asked, Before, Performer},
     plan,
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use lastgood_domain::{
     operations::{
-        Event, Operations,
+        self, Event, Operations,
         incident::{
             self, Incident, IncidentEvent, State,
             plan::{Next, Outcome, PlanEvent, Refused, Step, subject},
@@ -18,7 +18,6 @@ use lastgood_domain::{
     },
     terms::{Actor, Digest, IncidentId, Reason, Timestamp},
 };
-use lastgood_store::StoreError;
 
 /// How a run over a plan ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +42,76 @@ pub enum Told {
 
 /// Why a plan could not be run.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum RunError<E: std::error::Error = SayError> {
     /// It makes no sense.
     #[error(transparent)]
     Refused(#[from] incident::Refused),
     /// The log refused.
     #[error(transparent)]
-    Say(#[from] SayError),
+    Say(E),
 }
 
-impl From<StoreError> for RunError {
-    fn from(error: StoreError) -> Self {
-        Self::Say(error.into())
+/// The operations chain as a run needs it.
+pub trait Book {
+    /// Why nothing was read or written.
+    type Error: std::error::Error;
+
+    /// Gives the state of now.
+    ///
+    /// Errors: the log can't be read.
+    fn look(&mut self) -> Result<&Operations, Self::Error>;
+
+    /// Appends what `decide` decides on the state of now.
+    ///
+    /// Errors: what `decide` refuses; the log can't be written.
+    fn say(&mut self, by: &Actor, now: Timestamp, decide: Decide<'_>) -> Result<(), Self::Error>;
+}
+
+/// What a decision comes to: events to write, or why not.
+pub type Decide<'a> = &'a dyn Fn(&Operations) -> Result<Vec<Event>, operations::Refused>;
+
+impl Book for Desk {
+    type Error = SayError;
+
+    fn look(&mut self) -> Result<&Operations, SayError> {
+        Ok(&Self::look(self)?.state)
+    }
+
+    fn say(&mut self, by: &Actor, now: Timestamp, decide: Decide<'_>) -> Result<(), SayError> {
+        Self::say(self, by, now, decide).map(drop)
+    }
+}
+
+/// What does the steps of one incident's plan.
+pub trait Doer {
+    /// The configuration that the steps come from.
+    fn config(&self) -> &Config;
+
+    /// Whose plan it is.
+    fn incident(&self) -> IncidentId;
+
+    /// Asks whether a step was done; see [`Performer::ask`].
+    fn ask(&self, step: &Step, before: Before) -> Asked;
+
+    /// Does a step; see [`Performer::perform`].
+    fn perform(&self, step: &Step) -> Outcome;
+}
+
+impl Doer for Performer<'_> {
+    fn config(&self) -> &Config {
+        self.config
+    }
+
+    fn incident(&self) -> IncidentId {
+        self.incident
+    }
+
+    fn ask(&self, step: &Step, before: Before) -> Asked {
+        self.ask(step, before)
+    }
+
+    fn perform(&self, step: &Step) -> Outcome {
+        self.perform(step)
     }
 }
 
@@ -62,22 +119,26 @@ impl From<StoreError> for RunError {
 ///
 /// `seen` is the plan that was looked at: another one is not run. `tell` hears each step that begins and ends.
 /// Errors: there is no such plan, its steps were configured otherwise since, or the log can't be written.
-pub fn carry_out(
-    desk: &mut Desk,
-    performer: &Performer<'_>,
+pub fn carry_out<B: Book>(
+    book: &mut B,
+    doer: &dyn Doer,
     by: &Actor,
     seen: Option<Digest>,
     now: &dyn Fn() -> Timestamp,
     tell: &mut dyn FnMut(&Step, Option<&Outcome>),
-) -> Result<Told, RunError> {
-    let id = performer.incident;
-    let hash = match allowed(&desk.look()?.state, performer.config, id, seen, now())? {
+) -> Result<Told, RunError<B::Error>> {
+    let id = doer.incident();
+    let hash = match allowed(book.look().map_err(RunError::Say)?, doer.config(), id, seen, now())? {
         Ok(hash) => hash,
         Err(told) => return Ok(told),
     };
-    say(desk, by, now(), &|state| executing(state, id))?;
+    say(book, by, now(), &|state| executing(state, id))?;
     loop {
-        let state = &desk.look()?.state;
+        let state = book.look().map_err(RunError::Say)?;
+        // An approval may run out or be void while steps are done.
+        if let Err(told) = allowed(state, doer.config(), id, Some(hash), now())? {
+            return Ok(told);
+        }
         let planned = planned(state, id, hash)?;
         let (step, begun) = match planned.next() {
             Next::Done => break,
@@ -85,37 +146,76 @@ pub fn carry_out(
             Next::Do(step) => (step.clone(), false),
             Next::Ask(step) => (step.clone(), true),
         };
-        if plan::spec_of(performer.config, &step.act) != Some(step.spec) {
+        let tried = planned.steps.get(&step.id).is_some_and(|progress| progress.tries > 0);
+        let before = match tried {
+            _ if begun => Before::CutOff,
+            true => Before::Failed,
+            false => Before::Never,
+        };
+        if plan::spec_of(doer.config(), &step.act) != Some(step.spec) {
             let step = step.id.clone();
             return Err(incident::Refused::from(Refused::Stale { incident: id, step }).into());
         }
         let event = |event| Event::Incident { incident: id, event: IncidentEvent::Plan(event) };
         if !begun {
             let begin = event(PlanEvent::Begun { step: step.id.clone() });
-            say(desk, by, now(), &|_| Ok(vec![begin.clone()]))?;
+            let config = doer.config();
+            say(book, by, now(), &|state| match is_next(state, config, id, hash, &step, now())? {
+                true => Ok(vec![begin.clone()]),
+                false => Ok(Vec::new()),
+            })?;
+            let planned = self::planned(book.look().map_err(RunError::Say)?, id, hash)?;
+            if !matches!(planned.next(), Next::Ask(asked) if asked.id == step.id) {
+                continue;
+            }
         }
         tell(&step, None);
-        let outcome = match performer.ask(&step, begun) {
+        let outcome = match doer.ask(&step, before) {
             Asked::Done(evidence) => Outcome::Done { evidence, output: None },
             Asked::CannotTell(why) => Outcome::CannotTell { why },
-            Asked::NotDone => performer.perform(&step),
+            Asked::NotDone => doer.perform(&step),
         };
         tell(&step, Some(&outcome));
         let end = event(PlanEvent::Ended { step: step.id, outcome });
-        say(desk, by, now(), &|_| Ok(vec![end.clone()]))?;
+        say(book, by, now(), &|_| Ok(vec![end.clone()]))?;
     }
-    say(desk, by, now(), &|state| match find(state, id)?.state {
+    say(book, by, now(), &|state| match find(state, id)?.state {
         State::Executing => Ok(vec![moved(state, id, State::Cleaning, "every step of the plan is done")?]),
         _ => Ok(Vec::new()),
     })?;
     Ok(Told::Done)
 }
 
+/// Tells whether a step may be begun now: somebody may have planned anew, raised the level or settled it in between.
+///
+/// Errors: the plan is another, or no longer approved, or the incident no longer executes it.
+fn is_next(
+    state: &Operations,
+    config: &Config,
+    id: IncidentId,
+    hash: Digest,
+    step: &Step,
+    now: Timestamp,
+) -> Result<bool, incident::Refused> {
+    let found = find(state, id)?;
+    if found.state != State::Executing {
+        return Err(incident::Refused::Illegal { incident: id, from: found.state, to: State::Executing });
+    }
+    if allowed(state, config, id, Some(hash), now)?.is_err() {
+        return Err(Refused::NotApproved { incident: id, plan: hash.short() }.into());
+    }
+    Ok(matches!(planned(state, id, hash)?.next(), Next::Do(next) if next.id == step.id))
+}
+
 type Events = Result<Vec<Event>, incident::Refused>;
 
-fn say(desk: &mut Desk, by: &Actor, now: Timestamp, decide: &dyn Fn(&Operations) -> Events) -> Result<(), RunError> {
-    desk.say(by, now, &|state| Ok(decide(state)?))?;
-    Ok(())
+fn say<B: Book>(
+    book: &mut B,
+    by: &Actor,
+    now: Timestamp,
+    decide: &dyn Fn(&Operations) -> Events,
+) -> Result<(), RunError<B::Error>> {
+    book.say(by, now, &|state| Ok(decide(state)?)).map_err(RunError::Say)
 }
 
 fn find(state: &Operations, id: IncidentId) -> Result<&Incident, incident::Refused> {

@@ -18,6 +18,9 @@ pub(super) fn services<'a>(config: &'a Config, incident: &'a Incident) -> impl I
     config.service.keys().filter(|name| incident.services.is_empty() || incident.services.contains(*name))
 }
 
+/// Messages of the incident that were given up, or why nobody knows.
+pub type Dead = Result<Vec<String>, String>;
+
 /// Looks at what runs, at what is held, and at messages that were given up. What can't be read is not settled.
 pub fn facts(
     store: Option<&Reader>,
@@ -27,14 +30,34 @@ pub fn facts(
     incident: &Incident,
     now: Timestamp,
 ) -> Facts {
-    let mut facts = Facts::default();
     let Some(store) = store else {
-        facts.unsettled.push("nothing was ever written".into());
-        return facts;
+        return Facts { unsettled: vec!["nothing was ever written".into()], ..Facts::default() };
     };
+    let service = |name: &ServiceName| {
+        let folded = Folded::read(store, name);
+        folded.map(|folded| folded.service).map_err(|error| error.to_string())
+    };
+    let subject = format!("incident/{id}");
+    let dead = store.notices(NoticeState::Failed, DEAD_MAX).map_err(|error| error.to_string()).map(|dead| {
+        let ours = dead.into_iter().filter(|row| row.subject == subject);
+        ours.map(|row| format!("notice {} to {} is dead", row.id, row.endpoint)).collect()
+    });
+    facts_of(&service, dead, config, operations, (id, incident), now)
+}
+
+/// As [`facts`], of logs that lie elsewhere.
+pub fn facts_of(
+    service: &dyn Fn(&ServiceName) -> Result<Service, String>,
+    dead: Dead,
+    config: &Config,
+    operations: &Operations,
+    (id, incident): (IncidentId, &Incident),
+    now: Timestamp,
+) -> Facts {
+    let mut facts = Facts::default();
     for name in services(config, incident) {
-        match Folded::read(store, name) {
-            Ok(folded) => look(&mut facts, config, operations, id, name, &folded.service, now),
+        match service(name) {
+            Ok(service) => look(&mut facts, config, operations, id, name, &service, now),
             Err(error) => facts.unsettled.push(format!("{name} can't be read: {error}")),
         }
     }
@@ -47,14 +70,7 @@ pub fn facts(
         // What runs is not known here; the clock starts where the plan ended.
         facts.stable_since = incident.recovered_at;
     }
-    let subject = format!("incident/{id}");
-    match store.notices(NoticeState::Failed, DEAD_MAX) {
-        Ok(dead) => {
-            let ours = dead.into_iter().filter(|row| row.subject == subject);
-            facts.undelivered = ours.map(|row| format!("notice {} to {} is dead", row.id, row.endpoint)).collect();
-        }
-        Err(error) => facts.undelivered.push(format!("the outbox can't be read: {error}")),
-    }
+    facts.undelivered = dead.unwrap_or_else(|error| vec![format!("the outbox can't be read: {error}")]);
     facts
 }
 

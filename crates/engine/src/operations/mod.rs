@@ -8,7 +8,7 @@ pub mod report;
 mod timeline;
 pub mod verify;
 
-pub use facts::facts;
+pub use facts::{Dead, facts, facts_of};
 pub use timeline::{Entry, timeline};
 
 use crate::{
@@ -119,15 +119,9 @@ impl desk::Subject for Scope {
         before: &Operations,
         records: &[Record],
     ) -> Result<Vec<Append>, AppendError> {
-        let mut state = before.clone();
-        let mut parts: BTreeMap<ServiceName, Vec<(Mirror, &Record)>> = BTreeMap::new();
-        for record in records {
-            for (service, mirror) in mirrored(&state, record, &self.services) {
-                parts.entry(service).or_default().push((mirror, record));
-            }
-            state.take(record);
-        }
-        let appends = parts.into_iter().filter_map(|(service, parts)| {
+        let lifts = records.iter().any(|record| matches!(record.event, Event::Hold(hold::HoldEvent::Lifted { .. })));
+        let others = if lifts { others(store, &self.services)? } else { Vec::new() };
+        let appends = self.parts(before, records, &others).into_iter().filter_map(|(service, parts)| {
             // A service whose chain can't be read moves nowhere either; what it misses is asked for when it begins.
             let folded = fold::Folded::read(store, &service).ok()?;
             let records = said(folded.service.clone(), &parts);
@@ -145,7 +139,37 @@ impl desk::Subject for Scope {
     }
 }
 
+/// What of some records stands in one service's chain too.
+pub type Parts<'a> = Vec<(Mirror, &'a Record)>;
+
 impl Scope {
+    /// Gives what of `records`, which were decided on `before`, stands in the chains of services too.
+    ///
+    /// `others` have a chain and are not configured: a hold that is lifted is lifted there as well, because they may be
+    /// configured again.
+    pub fn parts<'a>(
+        &self,
+        before: &Operations,
+        records: &'a [Record],
+        others: &[ServiceName],
+    ) -> BTreeMap<ServiceName, Parts<'a>> {
+        let mut state = before.clone();
+        let mut parts: BTreeMap<ServiceName, Parts<'a>> = BTreeMap::new();
+        for record in records {
+            if let Event::Hold(hold::HoldEvent::Lifted { hold, reason }) = &record.event {
+                for service in others {
+                    let lift = Mirror::Lift { origin: *hold, reason: reason.clone() };
+                    parts.entry(service.clone()).or_default().push((lift, record));
+                }
+            }
+            for (service, mirror) in mirrored(&state, record, &self.services) {
+                parts.entry(service).or_default().push((mirror, record));
+            }
+            state.take(record);
+        }
+        parts
+    }
+
     /// Gives the endpoints of those whom an event is for by name, each with the link that its person gets.
     fn personal(&self, after: &Operations, event: &Event) -> BTreeMap<String, Option<Link>> {
         let (to, asked) = match event {
@@ -168,8 +192,15 @@ impl Scope {
     }
 }
 
+/// Gives the services that have a chain and are not configured.
+fn others(store: &Reader, configured: &BTreeMap<ServiceName, hold::Subject>) -> Result<Vec<ServiceName>, AppendError> {
+    let chains = store.chains()?;
+    let names = chains.iter().filter_map(|chain| ServiceName::new(chain.name.as_str().strip_prefix("service/")?).ok());
+    Ok(names.filter(|name| !configured.contains_key(name)).collect())
+}
+
 /// Says in a service's chain what its parts of the records come to.
-fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record> {
+pub fn said(mut service: Service, parts: &[(Mirror, &Record)]) -> Vec<event::Record> {
     let mut all = Vec::new();
     for (mirror, record) in parts {
         let events = match mirror {

@@ -186,3 +186,16 @@ fn one_release_of_one_service_passes_one_hold_once_a_second_person_agrees() {
     set(&mut desk, &[], "another audit");
     assert_eq!(passes("web"), [false, false], "what passed one hold passes no other");
 }
+
+#[test]
+fn a_hold_that_is_lifted_is_lifted_in_the_chain_of_a_service_that_is_not_configured_now() {
+    let folder = tempfile::tempdir().unwrap();
+    set(&mut desk(folder.path()), &[], "an audit");
+    // Somebody takes `web` out of the configuration; the hold is lifted, and `web` comes back.
+    let services = [(name("notes"), hold::Subject::default())].into();
+    let store = Store::open(folder.path()).unwrap();
+    let mut without = Desk::new(store, Scope { services, ..Scope::default() }, Vec::new());
+    lift(&mut without, 0);
+    assert!(holds_of(folder.path(), "notes").is_empty());
+    assert!(holds_of(folder.path(), "web").is_empty());
+}

@@ -12,9 +12,9 @@ use lastgood_domain::{
     event::{self, End},
     failure::Failure,
     operations::{
-        Event, Operations, Refused, approval,
+        Event, Operations,
         incident::{
-            self, Incident, IncidentEvent, State,
+            self, Incident, IncidentEvent,
             plan::{self, Act, Next, Outcome, Plan as Steps, Planned, Step, Turn, Undo},
         },
     },
@@ -22,7 +22,9 @@ use lastgood_domain::{
     terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span},
     words,
 };
-use lastgood_engine::incident::{Hands, Performer, RunError, Told, by_hand, carry_out, hash_of, needed, plan as make};
+use lastgood_engine::incident::{
+    Hands, Performer, RunError, Told, ask as ask_for, by_hand, carry_out, hash_of, needed, plan as make, take,
+};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use std::{
@@ -94,7 +96,8 @@ impl Plan {
         let mut made = make(&app.config, found, &services, &to, &risks);
         made.steps.extend(by_hand(&self.by_hand));
         let hash = hash_of(&made);
-        let (_, after) = app.say_operations(&|state| planned(state, id, &made, hash))?;
+        let now = app.now();
+        let (_, after) = app.say_operations(&|state| take(state, id, (&made, hash), &app.actor, now))?;
         let found = &after.incidents.all[&id];
         let needed = needed(&app.config, found);
         let mut text = said(&made, &durations(&after));
@@ -151,39 +154,6 @@ impl Plan {
         }
         Ok(risks)
     }
-}
-
-/// Takes the plan into the log and the incident to where it can be run.
-fn planned(state: &Operations, id: IncidentId, made: &Steps, hash: Digest) -> Result<Vec<Event>, Refused> {
-    let found = incident::find(state, id)?;
-    let arrows: &[State] = match found.state {
-        State::Declared => &[State::Freezing, State::Planning],
-        State::Planning => &[],
-        _ => &[State::Planning],
-    };
-    let why = Reason::new("a plan is made").expect("a fixed valid reason");
-    let (mut events, mut after) = (Vec::new(), state.clone());
-    for to in arrows {
-        let event = incident::advance(&after, id, *to, why.clone())?;
-        let event = Event::Incident { incident: id, event };
-        after.take(&record(&event));
-        events.push(event);
-    }
-    // Whatever was approved was another plan.
-    if found.planned.as_ref().is_some_and(|planned| planned.hash != hash) {
-        let voided = approval::voided(&state.approvals, &plan::subject(id), "another plan was made");
-        events.extend(voided.into_iter().map(Event::Approval));
-    }
-    let made = plan::made(id, made.clone(), hash).map_err(incident::Refused::from)?;
-    events.push(Event::Incident { incident: id, event: IncidentEvent::Plan(made) });
-    Ok(events)
-}
-
-/// Makes a record to decide on, not to write.
-fn record(event: &Event) -> lastgood_domain::operations::Record {
-    use lastgood_domain::{operations::Record, terms::Actor};
-    let by = Actor::new("lastgood:incident").expect("a fixed valid name");
-    Record { v: Record::VERSION, at: lastgood_engine::world::now(), by, event: event.clone() }
 }
 
 /// Gives the states of the services that an incident is about.
@@ -285,21 +255,8 @@ fn by_people<'p>(planned: &'p Planned, id: &str) -> Option<&'p Reason> {
 /// Asks for the approval that a plan needs, unless it is asked for already.
 fn ask(app: &App, id: IncidentId, hash: Digest, needed: u32) -> Ended {
     let subject = plan::subject(id);
-    let expires = app.now().after(approval::EXPIRES_AFTER);
-    let (_, after) = app.say_operations(&|state| {
-        let waits = state.approvals.of(&subject).any(|(_, one)| {
-            one.standing == approval::Standing::Pending && one.request.plan == hash && app.now() < one.request.expires
-        });
-        if waits {
-            return Ok(Vec::new());
-        }
-        let steps = incident::find(state, id)?.planned.as_ref().map_or(0, |planned| planned.plan.steps.len());
-        let what = format!("run plan {} of incident {id}, {steps} steps", hash.short());
-        let of = std::collections::BTreeSet::new();
-        let request = approval::Request { subject: subject.clone(), what, plan: hash, needed, of, expires };
-        let events = approval::request(&state.approvals, &app.actor, request)?;
-        Ok(events.into_iter().map(Event::Approval).collect())
-    })?;
+    let now = app.now();
+    let (_, after) = app.say_operations(&|state| ask_for(state, id, (hash, needed), &app.actor, now))?;
     let asked = after.approvals.of(&subject).filter(|(_, one)| one.request.plan == hash).last();
     let approval = asked.map(|(approval, _)| approval.to_string()).unwrap_or_default();
     let text = format!(

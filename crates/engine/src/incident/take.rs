@@ -1,0 +1,81 @@
+//! Takes a plan that was made into the log, and asks people to approve it.
+
+use lastgood_domain::{
+    operations::{
+        Event, Operations, Record, Refused, approval,
+        incident::{
+            self, IncidentEvent, State,
+            plan::{self, Plan},
+        },
+    },
+    terms::{Actor, Digest, IncidentId, Reason, Timestamp},
+};
+
+/// Takes a plan into the log and the incident to where it can be run. What was approved of another plan is void, and so is
+/// what was approved of this one if anything of it was begun: an approval is for doing it once.
+///
+/// Errors: there is no such incident; it can't be planned as it stands; the plan is for another level, empty or too long.
+pub fn take(
+    state: &Operations,
+    id: IncidentId,
+    (made, hash): (&Plan, Digest),
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Vec<Event>, Refused> {
+    let found = incident::find(state, id)?;
+    let arrows: &[State] = match found.state {
+        State::Declared => &[State::Freezing, State::Planning],
+        State::Planning => &[],
+        _ => &[State::Planning],
+    };
+    // The level may have been changed while the plan was made.
+    if made.level != found.level {
+        return Err(incident::Refused::from(plan::Refused::NoPlan { incident: id }).into());
+    }
+    let why = Reason::new("a plan is made").expect("a fixed valid reason");
+    let (mut events, mut after) = (Vec::new(), state.clone());
+    for to in arrows {
+        let event = Event::Incident { incident: id, event: incident::advance(&after, id, *to, why.clone())? };
+        after.take(&Record { v: Record::VERSION, at: now, by: by.clone(), event: event.clone() });
+        events.push(event);
+    }
+    // Whatever was approved was another plan; or this one, and to be done once.
+    if found.planned.as_ref().is_some_and(|planned| planned.hash != hash || !planned.steps.is_empty()) {
+        let voided = approval::voided(&state.approvals, &plan::subject(id), "another plan was made");
+        events.extend(voided.into_iter().map(Event::Approval));
+    }
+    let made = plan::made(id, made.clone(), hash).map_err(incident::Refused::from)?;
+    events.push(Event::Incident { incident: id, event: IncidentEvent::Plan(made) });
+    Ok(events)
+}
+
+/// Asks `needed` people besides `by` to approve a plan, unless that is asked already.
+///
+/// Errors: there is no such incident; another plan was made since.
+pub fn ask(
+    state: &Operations,
+    id: IncidentId,
+    (hash, needed): (Digest, u32),
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Vec<Event>, Refused> {
+    let planned = incident::find(state, id)?.planned.as_ref();
+    let planned = planned.ok_or(plan::Refused::NoPlan { incident: id }).map_err(incident::Refused::from)?;
+    if planned.hash != hash {
+        let (is, seen) = (planned.hash.short(), hash.short());
+        return Err(incident::Refused::from(plan::Refused::OtherPlan { incident: id, is, seen }).into());
+    }
+    let subject = plan::subject(id);
+    let waits = state.approvals.of(&subject).any(|(_, one)| {
+        one.standing == approval::Standing::Pending && one.request.plan == hash && now < one.request.expires
+    });
+    if waits {
+        return Ok(Vec::new());
+    }
+    let steps = planned.plan.steps.len();
+    let what = format!("run plan {} of incident {id}, {steps} steps", hash.short());
+    let expires = now.after(approval::EXPIRES_AFTER);
+    let request = approval::Request { subject, what, plan: hash, needed, of: [].into(), expires };
+    let events = approval::request(&state.approvals, by, request)?;
+    Ok(events.into_iter().map(Event::Approval).collect())
+}

@@ -1,0 +1,290 @@
+//! A plan is run, and in between somebody does something else. The whole program's tests are in `crates/lastgood/tests/e2e`.
+
+use super::*;
+use crate::config::Config;
+use lastgood_domain::{
+    failure::{Coded as _, Failure},
+    operations::{
+        Event, Operations, Record, Refused, approval,
+        incident::{
+            self, Declaration, IncidentEvent, Level, State, level,
+            plan::{Outcome, Plan, PlanEvent, Step, Turn},
+        },
+    },
+    service::Service,
+    terms::{Actor, Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span, Timestamp},
+};
+use std::{cell::Cell, collections::BTreeMap, path::Path};
+
+const ID: IncidentId = IncidentId(0);
+const CONFIG: &str = r#"
+[runbook.step.one]
+area = "application"
+do = [{ command = ["one"] }]
+irreversible = "it is gone"
+
+[runbook.step.two]
+area = "application"
+do = [{ command = ["two"] }]
+repeatable = true
+"#;
+
+fn actor(name: &str) -> Actor {
+    Actor::new(&format!("person:{name}")).unwrap()
+}
+
+fn config() -> Config {
+    Config::parse(CONFIG, Path::new("/lastgood.toml"), Path::new("/")).unwrap()
+}
+
+/// The chain in memory. `before_begin` is what somebody else does between a decision and its append.
+struct Memory {
+    state: Operations,
+    now: Cell<i64>,
+    begun: Vec<String>,
+    before_begin: Option<fn(&mut Memory)>,
+}
+
+impl Memory {
+    fn new(level: Level) -> Self {
+        let mut memory =
+            Self { state: Operations::default(), now: Cell::new(1_000), begun: Vec::new(), before_begin: None };
+        let (trigger, services) = (Reason::new("orders are doubled").unwrap(), [].into());
+        let declaration = Declaration { level, trigger, services, commander: actor("alice"), drill: false };
+        let events = incident::declare(&memory.state, declaration);
+        memory.write("alice", events);
+        memory
+    }
+
+    fn at(&self) -> Timestamp {
+        Timestamp(self.now.get())
+    }
+
+    fn write(&mut self, by: &str, events: Vec<Event>) {
+        for event in events {
+            if let Event::Incident { event: IncidentEvent::Plan(PlanEvent::Begun { step }), .. } = &event {
+                self.begun.push(step.clone());
+            }
+            let record = Record { v: Record::VERSION, at: self.at(), by: actor(by), event };
+            self.state.take(&record);
+        }
+    }
+
+    fn plan(&self) -> (Plan, Digest) {
+        let made =
+            plan(&config(), &self.state.incidents.all[&ID], &BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new());
+        let hash = hash_of(&made);
+        (made, hash)
+    }
+
+    fn take(&mut self) -> Digest {
+        let (made, hash) = self.plan();
+        let events = take(&self.state, ID, (&made, hash), &actor("alice"), self.at()).unwrap();
+        self.write("alice", events);
+        hash
+    }
+
+    fn approve(&mut self, hash: Digest) {
+        let asked = ask(&self.state, ID, (hash, 1), &actor("alice"), self.at()).unwrap();
+        self.write("alice", asked);
+        let id = *self.state.approvals.all.last_key_value().unwrap().0;
+        let yes = approval::approve(&self.state.approvals, &actor("bob"), id, hash, self.at()).unwrap();
+        self.write("bob", vec![Event::Approval(yes)]);
+    }
+
+    fn run(&mut self, hash: Digest, each: Span) -> Result<Told, RunError<Refused>> {
+        let config = config();
+        let clock = Cell::new(self.now.get());
+        let doer = Does { config: &config, clock: &clock, each };
+        let now = || Timestamp(clock.get());
+        let told = carry_out(self, &doer, &actor("alice"), Some(hash), &now, &mut |_, _| {});
+        self.now.set(clock.get());
+        told
+    }
+
+    fn raise(&mut self) {
+        let events = level::raise(&self.state, ID, Level::L3, Reason::new("rows are wrong").unwrap()).unwrap();
+        self.write("bob", events);
+    }
+}
+
+impl Book for Memory {
+    type Error = Refused;
+
+    fn look(&mut self) -> Result<&Operations, Refused> {
+        Ok(&self.state)
+    }
+
+    fn say(&mut self, by: &Actor, now: Timestamp, decide: Decide<'_>) -> Result<(), Refused> {
+        self.now.set(now.0);
+        let begins = decide(&self.state)?
+            .iter()
+            .any(|event| matches!(event, Event::Incident { event: IncidentEvent::Plan(PlanEvent::Begun { .. }), .. }));
+        if begins && let Some(other) = self.before_begin.take() {
+            other(self);
+        }
+        let events = decide(&self.state)?;
+        let by = by.as_str().trim_start_matches("person:").to_owned();
+        self.write(&by, events);
+        Ok(())
+    }
+}
+
+struct Does<'a> {
+    config: &'a Config,
+    clock: &'a Cell<i64>,
+    each: Span,
+}
+
+impl Doer for Does<'_> {
+    fn config(&self) -> &Config {
+        self.config
+    }
+
+    fn incident(&self) -> IncidentId {
+        ID
+    }
+
+    fn ask(&self, _: &Step, _: Before) -> Asked {
+        Asked::NotDone
+    }
+
+    fn perform(&self, _: &Step) -> Outcome {
+        self.clock.set(self.clock.get().saturating_add_unsigned(self.each.0));
+        Outcome::Done { evidence: "done".into(), output: None }
+    }
+}
+
+#[test]
+fn an_approved_plan_runs_to_its_end() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::NotApproved { hash, needed: 1 });
+    memory.approve(hash);
+    assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::Done);
+    assert_eq!(memory.begun, ["command/one", "command/two"]);
+    assert_eq!(memory.state.incidents.all[&ID].state, State::Cleaning);
+}
+
+#[test]
+fn an_approval_that_runs_out_stops_the_plan_before_its_next_step() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    let day = Span::minutes(24 * 60);
+    assert_eq!(memory.run(hash, day).unwrap(), Told::NotApproved { hash, needed: 1 });
+    assert_eq!(memory.begun, ["command/one"]);
+    memory.approve(hash);
+    assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::Done);
+    assert_eq!(memory.begun, ["command/one", "command/two"]);
+}
+
+#[test]
+fn a_step_is_not_begun_once_somebody_has_raised_the_level() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    memory.before_begin = Some(Memory::raise);
+    let error = memory.run(hash, Span::seconds(1)).unwrap_err();
+    assert!(error.to_string().contains("is planning and can't become executing"), "{error}");
+    assert!(memory.begun.is_empty());
+}
+
+#[test]
+fn a_step_that_was_begun_for_another_plan_is_not_begun_for_the_new_one() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    memory.before_begin = Some(|memory| {
+        memory.raise();
+        memory.take();
+    });
+    let error = memory.run(hash, Span::seconds(1)).unwrap_err();
+    assert!(error.to_string().contains("is planning and can't become executing"), "{error}");
+    assert!(memory.begun.is_empty());
+}
+
+#[test]
+fn a_plan_that_was_begun_and_is_made_anew_needs_a_yes_of_its_own() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    // Made again before anything was done it is what was approved.
+    assert_eq!(memory.take(), hash);
+    assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::Done);
+    assert_eq!(memory.take(), hash);
+    assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::NotApproved { hash, needed: 1 });
+    assert_eq!(memory.begun, ["command/one", "command/two"]);
+}
+
+#[test]
+fn a_plan_made_for_another_level_is_not_taken() {
+    let mut memory = Memory::new(Level::L1);
+    let (made, hash) = memory.plan();
+    memory.raise();
+    let refused = take(&memory.state, ID, (&made, hash), &actor("alice"), memory.at()).unwrap_err();
+    assert_eq!(refused.code(), "incident-plan-none");
+}
+
+#[test]
+fn nobody_is_asked_to_approve_a_plan_that_is_another_by_now() {
+    let mut memory = Memory::new(Level::L1);
+    let old = memory.take();
+    memory.raise();
+    let refused = ask(&memory.state, ID, (old, 1), &actor("alice"), memory.at()).unwrap_err();
+    assert_eq!(refused.code(), "incident-plan-none");
+    memory.take();
+    let refused = ask(&memory.state, ID, (old, 1), &actor("alice"), memory.at()).unwrap_err();
+    assert_eq!(refused.code(), "incident-plan-other");
+    assert!(memory.state.approvals.all.is_empty());
+}
+
+/// Hands of which only the question whether it is so matters, which nobody can answer.
+struct Dumb;
+
+impl Hands for Dumb {
+    fn roll_back(&self, _: &ServiceName, _: &ReleaseTag, _: &[String], _: &str, _: Span) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn annotate(&self, _: IncidentId, _: &[ServiceName]) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn verify_evidence(&self) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn cut_over(&self) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn credential(&self, _: &str, _: Turn) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn probe(&self, _: &Config, _: &[ProbeStep], _: Door, _: Span) -> Result<String, Failure> {
+        Err(Failure::new("probe-timeout", "nobody can tell", None))
+    }
+}
+
+impl Logs for Dumb {
+    fn service(&self, _: &ServiceName) -> Result<Service, Failure> {
+        Ok(Service::default())
+    }
+}
+
+#[test]
+fn a_step_that_failed_is_not_done_again_where_nobody_can_tell_whether_it_was_done() {
+    let text = CONFIG.replace("repeatable = true", "verify = [{ command = [\"see\"] }]\nattempts = 2");
+    let config = Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap();
+    let memory = Memory::new(Level::L1);
+    let made = plan(&config, &memory.state.incidents.all[&ID], &BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new());
+    let step = made.steps.iter().find(|step| step.id == "command/two").unwrap();
+    let (reader, hands, services) = (&Dumb, &Dumb, Vec::new());
+    let performer = Performer { config: &config, reader, incident: ID, drill: false, services, hands };
+    assert_eq!(performer.ask(step, Before::Never), Asked::NotDone);
+    for before in [Before::Failed, Before::CutOff] {
+        assert!(matches!(performer.ask(step, before), Asked::CannotTell(_)), "{before:?}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The plan of an incident: what is begun was approved, in its order, and nothing is begun twice.
+
+use super::{Around, Checks};
+use lastgood_domain::{
+    operations::incident::{
+        Level, State,
+        plan::{Outcome, PlanEvent, Step, Undo},
+    },
+    terms::{Digest, IncidentId, Timestamp},
+};
+use std::collections::BTreeMap;
+
+/// How far one step came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Came {
+    Begun,
+    Done,
+    Failed,
+    Unknown,
+    /// A person said: again.
+    Again,
+}
+
+/// One plan.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) hash: Digest,
+    level: Level,
+    steps: Vec<Step>,
+    came: BTreeMap<String, (Came, u32)>,
+}
+
+impl Plan {
+    /// Gives the first step that is not done, settled, or allowed to fail.
+    pub(super) fn left(&self) -> Option<&str> {
+        let left = self.steps.iter().find(|step| match self.came.get(&step.id) {
+            Some((Came::Done, _)) => false,
+            Some((Came::Failed, tries)) => !(step.may_fail && *tries >= step.attempts),
+            _ => true,
+        });
+        left.map(|step| step.id.as_str())
+    }
+
+    /// How many must approve it, as the configuration says; what can't be undone needs one at least.
+    fn needed(&self) -> u32 {
+        let configured = match self.level {
+            Level::L1 => 0,
+            Level::L2 => 1,
+            Level::L3 => 2,
+        };
+        let irreversible = self.steps.iter().any(|step| matches!(step.undo, Undo::None { .. }));
+        configured.max(u32::from(irreversible))
+    }
+}
+
+impl Checks {
+    pub(super) fn plan(
+        &mut self,
+        at: Timestamp,
+        (id, event): (IncidentId, &PlanEvent),
+        around: &Around<'_>,
+        wrong: &mut Vec<String>,
+    ) {
+        let Some(life) = self.lives.get_mut(&id) else { return wrong.push(format!("{id} was never declared")) };
+        match event {
+            PlanEvent::Made { made, hash } => {
+                if life.state != State::Planning {
+                    wrong.push(format!("{id} is planned while it is {}", life.state.as_str()));
+                }
+                if made.level != life.level {
+                    wrong.push(format!("{id} is {} and its plan is for {}", life.level.as_str(), made.level.as_str()));
+                }
+                for step in &made.steps {
+                    if step.area.level() > life.level {
+                        wrong.push(format!("{} of {id} goes deeper than {}", step.id, life.level.as_str()));
+                    }
+                }
+                // What was approved was to be done once.
+                if life.plan.as_ref().is_some_and(|plan| !plan.came.is_empty()) {
+                    self.asked.spend(&super::approvals::subject(id, "plan"));
+                }
+                let (level, steps) = (made.level, made.steps.clone());
+                life.plan = Some(Plan { hash: *hash, level, steps, came: BTreeMap::new() });
+            }
+            PlanEvent::Begun { step } => {
+                if life.state != State::Executing {
+                    wrong.push(format!("{step} of {id} is begun while it is {}", life.state.as_str()));
+                }
+                let Some(plan) = &mut life.plan else {
+                    return wrong.push(format!("{step} of {id} is begun without a plan"));
+                };
+                let (drill, needed) = (life.drill, plan.needed());
+                let subject = super::approvals::subject(id, "plan");
+                if !drill && needed > 0 && !self.asked.allows(&subject, &plan.hash, needed, at) {
+                    wrong.push(format!("{step} of {id} is begun and {needed} have not approved it"));
+                }
+                if needed > 0 && !drill {
+                    self.reached.insert("an approved plan ran");
+                }
+                if plan.left() != Some(step) {
+                    wrong.push(format!("{step} of {id} is begun before {:?}", plan.left()));
+                }
+                let attempts = plan.steps.iter().find(|one| one.id == *step).map_or(1, |one| one.attempts);
+                let (came, tries) = plan.came.get(step).cloned().unwrap_or((Came::Again, 0));
+                let tries = match came {
+                    Came::Again => 0,
+                    Came::Failed if tries < attempts => tries,
+                    came => {
+                        wrong.push(format!("{step} of {id} was {came:?} and is begun again without anybody's word"));
+                        tries
+                    }
+                };
+                plan.came.insert(step.clone(), (Came::Begun, tries + 1));
+                self.begun.insert((id, plan.hash, step.clone()));
+            }
+            PlanEvent::Ended { step, outcome } => {
+                let Some(plan) = &mut life.plan else { return };
+                let Some((came, tries)) = plan.came.get_mut(step) else { return };
+                let word = matches!(outcome, Outcome::Settled { .. } | Outcome::Again { .. });
+                if word && !matches!(came, Came::Failed | Came::Unknown) {
+                    wrong.push(format!("{step} of {id} was {came:?}, and somebody says what becomes of it"));
+                }
+                if !word && *came != Came::Begun {
+                    wrong.push(format!("{step} of {id} ends and was {came:?}"));
+                }
+                self.begun.remove(&(id, plan.hash, step.clone()));
+                *came = match outcome {
+                    Outcome::Done { .. } | Outcome::Settled { .. } => Came::Done,
+                    Outcome::Failed { .. } => Came::Failed,
+                    Outcome::CannotTell { .. } => Came::Unknown,
+                    Outcome::Again { .. } => {
+                        *tries = 0;
+                        Came::Again
+                    }
+                };
+            }
+        }
+        let _ = around;
+    }
+}

@@ -1,0 +1,166 @@
+//! Services of the world: releases come, runs begin and go back, analyses are written.
+
+use super::{post::Post, world::World};
+use crate::play::Put;
+use lastgood_domain::{
+    event::{Aim, End, Event},
+    operations::{
+        cap::{self, Risky},
+        rca,
+    },
+    rollout::Input,
+    terms::{Actor, Digest, Reason, ReleaseTag, ServiceName, Span},
+};
+use lastgood_engine::operations::unmirrored;
+
+/// Turns of one run that somebody waits for.
+const TURNS_MAX: u32 = 200;
+
+pub(crate) fn reason(text: &str) -> Reason {
+    Reason::new(text).expect("a fixed valid reason")
+}
+
+impl World {
+    /// Does something with a service, at the world's time.
+    pub(crate) fn at<T>(&self, name: &ServiceName, act: impl FnOnce(&mut Post) -> T) -> Option<T> {
+        let done = {
+            let mut services = self.services.borrow_mut();
+            let post = services.get_mut(name)?;
+            post.reach(self.elapsed());
+            act(post)
+        };
+        self.clock_from_services();
+        self.looks();
+        Some(done)
+    }
+
+    /// Drives a service's run on by one turn.
+    pub(crate) fn turn(&self, name: &ServiceName) {
+        self.at(name, |post| post.play.turn());
+    }
+
+    fn drive(&self, name: &ServiceName) {
+        for _ in 0..TURNS_MAX {
+            if self.service(name).run.is_none() {
+                return;
+            }
+            self.turn(name);
+            self.race();
+        }
+    }
+
+    /// Somebody wants a service to follow its channel.
+    pub(crate) fn follow(&self, by: &Actor, name: &ServiceName) {
+        let config = self.config();
+        let Some(service) = config.service.get(name) else { return };
+        let (state, folded) = (self.state(), self.service(name));
+        let frozen = unmirrored(&state, name, &service.subject(), &folded, self.now());
+        self.tell(format!("    {by} runs {name}"));
+        let settings = self.at(name, |post| post.play.settings.clone());
+        let Some(settings) = settings else { return };
+        let begin = Input::Begin { aim: Aim::Track, settings, frozen, preflight: None };
+        if self.at(name, |post| post.play.put_by(begin, by)) != Some(Put::Taken) {
+            return;
+        }
+        self.drive(name);
+        self.ended(name);
+    }
+
+    fn ended(&self, name: &ServiceName) {
+        if let Some((run, _, end)) = self.service(name).last_end {
+            self.tell(format!("    {name}: {run} ended: {}", crate::end_word(&end)));
+            if matches!(end, End::Promoted) {
+                self.checks.borrow_mut().reached.insert("promoted");
+            }
+        }
+    }
+
+    /// A new release of a service is there.
+    pub(crate) fn release(&self, name: &ServiceName) {
+        self.at(name, |post| {
+            let mut machine = post.play.machine.borrow_mut();
+            machine.newest = (machine.newest + 1).min(machine.recipes.len().saturating_sub(1));
+        });
+    }
+
+    /// Gives the newest release that the channel has.
+    pub(crate) fn newest(&self, name: &ServiceName) -> Option<(ReleaseTag, Digest)> {
+        self.at(name, |post| {
+            let machine = post.play.machine.borrow();
+            machine.recipes.get(machine.newest).map(|recipe| (recipe.release.tag.clone(), recipe.release.digest))
+        })?
+    }
+
+    /// Begins a way back, which nothing may refuse but that there is none.
+    pub(crate) fn take_back(&self, name: &ServiceName, aim: Aim) {
+        let before = self.service(name);
+        let Some(settings) = self.at(name, |post| post.play.settings.clone()) else { return };
+        let begin = Input::Begin { aim, settings, frozen: Some("the freeze file exists".into()), preflight: None };
+        let put = self.at(name, |post| post.play.put(begin));
+        // Where everything runs last-good there is nothing to go back from.
+        let elsewhere = before.instances.values().any(|one| one.release != before.last_good);
+        if put == Some(Put::Refused) && before.last_good.is_some() && elsewhere {
+            self.violated(format!("a way back of {name} was refused"));
+        }
+        let after = self.service(name);
+        if let Some((_, _, end @ (End::Held { .. } | End::Refused { .. }))) =
+            after.last_end.filter(|_| after.run.is_none())
+            && before.last_end.as_ref().map(|(run, ..)| run)
+                != self.service(name).last_end.as_ref().map(|(run, ..)| run)
+        {
+            self.violated(format!("a way back of {name} is {}", crate::end_word(&end)));
+        }
+    }
+
+    /// Somebody takes a service back by hand, which is counted.
+    pub(crate) fn roll_back(&self, by: &Actor, name: &ServiceName) {
+        self.tell(format!("    {by} takes {name} back"));
+        let to = self.service(name).last_good.and_then(|good| self.service(name).tag(&good).cloned());
+        let aim = Aim::Back { to, instances: Vec::new(), accept_loss: Vec::new(), reason: "people complain".into() };
+        self.take_back(name, aim);
+        self.drive(name);
+        self.ended(name);
+        let (caps, now) = (&self.config().caps, self.now());
+        let _killed = self.say(by, &|state| Ok(cap::count(state, caps, by, Risky::Rollback, now)));
+    }
+
+    /// Somebody writes the analysis that a service owes, accepts it, or goes on without.
+    pub(crate) fn analyse(&self, by: &Actor, name: &ServiceName) {
+        let service = self.service(name);
+        let Some(owed) = &service.analysis else { return };
+        let event = match &owed.submitted {
+            None => rca::submit(&service, Digest::of(name.as_str().as_bytes())),
+            Some(_) => rca::accept(&service, by),
+        };
+        let own = owed.submitted.as_ref().is_some_and(|one| one.by == *by);
+        let Ok(event) = event else { return };
+        let allowed = self.config().people().permit_service(by, &event).is_ok();
+        if own {
+            self.violated(format!("{by} accepts their own analysis"));
+        }
+        if allowed {
+            self.tell(format!("    {by} analyses {name}"));
+            self.at(name, |post| post.say(by, event));
+        }
+    }
+
+    /// Somebody with another's word lets one service go on without its analysis for a time.
+    pub(crate) fn waive_analysis(&self, by: &Actor, name: &ServiceName) {
+        let service = self.service(name);
+        let span = Span::minutes(30 + self.below(600));
+        let Ok(event) = rca::waive(&service, reason("the fix itself"), span, None, self.now()) else { return };
+        let allowed = self.config().people().permit_service(by, &event).is_ok();
+        if allowed && matches!(event, Event::Analysis(_)) {
+            self.at(name, |post| post.say(by, event));
+        }
+    }
+
+    /// Services come into the configuration and go out of it.
+    pub(crate) fn configure_otherwise(&self) {
+        let count = 2 + usize::try_from(self.below(3)).unwrap_or(0);
+        if count != self.count.get() {
+            self.count.set(count);
+            self.tell(format!("    {count} services are configured"));
+        }
+    }
+}
