@@ -163,6 +163,7 @@ impl Example {
 }
 
 impl Drop for Example {
+    #[expect(clippy::print_stderr, reason = "a test that failed shows what ran beside it")]
     fn drop(&mut self) {
         for child in &mut self.children {
             let pid = rustix::process::Pid::from_child(child);
