@@ -73,6 +73,8 @@ pub(crate) struct Shifts {
     aim: Option<Aim>,
     ways: BTreeMap<Digest, WayBack>,
     moving: Option<Digest>,
+    /// Releases that people were ever sent to.
+    sent: BTreeSet<Digest>,
     runs: BTreeMap<InstanceName, Runs>,
     /// Instances that this run has started on the candidate.
     started: BTreeSet<InstanceName>,
@@ -247,6 +249,8 @@ impl Shifts {
                     self.emptied.remove(&candidate.release);
                 }
                 self.emptied.retain(|release| route.leaving.iter().all(|one| one.side.release != *release));
+                let sides = route.last_good.iter().chain(route.candidate.iter().filter(|_| route.share > Share::NONE));
+                self.sent.extend(sides.map(|side| side.release));
                 (self.route, self.confirmed) = (Some(route.clone()), false);
                 self.stage = None;
                 self.gates.clear();
@@ -310,6 +314,8 @@ impl Shifts {
             wrong.push(format!("{name} was to be stopped while it is warm"));
         }
         let leaving = self.route.iter().flat_map(|route| &route.leaving);
+        // A release that nobody was ever sent to has no tunnels, even where it is named as the one that is left.
+        let leaving = leaving.filter(|one| self.sent.contains(&one.side.release));
         for one in leaving.filter(|one| one.side.instances.contains(name) && at < one.deadline) {
             if !self.emptied.contains(&one.side.release) {
                 wrong.push(format!("{name} was to be stopped before its tunnels are over"));

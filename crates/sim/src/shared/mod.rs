@@ -377,7 +377,16 @@ impl Machine {
                 .iter()
                 .any(|side| shared.logged.rejected.contains_key(&side.release) && Some(side.release) != serves)
         };
-        let stays = shared.logged.traffic.confirmed && has.as_ref().is_some_and(rejected);
+        // Where nobody of last-good can be brought up, people stay where they get answers, and somebody is paged.
+        let last_good = shared.logged.traffic.last_good();
+        let stuck = last_good.is_some_and(|side| {
+            let stuck = |name| {
+                let condition = shared.logged.instances.get(name).map(|one| &one.condition);
+                matches!(condition, Some(lastgood_domain::service::Condition::Stuck { .. }))
+            };
+            side.instances.iter().any(stuck)
+        });
+        let stays = shared.logged.traffic.confirmed && has.as_ref().is_some_and(rejected) && !stuck;
         if wanted.as_ref().map(of) != has.as_ref().map(of) {
             self.violated("the router does not carry what the log says".into());
         }
