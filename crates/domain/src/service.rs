@@ -67,6 +67,8 @@ pub struct Service {
     pub stale: bool,
     /// When last-good was last set.
     pub promoted_at: Option<Timestamp>,
+    /// When an instance or the traffic was moved last.
+    pub moved_at: Option<Timestamp>,
     /// The newest verdict on users' outcomes since then.
     pub health: Option<(Health, Outcomes)>,
     /// When that verdict was first given.

@@ -312,7 +312,8 @@ fn who_is_not_configured_opens_nothing_and_blocks_and_rolls_back_all_the_same() 
         in_flight: lastgood_domain::operations::hold::InFlight::Pause,
     };
     assert!(may("mallory", &Event::Hold(set)));
-    let service = |by: &str, event: &event::Event| people.permit_service(&person(by), event).is_ok();
+    let service =
+        |by: &str, event: &event::Event| people.permit_service(&Service::default(), &person(by), event).is_ok();
     let lifted = event::Event::HoldLifted { hold: HoldId(0), reason: reason("done") };
     assert!(service("alice", &lifted) && !service("bob", &lifted));
     let waived = event::Event::Waived { release: Digest::of(b"2"), reason: reason("it was good") };

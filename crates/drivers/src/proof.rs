@@ -1,12 +1,12 @@
 //! What proves that something was done: a program that was run to its end, a page that was fetched. Each within a time.
 
 use lastgood_domain::terms::{Digest, Span};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::{
     io::{self, Read},
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -53,7 +53,7 @@ pub enum NoProof {
         /// Its time.
         within: Span,
     },
-    /// The page gave no answer, or no good one.
+    /// The page can't be reached from here.
     #[error("{url} could not be fetched: {why}")]
     Page {
         /// Which.
@@ -61,9 +61,21 @@ pub enum NoProof {
         /// What happened.
         why: String,
     },
+    /// The page answered, and not with itself.
+    #[error("{url} is no proof: {why}")]
+    Answered {
+        /// Which.
+        url: String,
+        /// What it answered.
+        why: String,
+    },
+    /// No page's address, or one with a password in it, which is not repeated.
+    #[error("that is no address of a page: it must begin with http:// or https:// and hold no user or password")]
+    Address,
 }
 
-/// Runs a program in `folder`; one that takes longer than `within` is killed with all that it started.
+/// Runs a program in `folder`. What it leaves running is ended with it; one that takes longer than `within` is killed with
+/// all that it started.
 ///
 /// Errors: [`NoProof::Program`], [`NoProof::TooSlow`].
 pub fn run(argv: &[String], folder: &Path, within: Span) -> Result<Ran, NoProof> {
@@ -77,11 +89,12 @@ pub fn run(argv: &[String], folder: &Path, within: Span) -> Result<Ran, NoProof>
     let mut child = command.spawn().map_err(failed)?;
     let (out, complaint) = (listen(child.stdout.take()), listen(child.stderr.take()));
     let status = loop {
-        match child.try_wait().map_err(failed)? {
-            Some(status) => break status,
-            None if begun.elapsed() < within.duration() => thread::sleep(LOOK_EVERY),
-            None => {
-                end_group(&mut child);
+        match has_ended(&child) {
+            // What it left behind holds its output open, and would run on with no limit.
+            true => break end_group(&mut child).map_err(failed)?,
+            false if begun.elapsed() < within.duration() => thread::sleep(LOOK_EVERY),
+            false => {
+                end_group(&mut child).map_err(failed)?;
                 return Err(NoProof::TooSlow { program, within });
             }
         }
@@ -92,10 +105,17 @@ pub fn run(argv: &[String], folder: &Path, within: Span) -> Result<Ran, NoProof>
     Ok(Ran { exit: status.code().unwrap_or(-1), output, took })
 }
 
-fn end_group(child: &mut Child) {
+/// Tells whether the program has ended, and leaves it to be waited for.
+fn has_ended(child: &Child) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(Some(_)) | Err(_))
+}
+
+/// Kills all of the program that still runs, and gives how it ended.
+fn end_group(child: &mut Child) -> io::Result<ExitStatus> {
     // The child is not waited for yet, so its id is still its own and names no other group.
     let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-    let _ = child.wait();
+    child.wait()
 }
 
 fn listen(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
@@ -114,9 +134,16 @@ fn listen(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
 
 /// Fetches a page and gives its digest and length. Redirects are not followed: what they lead to is another page.
 ///
-/// Errors: [`NoProof::Page`]: no answer within `within`, another status than 2xx, more than [`PAGE_BYTES_MAX`].
+/// Errors: [`NoProof::Page`]: no answer within `within`; [`NoProof::Answered`]: another status than 2xx, more than
+/// [`PAGE_BYTES_MAX`]; [`NoProof::Address`].
 pub fn fetch(url: &str, within: Duration) -> Result<(Digest, u64), NoProof> {
     let failed = |why: String| NoProof::Page { url: url.to_owned(), why };
+    let answered = |why: String| NoProof::Answered { url: url.to_owned(), why };
+    let uri = url.parse::<ureq::http::Uri>().map_err(|_| NoProof::Address)?;
+    let is_plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if !is_plain || !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(NoProof::Address);
+    }
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -126,16 +153,21 @@ pub fn fetch(url: &str, within: Duration) -> Result<(Digest, u64), NoProof> {
         .timeout_global(Some(within))
         .build();
     let agent: ureq::Agent = config.new_agent();
-    let answer = agent.get(url).call().map_err(|error| failed(crate::notice::in_words(&error).1))?;
+    let answer = agent.get(url).call().map_err(|error| {
+        failed(match &error {
+            ureq::Error::Timeout(_) => format!("no answer within {} s", within.as_secs_f32()),
+            error => crate::notice::in_words(error).1,
+        })
+    })?;
     if !answer.status().is_success() {
-        return Err(failed(format!("it answers with status {}", answer.status().as_u16())));
+        return Err(answered(format!("it answers with status {}", answer.status().as_u16())));
     }
     let mut bytes = Vec::new();
     let body = answer.into_body().into_reader();
     body.take(PAGE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(error.kind().to_string()))?;
     match bytes.len() as u64 {
         length if length <= PAGE_BYTES_MAX => Ok((Digest::of(&bytes), length)),
-        _ => Err(failed(format!("it is longer than {} MiB", PAGE_BYTES_MAX >> 20))),
+        _ => Err(answered(format!("it is longer than {} MiB", PAGE_BYTES_MAX >> 20))),
     }
 }
 
@@ -153,6 +185,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ran = run(&words("echo out; echo oh >&2; exit 3"), folder.path(), Span::seconds(60)).unwrap();
         assert_eq!((ran.exit, ran.output.as_slice()), (3, &b"out\noh\n"[..]));
+        // What it leaves behind hides nothing that it said.
+        let left = run(&words("echo said; sleep 600 & exit 0"), folder.path(), Span::seconds(60)).unwrap();
+        assert_eq!((left.exit, left.output.as_slice()), (0, &b"said\n"[..]));
         // The grandchild would outlive its parent if only that were killed.
         let slow = words("sleep 600 & echo $! > pid; wait");
         let error = run(&slow, folder.path(), Span(1_500)).unwrap_err();
@@ -190,8 +225,15 @@ mod tests {
         });
         let url = format!("http://127.0.0.1:{port}/");
         assert_eq!(fetch(&url, PAGE_TIME_MAX).unwrap(), (Digest::of(b"page"), 4));
-        assert!(fetch(&url, PAGE_TIME_MAX).unwrap_err().to_string().contains("status 302"));
+        let answered = fetch(&url, PAGE_TIME_MAX).unwrap_err();
+        assert!(
+            matches!(answered, NoProof::Answered { .. }) && answered.to_string().contains("status 302"),
+            "{answered}"
+        );
         assert!(matches!(fetch(&url, Duration::from_millis(200)), Err(NoProof::Page { .. })));
-        assert!(fetch("gopher://x", PAGE_TIME_MAX).is_err());
+        for wrong in ["gopher://x", "trust me", "https://alice:pass@example.invalid/"] {
+            let said = fetch(wrong, PAGE_TIME_MAX).unwrap_err();
+            assert!(matches!(said, NoProof::Address) && !said.to_string().contains("pass@"), "{said}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use lastgood_domain::{
     event::Event,
     operations::{
         Event as OperationsEvent, Operations, Record as OperationsRecord, Refused,
-        approval::{self, Request, Standing},
+        approval::{self, Approval, Approvals, Request, Standing},
         cap::{self, Risky},
         hold, incident,
         people::Act,
@@ -192,7 +192,7 @@ impl App {
             let mut after = folded.clone();
             let mut records = Vec::new();
             for event in decide(&folded)? {
-                let permitted = people.permit_service(&self.actor, &event);
+                let permitted = people.permit_service(&after, &self.actor, &event);
                 permitted.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
                 let said = rollout::step(&after, Input::Say(event), &self.actor, world::now()).map_err(|error| {
                     Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status")
@@ -257,36 +257,36 @@ impl App {
         Ok((records, folded.state.clone()))
     }
 
-    /// Tells whether other people have approved exactly this plan for the subject.
+    /// Goes on if other people have approved exactly this plan; else asks them, if they are not asked yet.
     ///
     /// What acts on it asks again inside its own decision, and says there that it is used
     /// ([`lastgood_domain::operations::approval::used`]).
-    pub(crate) fn allows(&self, subject: &str, plan: &Digest) -> Result<bool, Trouble> {
-        Ok(self.operations()?.approvals.allows(subject, plan, self.now()))
-    }
-
-    /// Goes on if other people have approved exactly this plan; else asks them, if they are not asked yet.
-    ///
     /// Errors: exit 8 while they are awaited, 3 if one said no to this plan, 4 or 1 if nobody could say yes.
     pub(crate) fn need_approval(&self, ask: &Ask) -> Result<(), Trouble> {
-        if self.allows(&ask.subject, &ask.plan)? {
-            return Ok(());
-        }
         let now = self.now();
+        // What fewer people or others were asked is no answer to this.
+        let is_as_strict = |one: &Approval| {
+            let of = &one.request.of;
+            let among = ask.of.is_empty() || (!of.is_empty() && of.is_subset(&ask.of));
+            one.request.needed >= ask.needed && among
+        };
+        let answer = |approvals: &Approvals| {
+            let found = approval::answered(approvals, &ask.subject, &ask.plan, now);
+            found.filter(|(_, one)| is_as_strict(one)).map(|(id, one)| (*id, one.clone()))
+        };
         let mut request = ask.request(now);
         if request.of.is_empty() {
             request.of = self.config.people().who_may(Act::Approve);
         }
         let (_, after) = self.say_operations(&|state| {
             // Who asks for what was answered gets the answer.
-            if approval::answered(&state.approvals, &request.subject, &request.plan, now).is_some() {
+            if answer(&state.approvals).is_some() {
                 return Ok(Vec::new());
             }
             let events = approval::request(&state.approvals, &self.actor, request.clone())?;
             Ok(events.into_iter().map(OperationsEvent::Approval).collect())
         })?;
-        let found = approval::answered(&after.approvals, &request.subject, &request.plan, now);
-        let (id, one) = found.expect("it was just asked for");
+        let (id, one) = answer(&after.approvals).expect("it was just asked for");
         let people = match request.needed {
             1 => "a second person is needed".into(),
             n => format!("{n} other people are needed"),
@@ -378,12 +378,13 @@ impl App {
 }
 
 /// Gives the exit code of something that people did not get done.
-fn exit_of(error: &operations::SayError) -> Exit {
-    use lastgood_domain::operations::approval::Refused as Approval;
+pub(crate) fn exit_of(error: &operations::SayError) -> Exit {
+    use approval::Refused as NotAnswered;
     match error {
         operations::SayError::Refused(Refused::Approval(
-            Approval::Own { .. } | Approval::OwnLink { .. } | Approval::NotAsked { .. },
+            NotAnswered::Own { .. } | NotAnswered::OwnLink { .. } | NotAnswered::NotAsked { .. },
         )) => Exit::NotAllowed,
+        operations::SayError::Refused(Refused::Approval(NotAnswered::Rejected { .. })) => Exit::Declined,
         operations::SayError::Refused(Refused::NotAllowed(_) | Refused::Overrule(_)) => Exit::NotAllowed,
         operations::SayError::Refused(Refused::Cap(_)) => Exit::Refused,
         operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,

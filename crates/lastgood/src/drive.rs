@@ -19,7 +19,7 @@ use lastgood_engine::{
     deliver::Deliverer,
     drive::{DriveError, Driver, Log as _, LogError, World as _},
     fold::Folded,
-    links::Finish,
+    links::{Finish, Links},
     log::ServiceLog,
     paths::ServiceHome,
     preflight::{self, Asker},
@@ -269,16 +269,16 @@ pub(crate) fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble>
 /// Gives what writes links into messages when they are sent. Without a usable key the messages go without: that nobody can
 /// answer by a link is no reason to tell nobody.
 fn finish(app: &App) -> Option<Finish> {
-    let links = app.links().unwrap_or_else(|trouble| {
-        app.screen.trouble(&trouble);
-        None
-    })?;
+    let url = app.config.approvals.as_ref()?.url.clone()?;
+    let _usable = app.links().map_err(|trouble| app.screen.trouble(&trouble)).ok()?;
+    let home = app.home.root().to_path_buf();
     let people = app.config.people();
     Some(Arc::new(move |endpoint, body| {
         let is_theirs = |person: &Actor| {
             let person = people.all.get(person);
             person.is_some_and(|person| person.notice.iter().any(|place| place == endpoint))
         };
-        links.finished(body, is_theirs)
+        // Read each time, so that a key that was removed makes no more links.
+        Links::open(&home, &url).ok()?.finished(body, is_theirs)
     }))
 }

@@ -11,12 +11,14 @@ use std::{
     ops::Deref,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Switching a new file takes milliseconds, or as long as its disk needs for one write: 500 tries are 10 s.
 const WAL_TRIES: u32 = 500;
 const WAL_PAUSE: Duration = Duration::from_millis(20);
+/// Making a new file takes milliseconds, or as long as a busy disk needs for a few writes.
+const MAKING_WAIT: Duration = Duration::from_secs(5);
 
 /// Reads the evidence; never writes. Status commands use it while a driver writes.
 #[derive(Debug)]
@@ -75,7 +77,13 @@ impl Reader {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(EVIDENCE_FILE);
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        let found = schema::check_snapshot(&connection, &path)?;
+        let begun = Instant::now();
+        let mut found = schema::check_snapshot(&connection, &path)?;
+        // An empty file is one that somebody is just making.
+        while found == 0 && begun.elapsed() < MAKING_WAIT {
+            std::thread::sleep(WAL_PAUSE);
+            found = schema::check_snapshot(&connection, &path)?;
+        }
         if found < schema::newest() {
             return Err(StoreError::OlderSchema { path, found, known: schema::newest() });
         }

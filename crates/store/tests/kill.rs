@@ -5,7 +5,7 @@ use lastgood_domain::{
     evidence::ChainName,
     terms::{ServiceName, Timestamp},
 };
-use lastgood_store::{DriverLock, LockError, NewNotice, NewRecord, NoticeState, Store};
+use lastgood_store::{DriverLock, LockError, NewNotice, NewRecord, NoticeState, Reader, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -166,4 +166,18 @@ fn who_looks_between_a_lock_and_its_holders_name_waits_for_the_name() {
     });
     file.write_all(br#"{"pid":7,"started":1,"what":"daemon"}"#).unwrap();
     assert_eq!(looking.join().unwrap().unwrap().unwrap().pid, 7);
+}
+
+#[test]
+fn who_looks_while_the_file_is_being_made_waits_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    // What SQLite leaves for a moment: the file, and nothing in it yet.
+    fs::File::create(dir.path().join(lastgood_store::EVIDENCE_FILE)).unwrap();
+    let looking = std::thread::spawn({
+        let dir = dir.path().to_path_buf();
+        move || Reader::open(&dir).map(drop)
+    });
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    Store::open(dir.path()).unwrap();
+    looking.join().unwrap().unwrap();
 }

@@ -213,6 +213,8 @@ pub struct Approval {
     pub at: Timestamp,
     /// Who said yes.
     pub yes: BTreeMap<Actor, Yes>,
+    /// Who had another person's link printed: that is their one word, because they could use it.
+    pub given: BTreeSet<Actor>,
     /// Percent of the time at which people were reminded last.
     pub reminded: u8,
     /// Where it stands.
@@ -250,6 +252,7 @@ impl Approvals {
                 by,
                 at,
                 yes: BTreeMap::new(),
+                given: BTreeSet::new(),
                 reminded: 0,
                 standing: Standing::Pending,
                 ended: None,
@@ -260,7 +263,10 @@ impl Approvals {
         let Some(one) = self.all.get_mut(&event.approval()) else { return };
         let before = one.standing.clone();
         match event {
-            ApprovalEvent::Requested { .. } | ApprovalEvent::LinkGiven { .. } => {}
+            ApprovalEvent::Requested { .. } => {}
+            ApprovalEvent::LinkGiven { .. } => {
+                one.given.insert(by.clone());
+            }
             ApprovalEvent::Approved { plan, door, .. } => {
                 if *plan == one.request.plan && one.standing == Standing::Pending {
                     one.yes.insert(by.clone(), Yes { at, door: *door });
@@ -398,9 +404,7 @@ pub fn approve(
         let (asked, seen) = (one.request.plan.short(), plan.short());
         return Err(Refused::OtherPlan { approval, asked, seen });
     }
-    if one.yes.contains_key(by) {
-        return Err(Refused::SaidAlready { approval, by: by.clone() });
-    }
+    said_nothing(one, approval, by)?;
     Ok(ApprovalEvent::Approved { approval, plan, door: Door::Command })
 }
 
@@ -427,10 +431,19 @@ pub fn awaited(one: &Approval, who: BTreeSet<Actor>) -> BTreeSet<Actor> {
     who.into_iter().filter(|person| is_asked(person) && one.by != *person && !one.yes.contains_key(person)).collect()
 }
 
+/// Refuses a second word of the same person: a yes, or the link of another person that they could use.
+fn said_nothing(one: &Approval, approval: ApprovalId, by: &Actor) -> Result<(), Refused> {
+    match (one.yes.contains_key(by), one.given.contains(by)) {
+        (true, _) => Err(Refused::SaidAlready { approval, by: by.clone() }),
+        (false, true) => Err(Refused::GaveLink { approval, by: by.clone() }),
+        (false, false) => Ok(()),
+    }
+}
+
 /// Says that somebody has a link printed by which `person` can answer. Never who asks: the link would be an answer in the
-/// hands of the one who may not give it.
+/// hands of the one who may not give it. For the same reason who has one printed must be able to answer, and has then.
 ///
-/// Errors: it is over or unknown; who asks wants one; the person could not answer, or has answered.
+/// Errors: it is over or unknown; who asks wants one; one of them could not answer, or has answered.
 pub fn give_link(
     approvals: &Approvals,
     by: &Actor,
@@ -443,6 +456,8 @@ pub fn give_link(
     if one.by == *by {
         return Err(Refused::OwnLink { approval, by: by.clone() });
     }
+    asked(one, approval, by)?;
+    said_nothing(one, approval, by)?;
     match one.yes.contains_key(person) {
         true => Err(Refused::SaidAlready { approval, by: person.clone() }),
         false => Ok(ApprovalEvent::LinkGiven { approval, person: person.clone() }),

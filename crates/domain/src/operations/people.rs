@@ -15,8 +15,10 @@ use super::{
 use crate::{
     event,
     failure::Coded,
+    service::Service,
     switches,
     terms::{Actor, ApprovalId, RoleName, Timestamp},
+    traffic::TrafficEvent,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -167,7 +169,8 @@ impl People {
         if let Some(act) = act_of(before, by, event) {
             self.check(by, act)?;
         }
-        if let Event::Approval(ApprovalEvent::Approved { approval, .. }) = event
+        if let Event::Approval(ApprovalEvent::Approved { approval, .. } | ApprovalEvent::LinkGiven { approval, .. }) =
+            event
             && let Some(act) = opens(before, *approval)
         {
             self.check(by, act)?;
@@ -207,12 +210,17 @@ impl People {
         }
     }
 
-    /// Tells whether somebody may write `event` into a service's own chain.
+    /// Tells whether somebody may write `event`, decided on `before`, into a service's own chain.
     ///
     /// Errors: [`NotAllowed`].
-    pub fn permit_service(&self, by: &Actor, event: &event::Event) -> Result<(), NotAllowed> {
+    pub fn permit_service(&self, before: &Service, by: &Actor, event: &event::Event) -> Result<(), NotAllowed> {
         match event {
             event::Event::HoldLifted { .. } | event::Event::Unpinned { .. } => self.check(by, Act::Lift),
+            // Another pin takes the first one away.
+            event::Event::Pinned { tag, .. } if before.pin.as_ref().is_some_and(|pin| pin.tag != *tag) => {
+                self.check(by, Act::Lift)
+            }
+            event::Event::Traffic(TrafficEvent::EntriesResumed { .. }) => self.check(by, Act::Lift),
             event::Event::Analysis(AnalysisEvent::Accepted { .. }) => self.check(by, Act::Accept),
             event::Event::Analysis(AnalysisEvent::Waived { .. }) => self.check(by, Act::Waive),
             event::Event::Waived { .. } => self.check(by, Act::Waive),

@@ -176,6 +176,9 @@ impl Service {
     }
 
     fn order(&mut self, order: OrderId, effect: &Effect, at: Timestamp) {
+        if matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Route { .. }) {
+            self.moved_at = Some(at);
+        }
         self.next.order = self.next.order.max(order.0 + 1);
         if let Effect::Snapshot { snapshot, .. } | Effect::SnapshotStopped { snapshot, .. } = effect {
             self.next.snapshot = self.next.snapshot.max(snapshot.0 + 1);

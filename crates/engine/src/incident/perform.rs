@@ -14,7 +14,7 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     probe::{self, ProbeConfig, ProbeTarget, Secrets},
-    sql::{Database, Limits, Scalar, Table},
+    sql::{Database, Limits, Scalar, SqlError, Table},
 };
 use lastgood_store::Reader;
 use std::collections::{BTreeMap, BTreeSet};
@@ -314,5 +314,12 @@ fn looked_at(database: &Database, of: &str, within: Span) -> Result<f64, Failure
 
 fn query(database: &Database, sql: &str, within: Span) -> Result<Table, Failure> {
     let limits = Limits { time: within, ..Limits::default() };
-    database.query(sql, limits).map_err(|error| Failure::of(&error))
+    database.query(sql, limits).map_err(|error| match error {
+        // What a database says names what is in it, and this is written into the log.
+        SqlError::QueryRefused { database, .. } => {
+            let what = format!("the database {database} refuses the query");
+            Failure::new("database-query-refused", what, Some("see why: try it by hand, as the same role"))
+        }
+        error => Failure::of(&error),
+    })
 }

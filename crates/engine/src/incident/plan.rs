@@ -47,7 +47,7 @@ pub fn plan(
     steps.extend(commands.map(|(name, one)| command(name, one)));
     let checks =
         config.runbook.check.iter().filter(|(_, one)| one.level() <= incident.level && concerns(&one.services));
-    steps.extend(checks.map(|(name, one)| check(name, one)));
+    steps.extend(checks.map(|(name, one)| check(config, name, one)));
     if incident.level >= Level::L3 {
         steps.extend(evidence());
         steps.extend(config.credential.iter().flat_map(|(name, one)| credential(name, one)));
@@ -68,10 +68,18 @@ pub fn spec_of(config: &Config, act: &Act) -> Option<Digest> {
         Act::RollBack { service, .. } => digest(config.service.get(service)?),
         Act::PutBack { service } => digest(&(config.service.get(service)?, files(config, service))),
         Act::Command { name } => digest(config.runbook.step.get(name)?),
-        Act::Check { name } => digest(config.runbook.check.get(name)?),
+        Act::Check { name } => asked(config, config.runbook.check.get(name)?)?,
         Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
         Act::Credential { name, .. } => digest(config.credential.get(name)?),
         Act::ByHand { what } => digest(what),
+    })
+}
+
+/// Digests a check with the database that it asks: another database is another check.
+fn asked(config: &Config, check: &CheckConfig) -> Option<Digest> {
+    Some(match &check.sql {
+        Some(sql) => digest(&(check, config.database.get(&sql.database)?)),
+        None => digest(check),
     })
 }
 
@@ -175,16 +183,16 @@ fn command(name: &str, config: &StepConfig) -> Step {
     }
 }
 
-fn check(name: &str, config: &CheckConfig) -> Step {
+fn check(config: &Config, name: &str, check: &CheckConfig) -> Step {
     Step {
         id: format!("check/{name}"),
-        area: config.area.into(),
+        area: check.area.into(),
         says: format!("{name} holds"),
         undo: Undo::Nothing,
-        timeout: config.timeout.0,
-        attempts: config.attempts,
+        timeout: check.timeout.0,
+        attempts: check.attempts,
         may_fail: false,
-        spec: digest(config),
+        spec: asked(config, check).unwrap_or_else(|| digest(check)),
         act: Act::Check { name: name.into() },
     }
 }

@@ -130,15 +130,13 @@ pub fn carry_out<B: Book>(
     let id = doer.incident();
     let hash = match allowed(book.look().map_err(RunError::Say)?, doer.config(), id, seen, now())? {
         Ok(hash) => hash,
+        // What was begun may have nothing left to do that needs a yes.
+        Err(Told::NotApproved { hash, .. }) if is_executing(book, id)? => hash,
         Err(told) => return Ok(told),
     };
     say(book, by, now(), &|state| executing(state, id))?;
     loop {
         let state = book.look().map_err(RunError::Say)?;
-        // An approval may run out or be void while steps are done.
-        if let Err(told) = allowed(state, doer.config(), id, Some(hash), now())? {
-            return Ok(told);
-        }
         let planned = planned(state, id, hash)?;
         let (step, begun) = match planned.next() {
             Next::Done => break,
@@ -146,6 +144,10 @@ pub fn carry_out<B: Book>(
             Next::Do(step) => (step.clone(), false),
             Next::Ask(step) => (step.clone(), true),
         };
+        // An approval may run out or be void while steps are done.
+        if let Err(told) = allowed(state, doer.config(), id, Some(hash), now())? {
+            return Ok(told);
+        }
         let tried = planned.steps.get(&step.id).is_some_and(|progress| progress.tries > 0);
         let before = match tried {
             _ if begun => Before::CutOff,
@@ -255,9 +257,14 @@ fn allowed(
     Ok(Ok(hash))
 }
 
-/// Tells how many must approve an incident's plan.
+fn is_executing<B: Book>(book: &mut B, id: IncidentId) -> Result<bool, RunError<B::Error>> {
+    Ok(find(book.look().map_err(RunError::Say)?, id)?.state == State::Executing)
+}
+
+/// Tells how many must approve an incident's plan: by the level it was made for, also after that was lowered.
 pub fn needed(config: &Config, incident: &Incident) -> u32 {
-    let configured = config.runbook.approvals.get(&incident.level).copied().unwrap_or(0);
+    let level = incident.planned.as_ref().map_or(incident.level, |planned| planned.plan.level.max(incident.level));
+    let configured = config.runbook.approvals.get(&level).copied().unwrap_or(0);
     let irreversible = incident.planned.as_ref().is_some_and(|planned| planned.plan.irreversible().next().is_some());
     configured.max(u32::from(irreversible))
 }

@@ -51,7 +51,7 @@ pub fn take(
 
 /// Asks `needed` people besides `by` to approve a plan, unless that is asked already.
 ///
-/// Errors: there is no such incident; another plan was made since.
+/// Errors: there is no such incident; another plan was made since; somebody said no to this one.
 pub fn ask(
     state: &Operations,
     id: IncidentId,
@@ -66,11 +66,11 @@ pub fn ask(
         return Err(incident::Refused::from(plan::Refused::OtherPlan { incident: id, is, seen }).into());
     }
     let subject = plan::subject(id);
-    let waits = state.approvals.of(&subject).any(|(_, one)| {
-        one.standing == approval::Standing::Pending && one.request.plan == hash && now < one.request.expires
-    });
-    if waits {
-        return Ok(Vec::new());
+    if let Some((approval, one)) = approval::answered(&state.approvals, &subject, &hash, now) {
+        // A no is an answer: what comes after it is another plan.
+        let approval::Standing::Rejected { by, reason } = &one.standing else { return Ok(Vec::new()) };
+        let (approval, by, reason) = (*approval, by.clone(), reason.clone());
+        return Err(approval::Refused::Rejected { approval, by, reason }.into());
     }
     let steps = planned.plan.steps.len();
     let what = format!("run plan {} of incident {id}, {steps} steps", hash.short());

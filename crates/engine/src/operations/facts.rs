@@ -3,7 +3,6 @@
 use super::Operations;
 use crate::{config::Config, fold::Folded};
 use lastgood_domain::{
-    event::End,
     operations::incident::{Incident, unfreeze::Facts},
     service::{Condition, Service},
     terms::{IncidentId, ServiceName, Timestamp, WideHoldId},
@@ -100,27 +99,12 @@ fn look(
             facts.unsettled.push(format!("{} of {name} is not settled on last-good", instance.name));
         }
     }
-    let ended = service.last_end.as_ref().filter(|(_, _, end)| has_moved(end)).map(|(_, at, _)| *at);
     let back = service.rolled_back.as_ref().map(|back| back.at);
-    facts.stable_since = [facts.stable_since, service.promoted_at, ended, back].into_iter().flatten().max();
+    facts.stable_since = [facts.stable_since, service.promoted_at, service.moved_at, back].into_iter().flatten().max();
     let subject = config.service[name].subject();
     for (hold, wide) in operations.holds.standing(now).filter(|(_, hold)| hold.incident == Some(id)) {
         if wide.stops(name, &subject) && !service.holds.values().any(|part| part.origin == Some(*hold)) {
             facts.unconfirmed.push(format!("{hold} is not in the record of {name}"));
         }
-    }
-}
-
-/// Tells whether a run that ended so may have moved somebody.
-fn has_moved(end: &End) -> bool {
-    match end {
-        End::Held { moved, .. } => !moved.is_empty(),
-        End::UpToDate
-        | End::Refused { .. }
-        | End::GateBroken { .. }
-        | End::RehearsalFailed { .. }
-        | End::Rehearsed { .. }
-        | End::Cooled => false,
-        _ => true,
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     fold, signals,
 };
 use lastgood_domain::{
-    event::{End, Gate, Health},
+    event::{Cause, End, Gate, Health},
     notice::Severity,
     operations::incident::recommend::{Observation, Sign},
     service::Service,
@@ -56,6 +56,9 @@ fn of_service(name: &ServiceName, service: &Service) -> Vec<Observation> {
         Some((run, _, End::Unproven { gate: Gate::Required, because })) => {
             let what = format!("{run}: nobody can tell: {because}");
             seen.push(observation(Sign::CiFailing, Some(name), what));
+        }
+        Some((run, _, End::RolledBack { cause: Cause::Gate { because, .. } })) => {
+            seen.push(observation(Sign::CiFailing, Some(name), format!("{run} was taken back: {because}")));
         }
         _ => {}
     }

@@ -235,7 +235,16 @@ impl Report {
 
 /// Keeps what people wrote from being read as Markdown's own signs.
 fn plain(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace(['\r', '\n'], " ")
+    let mut plain = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '\r' | '\n' => plain.push(' '),
+            '<' => plain.push_str("&lt;"),
+            '\\' | '|' | '[' | ']' | '!' | '`' | '*' => plain.extend(['\\', sign]),
+            _ => plain.push(sign),
+        }
+    }
+    plain
 }
 
 fn escaped(text: &str) -> String {

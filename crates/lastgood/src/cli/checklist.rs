@@ -156,11 +156,18 @@ fn fetched(app: &App, url: String, sha256: Option<&str>) -> Result<Evidence, Tro
                 "leave --sha256 out, or name the page that you saw",
             ))
         }
-        (Err(error), Some(digest)) => {
+        (Err(NoProof::Address), _) => Err(Trouble::say(
+            Exit::Usage,
+            "evidence-url",
+            NoProof::Address.to_string(),
+            "name the page: --url https://…",
+        )),
+        // What can't be reached from here is taken as it was said; what answers otherwise is not.
+        (Err(error @ NoProof::Page { .. }), Some(digest)) => {
             app.screen.tell(&format!("{error}; the digest is taken as it was said"));
             Ok(Evidence::Url { url, digest, fetched: None })
         }
-        (Err(error), None) => {
+        (Err(error), _) => {
             let hint = "fetch it from where it can be reached, and give its digest: --sha256 HEX";
             Err(Trouble::say(Exit::Failed, "evidence-url", error.to_string(), hint))
         }
@@ -193,7 +200,9 @@ fn ran(app: &App, argv: Vec<String>, within: Span) -> Result<Evidence, Trouble> 
     let ran = proof::run(&argv, &app.config.folder, within).map_err(|error| {
         let hint = match error {
             NoProof::TooSlow { .. } => "give it more time: --within 30m --command PROGRAM …",
-            NoProof::Program { .. } | NoProof::Page { .. } => "name a program that is there: --command PROGRAM …",
+            NoProof::Program { .. } | NoProof::Page { .. } | NoProof::Answered { .. } | NoProof::Address => {
+                "name a program that is there: --command PROGRAM …"
+            }
         };
         Trouble::say(Exit::Failed, "evidence-command", error.to_string(), hint)
     })?;

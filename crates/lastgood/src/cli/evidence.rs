@@ -4,6 +4,7 @@ use super::Ended;
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
+    operations::people::Act,
     terms::{Actor, ChainName, Reason},
     words,
 };
@@ -224,6 +225,8 @@ fn export(app: &App, service: Option<&str>, to: &Path, only: Option<u64>) -> End
 }
 
 fn acknowledge(app: &App, service: &str, reason: Reason) -> Ended {
+    // It opens what the doubt has closed.
+    app.config.people().check(&app.actor, Act::Lift).map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
     let (service, chain) = subject(app, Some(service))?;
     let (signer, anchor) = signer(app)?;
     let mut store = app.store()?;

@@ -132,6 +132,9 @@ impl Lead<'_> {
         until("the complete message reaches the sink", || {
             example.inbox().iter().any(|one| one.contains("is over") && one.contains("taken back"))
         });
+        until("it has been stable for long enough", || {
+            example.by("alice", "incident|show|i0").ended(0).out.contains("yes  stable")
+        });
         example.by("bob", "incident|unfreeze|i0|--yes").ended(4);
         let lifted = example.by("alice", "incident|unfreeze|i0|--yes|--wait").ended(0);
         lifted.says("nothing is held any more");

@@ -134,7 +134,7 @@ impl World {
         };
         let own = owed.submitted.as_ref().is_some_and(|one| one.by == *by);
         let Ok(event) = event else { return };
-        let allowed = self.config().people().permit_service(by, &event).is_ok();
+        let allowed = self.config().people().permit_service(&service, by, &event).is_ok();
         if own {
             self.violated(format!("{by} accepts their own analysis"));
         }
@@ -149,7 +149,7 @@ impl World {
         let service = self.service(name);
         let span = Span::minutes(30 + self.below(600));
         let Ok(event) = rca::waive(&service, reason("the fix itself"), span, None, self.now()) else { return };
-        let allowed = self.config().people().permit_service(by, &event).is_ok();
+        let allowed = self.config().people().permit_service(&service, by, &event).is_ok();
         if allowed && matches!(event, Event::Analysis(_)) {
             self.at(name, |post| post.say(by, event));
         }

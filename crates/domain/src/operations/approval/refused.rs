@@ -2,7 +2,7 @@
 
 use crate::{
     failure::Coded,
-    terms::{Actor, ApprovalId, Span},
+    terms::{Actor, ApprovalId, Reason, Span},
 };
 use alloc::{format, string::String};
 
@@ -57,6 +57,24 @@ pub enum Refused {
         /// Who.
         by: Actor,
     },
+    /// Somebody had another person's link printed: that was their word.
+    #[error("{by} had another person's link for {approval} printed, and has no other word in it")]
+    GaveLink {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody said no to exactly this plan.
+    #[error("{by} said no to {approval}: {reason}")]
+    Rejected {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: Reason,
+    },
     /// What was seen is not what is asked for.
     #[error("request {approval} is for plan {asked}, not {seen}")]
     OtherPlan {
@@ -92,7 +110,8 @@ impl Coded for Refused {
             Self::Over { .. } => "approval-over",
             Self::Own { .. } | Self::OwnLink { .. } => "approval-own",
             Self::NotAsked { .. } => "approval-not-asked",
-            Self::SaidAlready { .. } => "approval-said-already",
+            Self::SaidAlready { .. } | Self::GaveLink { .. } => "approval-said-already",
+            Self::Rejected { .. } => "approval-rejected",
             Self::OtherPlan { .. } => "approval-other-plan",
             Self::NoExtension { .. } => "approval-no-extension",
             Self::Impossible { .. } => "approval-impossible",
@@ -107,7 +126,8 @@ impl Coded for Refused {
                 format!("have another person type it: lastgood approval link {approval} --person NAME")
             }
             Self::NotAsked { of, .. } => format!("ask one of them: {of}"),
-            Self::SaidAlready { approval, .. } => {
+            Self::Rejected { approval, .. } => format!("see it: lastgood approval show {approval}"),
+            Self::SaidAlready { approval, .. } | Self::GaveLink { approval, .. } => {
                 format!("see who is still missing: lastgood approval show {approval}")
             }
             Self::OtherPlan { approval, .. } => format!("look at it again: lastgood approval show {approval}"),

@@ -82,9 +82,10 @@ pub fn ask(
         of: BTreeSet::new(),
         expires: exemption.until.min(now.after(approval::EXPIRES_AFTER)),
     };
-    let mut events: Vec<Event> =
-        approval::request(&operations.approvals, by, request)?.into_iter().map(Event::Approval).collect();
+    // First what it is for: who may answer, and gets a link, is read from it.
     let approval = ApprovalId(operations.approvals.next);
-    events.push(Event::Hold(HoldEvent::ExemptionAsked { hold, approval, service: service.clone(), exemption }));
+    let asked = HoldEvent::ExemptionAsked { hold, approval, service: service.clone(), exemption };
+    let mut events = Vec::from([Event::Hold(asked)]);
+    events.extend(approval::request(&operations.approvals, by, request)?.into_iter().map(Event::Approval));
     Ok(events)
 }

@@ -1,6 +1,6 @@
 //! What people outside are told: three kinds of message with typed fields, and a clock for the next one.
 
-use super::{Incident, IncidentEvent, Refused, find, of};
+use super::{Incident, IncidentEvent, Refused, State, find, of};
 use crate::{
     operations::{Event, Operations},
     terms::{IncidentId, Timestamp},
@@ -124,7 +124,9 @@ pub(super) fn apply(incident: &mut Incident, at: Timestamp, event: &MessageEvent
 
 /// Tells whether the next message is overdue at `now`.
 pub fn is_overdue(incident: &Incident, now: Timestamp) -> bool {
-    !incident.state.is_over() && incident.messages.next_update_by.is_some_and(|by| now >= by)
+    // Once everything is open again people know that it is over.
+    let waits = !incident.state.is_over() && incident.state != State::ClosedPendingRca;
+    waits && incident.messages.next_update_by.is_some_and(|by| now >= by)
 }
 
 pub(super) fn due(incident: &Incident, now: Timestamp) -> Option<MessageEvent> {

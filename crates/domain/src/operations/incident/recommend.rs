@@ -139,12 +139,12 @@ pub fn recommend(operations: &Operations, seen: &[Observation]) -> Option<Recomm
 pub fn news(operations: &Operations, seen: &[Observation]) -> Option<News> {
     let signs: BTreeSet<String> = seen.iter().map(Observation::key).collect();
     let said = recommend(operations, seen);
-    let is_new = said.as_ref().is_some_and(|one| one.signs.iter().any(|sign| !operations.seen.contains(sign)));
+    let fresh: Vec<Observation> = seen.iter().filter(|one| !operations.seen.contains(&one.key())).cloned().collect();
     let rules = |one: &Option<Recommendation>| one.as_ref().map(|one| (one.level, one.signs.clone()));
     let news = News {
         seen: (signs != operations.seen).then_some(signs),
         told: (rules(&said) != rules(&operations.recommended)).then(|| said.clone()),
-        declare: said.filter(|_| is_new),
+        declare: recommend(operations, &fresh),
     };
     (news.seen.is_some() || news.told.is_some()).then_some(news)
 }

@@ -2,7 +2,7 @@
 
 use super::Ended;
 use crate::{
-    app::App,
+    app::{App, exit_of},
     cli::{credential, evidence, rollback},
     exit::Exit,
     screen::Trouble,
@@ -17,6 +17,7 @@ use lastgood_domain::{
             self, Incident, IncidentEvent,
             plan::{self, Act, Next, Outcome, Plan as Steps, Planned, Step, Turn, Undo},
         },
+        people::Act as Permission,
     },
     service::Service,
     terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span},
@@ -203,6 +204,11 @@ impl Run {
             return Err(Trouble::new(Exit::Moved, &incident::Refused::from(other)));
         }
         let hash = planned.hash;
+        // A step that was cut off is done before anything is written of it: who may not lead must not come so far.
+        app.config
+            .people()
+            .check(&app.actor, Permission::Lead)
+            .map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
         let _lock = lock(app, id)?;
         let reader = app.reader()?.ok_or_else(|| trouble(incident::Refused::Unknown { incident: id }))?;
         let names = services(app, found)?.into_keys().collect();
@@ -282,7 +288,7 @@ fn told(step: &Step, outcome: Option<&Outcome>) -> String {
 fn run_trouble(error: &RunError) -> Trouble {
     match error {
         RunError::Refused(refused) => Trouble::new(Exit::Refused, refused),
-        RunError::Say(said) => Trouble::new(Exit::Failed, said.coded()),
+        RunError::Say(said) => Trouble::new(exit_of(said), said.coded()),
     }
 }
 

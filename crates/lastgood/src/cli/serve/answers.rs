@@ -24,18 +24,16 @@ use std::{
 
 /// Opens the pages, if there is an address for links; trouble with their key is told, and there are none.
 pub(super) fn open(app: &App) -> Option<Answers> {
-    let opened = app.links().and_then(|links| links.map(|links| Ok((links, app.desk()?))).transpose());
-    let (links, desk) = opened.unwrap_or_else(|trouble| {
-        app.screen.trouble(&trouble);
-        None
-    })?;
-    let office = Office { links, desk: Mutex::new(desk), home: app.home.root().to_path_buf() };
+    let url = app.config.approvals.as_ref()?.url.clone()?;
+    let opened = app.links().and_then(|_| app.desk());
+    let desk = opened.map_err(|trouble| app.screen.trouble(&trouble)).ok()?;
+    let office = Office { url, desk: Mutex::new(desk), home: app.home.root().to_path_buf() };
     Some(Arc::new(move |ticket, form| office.answer(ticket, form, world::now())))
 }
 
 /// What answers need; it outlives the command's own circumstances.
 struct Office {
-    links: Links,
+    url: String,
     desk: Mutex<Desk>,
     home: PathBuf,
 }
@@ -53,12 +51,16 @@ impl Office {
     fn answer(&self, ticket: &str, form: Option<Form>, now: Timestamp) -> Shown {
         let Some((id, person, token)) = parse_ticket(ticket) else { return unknown() };
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read each time: whoever removes the key after a leak ends every link with it, now.
+        let Ok(links) = Links::open(&self.home, &self.url) else {
+            return says(503, "It can't be told now", "The key of the links can't be read.");
+        };
         let Ok(seen) = desk.look() else {
             return says(503, "It can't be told now", "The evidence can't be read.");
         };
         let Some(one) = seen.state.approvals.all.get(&id) else { return unknown() };
         let link = Link::of(id, one, &person);
-        if !self.links.is_genuine(&link, token) {
+        if !links.is_genuine(&link, token) {
             return unknown();
         }
         if let Some(over) = over(&link, one, now) {

@@ -65,7 +65,9 @@ impl Life {
         if self.is_over() {
             return;
         }
-        if let Some(by) = self.told.next_by.filter(|by| now >= *by && !self.told.overdue_told) {
+        // Once everything is open again there is nothing to be kept informed of.
+        let waits = self.state != State::ClosedPendingRca;
+        if let Some(by) = self.told.next_by.filter(|by| waits && now >= *by && !self.told.overdue_told) {
             wrong.push(format!("{id}: the update was due for {} and nobody was told", now.since(by)));
         }
         let paged = checks.pages.about(&format!("incident/{id}/update"));

@@ -416,6 +416,7 @@ pub(super) fn sentence(event: &PlanEvent) -> String {
         PlanEvent::Ended { step, outcome } => match outcome {
             Outcome::Done { evidence, .. } => format!("{step} is done: {evidence}"),
             Outcome::Failed { why } => format!("{step} failed: {why}"),
+            Outcome::CannotTell { why } if step.starts_with("by-hand/") => format!("{step} waits: {why}"),
             Outcome::CannotTell { why } => {
                 format!("{step} was cut off, and nobody can tell whether it was done: {why}")
             }
