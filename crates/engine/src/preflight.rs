@@ -297,7 +297,8 @@ fn asked(config: &Config, choose: &dyn Fn(&str, &PreflightConfig) -> bool) -> Ve
 /// file system that hangs keeps only those that need what lies there.
 struct Shared {
     config: Config,
-    secrets: OnceLock<Result<Secrets, String>>,
+    /// Those that can be used, and the first trouble with another.
+    secrets: OnceLock<(Secrets, Option<String>)>,
     flags: OnceLock<BTreeMap<String, bool>>,
 }
 
@@ -306,12 +307,15 @@ impl Shared {
     fn sight(&self, check: &Check, until: Instant) -> Sight {
         let Needs { secrets, flags: needs_flags } = check.needs();
         // What can't be read is said by the checks that need it.
-        let load = || Secrets::load(&self.config.secret, &self.config.folder).map_err(|error| error.to_string());
-        let secrets = if secrets { self.secrets.get_or_init(load).clone() } else { Ok(Secrets::default()) };
+        let load = || {
+            let (usable, trouble) = Secrets::load_usable(&self.config.secret, &self.config.folder);
+            (usable, trouble.map(|error| error.to_string()))
+        };
+        let (secrets, trouble) = if secrets { self.secrets.get_or_init(load).clone() } else { Default::default() };
         Sight {
             folder: self.config.folder.clone(),
-            environments: environments(&self.config, secrets.as_ref().map_err(Clone::clone)),
-            secrets: secrets.unwrap_or_default(),
+            environments: environments(&self.config, trouble.map_or(Ok(&secrets), Err)),
+            secrets,
             databases: self.config.database.clone(),
             flags: if needs_flags { self.flags.get_or_init(|| flags(&self.config)).clone() } else { BTreeMap::new() },
             now: Timestamp::now(),

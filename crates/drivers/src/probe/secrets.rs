@@ -168,6 +168,23 @@ impl Secrets {
         Self::load_from(sources, folder, credentials.as_deref())
     }
 
+    /// Reads every secret that can be used, and gives the first trouble with another: who only looks at some of them is
+    /// not kept from it by the rest.
+    pub fn load_usable(sources: &BTreeMap<String, SecretSource>, folder: &Path) -> (Self, Option<SecretError>) {
+        let (mut usable, mut trouble) = (sources.clone(), None);
+        for (name, source) in sources {
+            if let Err(error) = Self::load(&BTreeMap::from([(name.clone(), source.clone())]), folder) {
+                usable.remove(name);
+                trouble = trouble.or(Some(error));
+            }
+        }
+        match Self::load(&usable, folder) {
+            Ok(secrets) => (secrets, trouble),
+            // One of them changed just now.
+            Err(error) => (Self::default(), Some(error)),
+        }
+    }
+
     fn load_from(
         sources: &BTreeMap<String, SecretSource>,
         folder: &Path,

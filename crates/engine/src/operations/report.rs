@@ -235,16 +235,9 @@ impl Report {
 
 /// Keeps what people wrote from being read as Markdown's own signs.
 fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for sign in text.chars() {
-        match sign {
-            '\r' | '\n' => plain.push(' '),
-            '<' => plain.push_str("&lt;"),
-            '\\' | '|' | '[' | ']' | '!' | '`' | '*' => plain.extend(['\\', sign]),
-            _ => plain.push(sign),
-        }
-    }
-    plain
+    let signs = text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;");
+    // Neither a link nor a picture from elsewhere.
+    signs.replace("](", "]\\(").replace(['\r', '\n'], " ")
 }
 
 fn escaped(text: &str) -> String {

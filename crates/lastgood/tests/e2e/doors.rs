@@ -104,7 +104,8 @@ fn who_has_no_role_is_refused_whatever_door_they_use_and_may_still_stop_everythi
     // And who has the role goes through all of them.
     let (status, page) = browse("POST", &link(0, "dave"), "answer=approve");
     assert_eq!(status, 200, "{page}");
-    for (_, line) in &acts[..7] {
+    // A printed link would be carol's one word.
+    for (_, line) in acts[..7].iter().filter(|(_, line)| !line.contains("approval link")) {
         by(&farm, if line.contains("approval") { "carol" } else { "alice" }, line).ended(0);
     }
 }

@@ -209,10 +209,13 @@ fn a_link_ends_with_its_request_a_changed_plan_voids_it_and_the_same_roles_are_a
     // A printed link is for somebody else than who asks, and that it was printed is written down.
     world.by("alice", "approval link a1 --person dave").ended(4).says("[approval-own]");
     world.by("bob", "approval link a1 --person alice").ended(4).says("[approval-own]");
-    world.by("mallory", "approval link a1 --person dave").ended(4).says("[person-not-allowed]");
+    world.by("mallory", "approval link a1 --person dave").ended(4).says("[approval-not-asked]");
     world.by("bob", "approval link a1 --person mallory").ended(2).says("[person.mallory]");
     let printed = world.by("bob", "approval link a1 --person dave").ended(0).out.trim().to_owned();
     assert_eq!(browse("GET", &printed, "").0, 200);
+    // Who had it printed could use it: that is their one word.
+    world.by("bob", "approval link a1 --person carol").ended(1).says("[approval-said-already]");
+    world.by("bob", "approval approve a1").ended(1).says("another person's link");
     let (status, page) = browse("POST", &printed, "answer=reject&reason=not+%3Cnow%3E");
     assert!(status == 200 && page.contains("You rejected a1") && page.contains("not &lt;now&gt;"), "{page}");
     let (status, page) = browse("POST", &second, "answer=approve");

@@ -203,11 +203,8 @@ fn a_leaked_password_of_the_ledger_is_refused_at_its_door_and_the_tills_go_on() 
 fn preflight_sees_the_job_the_settings_and_the_password_of_the_ledger() {
     let example = Example::start("failing-cycle", &[7455, 7499, 7400, 7401, 7402], Some("shop"));
     let asked = |expected: i32| example.by("bob", "preflight|--for|unfreeze").ended(expected);
-    // The scheduler runs the job each minute, and not before.
+    // The scheduler runs the job each minute, and not before; it is started some time after the server.
     let ran = || example.ledger("lastgood", "SELECT count(*) FROM cron.job_run_details WHERE status = 'succeeded'");
-    if ran() == "0" {
-        asked(1).says("has never succeeded");
-    }
     until_within(PATIENCE * 2, "the job has run", || ran() != "0");
     asked(0).says("all is well");
     example.ledger("shop", "SELECT cron.unschedule('rollup')");
