@@ -233,6 +233,8 @@ fn judge(name: &str, setting: &Setting, wanted: &SettingWanted, whom: &str) -> R
         (SettingWanted::Is(text), "enum") => Some(text.eq_ignore_ascii_case(value)),
         (SettingWanted::Is(text), _) => Some(text == value),
         (SettingWanted::AtLeast(text), _) => base(value, unit).zip(base(text, unit)).map(|(found, low)| found >= low),
+        // Without a time-out a session waits for ever, which is more than any limit.
+        (SettingWanted::AtMost(_), _) if name.ends_with("_timeout") && base(value, unit) == Some(0.0) => Some(false),
         (SettingWanted::AtMost(text), _) => base(value, unit).zip(base(text, unit)).map(|(found, high)| found <= high),
     };
     match fits {

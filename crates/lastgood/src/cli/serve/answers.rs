@@ -161,6 +161,6 @@ fn steps(operations: &Operations, id: ApprovalId, one: &Approval) -> (Vec<(Strin
         let until = rfc3339(asked.exemption.until);
         return (Vec::new(), format!("lets exactly this release pass until {until}; a rollback stays possible"));
     }
-    let ask = format!("lastgood knows no steps of it: look at the plan whose digest this is, or ask {}", one.by);
+    let ask = format!("nobody here knows its steps: look at the plan whose digest this is, or ask {}", one.by);
     (Vec::new(), ask)
 }
