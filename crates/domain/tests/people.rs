@@ -13,7 +13,7 @@ use lastgood_domain::{
         people::{Act, People, Person},
         rca::{self, AnalysisEvent},
     },
-    service::Service,
+    service::{Pin, Service},
     terms::{Actor, ApprovalId, Digest, PageId, Reason, ReleaseTag, ServiceName, Span, Timestamp},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -316,6 +316,14 @@ fn who_is_not_configured_opens_nothing_and_blocks_and_rolls_back_all_the_same() 
         |by: &str, event: &event::Event| people.permit_service(&Service::default(), &person(by), event).is_ok();
     let lifted = event::Event::HoldLifted { hold: HoldId(0), reason: reason("done") };
     assert!(service("alice", &lifted) && !service("bob", &lifted));
+    let tag = |name: &str| ReleaseTag::new(name).unwrap();
+    let (one, other) = (tag("1.0"), tag("2.0"));
+    let pin = |tag: &ReleaseTag| event::Event::Pinned { tag: tag.clone(), reason: reason("it works") };
+    let pinned =
+        Service { pin: Some(Pin { tag: one, by: person("alice"), reason: reason("it works") }), ..Service::default() };
+    let over = |by: &str| people.permit_service(&pinned, &person(by), &pin(&other)).is_ok();
+    // Where nothing is pinned it only blocks; over another pin it takes that away.
+    assert!(over("alice") && !over("bob") && service("bob", &pin(&other)));
     let waived = event::Event::Waived { release: Digest::of(b"2"), reason: reason("it was good") };
     assert!(service("bob", &waived) && !service("mallory", &waived));
     let set = event::Event::HoldSet {

@@ -532,3 +532,22 @@ fn every_state_has_only_the_arrows_that_are_written_here() {
         ]
     );
 }
+
+#[test]
+fn what_is_new_is_declared_at_its_own_level_whatever_else_still_stands() {
+    let of = |sign: Sign, service: Option<&str>| Observation {
+        sign,
+        service: service.map(|name| ServiceName::new(name).unwrap()),
+        name: "n".into(),
+        what: "7 of 9".into(),
+    };
+    let mut world = World::new();
+    let (lasts, new) = (of(Sign::SecurityRisk, None), of(Sign::CiFailing, Some("web")));
+    let first = recommend::news(&world.operations, std::slice::from_ref(&lasts)).unwrap();
+    assert_eq!(first.declare.map(|one| one.level), Some(Level::L3));
+    world.take("lastgood", vec![Event::Seen { signs: first.seen.unwrap() }]);
+    let second = recommend::news(&world.operations, &[lasts, new]).unwrap();
+    let declared = second.declare.unwrap();
+    assert_eq!((declared.level, declared.services.len()), (Level::L1, 1));
+    assert_eq!(second.told.unwrap().unwrap().level, Level::L3, "people hear of all that stands");
+}

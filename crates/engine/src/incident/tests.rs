@@ -239,6 +239,47 @@ fn nobody_is_asked_to_approve_a_plan_that_is_another_by_now() {
     assert!(memory.state.approvals.all.is_empty());
 }
 
+#[test]
+fn a_plan_needs_the_people_of_the_level_it_was_made_for_also_when_that_is_lowered() {
+    let text = format!("{CONFIG}\n[runbook]\napprovals = {{ L2 = 2 }}\n");
+    let config = Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap();
+    let mut memory = Memory::new(Level::L2);
+    memory.take();
+    assert_eq!(needed(&config, &memory.state.incidents.all[&ID]), 2);
+    let lowered = level::LevelEvent::Lowered { level: Level::L1, reason: Reason::new("only code").unwrap() };
+    memory.write("alice", vec![Event::Incident { incident: ID, event: IncidentEvent::Level(lowered) }]);
+    assert_eq!(memory.state.incidents.all[&ID].level, Level::L1);
+    assert_eq!(needed(&config, &memory.state.incidents.all[&ID]), 2);
+}
+
+#[test]
+fn a_no_to_a_plan_is_an_answer_and_nobody_is_asked_again() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    let asked = ask(&memory.state, ID, (hash, 1), &actor("alice"), memory.at()).unwrap();
+    memory.write("alice", asked);
+    let id = *memory.state.approvals.all.last_key_value().unwrap().0;
+    let reason = Reason::new("not at night").unwrap();
+    let no = approval::reject(&memory.state.approvals, &actor("bob"), id, reason, memory.at()).unwrap();
+    memory.write("bob", vec![Event::Approval(no)]);
+    let refused = ask(&memory.state, ID, (hash, 1), &actor("alice"), memory.at()).unwrap_err();
+    assert_eq!(refused.code(), "approval-rejected");
+}
+
+#[test]
+fn a_plan_with_nothing_left_to_do_ends_without_another_yes() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    assert_eq!(memory.run(hash, Span::minutes(24 * 60)).unwrap(), Told::NotApproved { hash, needed: 1 });
+    let step = || "command/two".to_owned();
+    let outcome = Outcome::Settled { reason: Reason::new("I did it").unwrap() };
+    let events = [PlanEvent::Begun { step: step() }, PlanEvent::Ended { step: step(), outcome }];
+    memory
+        .write("alice", events.map(|event| Event::Incident { incident: ID, event: IncidentEvent::Plan(event) }).into());
+    assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::Done);
+}
+
 /// Hands of which only the question whether it is so matters, which nobody can answer.
 struct Dumb;
 

@@ -89,6 +89,18 @@ fn two_of_three_are_two_and_more_than_there_are_is_refused_at_once() {
 }
 
 #[test]
+fn what_fewer_or_others_were_asked_is_no_answer_to_a_stricter_question() {
+    let world = World::new(PEOPLE);
+    world.by("alice", &format!("{ASK} --of carol")).ended(8).says("asked as a0");
+    world.by("carol", "approval approve a0").ended(0).says("approved");
+    world.by("alice", &format!("{ASK} --of carol")).ended(0);
+    world.by("alice", &format!("{ASK} --needed 2")).ended(8).says("asked as a1");
+    assert_eq!(world.json("bob", "approval show a0")["standing"], "void");
+    world.by("carol", "approval approve a1").ended(0).says("1 of 2");
+    world.by("alice", &format!("{ASK} --of bob")).ended(8).says("asked as a2");
+}
+
+#[test]
 fn somebody_without_the_role_is_refused_and_may_still_stop_things() {
     let farm = Farm::running(Plan { tail: format!("\n{PEOPLE}"), ..Plan::default() });
     let by = |who: &str, line: &str| {
