@@ -203,7 +203,10 @@ impl Shifts {
             wrong.push(format!("{share} is not watched for its bake time"));
         }
         let until = wanted.unwrap_or(until);
-        self.stage = Some(Stage { share, until, began: around.machine.elapsed, said: None });
+        // Begun anew because the clock was set back, what is on its way was said of the same share.
+        let before = self.stage.as_ref().filter(|stage| stage.share == share).map(|stage| stage.began);
+        let began = before.unwrap_or(around.machine.elapsed);
+        self.stage = Some(Stage { share, until, began, said: None });
     }
 
     fn judged(&mut self, share: Share, verdict: Verdict, around: &Around<'_>, wrong: &mut Vec<String>) {
@@ -248,7 +251,11 @@ impl Shifts {
                 if let Some(candidate) = &route.candidate {
                     self.emptied.remove(&candidate.release);
                 }
-                self.emptied.retain(|release| route.leaving.iter().all(|one| one.side.release != *release));
+                // What was sent somebody until now has something to finish; what was leaving before has not got more.
+                let had = self.route.iter().flat_map(|before| before.last_good.iter().chain(&before.candidate));
+                let had: Vec<Digest> = had.map(|side| side.release).collect();
+                let leaves = |release: &Digest| route.leaving.iter().any(|one| one.side.release == *release);
+                self.emptied.retain(|release| !had.contains(release) || !leaves(release));
                 let sides = route.last_good.iter().chain(route.candidate.iter().filter(|_| route.share > Share::NONE));
                 self.sent.extend(sides.map(|side| side.release));
                 (self.route, self.confirmed) = (Some(route.clone()), false);
