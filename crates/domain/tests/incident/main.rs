@@ -4,6 +4,7 @@
 mod golden;
 mod life;
 mod random;
+mod recommended;
 mod updates;
 
 use lastgood_domain::{

@@ -1,10 +1,11 @@
 //! Rollbacks with nowhere to go back to, for the service as a whole or for one instance beside others.
 
-use crate::walk::{Walk, digest, instance, settings};
+use crate::walk::{Walk, breaking, digest, instance, settings};
 use lastgood_domain::{
     effect::Effect,
     event::{Aim, End},
     rollout::Input,
+    terms::Span,
 };
 
 /// What a run is doing when the rollback comes.
@@ -92,4 +93,17 @@ fn a_move_that_is_taken_over_takes_back_the_first_starts_it_made() {
     walk.begin(walk.back(&[], &[]));
     assert!(matches!(walk.end(), End::RolledBack { .. }));
     assert_eq!((walk.runs("alice"), walk.runs("bob")), ("none".into(), "none".into()));
+}
+
+#[test]
+fn when_something_moved_last_is_remembered_whatever_ends_come_after() {
+    let mut walk = Walk::promoted(&["a", "b"], &["1.0"]);
+    walk.track("2.0");
+    walk.end_with(&breaking);
+    let moved = walk.service.moved_at.expect("a canary was moved and taken back");
+    walk.now = walk.now.after(Span::minutes(60));
+    walk.track("3.0");
+    assert!(matches!(walk.end(), End::Held { .. }), "what was rolled back is held");
+    assert_eq!(walk.service.moved_at, Some(moved));
+    assert!(moved < walk.now);
 }

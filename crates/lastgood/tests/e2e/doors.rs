@@ -62,6 +62,8 @@ fn who_has_no_role_is_refused_whatever_door_they_use_and_may_still_stop_everythi
         refused("mallory", act, line);
         refused("bob", act, line);
     }
+    // What goes on after the evidence was put back is for who may lift, and is refused before anything is looked at.
+    by(&farm, "bob", "evidence acknowledge notebook --reason go").ended(4).says("may not lift");
     // To approve is not yet to let something pass a hold.
     by(&farm, "dave", "approval approve a1").ended(4).says("may not exempt");
     let _daemon = farm.serve();

@@ -278,6 +278,7 @@ sql = { database = "orders", query = "SELECT l.key FROM lines l JOIN orders o US
 fn a_role_that_may_more_than_is_declared_stops_the_plan() {
     let server = Postgres::start();
     server.sql("CREATE TABLE orders (key text); CREATE TABLE salaries (name text); CREATE ROLE app LOGIN");
+    server.sql("INSERT INTO salaries VALUES ('who-earns-what')");
     server.sql("GRANT SELECT, INSERT ON orders TO app; GRANT SELECT ON salaries TO app; ALTER ROLE app CREATEDB");
     let farm = Farm::running(Plan::default());
     secret_file(&farm.path("pg"), PASSWORD);
@@ -289,6 +290,8 @@ file = "pg"
 [database.app]
 postgres = "{address}"
 secret = "pg"
+[runbook.check.numbers]
+sql = {{ database = "app", query = "SELECT name::int FROM salaries" }}
 [runbook.check.role]
 sql = {{ database = "app", query = "SELECT 1 FROM pg_roles WHERE rolname = 'app' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)", of = "SELECT count(*) FROM pg_roles WHERE rolname = 'app'" }}
 [runbook.check.rights]
@@ -299,6 +302,14 @@ sql = {{ database = "app", query = "SELECT table_name, privilege_type FROM infor
     declare(&farm, "L2");
     farm.lastgood(&["incident", "plan", "i0"]).ended(0);
     let run = || farm.lastgood(&["incident", "run", "i0"]);
+    // What the database complains of names what is in it, and is neither shown nor kept.
+    let said = run().ended(1).says("check/numbers").says("the database app refuses the query [database-query-refused]");
+    let timeline = farm.lastgood(&["incident", "timeline", "i0"]).ended(0);
+    for text in [&said.out, &said.err, &timeline.out] {
+        assert!(!text.contains("who-earns-what"), "{text}");
+    }
+    server.sql("DELETE FROM salaries");
+    again(&farm);
     run().ended(1).says("check/rights").says("1 row in app that must not be there");
     server.sql("REVOKE SELECT ON salaries FROM app");
     again(&farm);

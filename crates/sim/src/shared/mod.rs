@@ -377,15 +377,9 @@ impl Machine {
                 .iter()
                 .any(|side| shared.logged.rejected.contains_key(&side.release) && Some(side.release) != serves)
         };
-        // Where nobody of last-good can be brought up, people stay where they get answers, and somebody is paged.
-        let last_good = shared.logged.traffic.last_good();
-        let stuck = last_good.is_some_and(|side| {
-            let stuck = |name| {
-                let condition = shared.logged.instances.get(name).map(|one| &one.condition);
-                matches!(condition, Some(lastgood_domain::service::Condition::Stuck { .. }))
-            };
-            side.instances.iter().any(stuck)
-        });
+        // Where nobody of last-good is up, people stay where they get answers, and somebody is paged.
+        let down = |name| self.places.get(name).is_none_or(|place| place.up.is_none());
+        let stuck = shared.logged.traffic.last_good().is_some_and(|side| side.instances.iter().all(down));
         let stays = shared.logged.traffic.confirmed && has.as_ref().is_some_and(rejected) && !stuck;
         if wanted.as_ref().map(of) != has.as_ref().map(of) {
             self.violated("the router does not carry what the log says".into());
