@@ -1,11 +1,12 @@
 //! Rollbacks with nowhere to go back to, for the service as a whole or for one instance beside others.
 
-use crate::walk::{Walk, breaking, digest, instance, settings};
+use crate::walk::{Walk, breaking, digest, instance, reason, settings};
 use lastgood_domain::{
     effect::Effect,
-    event::{Aim, End},
+    event::{Aim, End, Event},
+    operations::hold::InFlight,
     rollout::Input,
-    terms::Span,
+    terms::{HoldId, Span},
 };
 
 /// What a run is doing when the rollback comes.
@@ -98,12 +99,21 @@ fn a_move_that_is_taken_over_takes_back_the_first_starts_it_made() {
 #[test]
 fn when_something_moved_last_is_remembered_whatever_ends_come_after() {
     let mut walk = Walk::promoted(&["a", "b"], &["1.0"]);
+    let first = walk.service.moved_at.expect("1.0 was started");
+    walk.now = walk.now.after(Span::minutes(60));
     walk.track("2.0");
     walk.end_with(&breaking);
-    let moved = walk.service.moved_at.expect("a canary was moved and taken back");
+    let moved = walk.service.moved_at.expect("it was moved to 2.0");
+    assert!(moved > first);
+    walk.say(Event::HoldSet {
+        hold: HoldId(9),
+        reason: reason("looking at it"),
+        until: None,
+        origin: None,
+        in_flight: InFlight::Pause,
+    });
     walk.now = walk.now.after(Span::minutes(60));
     walk.track("3.0");
-    assert!(matches!(walk.end(), End::Held { .. }), "what was rolled back is held");
+    assert!(matches!(walk.end(), End::Held { .. }));
     assert_eq!(walk.service.moved_at, Some(moved));
-    assert!(moved < walk.now);
 }
