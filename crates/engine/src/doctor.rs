@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, Severity},
+    operations::message,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
     world::runtime_of,
@@ -178,6 +179,9 @@ fn whole(config: &Config) -> Vec<Finding> {
     }
     if let Err(error) = Secrets::load(&config.secret, &config.folder) {
         all("secrets", Failure::of(&error), Severity::Required);
+    }
+    for failure in message::unreadable(config) {
+        all("incident", failure, Severity::Required);
     }
     if config.anchor().parent() == Some(config.state_dir.as_path()) {
         let what = format!("the anchor {} shares the state folder's fate", config.anchor().display());

@@ -50,8 +50,8 @@ pub trait Hands {
     /// Signs every chain's head and gives the list of positions. Errors: what can't be signed.
     fn cut_over(&self) -> Result<String, Failure>;
 
-    /// Does one turn of replacing a credential. Errors: why it is not so; never the secret.
-    fn credential(&self, name: &str, turn: Turn) -> Result<String, Failure>;
+    /// Does one turn of replacing a credential for an incident. Errors: why it is not so; never the secret.
+    fn credential(&self, incident: IncidentId, name: &str, turn: Turn) -> Result<String, Failure>;
 
     /// Carries out steps as a probe has them, within a time. Errors: the first that did not pass; never a secret.
     fn probe(&self, config: &Config, steps: &[probe::Step], door: Door, within: Span) -> Result<String, Failure> {
@@ -173,7 +173,7 @@ impl Performer<'_> {
             Act::Annotate => self.hands.annotate(self.incident, &self.services),
             Act::VerifyEvidence => self.hands.verify_evidence(),
             Act::CutOver => self.hands.cut_over(),
-            Act::Credential { name, turn } => self.hands.credential(name, *turn),
+            Act::Credential { name, turn } => self.hands.credential(self.incident, name, *turn),
             Act::ByHand { .. } => Err(Failure::new("by-hand", BY_HAND, None)),
         };
         match done {
@@ -246,7 +246,13 @@ pub fn emergency_step(config: &Config, name: &str) -> Result<String, Failure> {
     if step.verify.is_empty() { Ok(seen) } else { run(&step.verify) }
 }
 
-fn carried_out(config: &Config, steps: &[probe::Step], (base, vars): Door, within: Span) -> Result<String, Failure> {
+/// Carries out steps as a probe has them, within a time. Errors: the first that did not pass; never a secret.
+pub fn carried_out(
+    config: &Config,
+    steps: &[probe::Step],
+    (base, vars): Door,
+    within: Span,
+) -> Result<String, Failure> {
     let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| Failure::of(&error))?;
     let (secrets_of, folder) = (secrets.clone(), config.folder.clone());
     let target = ProbeTarget { base, vars, secrets: secrets_of, folder, ..ProbeTarget::default() };

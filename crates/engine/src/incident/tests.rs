@@ -300,7 +300,7 @@ impl Hands for Dumb {
         Ok(String::new())
     }
 
-    fn credential(&self, _: &str, _: Turn) -> Result<String, Failure> {
+    fn credential(&self, _: IncidentId, _: &str, _: Turn) -> Result<String, Failure> {
         Ok(String::new())
     }
 

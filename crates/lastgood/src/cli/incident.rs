@@ -2,6 +2,7 @@
 
 mod closing;
 mod declare;
+mod driving;
 mod lead;
 mod message;
 mod plan;

@@ -96,7 +96,45 @@ fn a_request_that_expires_over_a_weekend_has_paged_is_expired_and_everything_sta
                   [escalation.default]\nsteps = [{ to = [\"bob\"] }]\n";
     let farm = Farm::running(Plan { tail: people.into(), ..Plan::default() });
     farm.publish("1.1.0");
-    // Everything was held and asked for on Friday evening, and nobody was there to say yes.
+    held_and_asked_on_friday(&farm);
+    let daemon = farm.serve();
+    let pages = || fs::read_to_string(farm.path("bob")).unwrap_or_default();
+    until("bob's page", || pages().contains("a0"));
+    daemon.stop();
+    assert_eq!(farm.json(&["approval", "show", "a0"])["standing"], "expired");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(1).says("expired");
+    said(farm.command(&["run", "notebook", "--now"]).env("SUDO_USER", "alice")).ended(9).says("hold-0");
+    assert_eq!(farm.version("alice"), "1.0.0");
+}
+
+#[test]
+fn one_services_damaged_record_stops_nobodys_pages_and_no_plan() {
+    let people = "\n[person.bob]\nnotice = [\"pager-bob\"]\n\
+                  [notice.pager-bob]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> bob\"]\nkinds = [\"page\"]\n\
+                  [escalation.default]\nsteps = [{ to = [\"bob\"] }]\n";
+    let farm = Farm::running(Plan { tail: people.into(), ..Plan::default() });
+    let daemon = farm.serve();
+    let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
+    let newest = "SELECT max(seq) FROM record WHERE chain = (SELECT id FROM chain WHERE name = 'notebook')";
+    let damage = format!(
+        "UPDATE record SET bytes = CAST('{{}}' AS BLOB) WHERE seq = ({newest}) \
+         AND chain = (SELECT id FROM chain WHERE name = 'notebook')"
+    );
+    assert_eq!(database.execute(&damage, []).unwrap(), 1);
+    drop(database);
+    farm.lastgood(&["status", "notebook"]).ended(1);
+    held_and_asked_on_friday(&farm);
+    until("bob's page", || fs::read_to_string(farm.path("bob")).unwrap_or_default().contains("a0"));
+    // An incident about just that has its plan, and says what nobody could look at.
+    let declare = ["incident", "declare", "--level", "L2", "--trigger", "the evidence is uncertain"];
+    said(farm.command(&declare).env("SUDO_USER", "bob")).ended(0);
+    let plan = said(farm.command(&["incident", "plan", "i0"]).env("SUDO_USER", "bob"));
+    plan.ended(0).says("by hand: say what becomes of notebook");
+    daemon.stop();
+}
+
+/// Everything was held and asked for on Friday evening, and nobody was there to say yes.
+fn held_and_asked_on_friday(farm: &Farm) {
     let friday = Timestamp(jiff::Timestamp::now().as_millisecond() - 3 * 86_400_000);
     let after = |days: i64| Timestamp(friday.0 + days * 86_400_000);
     let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
@@ -126,15 +164,6 @@ fn a_request_that_expires_over_a_weekend_has_paged_is_expired_and_everything_sta
     let ask =
         |state: &Operations| hold::ask(state, &alice, (WideHoldId(0), &name, &subject), exemption.clone(), friday);
     desk.say(&alice, friday, &ask).unwrap();
-    drop(desk);
-    let daemon = farm.serve();
-    let pages = || fs::read_to_string(farm.path("bob")).unwrap_or_default();
-    until("bob's page", || pages().contains("a0"));
-    daemon.stop();
-    assert_eq!(farm.json(&["approval", "show", "a0"])["standing"], "expired");
-    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(1).says("expired");
-    said(farm.command(&["run", "notebook", "--now"]).env("SUDO_USER", "alice")).ended(9).says("hold-0");
-    assert_eq!(farm.version("alice"), "1.0.0");
 }
 
 fn git(farm: &Farm, arguments: &[&str]) -> Output {

@@ -377,6 +377,14 @@ fn a_template_of_ones_own_must_get_every_field_and_never_keeps_anybody_from_decl
     let room = json(&farm, "alice", "incident|timeline|i0", 0);
     let sent = room.as_array().unwrap().iter().filter(|one| one["event"]["event"]["what"] == "message").count();
     assert_eq!(sent, 1, "the declared message alone was sent");
+    // One that is gone closes no door; whoever looks is told.
+    fs::remove_file(farm.path("update.txt")).unwrap();
+    by(&farm, "alice", "incident|list").ended(0);
+    by(&farm, "alice", &format!("{update}|--field|tickets=12")).ended(1).says("[message-template-unreadable]");
+    let found = json(&farm, "alice", "doctor|--only|incident", 1);
+    let codes: Vec<&str> =
+        found["findings"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert!(codes.contains(&"message-template-unreadable"), "{found}");
 }
 
 /// Changes the record behind its back.

@@ -85,6 +85,30 @@ fn an_incident_takes_code_and_data_back_rebuilds_what_is_derived_and_puts_files_
 }
 
 #[test]
+fn what_a_step_starts_for_good_keeps_nobody_from_driving_the_plan_on() {
+    let farm = Farm::running(Plan::default());
+    let (did, seen) = (farm.path("did"), farm.path("seen"));
+    let keys = format!(
+        "\n[runbook.step.rebuild]\narea = \"data\"\nundo = \"rebuild it again\"\n\
+         do = [{{ command = [\"sh\", \"-c\", \"sleep 20 & echo once >> {}\"] }}]\n\
+         [runbook.check.seen]\nask = [{{ command = [\"test\", \"-e\", \"{}\"] }}]\n",
+        did.display(),
+        seen.display()
+    );
+    farm.configure(&(farm.config() + &keys));
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]).ended(0);
+    // No daemon drives: the instances that go back are started by this command, and so is what the step leaves behind.
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("check/seen FAILED");
+    fs::write(&seen, "").unwrap();
+    farm.lastgood(&["incident", "step", "i0", "check/seen", "--again", "--reason", "it is there"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    assert_eq!((lines(&did), farm.version("alice").as_str()), (1, "1.0.0"));
+}
+
+#[test]
 fn a_step_cut_off_in_its_middle_is_finished_and_never_done_twice() {
     let farm = Farm::running(Plan::default());
     farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm))));

@@ -88,7 +88,7 @@ impl Hands for Pretended<'_> {
         self.answer("cut-over")
     }
 
-    fn credential(&self, _: &str, _: Turn) -> Result<String, Failure> {
+    fn credential(&self, _: IncidentId, _: &str, _: Turn) -> Result<String, Failure> {
         self.answer("credential")
     }
 
