@@ -299,12 +299,18 @@ fn channel_answers(config: &Config, name: &ServiceName, until: Instant) -> Vec<F
         thread::sleep(until.saturating_duration_since(Instant::now()));
         cancelled.store(true, Ordering::SeqCst);
     });
-    let asked = service.channel.newest(&context);
-    asked
-        .err()
-        .map(|error| Finding::own("channel", Some(name), Failure::of(&error as &dyn Coded), Severity::Required))
-        .into_iter()
-        .collect()
+    let Err(error) = service.channel.newest(&context) else { return Vec::new() };
+    let failure = Failure::of(&error as &dyn Coded);
+    let mut finding = Finding::own("channel", Some(name), failure, Severity::Required);
+    // It is we who wait no longer: that says nothing of the channel, and a run waits for it.
+    if finding.failure.code == "channel-cancelled" {
+        let seconds = CHANNEL_MAX.as_secs();
+        let what = format!("the channel of {name} has said nothing after {seconds} s; a run waits for it longer");
+        let fix = format!("ask it without that limit: lastgood plan {name}");
+        finding.failure = Failure::new("channel-late", what, Some(&fix));
+        finding.is_unknown = true;
+    }
+    vec![finding]
 }
 
 fn state_dir(path: &Path) -> Option<Failure> {

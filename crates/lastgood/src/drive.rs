@@ -132,6 +132,7 @@ pub(crate) fn program() -> Result<PathBuf, Trouble> {
 
 /// Drives to the end of the run, showing what happens.
 pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
+    driver.world.nobody_rings();
     let mut silent_until = world::now().after(HEARTBEAT);
     while driver.service().run.is_some() || driver.world.is_busy() {
         let before = driver.service().records;

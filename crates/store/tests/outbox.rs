@@ -224,6 +224,13 @@ fn a_replayed_dead_letter_gets_a_whole_new_run_of_attempts() {
         world.settle(&claimed[0], now, retry(None));
     }
     let id = world.store.notices(NoticeState::Failed, 1).unwrap()[0].id.clone();
+    // Setting a dead one aside takes it from the list of what somebody must look at, and it can still be sent again.
+    world.enqueue(&["ops/a/2"]);
+    world.store.skip(&id, "its receiver is gone", Timestamp(1_999_000_000)).unwrap();
+    assert!(world.store.notices(NoticeState::Failed, 1).unwrap().is_empty());
+    let behind = world.claim(1_999_000_000);
+    assert_eq!(behind.len(), 1, "the next one does not wait for it");
+    world.settle(&behind[0], 1_999_000_000, Outcome::Delivered);
     world.store.replay(&id, Timestamp(2_000_000_000)).unwrap();
     let claimed = world.claim(2_000_000_000);
     assert!(world.settle(&claimed[0], 2_000_000_000, retry(None)).dead.is_empty());

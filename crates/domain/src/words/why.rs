@@ -42,6 +42,18 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
         who: "anyone, with a reason",
         how: format!("lastgood unpin {name} --reason …"),
     }));
+    reasons.extend(service.traffic.stopped.as_ref().map(|stopped| Why {
+        rule: "new entries are refused, and what runs finishes",
+        because: format!(
+            "{} refused by {} for {}: {}",
+            stopped.what(),
+            stopped.by,
+            now.since(stopped.since),
+            stopped.reason
+        ),
+        who: "anyone, with a reason",
+        how: format!("lastgood stop-new {name} --lift --reason …"),
+    }));
     reasons.extend(rejections(name, service));
     for (instance, state) in &service.instances {
         reasons.extend(condition(name, service, instance, state, now));

@@ -42,6 +42,8 @@ use std::{
 
 /// Longest wait in one go: the time of day may be set while we wait, so it is looked at again this often.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The same where nobody rings: what a person has written since, such as a rollback, must not wait for seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Snapshots and rehearsals at a time: they are limited by the disk, and users need it as well.
 const HEAVY_MAX: usize = 2;
 
@@ -52,6 +54,8 @@ pub struct Host {
     crew: Crew,
     sender: Sender<Happening>,
     receiver: Receiver<Happening>,
+    /// Longest wait for a happening before the log is looked at again.
+    patience: Duration,
     /// Effects under way or waiting for their lane.
     under_way: usize,
     lanes: BTreeMap<Lane, Waiting>,
@@ -95,7 +99,7 @@ impl Host {
             let (name, router) = (site.name.clone(), Arc::clone(router));
             Watchman::begin(name, router, counters.map(ReleaseCounters::new), prober(&site), sender.clone(), now)
         });
-        Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None, watchman }
+        Self { site, deaths, crew, sender, receiver, patience: WAIT_MAX, under_way: 0, lanes, state: None, watchman }
     }
 
     /// Gives a handle through which anyone may report what happened.
@@ -106,6 +110,11 @@ impl Host {
     /// Gives what the effects work with.
     pub fn site(&self) -> &Arc<Site> {
         &self.site
+    }
+
+    /// Looks at the log by itself, and often: nobody tells this world when somebody has written.
+    pub fn nobody_rings(&mut self) {
+        self.patience = LOOK_EVERY;
     }
 
     /// Watches the instances that run, so that an unasked end is noticed.
@@ -200,7 +209,8 @@ impl World for Host {
     }
 
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
-        let left = until.map_or(WAIT_MAX, |until| until.since(self.now()).duration().min(WAIT_MAX));
+        let most = self.patience;
+        let left = until.map_or(most, |until| until.since(self.now()).duration().min(most));
         let mut all = match self.receiver.recv_timeout(left) {
             Ok(first) => vec![first],
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Vec::new(),

@@ -187,6 +187,15 @@ pub(crate) fn take_back(
     rollback.carry_out(app, service, aim)
 }
 
+/// Says what a pin to a release that ran here does: each instance goes back to it as by hand, with the data that belongs
+/// to it. `None` if that is no way back, and the release is offered like any other.
+pub(super) fn pinned(app: &App, service: &ServiceName, folded: &Service) -> Option<Vec<String>> {
+    let to = folded.pin.as_ref().map(|pin| pin.tag.clone())?;
+    let aim = Aim::Back { to: Some(to), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
+    let Preview { back, traffic } = preview(app, service, folded, &aim).ok()?;
+    (traffic.is_none() && !back.is_empty()).then(|| back.iter().map(|one| says(app, folded, one)).collect())
+}
+
 /// What a rollback would do.
 struct Preview {
     /// Instance by instance.

@@ -1,6 +1,6 @@
 //! `lastgood run`: one pass over a service, or all of them.
 
-use super::Ended;
+use super::{Ended, rollback};
 use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -167,6 +167,13 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
     let service_now = app.look(service)?.service;
     if let Some(run) = &service_now.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
+    }
+    // Nothing is rehearsed on the way to a release that ran here: its way back is the one that was.
+    if let Some(back) = rollback::pinned(app, service, &service_now) {
+        let text =
+            format!("{}\n{service}: the pin takes them back, all at once; nothing is rehearsed\n", back.join("\n"));
+        app.screen.show("dry-run", &json!({ "service": service, "back": back }), &text);
+        return Ok(Exit::Done);
     }
     let mut config = app.config.clone();
     config.state_dir = temporary.path().to_path_buf();

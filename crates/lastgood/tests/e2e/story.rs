@@ -225,6 +225,11 @@ fn a_pin_on_an_older_release_is_enforced_and_unpinning_goes_on() {
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(0);
     farm.lastgood(&["pin", "notebook", "1.0.0", "--reason", "the new colour"]).ended(0);
+    // What is shown before is what happens: all at once, nothing rehearsed.
+    let (pids, way) = (farm.pids(), "alice: 1.1.0 -> 1.0.0");
+    farm.lastgood(&["plan"]).ended(0).says(way).says("back to 1.0.0, all at once").says("lastgood unpin notebook");
+    farm.lastgood(&["run", "--dry-run"]).ended(0).says(way).says("nothing is rehearsed");
+    assert_eq!(farm.pids(), pids);
     farm.lastgood(&["run"]).ended(5).says("pinned to 1.0.0");
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.0.0");

@@ -250,7 +250,9 @@ impl Store {
     /// Sets a pending or in-flight message aside on an operator's word, so that those behind it can go.
     pub fn skip(&mut self, id: &MessageId, why: &str, now: Timestamp) -> Result<(), OutboxError> {
         self.change(id, "skipped", |transaction, found| {
-            if !matches!(found.state, NoticeState::Pending | NoticeState::InFlight) {
+            // A dead one has left its line already.
+            let waits = matches!(found.state, NoticeState::Pending | NoticeState::InFlight);
+            if !waits && found.state != NoticeState::Failed {
                 return Ok(false);
             }
             transaction
@@ -259,7 +261,9 @@ impl Store {
                          why = ?3 WHERE n = ?1",
                 )?
                 .execute((found.place.n, now.0, format!("skipped: {why}")))?;
-            line::leave(transaction, &found.place, now)?;
+            if waits {
+                line::leave(transaction, &found.place, now)?;
+            }
             Ok(true)
         })
     }
