@@ -115,10 +115,10 @@ fn one_services_damaged_record_stops_nobodys_pages_and_no_plan() {
     let farm = Farm::running(Plan { tail: people.into(), ..Plan::default() });
     let daemon = farm.serve();
     let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
-    let newest = "SELECT max(seq) FROM record WHERE chain = (SELECT id FROM chain WHERE name = 'notebook')";
+    let newest = "SELECT max(seq) FROM record WHERE chain = (SELECT id FROM chain WHERE name = 'service/notebook')";
     let damage = format!(
         "UPDATE record SET bytes = CAST('{{}}' AS BLOB) WHERE seq = ({newest}) \
-         AND chain = (SELECT id FROM chain WHERE name = 'notebook')"
+         AND chain = (SELECT id FROM chain WHERE name = 'service/notebook')"
     );
     assert_eq!(database.execute(&damage, []).unwrap(), 1);
     drop(database);

@@ -380,7 +380,7 @@ fn a_template_of_ones_own_must_get_every_field_and_never_keeps_anybody_from_decl
     // One that is gone closes no door; whoever looks is told.
     fs::remove_file(farm.path("update.txt")).unwrap();
     by(&farm, "alice", "incident|list").ended(0);
-    by(&farm, "alice", &format!("{update}|--field|tickets=12")).ended(1).says("[message-template-unreadable]");
+    by(&farm, "alice", &format!("{update}|--field|tickets=12")).ended(2).says("[message-template-unreadable]");
     let found = json(&farm, "alice", "doctor|--only|incident", 1);
     let codes: Vec<&str> =
         found["findings"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
