@@ -13,6 +13,7 @@ use lastgood_domain::{
     rollout::{self, IllegalStep, Input},
     service::Service,
     terms::{Actor, RunId, ServiceName, Timestamp},
+    words,
 };
 use lastgood_engine::{
     config::Config,
@@ -26,9 +27,13 @@ use lastgood_engine::{
     world::{self, Host, Site},
 };
 use lastgood_store::{DriverLock, LockError, SignError, Store};
+use signal_hook::{consts::SIGINT, flag};
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -133,8 +138,13 @@ pub(crate) fn program() -> Result<PathBuf, Trouble> {
 /// Drives to the end of the run, showing what happens.
 pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
     driver.world.nobody_rings();
+    let interrupted = interrupted()?;
     let mut silent_until = world::now().after(HEARTBEAT);
     while driver.service().run.is_some() || driver.world.is_busy() {
+        if interrupted.load(Ordering::SeqCst) {
+            progress.end();
+            return Err(stands_still(&driver.world.site().name, driver.service()));
+        }
         let before = driver.service().records;
         driver.turn(Some(silent_until)).map_err(|error| drive_trouble(&error))?;
         let now = world::now();
@@ -146,6 +156,37 @@ pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Opt
         }
     }
     Ok(driver.service().last_end.as_ref().map(|(_, _, end)| end.clone()))
+}
+
+/// Gives what Ctrl-C sets; a second Ctrl-C ends the process at once.
+fn interrupted() -> Result<Arc<AtomicBool>, Trouble> {
+    static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let failed = |error: std::io::Error| {
+        Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+    };
+    if let Some(interrupted) = INTERRUPTED.get() {
+        return Ok(Arc::clone(interrupted));
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let code = Exit::Interrupted as i32;
+    flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&interrupted)).map_err(failed)?;
+    flag::register(SIGINT, Arc::clone(&interrupted)).map_err(failed)?;
+    Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))
+}
+
+/// Says what is left where whoever drove it was interrupted: nothing is lost, and nobody watches.
+fn stands_still(name: &ServiceName, service: &Service) -> Trouble {
+    let (what, awaited) = match &service.run {
+        None => ("what was under way is not cleared up".to_owned(), String::new()),
+        Some(run) => (format!("run {} stands still", run.id), words::awaited(service, run, world::now())),
+    };
+    let so = if awaited.is_empty() { String::new() } else { format!(" ({awaited})") };
+    Trouble::say(
+        Exit::Interrupted,
+        "interrupted",
+        format!("{name}: {what}{so}; nobody watches it until somebody goes on"),
+        &format!("go on: lastgood run {name}; back: lastgood rollback {name}"),
+    )
 }
 
 /// Begins a run in the log of a service that someone else drives, and follows it to its end.
