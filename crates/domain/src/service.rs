@@ -59,6 +59,9 @@ pub struct Service {
     pub run: Option<Run>,
     /// How and when the last run ended.
     pub last_end: Option<(RunId, Timestamp, End)>,
+    /// How the last run ended that got as far as to find something out: none of those that were held, only tried
+    /// something, or cleared up.
+    pub last_verdict: Option<(RunId, End)>,
     /// When the last run began.
     pub last_run_at: Option<Timestamp>,
     /// Since when the service has not accepted what its channel offers, and why.

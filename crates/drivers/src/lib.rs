@@ -13,6 +13,7 @@ pub mod metric;
 pub mod notice;
 pub mod probe;
 pub mod proof;
+pub mod replace;
 pub mod runtime;
 pub mod signal;
 pub mod sql;

@@ -329,7 +329,8 @@ fn state_dir(path: &Path) -> Option<Failure> {
     None
 }
 
-fn data(instance: &InstanceConfig) -> Option<Failure> {
+/// Says that an instance's data folder is not there.
+pub(crate) fn data(instance: &InstanceConfig) -> Option<Failure> {
     if instance.data.is_dir() {
         return None;
     }

@@ -8,7 +8,7 @@ use super::{
     approval::ApprovalEvent,
     cap::{self, Caps},
     hold::HoldEvent,
-    incident::{IncidentEvent, checklist::ChecklistEvent},
+    incident::{IncidentEvent, Role, checklist::ChecklistEvent},
     overrule,
     rca::AnalysisEvent,
 };
@@ -262,6 +262,12 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
         },
         Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => Some(Act::Waive),
         Event::Incident { event, .. } if event.has_its_own_door() => None,
+        // Who was given the word speaks, without leading.
+        Event::Incident { incident, event: IncidentEvent::Message(_) } => {
+            let found = before.incidents.all.get(incident);
+            let has_the_word = found.is_some_and(|found| found.owner(Role::Communications) == Some(by));
+            (!has_the_word).then_some(Act::Lead)
+        }
         Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
         Event::Overruled(_) => Some(Act::Override),
         // It only blocks, or says what became due: everybody may pull the cord.

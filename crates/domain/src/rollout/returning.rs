@@ -144,8 +144,11 @@ pub(super) fn asked(
     // A move that was taken over before it touched anything is over with that: what it was about is left.
     let is_abort = target.is_none() && taken_over.is_some() && left == taken_over;
     let leads_nowhere = taken_over.is_none() && back.is_empty();
-    // With nowhere to go back to, a run that has touched nobody still ends: nothing is left and nothing rejected.
-    if leads_nowhere && found == TakenOver::Untouched && target.is_none() && only.is_empty() {
+    // With nowhere to go back to, or everybody there already, a run that has touched nobody still ends: nothing is left
+    // and nothing rejected.
+    let runs = |release| deciding.service.instances.values().all(|one| one.release == Some(release));
+    let is_there = target.is_none_or(|target| Some(target) == deciding.service.last_good && runs(target));
+    if leads_nowhere && found == TakenOver::Untouched && is_there && only.is_empty() {
         go(deciding, Cause::Asked { reason }, back, None);
         return Ok(());
     }

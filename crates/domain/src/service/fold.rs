@@ -152,9 +152,13 @@ impl Service {
 
     fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
         let run = self.run.take();
+        let tries_only = run.as_ref().is_some_and(|run| run.aim == Aim::DryRun);
+        if !tries_only && !matches!(end, End::Held { .. } | End::Rehearsed { .. } | End::Superseded | End::Cooled) {
+            self.last_verdict = Some((id, end.clone()));
+        }
         match end {
             // A dry run changes nothing: neither what is accepted nor since when.
-            _ if run.is_some_and(|run| run.aim == Aim::DryRun) => {}
+            _ if tries_only => {}
             End::Promoted | End::UpToDate => {
                 self.behind = None;
                 self.stale = false;

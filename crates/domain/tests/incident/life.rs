@@ -15,11 +15,12 @@ use lastgood_domain::{
             message::{self, FieldType, MessageKind},
             role,
             unfreeze::{self, Row},
-            verify::Proof,
+            verify::{self, Check, Proof, Verification},
         },
         notice,
+        people::{Act, People, Person},
     },
-    terms::{Actor, ApprovalId, Digest, FollowUpId, ServiceName, Span, Timestamp},
+    terms::{Actor, ApprovalId, Digest, FollowUpId, RoleName, ServiceName, Span, Timestamp},
 };
 
 fn code<T>(result: Result<T, impl Into<Refused>>) -> &'static str {
@@ -337,6 +338,70 @@ fn a_rejected_request_waives_nothing() {
     let entry = &world.incident().checklist[&item("errors")];
     assert_eq!(entry.standing(Level::L1, &world.operations.approvals, world.now), ItemStanding::Open);
     assert_eq!(approval, ApprovalId(0));
+    // A no is an answer for the time of the request; other words are another question.
+    let again = |risk: &'static str| {
+        move |state: &Operations, now: Timestamp| {
+            let until = now.after(Span::minutes(20));
+            checklist::waive(state, ID, &actor("alice"), &item("errors"), reason(risk), until, now)
+        }
+    };
+    world.pass(1);
+    assert_eq!(code(world.say("alice", again("known noise"))), "approval-rejected");
+    assert_eq!(
+        code(world.clone().say("alice", again("noise of the load test, which ends at six"))),
+        "nothing was refused"
+    );
+    world.pass(30);
+    assert_eq!(code(world.say("alice", again("known noise"))), "nothing was refused");
+}
+
+#[test]
+fn what_was_verified_before_a_stage_was_lifted_is_no_proof_of_what_is_after_it_however_late_it_is_written() {
+    let mut world = World::verifying(Level::L1, false);
+    let verified = |proof, steps| {
+        move |state: &Operations, _: Timestamp| -> Result<Vec<Event>, Refused> {
+            let checks = vec![Check { name: "smoke/notes".into(), proof, detail: "1 of 1".into() }];
+            let target = state.incidents.all[&ID].verified.clone().unwrap().1.target;
+            Ok(verify::verified_since(state, ID, Verification { target, checks }, steps)?)
+        }
+    };
+    let begun = world.incident().unfreeze.steps;
+    world.lift().unwrap();
+    world.pass(5);
+    assert_eq!(code(world.say("alice", verified(Proof::Pass, begun))), "incident-verification-overtaken");
+    assert_eq!(code(world.lift()), "incident-verification-missing");
+    let now = world.incident().unfreeze.steps;
+    world.say("alice", verified(Proof::Pass, now)).unwrap();
+    world.lift().unwrap();
+    world.pass(5);
+    // What failed blocks, whenever it was seen.
+    world.say("alice", verified(Proof::Fail, begun)).unwrap();
+    assert_eq!(world.held(), HoldKind::ALL);
+}
+
+#[test]
+fn who_was_given_the_word_sends_messages_where_only_others_may_lead() {
+    let mut world = World::declared(Level::L1, false);
+    let commander = RoleName::new("incident-commander").unwrap();
+    let person =
+        |roles: &[&RoleName]| Person { roles: roles.iter().map(|one| (*one).clone()).collect(), notice: Vec::new() };
+    let people = People {
+        all: [(actor("alice"), person(&[&commander])), (actor("bob"), person(&[])), (actor("carol"), person(&[]))]
+            .into(),
+        may: [(Act::Lead, [commander.clone()].into())].into(),
+        ..People::default()
+    };
+    let may = |world: &World, by: &str| {
+        let event = message::send(&world.operations, ID, MessageKind::Update, [].into(), "it goes on", None).unwrap();
+        people.permit(&world.operations, &actor(by), &event, world.now).is_ok()
+    };
+    assert!(may(&world, "alice") && !may(&world, "bob"));
+    world.one(|state| role::assign(state, ID, &actor("alice"), Role::Communications, actor("bob"))).unwrap();
+    assert!(may(&world, "alice") && may(&world, "bob") && !may(&world, "carol"));
+    // The word is all that was given.
+    let given = role::assign(&world.operations, ID, &actor("alice"), Role::Data, actor("carol")).unwrap();
+    let given = Event::Incident { incident: ID, event: given };
+    assert!(people.permit(&world.operations, &actor("bob"), &given, world.now).is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use lastgood_domain::{
     event::{Aim, End, Event},
     operations::hold::InFlight,
     rollout::Input,
-    terms::{HoldId, Span},
+    terms::{HoldId, ReleaseTag, Span},
 };
 
 /// What a run is doing when the rollback comes.
@@ -116,4 +116,28 @@ fn when_something_moved_last_is_remembered_whatever_ends_come_after() {
     walk.track("3.0");
     assert!(matches!(walk.end(), End::Held { .. }));
     assert_eq!(walk.service.moved_at, Some(moved));
+}
+
+#[test]
+fn a_rollback_to_what_runs_everywhere_ends_a_run_that_has_touched_nobody() {
+    for wanted in BEFORE_ANYTHING_MOVES {
+        let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+        walk.track("2.0");
+        walk.until(wanted);
+        let from = walk.records.len();
+        let Aim::Back { instances, accept_loss, reason, .. } = walk.back(&[], &[]) else { unreachable!() };
+        let to = Some(ReleaseTag::new("1.0").unwrap());
+        walk.begin(Aim::Back { to, instances, accept_loss, reason });
+        assert!(matches!(walk.end(), End::RolledBack { .. }));
+        assert!(!walk.ordered_since(from).iter().any(touches));
+        assert_eq!((walk.runs("alice"), walk.runs("bob")), ("1.0".into(), "1.0".into()));
+        assert!(walk.service.rejected.is_empty() && walk.service.holds.is_empty());
+    }
+    // With no run under way there is nothing to end.
+    let walk = Walk::promoted(&["alice"], &["1.0"]);
+    let Aim::Back { instances, accept_loss, reason, .. } = walk.back(&[], &[]) else { unreachable!() };
+    let aim = Aim::Back { to: Some(ReleaseTag::new("1.0").unwrap()), instances, accept_loss, reason };
+    let settings = walk.settings.clone();
+    let mut walk = walk;
+    assert!(walk.put(Input::Begin { aim, settings, frozen: None, preflight: None }).is_err());
 }

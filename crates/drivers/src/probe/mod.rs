@@ -49,6 +49,20 @@ pub struct ProbeConfig {
     pub steps: Vec<Step>,
 }
 
+impl ProbeConfig {
+    /// Makes one of acts that need no names: several without are `step 1`, `step 2`, by their places.
+    pub fn of_acts(acts: &[Step]) -> Self {
+        let named = |(number, act): (usize, &Step)| {
+            let mut act = act.clone();
+            if act.keys.name.is_none() && acts.len() > 1 {
+                act.name = format!("step {number}");
+            }
+            act
+        };
+        Self { steps: (1..).zip(acts).map(named).collect() }
+    }
+}
+
 /// What a probe talks to.
 #[derive(Debug, Clone, Default)]
 pub struct ProbeTarget {

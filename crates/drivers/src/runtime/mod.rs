@@ -97,6 +97,17 @@ pub enum Stopped {
     Killed,
 }
 
+/// What stands on the machine around an instance was compared with what was declared and kept, and put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// What is compared: the unit's full name.
+    pub unit: String,
+    /// What differed; nothing does any more.
+    pub differed: Vec<String>,
+    /// True if the program was started again, because it was not known to have been started as declared.
+    pub restarted: bool,
+}
+
 /// Runs instances; every act is a "make it so" that can be repeated after a kill at any instant.
 pub trait Runtime: Send + Sync {
     /// Opens the instance and starts it, unless this release already runs as it.
@@ -121,4 +132,14 @@ pub trait Runtime: Send + Sync {
     /// None if it runs, was stopped by us or was never started.
     fn post_mortem(&self, service: &ServiceName, instance: &InstanceName)
     -> Result<Option<RuntimeError>, RuntimeError>;
+
+    /// Gives the environment that the program has of `launch` when this runtime starts it.
+    fn environment(&self, launch: &Launch) -> BTreeMap<String, String>;
+
+    /// Makes the unit of a running or dead instance what `launch` declares and what was kept of it for that release,
+    /// and reads it back; the instance is started again only if it may run with something else.
+    ///
+    /// What is replaced is kept beside it, its name followed by `beside`. None where nothing of the machine's starts
+    /// instances. Errors: [`RuntimeError::UnitDiffers`] names what still differs.
+    fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError>;
 }

@@ -1,7 +1,7 @@
 //! Makes the plan of an incident from the configuration and the services' logs.
 
 use crate::{
-    config::{CheckConfig, Config, FileConfig, StepConfig},
+    config::{CheckConfig, Config, FileConfig, RuntimeConfig, StepConfig},
     world,
 };
 use lastgood_domain::{
@@ -140,18 +140,17 @@ fn roll_back(config: &Config, target: &Target, risks: Vec<String>) -> Step {
 fn put_back(config: &Config, target: &Target) -> Step {
     let service = target.service.clone();
     let files = files(config, &service).len();
+    let systemd = config.service.get(&service).is_some_and(|one| matches!(one.runtime, RuntimeConfig::Systemd(_)));
+    let mut parts = vec!["installation".to_owned()];
+    parts.extend(systemd.then(|| "units (one that may run with another is started again)".to_owned()));
+    parts.push("environment".into());
+    parts.extend((files > 0).then(|| words::count(files as u64, "file")));
+    let parts = if parts.len() == 2 { parts.join(" and ") } else { parts.join(", ") };
     let act = Act::PutBack { service: service.clone() };
     Step {
         id: format!("put-back/{service}"),
         area: Area::Infrastructure,
-        says: match files {
-            0 => format!("what {service} runs with is what {} declares: installation and environment", target.tag),
-            _ => format!(
-                "what {service} runs with is what {} declares: installation, environment, {}",
-                target.tag,
-                words::count(files as u64, "file")
-            ),
-        },
+        says: format!("what {service} runs with is what {} declares: {parts}", target.tag),
         undo: Undo::By { how: "what was replaced is kept beside, as .before-INCIDENT".into() },
         timeout: QUICK_MAX,
         attempts: 1,

@@ -280,8 +280,14 @@ fn a_plan_with_nothing_left_to_do_ends_without_another_yes() {
     assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::Done);
 }
 
-/// Hands of which only the question whether it is so matters, which nobody can answer.
-struct Dumb;
+/// Hands of which only the question whether it is so matters: nobody can answer, for this reason, so many times.
+struct Dumb(&'static str, Cell<u32>);
+
+impl Dumb {
+    fn never(code: &'static str) -> Self {
+        Self(code, Cell::new(u32::MAX))
+    }
+}
 
 impl Hands for Dumb {
     fn roll_back(&self, _: &ServiceName, _: &ReleaseTag, _: &[String], _: &str, _: Span) -> Result<String, Failure> {
@@ -305,7 +311,12 @@ impl Hands for Dumb {
     }
 
     fn probe(&self, _: &Config, _: &[ProbeStep], _: Door, _: Span) -> Result<String, Failure> {
-        Err(Failure::new("probe-timeout", "nobody can tell", None))
+        let left = self.1.get();
+        self.1.set(left.saturating_sub(1));
+        match left {
+            0 => Ok("it answers".into()),
+            _ => Err(Failure::new(self.0, "nobody can tell", None)),
+        }
     }
 }
 
@@ -322,10 +333,36 @@ fn a_step_that_failed_is_not_done_again_where_nobody_can_tell_whether_it_was_don
     let memory = Memory::new(Level::L1);
     let made = plan(&config, &memory.state.incidents.all[&ID], &BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new());
     let step = made.steps.iter().find(|step| step.id == "command/two").unwrap();
-    let (reader, hands, services) = (&Dumb, &Dumb, Vec::new());
-    let performer = Performer { config: &config, reader, incident: ID, drill: false, services, hands };
-    assert_eq!(performer.ask(step, Before::Never), Asked::NotDone);
-    for before in [Before::Failed, Before::CutOff] {
-        assert!(matches!(performer.ask(step, before), Asked::CannotTell(_)), "{before:?}");
+    let asked = |hands: &Dumb, before| {
+        let services = Vec::new();
+        Performer { config: &config, reader: hands, incident: ID, drill: false, services, hands }.ask(step, before)
+    };
+    for code in ["probe-timeout", "probe-config", "probe-unreachable"] {
+        assert_eq!(asked(&Dumb::never(code), Before::Never), Asked::NotDone);
+        for before in [Before::Failed, Before::CutOff] {
+            let answer = asked(&Dumb::never(code), before);
+            assert!(matches!(answer, Asked::CannotTell(_)), "{code} {before:?}: {answer:?}");
+        }
     }
+    // An answer that says no is one.
+    assert_eq!(asked(&Dumb::never("probe-failed"), Before::CutOff), Asked::NotDone);
+    // What is not there yet is asked again before a person is.
+    let late = asked(&Dumb("probe-unreachable", Cell::new(2)), Before::CutOff);
+    assert_eq!(late, Asked::Done("it is so already: it answers".into()));
+}
+
+#[test]
+fn several_acts_of_a_step_need_no_names_and_two_of_one_name_are_refused() {
+    let of = |acts: &str| {
+        let text = format!("[runbook.step.rebuild]\narea = \"data\"\ndo = [{acts}]\nundo = \"again\"\n");
+        Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).map_err(|error| error.to_string())
+    };
+    let config =
+        of("{ command = [\"true\"] }, { command = [\"false\"] }, { name = \"last\", command = [\"true\"] }").unwrap();
+    let (base, vars) = ("http://127.0.0.1".to_owned(), BTreeMap::new());
+    let steps = &config.runbook.step["rebuild"].act;
+    let failure = perform::carried_out(&config, steps, (base, vars), Span::seconds(20)).unwrap_err();
+    assert!(failure.message.contains("\"step 2\""), "{failure}");
+    let twice = of("{ name = \"a\", command = [\"true\"] }, { name = \"a\", command = [\"true\"] }").unwrap_err();
+    assert!(twice.contains("two steps are called \"a\""), "{twice}");
 }

@@ -4,7 +4,7 @@
 //! reach live data or the network, and nothing of it survives, however this process ends.
 
 use super::{Site, act};
-use crate::config::InstanceConfig;
+use crate::{config::InstanceConfig, doctor};
 use lastgood_domain::{
     effect::{Answer, Leg},
     facts::{ProbeFacts, RehearsalFacts},
@@ -114,6 +114,12 @@ pub(super) fn rehearse(
     )?;
     let target = site.target(config, &data, Some(port));
     let fence = site.fence();
+    // The copy lies over the folder, which takes one to lie over.
+    if *fence == Fence::Namespaces
+        && let Some(missing) = doctor::data(config)
+    {
+        return Err(missing);
+    }
     let plan = Plan {
         argv: launch.argv,
         env: launch.env,

@@ -294,6 +294,19 @@ impl Site {
         })
     }
 
+    /// Gives how an instance that runs a release would be started now.
+    ///
+    /// Errors: the instance is not configured, or the release not installed, any more.
+    pub fn declared(&self, service: &Service, name: &InstanceName, release: &Digest) -> Result<Launch, Failure> {
+        let config = self.instance(name)?;
+        let known = service.installed.get(release).ok_or_else(|| {
+            Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
+        })?;
+        let installation = PathBuf::from(&known.installation.path);
+        let log = self.home.log(name);
+        self.launch(config, &known.installation.release, &installation, &config.data, config.port, log)
+    }
+
     /// Names the declared variables that a running program has otherwise or not at all; never a value.
     ///
     /// Errors: it can't be told what is declared, or the program has ended.
@@ -304,20 +317,15 @@ impl Site {
         release: &Digest,
         pid: u32,
     ) -> Result<Vec<String>, Failure> {
-        let config = self.instance(name)?;
-        let known = service.installed.get(release).ok_or_else(|| {
-            Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
-        })?;
-        let installation = PathBuf::from(&known.installation.path);
-        let log = self.home.log(name);
-        let launch = self.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
+        let launch = self.declared(service, name, release)?;
         let bytes = std::fs::read(format!("/proc/{pid}/environ")).map_err(|error| {
             Failure::new("drift-environment", format!("what {name} runs with can't be read: {error}"), None)
         })?;
         let text = String::from_utf8_lossy(&bytes);
         let has: BTreeMap<&str, &str> = text.split('\0').filter_map(|one| one.split_once('=')).collect();
-        let differ = launch.env.iter().filter(|(name, value)| has.get(name.as_str()) != Some(&value.as_str()));
-        Ok(differ.map(|(name, _)| name.clone()).collect())
+        let declared = self.runtime.environment(&launch).into_iter();
+        let differ = declared.filter(|(name, value)| has.get(name.as_str()) != Some(&value.as_str()));
+        Ok(differ.map(|(name, _)| name).collect())
     }
 
     /// Gives what probes of an instance talk to: its front door, or `port` of its address.

@@ -205,10 +205,24 @@ fn standing(app: &App, one: &Found) -> String {
             let (yes, needed) = (one.yes.len(), one.request.needed);
             format!("pending: {yes} of {needed}, {} left", one.request.expires.since(now))
         }
-        Standing::Rejected { by, reason } => format!("rejected by {by}: {reason}"),
+        Standing::Rejected { by, reason } => {
+            format!("rejected by {by}{}: {reason}", one.rejected_through.words())
+        }
         Standing::Approved => format!("approved, for {} from now", one.request.expires.since(now)),
         other => other.words(),
     }
+}
+
+/// Gives each answer that came, and by which door.
+fn answers(one: &Found) -> Vec<Value> {
+    let yes = one.yes.iter().map(|(by, yes)| json!({ "by": by, "said": "yes", "at": yes.at, "door": yes.door }));
+    let no = match &one.standing {
+        Standing::Rejected { by, .. } => {
+            Some(json!({ "by": by, "said": "no", "at": one.ended, "door": one.rejected_through }))
+        }
+        _ => None,
+    };
+    yes.chain(no).collect()
 }
 
 fn data(app: &App, id: ApprovalId, one: &Found) -> Value {
@@ -224,6 +238,7 @@ fn data(app: &App, id: ApprovalId, one: &Found) -> Value {
         "asked_by": one.by, "asked_at": one.at, "expires": request.expires,
         "left_seconds": request.expires.since(now).0 / 1_000,
         "needed": request.needed, "of": request.of, "yes": one.yes.keys().collect::<Vec<_>>(),
+        "answers": answers(one),
         "standing": standing.word(), "reason": reason,
     })
 }
@@ -233,7 +248,9 @@ fn list(app: &App, all: bool) -> Ended {
     let open = |one: &Found| one.standing_at(app.now()) == Standing::Pending;
     let chosen: Vec<_> = approvals.all.iter().filter(|(_, one)| all || open(one)).collect();
     let line = |(id, one): &(&ApprovalId, &Found)| {
-        format!("{id}  {}  asked by {}: {}\n", standing(app, one), one.by, one.request.what)
+        let yes = one.yes.iter().map(|(who, yes)| format!("{who}{}", yes.door.words())).collect::<Vec<_>>().join(", ");
+        let yes = if yes.is_empty() { yes } else { format!("  yes: {yes}") };
+        format!("{id}  {}{yes}  asked by {}: {}\n", standing(app, one), one.by, one.request.what)
     };
     let mut text: String = chosen.iter().map(line).collect();
     match chosen.iter().find(|(_, one)| open(one)) {

@@ -77,8 +77,19 @@ fn a_fix_passes_a_hold_when_a_second_person_agrees_and_nothing_else_does() {
     let asked: Vec<&str> = ["--json"].iter().chain(&exempt).chain(&["--digest", digest.as_str()]).copied().collect();
     let said = farm.lastgood(&asked).ended(8);
     let document: Value = serde_json::from_str(&said.out).unwrap();
-    let approval = document["data"]["approval"].as_str().unwrap();
+    let first = document["data"]["approval"].as_str().unwrap();
     farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
+    // A no stands for the time of the request: only with other words is it another question.
+    crate::kit::said(
+        farm.command(&["approval", "reject", first, "--reason", "which orders?"]).env("SUDO_USER", "second"),
+    )
+    .ended(0);
+    farm.lastgood(&asked).ended(3).says("approval-rejected");
+    let asked: Vec<&str> =
+        asked.iter().map(|word| if *word == "the fix" { "the fix of doubled orders" } else { word }).collect();
+    let said = farm.lastgood(&asked).ended(8);
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let approval = document["data"]["approval"].as_str().unwrap();
     approve(&farm, approval, "person:second");
     farm.publish("2.0.0");
     let passed = farm.lastgood(&["run", "notebook", "--now"]).ended(0);

@@ -33,4 +33,6 @@ mod signals;
 mod sink;
 mod story;
 mod switches;
+#[path = "../../../drivers/tests/systemd_kit/mod.rs"]
+mod systemd_kit;
 mod watch;

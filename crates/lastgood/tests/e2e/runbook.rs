@@ -3,6 +3,7 @@
 use crate::{
     kit::{Farm, Plan, kept_aside, said, secret_file, until},
     postgres_kit::{PASSWORD, Postgres},
+    systemd_kit::in_systemd,
 };
 use serde_json::Value;
 use std::{
@@ -341,4 +342,35 @@ sql = {{ database = "app", query = "SELECT table_name, privilege_type FROM infor
     server.sql("ALTER ROLE app NOCREATEDB");
     again(&farm);
     run().ended(0).says("none of 1 in app is wrong");
+}
+
+#[test]
+fn a_unit_that_somebody_changed_is_put_back_and_its_program_started_again() {
+    in_systemd("runbook::a_unit_that_somebody_changed_is_put_back_and_its_program_started_again", || {
+        let (template, folder) =
+            ("/etc/systemd/system/notebook@.service", "/etc/systemd/system/notebook@alice.service.d");
+        fs::write(template, "[Service]\nExecStart=/bin/false\n").unwrap();
+        let systemctl =
+            |arguments: &[&str]| assert!(Command::new("systemctl").args(arguments).status().unwrap().success());
+        systemctl(&["daemon-reload"]);
+        let unit = "runtime = { systemd = { unit = \"notebook@{instance}.service\" } }".to_owned();
+        let farm = Farm::running(Plan { service: unit, ..Plan::default() });
+        let pids = farm.pids();
+        fs::write(format!("{folder}/90-debug.conf"), "[Service]\nEnvironment=DEBUG=1\n").unwrap();
+        systemctl(&["daemon-reload"]);
+        systemctl(&["restart", "notebook@alice.service"]);
+        declare(&farm, "L1");
+        let plan = farm.lastgood(&["incident", "plan", "i0"]);
+        plan.ended(0).says("units (one that may run with another is started again)");
+        let run = farm.lastgood(&["incident", "run", "i0"]);
+        run.ended(0).says("notebook@alice.service: added notebook@alice.service.d/90-debug.conf, started again");
+        assert!(Path::new(&format!("{folder}/90-debug.conf.before-i0")).exists());
+        let now = farm.pids();
+        let same: Vec<&str> = farm.names().filter(|name| pids[*name] == now[*name]).collect();
+        assert_eq!(same, ["bob", "carol"]);
+        let environment = fs::read_to_string(format!("/proc/{}/environ", now["alice"].unwrap())).unwrap();
+        assert!(!environment.contains("DEBUG=1"), "{environment}");
+        assert_eq!(farm.version("alice"), "1.0.0");
+        farm.lastgood(&["evidence", "verify"]).ended(0);
+    });
 }

@@ -50,7 +50,7 @@ pub struct AskedExemption {
 
 /// Asks that one release may pass: the request for a second person, and what it is for.
 ///
-/// Errors: there is no such hold; it does not stop the service; it would end before it begins.
+/// Errors: there is no such hold; it does not stop the service; it would end before it begins; somebody said no to it.
 pub fn ask(
     operations: &crate::operations::Operations,
     by: &Actor,
@@ -82,6 +82,7 @@ pub fn ask(
         of: BTreeSet::new(),
         expires: exemption.until.min(now.after(approval::EXPIRES_AFTER)),
     };
+    approval::not_refused(&operations.approvals, &request.subject, &request.what, now)?;
     // First what it is for: who may answer, and gets a link, is read from it.
     let approval = ApprovalId(operations.approvals.next);
     let asked = HoldEvent::ExemptionAsked { hold, approval, service: service.clone(), exemption };

@@ -73,7 +73,7 @@ impl Wanted<'_> {
 
 /// Asks a second person.
 ///
-/// Errors: as [`approval::request`].
+/// Errors: as [`approval::request`]; somebody said no to it.
 pub(super) fn ask(
     operations: &Operations,
     by: &Actor,
@@ -90,6 +90,7 @@ pub(super) fn ask(
         of: [].into(),
         expires: now.after(EXPIRES_AFTER).min(until),
     };
+    approval::not_refused(&operations.approvals, &request.subject, &request.what, now)?;
     let events = approval::request(&operations.approvals, by, request)?;
     let signature = Signature { risk, until, approval: ApprovalId(operations.approvals.next), plan };
     Ok((signature, events.into_iter().map(Event::Approval).collect()))

@@ -168,6 +168,8 @@ pub struct Progress {
     pub held_again_at: Option<Timestamp>,
     /// Risks that somebody takes, and who.
     pub risks: BTreeMap<Row, (Signature, Actor)>,
+    /// How often something was lifted or held again; it only grows.
+    pub steps: u64,
 }
 
 pub(super) fn apply(incident: &mut Incident, at: Timestamp, by: &Actor, event: &UnfreezeEvent) {
@@ -179,9 +181,11 @@ pub(super) fn apply(incident: &mut Incident, at: Timestamp, by: &Actor, event: &
         UnfreezeEvent::Lifted { hold } => {
             progress.lifted.insert(*hold);
             progress.lifted_at = Some(at);
+            progress.steps += 1;
         }
         UnfreezeEvent::HeldAgain { .. } => {
-            *progress = Progress { held_again_at: Some(at), ..Progress::default() };
+            let steps = progress.steps + 1;
+            *progress = Progress { held_again_at: Some(at), steps, ..Progress::default() };
         }
     }
 }

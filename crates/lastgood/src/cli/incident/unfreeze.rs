@@ -7,13 +7,13 @@ use lastgood_domain::{
     operations::{
         Operations,
         incident::{
-            Refused, State,
+            self, Refused, State,
             unfreeze::{self, Facts, Line, Row},
         },
     },
     terms::{IncidentId, Reason, Span},
 };
-use lastgood_engine::letter::rfc3339;
+use lastgood_engine::{letter::rfc3339, operations as engine};
 use serde_json::{Value, json};
 use std::{thread, time::Duration};
 
@@ -139,8 +139,13 @@ fn stage(app: &App, id: IncidentId) -> Result<Stage, Trouble> {
         return ended(Exit::Declined, found.state, &last);
     }
     let terms = app.config.incident.terms();
-    let (_, after) =
-        app.say_operations(&|state| Ok(unfreeze::lift_next(state, id, &app.actor, (&facts, &terms), app.now())?))?;
+    let reader = app.reader()?;
+    let (_, after) = app.say_operations(&|state| {
+        // Looked at again: between the table and the yes of a person anything may have changed.
+        let found = incident::find(state, id)?;
+        let facts = engine::facts(reader.as_ref(), &app.config, state, id, found, app.now());
+        Ok(unfreeze::lift_next(state, id, &app.actor, (&facts, &terms), app.now())?)
+    })?;
     let now = find(&after, id)?;
     let last = match now.state {
         State::ClosedPendingRca => {

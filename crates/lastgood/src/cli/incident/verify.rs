@@ -27,6 +27,7 @@ pub(super) fn facts(app: &App, operations: &Operations, id: IncidentId, incident
 pub(super) fn verification(app: &App, id: IncidentId) -> Result<(Verification, Operations), Trouble> {
     let operations = app.operations()?;
     let incident = find(&operations, id)?;
+    let steps = incident.unfreeze.steps;
     let facts = facts(app, &operations, id, incident)?;
     let reader = app.reader()?;
     let program = drive::program()?;
@@ -40,7 +41,8 @@ pub(super) fn verification(app: &App, id: IncidentId) -> Result<(Verification, O
     checks.push(engine::verify::round_trip(app.home.root(), id, marker, &endpoints));
     let checks = engine::verify::required(&app.config, checks);
     let verification = Verification { target: facts.target, checks };
-    let (_, after) = app.say_operations(&|state| Ok(verify::verified(state, id, verification.clone())?))?;
+    let (_, after) =
+        app.say_operations(&|state| Ok(verify::verified_since(state, id, verification.clone(), steps)?))?;
     Ok((verification, after))
 }
 
