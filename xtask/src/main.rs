@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         ["simulate", rest @ ..] => run::simulate(rest),
         ["bench", rest @ ..] => run::bench(rest),
         _ => Err(
-            "usage: cargo xtask test | tidy | integrity | docs [--check] | simulate [--seed N | --incidents N | guards [RUNS]] | bench"
+            "usage: cargo xtask test | tidy | integrity | docs [--check] | simulate [--seed N | --incidents N|FIRST..END | guards [RUNS]] | bench"
                 .into(),
         ),
     };

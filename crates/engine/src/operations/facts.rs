@@ -4,7 +4,7 @@ use super::Operations;
 use crate::{config::Config, fold::Folded};
 use lastgood_domain::{
     operations::incident::{Incident, unfreeze::Facts},
-    service::{Condition, Service},
+    service::Service,
     terms::{IncidentId, ServiceName, Timestamp, WideHoldId},
 };
 use lastgood_store::{NoticeState, Reader};
@@ -93,7 +93,8 @@ fn look(
     for instance in configured {
         let state = service.instances.get(&instance.name);
         let is_good = state.is_some_and(|state| {
-            state.release.is_some() && state.release == service.last_good && state.condition == Condition::Settled
+            // One that a held run left where it was runs what it should.
+            state.release.is_some() && state.release == service.last_good && state.is_settled()
         });
         if !is_good {
             facts.unsettled.push(format!("{} of {name} is not settled on last-good", instance.name));

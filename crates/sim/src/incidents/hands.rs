@@ -53,8 +53,7 @@ impl Hands for Pretended<'_> {
         };
         self.world.take_back(service, aim);
         for _ in 0..TURNS_MAX {
-            let run = self.world.service(service).run;
-            if run.is_none() || self.world.point() {
+            if !self.world.runs(service) || self.world.point() {
                 break;
             }
             self.world.turn(service);

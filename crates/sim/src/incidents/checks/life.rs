@@ -8,6 +8,7 @@ use lastgood_domain::{
             IncidentEvent, Level, Role, State,
             checklist::{ChecklistEvent, Evidence, Item},
             closing::ClosingEvent,
+            level::LevelEvent,
             message::{MessageEvent, MessageKind},
             unfreeze::{Row, UnfreezeEvent},
             verify::{Verification, VerifyEvent},
@@ -24,6 +25,8 @@ pub(crate) struct Risk {
     pub(crate) plan: Digest,
     pub(crate) until: Timestamp,
     pub(crate) by: Actor,
+    /// What was unmet when it was asked for; nothing else is signed.
+    pub(crate) covers: BTreeSet<String>,
 }
 
 /// One incident.
@@ -85,6 +88,12 @@ impl Life {
 /// Tells whether an event raises the level of an incident.
 pub(super) fn raises(event: &Event, id: IncidentId) -> bool {
     matches!(event, Event::Incident { incident, event: IncidentEvent::Raised { .. } } if *incident == id)
+}
+
+/// Tells whether an event lowers the level of an incident.
+pub(super) fn lowers(event: &Event, id: IncidentId) -> bool {
+    let lowered = |event: &IncidentEvent| matches!(event, IncidentEvent::Level(LevelEvent::Lowered { .. }));
+    matches!(event, Event::Incident { incident, event } if *incident == id && lowered(event))
 }
 
 /// The arrows between states, as the requirements draw them. Whatever is planned anew starts at planning.
@@ -152,6 +161,10 @@ impl Checks {
         if let IncidentEvent::Plan(event) = event {
             return self.plan(at, (id, event), around, wrong);
         }
+        let covers = match event {
+            IncidentEvent::Unfreeze(UnfreezeEvent::RiskAsked { row, .. }) => self.unmet(at, (id, row.as_str()), around),
+            _ => BTreeSet::new(),
+        };
         let asked = &self.asked;
         let Some(life) = self.lives.get_mut(&id) else { return wrong.push(format!("{id} was never declared")) };
         match event {
@@ -194,9 +207,12 @@ impl Checks {
                         plan: signature.plan,
                         until: signature.until,
                         by: by.clone(),
+                        covers,
                     };
-                    if matches!(row, Row::Executed | Row::Watched) || signature.until <= at {
-                        wrong.push(format!("{by} takes the risk of {} in {id}", row.as_str()));
+                    // Of messages that were given up the records say nothing.
+                    let unmet = !risk.covers.is_empty() || *row == Row::Messages;
+                    if !unmet || signature.until <= at {
+                        wrong.push(format!("{by} takes the risk of {} in {id}, which is none", row.as_str()));
                     }
                     life.risks.insert(row.as_str(), risk);
                 }
@@ -250,7 +266,6 @@ impl Checks {
         around: &Around<'_>,
         wrong: &mut Vec<String>,
     ) {
-        self.reached.insert(to.as_str());
         let Some(life) = self.lives.get(&id) else { return };
         if !follows(life.state, to) {
             wrong.push(format!("{id} went from {} to {}", life.state.as_str(), to.as_str()));
@@ -311,8 +326,13 @@ impl Life {
                 self.waivers.remove(item);
             }
             ChecklistEvent::WaiverAsked { item, signature } => {
-                let risk =
-                    Risk { approval: signature.approval, plan: signature.plan, until: signature.until, by: by.clone() };
+                let risk = Risk {
+                    approval: signature.approval,
+                    plan: signature.plan,
+                    until: signature.until,
+                    by: by.clone(),
+                    covers: BTreeSet::new(),
+                };
                 if signature.until <= at {
                     wrong.push(format!("{item} of {id} is waived for no time"));
                 }
