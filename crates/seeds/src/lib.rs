@@ -27,7 +27,6 @@ const TELLING: &[u8] = b"\0\t\n\r \"#%&'()*+,-./09:;<=>?@AZ[\\]_`az{|}~\x7f\x80\
 /// Panics, with the target's name and the input, if a target panics or has no seeds.
 pub fn stand(targets: &[Target]) {
     for (name, run) in targets {
-        let began = std::time::Instant::now();
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "fuzz/seeds/{name} has no seeds");
         let tenth = if SLOW.contains(name) { 10 } else { 1 };
@@ -46,7 +45,6 @@ pub fn stand(targets: &[Target]) {
             input.truncate(BYTES_MAX);
             one(name, *run, &input);
         }
-        eprintln!("TIMED {name} {:?}", began.elapsed());
     }
 }
 
