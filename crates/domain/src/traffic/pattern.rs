@@ -146,7 +146,8 @@ impl FromStr for RoutePattern {
         if path.contains('*') {
             return Err(wrong("a star stands only at the end, like /account/*"));
         }
-        if plain(path) != path {
+        // A folder that ends in a slash would have nothing below it.
+        if plain(path) != path || below && path.ends_with('/') {
             return Err(wrong("write the path in its plain form: no dots, no %, no repeated /"));
         }
         Ok(Self { method, path: path.to_owned(), below })
@@ -215,7 +216,9 @@ mod tests {
 
     #[test]
     fn what_is_no_route_is_refused_and_what_is_one_is_said_back() {
-        for text in ["", "login", "post /login", "POST  /login", "/a*b", "/a?b", "/a/../b", "/%41", "/a//b"] {
+        for text in
+            ["", "login", "post /login", "POST  /login", "/a*b", "/a?b", "/a/../b", "/%41", "/a//b", "/a//*", "//*"]
+        {
             assert!(text.parse::<RoutePattern>().is_err(), "{text:?} was accepted");
         }
         for text in ["*", "POST /login", "/account/*", "GET *", "/"] {
