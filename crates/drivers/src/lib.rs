@@ -8,6 +8,9 @@ pub mod check;
 pub mod config_terms;
 pub mod credential;
 pub mod enforcer;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod metric;
 pub mod notice;

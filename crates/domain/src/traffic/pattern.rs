@@ -86,6 +86,8 @@ fn decode(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let pair = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
+        // A number's reader takes a sign for a digit.
+        let pair = pair.filter(|pair| pair.iter().all(u8::is_ascii_hexdigit));
         let byte =
             pair.and_then(|pair| core::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());
         match byte {
@@ -144,7 +146,8 @@ impl FromStr for RoutePattern {
         if path.contains('*') {
             return Err(wrong("a star stands only at the end, like /account/*"));
         }
-        if plain(path) != path {
+        // A folder that ends in a slash would have nothing below it.
+        if plain(path) != path || below && path.ends_with('/') {
             return Err(wrong("write the path in its plain form: no dots, no %, no repeated /"));
         }
         Ok(Self { method, path: path.to_owned(), below })
@@ -197,6 +200,8 @@ mod tests {
     #[test]
     fn only_the_named_routes_are_covered() {
         for (pattern, method, path) in [
+            // No escape, to anybody.
+            ("/account/\u{f}", "GET", "/account/%+f"),
             ("POST /account/login", "GET", "/account/login"),
             ("/account/login", "POST", "/account/login2"),
             ("/account/*", "POST", "/accounts"),
@@ -211,7 +216,9 @@ mod tests {
 
     #[test]
     fn what_is_no_route_is_refused_and_what_is_one_is_said_back() {
-        for text in ["", "login", "post /login", "POST  /login", "/a*b", "/a?b", "/a/../b", "/%41", "/a//b"] {
+        for text in
+            ["", "login", "post /login", "POST  /login", "/a*b", "/a?b", "/a/../b", "/%41", "/a//b", "/a//*", "//*"]
+        {
             assert!(text.parse::<RoutePattern>().is_err(), "{text:?} was accepted");
         }
         for text in ["*", "POST /login", "/account/*", "GET *", "/"] {

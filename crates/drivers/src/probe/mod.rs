@@ -9,6 +9,8 @@ mod busy;
 mod check;
 mod config;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod http;
 mod https;
 mod jar;

@@ -9,6 +9,8 @@ mod clone;
 mod copy;
 mod error;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod intent;
 mod live;
 mod loss;

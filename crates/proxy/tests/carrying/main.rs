@@ -11,4 +11,5 @@ mod smuggling;
 mod stage;
 mod tls;
 mod upgrade;
+mod websocket_cases;
 mod websockets;

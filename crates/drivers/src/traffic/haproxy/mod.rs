@@ -7,6 +7,8 @@
 mod closed;
 mod config;
 mod counts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod kept;
 mod plan;
 mod runtime;
