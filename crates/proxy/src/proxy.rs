@@ -15,6 +15,7 @@ use crate::{
     },
     error::ProxyError,
     front::{self, Socket},
+    observe::{Turn, turn},
     settings::Settings,
     tls::Keys,
 };
@@ -225,7 +226,13 @@ impl Proxy {
             if ticks.is_multiple_of(INHERIT_TICKS) {
                 self.inherit();
             }
-            if unix / 1_000 != second {
+            let turn = turn(second, unix / 1_000);
+            if turn == Turn::Back {
+                // What was counted of the second goes on into the one that the clock shows.
+                second = unix / 1_000;
+                self.set_back(second);
+            }
+            if turn == Turn::Over {
                 self.finish_second(second);
                 second = unix / 1_000;
                 self.lanes.iter().flat_map(|lane| &lane.sites).for_each(|site| site.tidy(now));
@@ -237,6 +244,13 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// Begins to count anew with a second that the clock was set back to.
+    fn set_back(&self, second: u64) {
+        self.doors.iter().for_each(|door| locked(&door.ring).set_back(second));
+        // Last: until now nobody asks as from before.
+        self.finished.store(second.saturating_sub(1), Ordering::Release);
     }
 
     fn finish_second(&self, second: u64) {
@@ -355,10 +369,8 @@ impl Proxy {
         let door = self.doors.iter().find(|door| door.service == *service)?;
         self.inherit();
         self.were_read.fetch_add(1, Ordering::Relaxed);
-        let mut slices = locked(&door.ring).after(after);
-        let finished = self.finished.load(Ordering::Acquire);
-        slices.retain(|slice| slice.second <= finished);
-        Some(slices)
+        let ring = locked(&door.ring);
+        Some(ring.after(after, self.finished.load(Ordering::Acquire)))
     }
 
     /// Tells what goes on at a service; `None` if it is not served here.
@@ -443,7 +455,9 @@ impl Proxy {
 
     /// Finishes the second that has begun, and lets a successor take it.
     fn leave_counts(&self) {
-        self.finish_second(unix_ms() / 1_000);
+        // Not one that was given out already, should the clock be behind it.
+        let second = (unix_ms() / 1_000).max(self.finished.load(Ordering::Acquire) + 1);
+        self.finish_second(second);
         if !self.is_handing_over.load(Ordering::Acquire) {
             return;
         }
