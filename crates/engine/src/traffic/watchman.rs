@@ -120,10 +120,11 @@ impl Watchman {
     }
 }
 
-/// Finds what is on trial: a candidate with a share, or a promoted release that is still watched.
+/// Finds what is on trial: a candidate with a share, or a promoted release that is still watched, also while the next
+/// one is looked at and has none.
 fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial> {
     let route = service.traffic.route.as_ref().filter(|_| service.traffic.confirmed)?;
-    if let Some(run) = &service.run {
+    if let Some(run) = service.run.as_ref().filter(|run| !run.phase.leaves_traffic()) {
         let Phase::Shifting { until: Some(until), .. } = &run.phase else { return None };
         let candidate = route.candidate.as_ref()?.release;
         let steps = run.settings.traffic.iter().flat_map(|traffic| &traffic.steps);
