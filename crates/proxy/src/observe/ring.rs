@@ -12,7 +12,7 @@ const KEPT: usize = 3_600;
 /// second. By two more than [`EARLIER`], so that who asks has that long to find the new beginning.
 const BACK: u64 = EARLIER + 2;
 /// Who asks for seconds later than the newest by more than this has its place from before the clock was set back.
-const EARLIER: u64 = 10;
+pub(crate) const EARLIER: u64 = 10;
 /// Seconds after a new beginning for which what it has left is kept.
 const LEFT_KEPT: u64 = 60;
 
