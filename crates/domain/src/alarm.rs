@@ -47,7 +47,7 @@ pub struct Alarm {
 /// Gives what is wrong with `service` at `now`: at most one alarm of each kind, in the order of [`KINDS`].
 pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alarm> {
     let found = |kind| match kind {
-        NoticeKind::Broken => verdict(service, Health::Broken),
+        NoticeKind::Broken => verdict(service, Health::Broken).or_else(|| no_way_back(service)),
         NoticeKind::Degraded => verdict(service, Health::Degraded),
         NoticeKind::RolledBack => rolled_back(service, now),
         NoticeKind::RollbackFailed => stuck(service),
@@ -93,6 +93,13 @@ fn verdict(service: &Service, wanted: Health) -> Option<(Timestamp, String)> {
         outcomes.good, outcomes.degraded, outcomes.broken
     );
     Some((service.health_at.or(service.promoted_at)?, text))
+}
+
+/// The numbers are left out: they change while it lasts.
+fn no_way_back(service: &Service) -> Option<(Timestamp, String)> {
+    let judged = service.fails_without_way_back()?;
+    let release = service.name_of(service.last_good.as_ref());
+    Some((judged.since, format!("{release} fails under its traffic, and nobody has proven a way back from it")))
 }
 
 /// A later run that was held changes nothing about it: the alarm ends with the hold by which the service stopped itself.

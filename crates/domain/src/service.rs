@@ -14,16 +14,17 @@ pub use traffic::Unproven;
 
 use crate::{
     effect::{Effect, Leg},
-    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
+    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, Verdict, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     operations::rca::Owed,
+    rollout,
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
         Span, Timestamp,
     },
     totals::Totals,
-    traffic::Traffic,
+    traffic::{Judged, Share, Traffic},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -355,6 +356,10 @@ pub enum Phase {
         raise: BTreeMap<InstanceName, Raised>,
         /// How often the router was told.
         told: u32,
+        /// When it began.
+        since: Timestamp,
+        /// Whether the router has confirmed it, and no more than starts are awaited.
+        returned: bool,
     },
     /// Stops a release that stands by.
     Cooling {
@@ -447,6 +452,20 @@ pub enum ReturnStep {
     Failed,
 }
 
+impl Phase {
+    /// Tells whether shared traffic is where it was before the run, and the data too: last-good is watched on meanwhile.
+    pub const fn leaves_traffic(&self) -> bool {
+        match self {
+            Self::Checking
+            | Self::Installing { .. }
+            | Self::Snapshotting { .. }
+            | Self::Rehearsing { .. }
+            | Self::Cooling { .. } => true,
+            Self::Moving { .. } | Self::Returning { .. } | Self::Shifting { .. } | Self::Unshifting { .. } => false,
+        }
+    }
+}
+
 impl ReturnStep {
     /// Tells whether nothing more happens to it in this run.
     pub const fn is_over(&self) -> bool {
@@ -458,6 +477,14 @@ impl Service {
     /// Lists the holds that stand at `now`.
     pub fn standing_holds(&self, now: Timestamp) -> impl Iterator<Item = (&HoldId, &Hold)> {
         self.holds.iter().filter(move |(_, hold)| hold.until.is_none_or(|until| now < until))
+    }
+
+    /// Gives what the guards say of a promoted release that fails while nobody has proven a way back from it.
+    pub fn fails_without_way_back(&self) -> Option<&Judged> {
+        let stands = self.run.as_ref().is_none_or(|run| run.phase.leaves_traffic());
+        let judged = self.traffic.judged.as_ref()?;
+        let fails = judged.verdict == Verdict::Fail && judged.share == Share::ALL;
+        (fails && stands && rollout::proven_back(self).is_none()).then_some(judged)
     }
 
     /// Gives the tag of a release we installed or rejected.

@@ -15,19 +15,22 @@ use crate::{
     },
     error::ProxyError,
     front::{self, Socket},
+    observe::{EARLIER, Turn, turn},
     settings::Settings,
     tls::Keys,
 };
 use lastgood_domain::{
     terms::ServiceName,
     traffic::{
-        Slice, Table,
+        Share, Side, Slice, Table,
         wire::{Live, Look, SOCKET},
     },
 };
 use std::{
     collections::BTreeMap,
+    fs, io,
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -87,6 +90,7 @@ pub struct Proxy {
     finished: AtomicU64,
     /// How often finished seconds were asked for.
     were_read: AtomicU64,
+    state_dir: PathBuf,
 }
 
 impl Proxy {
@@ -109,6 +113,8 @@ impl Proxy {
             .iter()
             .map(|(service, serving)| Arc::new(Door::new(service.clone(), serving.clone(), stopping.clone())))
             .collect();
+        // One that was killed may have left another one behind that still finishes what it has.
+        let orphan = if taken.is_none() { takeover::orphan(&settings.state_dir) } else { None };
         let (link, mut given) = taken.map_or((None, Vec::new()), |taken| (Some(taken.link), taken.sockets));
         let mut sockets = Vec::new();
         for (at, door) in doors.iter().enumerate() {
@@ -150,6 +156,7 @@ impl Proxy {
             troubles: Mutex::new(troubles),
             finished: AtomicU64::new(unix_ms() / 1_000 - 1),
             were_read: AtomicU64::new(0),
+            state_dir: settings.state_dir.clone(),
         });
         proxy.read_tables();
         proxy.start_threads(wake)?;
@@ -158,24 +165,43 @@ impl Proxy {
             // The old one stops accepting only now: there was no moment without anybody who accepts.
             link.ready().map_err(ProxyError::HandOver)?;
             *locked(&proxy.before) = Some(link);
+        } else {
+            *locked(&proxy.before) = orphan;
         }
         Ok(proxy)
     }
 
     /// Takes what the proxy before has counted meanwhile.
     fn inherit(&self) {
-        let mut before = locked(&self.before);
-        let Some(link) = &mut *before else { return };
         for door in &self.doors {
-            match link.slices(&door.service) {
-                Ok(slices) => slices.into_iter().for_each(|slice| locked(&door.ring).merge(slice)),
-                // It has ended.
-                Err(_) => {
-                    *before = None;
-                    return;
-                }
-            }
+            let slices = self.ask_before(|link| link.slices(&door.service)).into_iter().flatten();
+            slices.for_each(|slice| locked(&door.ring).merge(slice));
         }
+    }
+
+    /// Asks the proxy before; `None` if there is none. If it was killed there may be one behind it: whoever serves looks
+    /// for it, and nobody who has handed over, so that no two are behind each other.
+    fn ask_before<T>(&self, mut ask: impl FnMut(&mut Link) -> io::Result<T>) -> Option<T> {
+        let mut before = locked(&self.before);
+        let told = ask(before.as_mut()?);
+        if told.is_err() {
+            let serves = !self.has_handed_over();
+            *before = before.as_ref().filter(|_| serves).and_then(|link| link.behind(&self.state_dir));
+            return ask(before.as_mut()?).ok();
+        }
+        told.ok()
+    }
+
+    /// Gives the last second of which the proxy before counts nothing more either; `None` if there is none, or if it
+    /// hangs or goes by another time.
+    fn finished_before(&self, service: &ServiceName, finished: u64) -> Option<u64> {
+        let before = locked(&self.before).as_ref()?.finished(service)?;
+        (finished.saturating_sub(before) <= EARLIER).then_some(before)
+    }
+
+    /// Tells whether another process has taken over.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        self.is_handing_over.load(Ordering::Acquire) && self.stopping.load(Ordering::Acquire)
     }
 
     fn start_threads(self: &Arc<Self>, wake: OwnedFd) -> Result<(), ProxyError> {
@@ -225,7 +251,13 @@ impl Proxy {
             if ticks.is_multiple_of(INHERIT_TICKS) {
                 self.inherit();
             }
-            if unix / 1_000 != second {
+            let turn = turn(second, unix / 1_000);
+            if turn == Turn::Back {
+                // What was counted of the second goes on into the one that the clock shows.
+                second = unix / 1_000;
+                self.set_back(second);
+            }
+            if turn == Turn::Over {
                 self.finish_second(second);
                 second = unix / 1_000;
                 self.lanes.iter().flat_map(|lane| &lane.sites).for_each(|site| site.tidy(now));
@@ -237,6 +269,13 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// Begins to count anew with a second that the clock was set back to.
+    fn set_back(&self, second: u64) {
+        self.doors.iter().for_each(|door| locked(&door.ring).set_back(second));
+        // Last: until now nobody asks as from before.
+        self.finished.store(second.saturating_sub(1), Ordering::Release);
     }
 
     fn finish_second(&self, second: u64) {
@@ -327,10 +366,18 @@ impl Proxy {
                 return refused(format!("its epoch {} is not newer than {}", table.epoch, current.table.epoch));
             }
         }
-        // In use first, stored second: a slow disk must not keep a way back waiting.
+        // What gives a candidate more is stored first: it is watched only once it is confirmed, and a share that nobody
+        // watches must not begin.
+        let gains = gains(in_use.get(&table.service).map(|current| &*current.table), &table);
+        if gains && let Err(error) = self.tables.write(&table) {
+            let why = format!("it can't be stored, and is not used: {error}");
+            self.trouble(why.clone());
+            return Err(NotRouted { why, epoch });
+        }
         self.apply(&table);
         self.tell_before(&table);
-        let stored = self.tables.write(&table);
+        // All else is in use first: a slow disk must not keep a way back waiting.
+        let stored = if gains { Ok(()) } else { self.tables.write(&table) };
         let (newer, service) = (table.epoch, table.service.clone());
         in_use.insert(service, InUse { table: Arc::new(table), is_stored: stored.is_ok() });
         match stored {
@@ -344,21 +391,21 @@ impl Proxy {
     }
 
     fn tell_before(&self, table: &Table) {
-        let mut before = locked(&self.before);
-        if before.as_mut().is_some_and(|link| link.route(table).is_err()) {
-            *before = None;
-        }
+        self.ask_before(|link| link.route(table));
     }
 
-    /// Gives the finished seconds of a service; `None` if it is not served here.
-    pub(crate) fn slices(&self, service: &ServiceName, after: u64) -> Option<Vec<Slice>> {
+    /// Gives the finished seconds of a service, and the last of them; `None` if it is not served here.
+    pub(crate) fn slices(&self, service: &ServiceName, after: u64) -> Option<(Vec<Slice>, u64)> {
         let door = self.doors.iter().find(|door| door.service == *service)?;
         self.inherit();
         self.were_read.fetch_add(1, Ordering::Relaxed);
-        let mut slices = locked(&door.ring).after(after);
-        let finished = self.finished.load(Ordering::Acquire);
-        slices.retain(|slice| slice.second <= finished);
-        Some(slices)
+        // What the one before still counts of a second must not come after it was given out.
+        let own = self.finished.load(Ordering::Acquire);
+        let before = self.finished_before(service, own);
+        let ring = locked(&door.ring);
+        // Read anew: the clock may have been set back.
+        let finished = self.finished.load(Ordering::Acquire).min(before.unwrap_or(own));
+        Some((ring.after(after, finished), finished))
     }
 
     /// Tells what goes on at a service; `None` if it is not served here.
@@ -384,13 +431,7 @@ impl Proxy {
                 }
             }
         }
-        let mut before = locked(&self.before);
-        if let Some(link) = &mut *before {
-            match link.look(service) {
-                Ok(theirs) => look.merge(theirs),
-                Err(_) => *before = None,
-            }
-        }
+        self.ask_before(|link| link.look(service)).into_iter().for_each(|theirs| look.merge(theirs));
         Some(look)
     }
 
@@ -433,9 +474,12 @@ impl Proxy {
             }
             let running: usize = self.lanes.iter().map(|lane| lane.alarms.len()).sum();
             let until = self.tunnels_until.load(Ordering::Relaxed);
+            // Another one still finishes what it has: its tables and counts go through here.
+            let is_between = self.has_handed_over() && locked(&self.before).is_some();
             let is_late = until != 0 && until.saturating_add(STOP_TUNNELS_MS) <= now_ms();
-            if running == 0 || is_late {
+            if (running == 0 && !is_between) || is_late {
                 self.leave_counts();
+                let _ = fs::remove_file(server::own_socket(&self.state_dir, std::process::id()));
                 return;
             }
         }
@@ -443,7 +487,9 @@ impl Proxy {
 
     /// Finishes the second that has begun, and lets a successor take it.
     fn leave_counts(&self) {
-        self.finish_second(unix_ms() / 1_000);
+        // Not one that was given out already, should the clock be behind it.
+        let second = (unix_ms() / 1_000).max(self.finished.load(Ordering::Acquire) + 1);
+        self.finish_second(second);
         if !self.is_handing_over.load(Ordering::Acquire) {
             return;
         }
@@ -468,6 +514,20 @@ impl Proxy {
         let surplus = troubles.len().saturating_sub(TROUBLES_MAX);
         troubles.drain(..surplus);
     }
+}
+
+/// Tells whether a table gives its candidate more than it has.
+fn gains(current: Option<&Table>, table: &Table) -> bool {
+    let Some(candidate) = &table.candidate else { return false };
+    let has = current.map_or(Share::NONE, |current| {
+        let is_it = |side: &&Side| side.release == candidate.release;
+        match (current.last_good.as_ref().filter(is_it), current.candidate.as_ref().filter(is_it)) {
+            (Some(_), _) => Share::ALL,
+            (None, Some(_)) => current.share,
+            (None, None) => Share::NONE,
+        }
+    });
+    table.share > has
 }
 
 fn keys(doors: &[Arc<Door>], troubles: &mut Vec<String>) -> Result<Vec<Option<Arc<Keys>>>, ProxyError> {

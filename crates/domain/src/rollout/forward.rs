@@ -311,7 +311,7 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
         }
         traffic::returning::died(deciding, &instance);
         let carries = deciding.service.traffic.carries(&instance);
-        if deaths + 1 >= DEATHS_MAX && carries && deciding.service.run.is_none() && watches(deciding, &settings) {
+        if deaths + 1 >= DEATHS_MAX && carries && traffic::is_watched(deciding) && watches(deciding, &settings) {
             traffic::returning::by_itself(deciding, Cause::Candidate { instance, failure }, settings);
         }
         return;

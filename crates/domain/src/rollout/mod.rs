@@ -17,6 +17,7 @@ mod traffic;
 mod watch;
 
 pub use passing::{Weighed, weigh};
+pub(crate) use traffic::returning::proven_back;
 
 use crate::{
     effect::{Answer, Effect},
@@ -145,6 +146,7 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Tick => {
             forward::tick(&mut deciding);
             traffic::shifting::go_on(&mut deciding);
+            traffic::returning::tick(&mut deciding);
         }
         Input::Died { instance, why, settings } => forward::died(&mut deciding, instance, why, settings),
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),

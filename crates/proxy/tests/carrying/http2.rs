@@ -228,6 +228,31 @@ fn an_answer_that_breaks_off_resets_its_stream_and_no_other() {
 }
 
 #[test]
+fn an_answer_without_a_length_that_breaks_off_is_an_error_for_clients_of_both_versions() {
+    let stage = Stage::new();
+    let service = Service::speaking(|mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        if crate::service::head(&mut reader).is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf of it");
+            // What was said has arrived; then the connection is reset.
+            std::thread::sleep(Duration::from_millis(100));
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+    });
+    stage.all_to(service.address);
+    let mut client = Client::new(&stage);
+    client.request(1, &get("/"), None);
+    assert_eq!(client.answer(1).1, RST_STREAM);
+    let mut stream = stage.connect();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let read = std::io::Read::read_to_end(&mut stream, &mut answer);
+    assert!(read.is_err(), "it was taken for the whole: {}", String::from_utf8_lossy(&answer));
+    let counts = stage.counted("1", |counts| counts.requests() == 2);
+    assert_eq!(counts.aborted, 2);
+}
+
+#[test]
 fn a_slow_stream_does_not_hold_up_its_neighbours() {
     let (stage, service) = (Stage::new(), Service::start("one"));
     stage.all_to(service.address);

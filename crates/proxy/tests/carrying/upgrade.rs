@@ -14,9 +14,9 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
-use tungstenite::Message;
+use tungstenite::{Message, WebSocket};
 
 /// Clients that ask without a pause, each on a kept connection, and count what fails.
 struct Load {
@@ -147,10 +147,66 @@ fn tunnels_stay_with_the_old_process_are_seen_by_the_new_one_and_drained_by_its_
         other => panic!("{other:?}"),
     }
     let _ = socket.read();
-    let closed = Instant::now();
     until("the old one has ended", || old.try_wait().unwrap().is_some());
-    println!("the old process ended {:?} after its last tunnel", closed.elapsed());
+    assert!(old.wait().unwrap().success());
     assert_eq!(body(&stage.get("/hello", "")), "one");
+}
+
+#[test]
+fn tunnels_of_the_first_process_are_seen_and_drained_through_as_many_as_took_over_since() {
+    let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::ALL);
+    let mut socket = open(&stage);
+    echo(&mut socket, "before");
+    let mut first = stage.start_again();
+    let mut second = stage.start_again();
+    let mut third = stage.start_again();
+    // Time enough for one that carries nothing to end, which is what must not happen.
+    thread::sleep(Duration::from_secs(1));
+    echo(&mut socket, "after");
+    assert_eq!(stage.live("2").1, 1, "nobody knows of the first one's tunnel any more");
+    drain(&stage, &one, &two, &mut socket);
+    for old in [&mut first, &mut second, &mut third] {
+        until("the old ones have ended", || old.try_wait().unwrap().is_some());
+        assert!(old.wait().unwrap().success());
+    }
+    let left = std::fs::read_dir(stage.folder.path().join("state")).unwrap();
+    let sockets =
+        left.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("control")).count();
+    assert_eq!(sockets, 2, "the control socket, and the living one's own");
+}
+
+#[test]
+fn tunnels_outlive_the_death_of_whoever_took_over_and_the_next_one_finds_them() {
+    let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::ALL);
+    let mut socket = open(&stage);
+    echo(&mut socket, "before");
+    let mut first = stage.start_again();
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    drop(stage.start_again());
+    echo(&mut socket, "after");
+    assert_eq!(stage.live("2").1, 1, "the first one's tunnel is nobody's");
+    // Also one that dies between two that live.
+    let mut second = stage.start_again();
+    second.kill().unwrap();
+    second.wait().unwrap();
+    until("it is found again", || stage.live("2").1 == 1);
+    drain(&stage, &one, &two, &mut socket);
+    until("the old one has ended", || first.try_wait().unwrap().is_some());
+    assert!(first.wait().unwrap().success());
+}
+
+/// Leaves release 2 now, and waits until its tunnel is told to come again.
+fn drain(stage: &Stage, one: &Service, two: &Service, socket: &mut WebSocket<TcpStream>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    stage.leave(one.address, two.address, Some(now));
+    match socket.read().unwrap() {
+        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1012),
+        other => panic!("{other:?}"),
+    }
+    let _ = socket.read();
 }
 
 #[test]

@@ -276,3 +276,30 @@ fn what_a_client_says_after_the_close_and_before_its_own_still_reaches_the_servi
     let _ = stream.read_to_end(&mut end);
     until("the service heard it", || heard.lock().unwrap().starts_with(&last));
 }
+
+#[test]
+fn an_instance_that_resets_while_its_client_sends_has_cut_the_tunnel() {
+    let stage = Stage::new();
+    let service = Service::speaking(|mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let Some(head) = crate::service::head(&mut reader) else { return };
+        let key = crate::service::value(&head, "sec-websocket-key").unwrap_or_default();
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let _ = stream.write_all(answer.as_bytes());
+        let _ = reader.read(&mut [0; 4_096]);
+        rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    });
+    stage.all_to(service.address);
+    for _ in 0..20 {
+        let mut socket = open(&stage);
+        let piece = Message::binary(vec![0; 64 << 10]);
+        while socket.send(piece.clone()).is_ok() {}
+    }
+    let ended =
+        |counts: &lastgood_domain::traffic::Counts| counts.closes.clean + counts.closes.cut + counts.closes.errors;
+    let counts = stage.counted("1", |counts| ended(counts) == 20);
+    assert_eq!((counts.closes.cut, counts.closes.clean), (20, 0));
+}
