@@ -278,6 +278,15 @@ pub enum Event {
         /// Which.
         instance: InstanceName,
     },
+    /// It could not be started again, by no fault of its program: no death.
+    NotRevived {
+        /// Which.
+        instance: InstanceName,
+        /// What stood in the way.
+        failure: Failure,
+        /// When it is tried again.
+        again_at: Timestamp,
+    },
     /// Users' outcomes after a bump.
     OutcomesCounted {
         /// What was counted.

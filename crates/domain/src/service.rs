@@ -171,6 +171,8 @@ pub struct Instance {
     pub deaths: u32,
     /// When it is to be started again after it died.
     pub again_at: Option<Timestamp>,
+    /// Tries since then that the machine hindered.
+    pub hindered: u32,
     /// The deaths that followed each other closely, up to the last one.
     pub streak: Option<Streak>,
     /// Since when it is stuck or waits for a person, if it does.

@@ -81,6 +81,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::RunEnded { run, end } => format!("{run} ends: {}", self::end(end)),
         Event::Died { instance, why, .. } => format!("{instance} died: {why}"),
         Event::Revived { instance } => format!("{instance} runs again"),
+        Event::NotRevived { instance, failure, .. } => format!("{instance} can't be started again: {}", failure.code),
         Event::OutcomesCounted { health, .. } => format!("outcomes are {health:?}"),
         Event::Traffic(event) => format!("traffic: {event:?}"),
         Event::WentStale { because, .. } => format!("stale: {because}"),

@@ -95,7 +95,13 @@ impl Service {
                 instance.streak = Some(Streak::then(instance.streak, at));
             }
             Event::Revived { instance } => {
-                self.instances.entry(instance.clone()).or_default().again_at = None;
+                let instance = self.instances.entry(instance.clone()).or_default();
+                (instance.again_at, instance.hindered) = (None, 0);
+            }
+            Event::NotRevived { instance, again_at, .. } => {
+                let instance = self.instances.entry(instance.clone()).or_default();
+                instance.hindered += 1;
+                instance.again_at = Some(*again_at);
             }
             Event::OutcomesCounted { outcomes, health } => {
                 if self.health.map(|(known, _)| known) != Some(*health) {
@@ -462,7 +468,7 @@ impl Service {
         let instance = self.instances.entry(name.clone()).or_default();
         instance.condition = Condition::Settled;
         instance.deaths = 0;
-        instance.again_at = None;
+        (instance.again_at, instance.hindered) = (None, 0);
         instance.streak = None;
         instance.stuck_since = None;
     }

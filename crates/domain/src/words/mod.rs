@@ -145,6 +145,9 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{instance} died: {why}; starting it again in {}", again_at.since(record.at))
         }
         Event::Revived { instance } => format!("{instance} runs again"),
+        Event::NotRevived { instance, failure, again_at } => {
+            format!("{instance} can't be started again: {failure}; next try in {}", again_at.since(record.at))
+        }
         Event::OutcomesCounted { outcomes, health } => format!(
             "users' outcomes: {} good, {} by a fallback, {} broken: {}",
             outcomes.good,

@@ -123,7 +123,8 @@ fn revive(driver: &mut drive::RealDriver, progress: &Progress) -> Result<Vec<Ins
             continue;
         }
         let before = driver.service().records;
-        driver.world.revive(driver.service(), name.clone());
+        let service = driver.service().clone();
+        driver.world.revive(&service, name.clone());
         while driver.service().records == before {
             turn(driver)?;
         }

@@ -308,6 +308,9 @@ impl<'a> Driving<'a> {
             if stopping && !self.driver.world.is_busy() {
                 return Ok(());
             }
+            if stopping {
+                self.driver.world.give_up_revivals();
+            }
             let before = self.driver.service().records;
             let now = world::now();
             if !stopping {
@@ -450,7 +453,8 @@ impl<'a> Driving<'a> {
             .collect();
         for (name, at) in due {
             self.reviving.insert(name.clone(), at);
-            self.driver.world.revive(self.driver.service(), name);
+            let service = self.driver.service().clone();
+            self.driver.world.revive(&service, name);
         }
     }
 }
