@@ -287,6 +287,11 @@ pub enum Event {
         /// When it is tried again.
         again_at: Timestamp,
     },
+    /// A way back went on without something that it doesn't need and that a forward run insists on.
+    WentOnWithout {
+        /// What is missing, and why.
+        failure: Failure,
+    },
     /// Users' outcomes after a bump.
     OutcomesCounted {
         /// What was counted.

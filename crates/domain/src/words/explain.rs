@@ -142,6 +142,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "whoever can mend the cause",
             "log NAME",
         ),
+        Event::WentOnWithout { .. } => (
+            "A way back waits for nothing that it doesn't need: neither for the anchor nor for a secret of something else.",
+            "whoever can mend the cause; nothing moves forward before that",
+            "doctor",
+        ),
         Event::OutcomesCounted { .. } => (
             "Users' outcomes decide while a release is on watch; too few are cannot-tell.",
             "whoever sets up the service, by `watch` in lastgood.toml",

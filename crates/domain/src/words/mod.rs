@@ -148,6 +148,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::NotRevived { instance, failure, again_at } => {
             format!("{instance} can't be started again: {failure}; next try in {}", again_at.since(record.at))
         }
+        Event::WentOnWithout { failure } => format!("the way back goes on without what it doesn't need: {failure}"),
         Event::OutcomesCounted { outcomes, health } => format!(
             "users' outcomes: {} good, {} by a fallback, {} broken: {}",
             outcomes.good,

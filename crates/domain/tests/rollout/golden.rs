@@ -204,6 +204,7 @@ fn said() -> Vec<Event> {
         Event::Died { instance: instance("alice"), why: "exit status 1".into(), again_at: Timestamp(8) },
         Event::Revived { instance: instance("alice") },
         Event::NotRevived { instance: instance("alice"), failure: failure("port-taken"), again_at: Timestamp(9) },
+        Event::WentOnWithout { failure: failure("anchor-missing") },
         Event::RewindAcknowledged { reason: reason("restored from a backup") },
         Event::WentStale { since: Timestamp(1), because: "refused".into() },
     ]);

@@ -144,6 +144,13 @@ impl Host {
         self.queue(Job { service, order, effect, revives: Some(Revival::default()) });
     }
 
+    /// Waits until no effect is under way, or `is_enough`: whoever takes the lock next must not meet them.
+    pub fn wait_until_idle(&mut self, is_enough: &dyn Fn() -> bool) {
+        while self.is_busy() && !is_enough() {
+            self.happenings(None);
+        }
+    }
+
     /// Gives up every start after a death, so that nobody waits for its end; the next driver goes on with it.
     pub fn give_up_revivals(&self) {
         self.lanes.values().flatten().for_each(Job::give_up);

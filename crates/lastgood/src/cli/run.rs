@@ -42,8 +42,17 @@ impl Run {
             app.service(None)?;
         }
         let mut worst = Exit::Done;
-        for service in services {
-            let exit = if self.dry_run { dry(app, &service)? } else { self.one(app, &service)? };
+        for service in &services {
+            let ended = if self.dry_run { dry(app, service) } else { self.one(app, service) };
+            let exit = match ended {
+                // One service's trouble is no reason to leave the others unlooked at.
+                Err(mut trouble) if services.len() > 1 => {
+                    trouble.failure.message = format!("{service}: {}", trouble.failure.message);
+                    app.screen.trouble(&trouble);
+                    trouble.exit
+                }
+                ended => ended?,
+            };
             if worst == Exit::Done {
                 worst = exit;
             }
@@ -55,7 +64,11 @@ impl Run {
         let driven =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         if self.now && driven.is_some() {
-            let end = drive::ask(app, service, &Aim::Track, None)?;
+            let (run, end) = drive::ask(app, service, &Aim::Track)?;
+            let end = match end {
+                Some(end) => Some(end),
+                None => drive::take_over(app, service, run, drive::RUN)?,
+            };
             return Ok(conclude(app, service, end.as_ref()));
         }
         pass(app, service).map(|end| conclude(app, service, end.as_ref()))
@@ -75,6 +88,7 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     let mut driver = drive::open(app, &app.config, service, home, folded, Some(progress.clone()))?;
     // What an earlier driver left undone comes first.
     drive::to_end(&mut driver, &progress)?;
+    drive::refuse_forward(&driver)?;
     let down = revive(&mut driver, &progress)?;
     let running = running(&driver);
     driver.world.watch(running);

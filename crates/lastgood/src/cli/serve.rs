@@ -85,8 +85,18 @@ impl Serve {
         if services.is_empty() && app.config.switches.is_none() && app.config.signal.is_empty() {
             app.service(None)?;
         }
-        let locks: Vec<DriverLock> =
-            services.iter().map(|service| drive::lock(app, service, drive::DAEMON)).collect::<Result<_, _>>()?;
+        let mut locks = BTreeMap::new();
+        let mut held = None;
+        for service in &services {
+            match drive::lock(app, service, drive::DAEMON) {
+                Ok(lock) => drop(locks.insert(service.clone(), lock)),
+                Err(trouble) => held = Some(trouble),
+            }
+        }
+        // A service that somebody else has now is driven when that one lets go; with none of them there is nothing to do.
+        if let Some(trouble) = held.filter(|_| locks.is_empty()) {
+            return Err(trouble);
+        }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
@@ -113,7 +123,8 @@ impl Serve {
                     let mut pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
                     pulses.insert(service.clone(), world::now());
                 };
-                scope.spawn(move || keep_driving(app, service, bells, delivery, stop, &alive));
+                let lock = locks.remove(service);
+                scope.spawn(move || keep_driving(app, service, lock, bells, delivery, stop, &alive));
             }
             if app.config.service.values().any(|service| service.traffic.is_some()) {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
@@ -162,7 +173,6 @@ impl Serve {
             ring(&bells);
         });
         sign(app);
-        drop(locks);
         Ok(Exit::Done)
     }
 }
@@ -205,18 +215,39 @@ fn sign(app: &App) {
     }
 }
 
-/// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
-fn keep_driving(app: &App, service: &ServiceName, bells: &Bells, delivery: &Wake, stop: &AtomicBool, alive: &dyn Fn()) {
-    while !stop.load(Ordering::SeqCst) {
-        let driving = Driving::begin(app, service, bells);
-        if let Err(trouble) = driving.and_then(|mut driving| driving.until(stop, delivery, alive)) {
+/// Drives one service until the daemon ends; trouble is said, and it begins anew after a while. In between it lets go of
+/// the lock: a daemon that can't drive must not keep others from going back.
+fn keep_driving(
+    app: &App,
+    service: &ServiceName,
+    mut lock: Option<DriverLock>,
+    bells: &Bells,
+    delivery: &Wake,
+    stop: &AtomicBool,
+    alive: &dyn Fn(),
+) {
+    let is_told = || stop.load(Ordering::SeqCst);
+    let mut said = None;
+    while !is_told() {
+        let taken = lock.take().map_or_else(|| drive::lock(app, service, drive::DAEMON), Ok);
+        let driven = taken.and_then(|_lock| {
+            let mut driving = Driving::begin(app, service, bells)?;
+            said = None;
+            let ended = driving.until(stop, delivery, alive);
+            driving.driver.world.wait_until_idle(&is_told);
+            ended
+        });
+        let Err(trouble) = driven else { continue };
+        // The same trouble every few seconds is no news.
+        if said.as_ref() != Some(&trouble.failure) {
             app.screen.trouble(&trouble);
-            for _ in 0..50 {
-                if stop.load(Ordering::SeqCst) {
-                    return;
-                }
-                thread::sleep(LOOK_EVERY);
+            said = Some(trouble.failure);
+        }
+        for _ in 0..50 {
+            if is_told() {
+                return;
             }
+            thread::sleep(LOOK_EVERY);
         }
     }
 }
@@ -321,6 +352,8 @@ impl<'a> Driving<'a> {
                 delivery.ring();
             }
             if self.driver.service().run.is_none() && !self.driver.world.is_busy() {
+                // What the way back went on without is looked for again.
+                drive::refuse_forward(&self.driver)?;
                 self.driver.keep().map_err(|error| log_trouble(&error))?;
             }
         }

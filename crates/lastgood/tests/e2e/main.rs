@@ -16,6 +16,7 @@ mod crash;
 mod daemon;
 mod doors;
 mod gates;
+mod hindered;
 mod holds;
 mod incident;
 mod kit;
