@@ -303,6 +303,9 @@ pub enum Event {
     RewindAcknowledged {
         /// Why.
         reason: Reason,
+        /// Records of the log that was signed before, if that is known: ids up to there may have been used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        abandoned: Option<u64>,
     },
     /// No release was accepted for too long although newer ones are offered.
     WentStale {

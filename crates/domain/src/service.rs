@@ -121,6 +121,21 @@ pub struct NextIds {
     pub snapshot: u64,
 }
 
+impl NextIds {
+    /// Records that may have been written after the last signature: a minute's, several times as many as any run writes.
+    const UNSIGNED_MAX: u64 = 1_000;
+
+    /// Passes over every id that the records of an abandoned log may have given away: a snapshot, a restore's journal or a
+    /// flag of that name may still be there. Each id took a record of its own.
+    fn pass_over(&mut self, abandoned: u64) {
+        if abandoned > 0 {
+            for id in [&mut self.order, &mut self.run, &mut self.hold, &mut self.snapshot] {
+                *id = (*id).max(abandoned.saturating_add(Self::UNSIGNED_MAX));
+            }
+        }
+    }
+}
+
 /// The release a service must stay at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {

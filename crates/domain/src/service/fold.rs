@@ -110,7 +110,8 @@ impl Service {
                 self.health = Some((*health, *outcomes));
             }
             Event::WentStale { .. } => self.stale = true,
-            Event::Gated { .. } | Event::WentOnWithout { .. } | Event::RewindAcknowledged { .. } => {}
+            Event::RewindAcknowledged { abandoned, .. } => self.next.pass_over(abandoned.unwrap_or_default()),
+            Event::Gated { .. } | Event::WentOnWithout { .. } => {}
             Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
             Event::Ordered { order, effect } => self.order(*order, effect, at),

@@ -156,7 +156,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             outcomes.broken,
             health_name(*health)
         ),
-        Event::RewindAcknowledged { reason } => {
+        Event::RewindAcknowledged { reason, .. } => {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
         Event::Traffic(event) => traffic::sentence(service, event, record),

@@ -498,6 +498,22 @@ fn a_start_that_the_machine_hinders_is_no_death_and_is_tried_later_and_later() {
 }
 
 #[test]
+fn no_id_of_an_abandoned_log_is_given_away_again() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    let reason = crate::walk::reason("put back");
+    walk.put(Input::Say(Event::RewindAcknowledged { reason: reason.clone(), abandoned: None }))
+        .expect("it has a place");
+    let next = walk.service.next.clone();
+    assert!(next.order < 100 && next.snapshot < 100, "{next:?}");
+    walk.put(Input::Say(Event::RewindAcknowledged { reason, abandoned: Some(500) })).expect("it has a place");
+    walk.track("2.0");
+    let ordered = walk.orders().first().map(|(order, _)| order.0);
+    assert_eq!(ordered, Some(1_500));
+    let next = &walk.service.next;
+    assert!(next.run > 1_500 && next.hold >= 1_500 && next.snapshot >= 1_500, "{next:?}");
+}
+
+#[test]
 fn a_death_in_the_soak_names_its_instance_once() {
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     walk.settings.soak = Span::seconds(60);

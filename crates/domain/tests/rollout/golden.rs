@@ -205,7 +205,8 @@ fn said() -> Vec<Event> {
         Event::Revived { instance: instance("alice") },
         Event::NotRevived { instance: instance("alice"), failure: failure("port-taken"), again_at: Timestamp(9) },
         Event::WentOnWithout { failure: failure("anchor-missing") },
-        Event::RewindAcknowledged { reason: reason("restored from a backup") },
+        Event::RewindAcknowledged { reason: reason("restored from a backup"), abandoned: None },
+        Event::RewindAcknowledged { reason: reason("restored from a backup"), abandoned: Some(812) },
         Event::WentStale { since: Timestamp(1), because: "refused".into() },
     ]);
     for health in [Health::Good, Health::Degraded, Health::Broken, Health::CannotTell] {

@@ -30,7 +30,7 @@ pub use wait::{Watched, wait_exit};
 
 use lastgood_domain::{
     facts::Liveness,
-    terms::{InstanceName, Release, ServiceName, Span},
+    terms::{Digest, InstanceName, Release, ServiceName, Span},
 };
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -109,6 +109,9 @@ pub trait Runtime: Send + Sync {
     ///
     /// When it returns without error, no process of the instance is left.
     fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError>;
+
+    /// Gives the release that was started last and not stopped since; none if it was stopped or never started.
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError>;
 
     /// Tells whether it runs, and what.
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError>;

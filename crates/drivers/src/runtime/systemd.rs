@@ -369,6 +369,13 @@ impl Runtime for SystemdRuntime {
         }
     }
 
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {
+        let seat = self.seat(service, instance);
+        // A stop closes the unit until the next start.
+        let generation = if seat.marker.exists() { None } else { seat.generation()? };
+        Ok(generation.map(|generation| generation.release.digest))
+    }
+
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
         let seat = self.seat(service, instance);
         let bus = self.bus()?;

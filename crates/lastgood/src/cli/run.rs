@@ -1,7 +1,7 @@
 //! `lastgood run`: one pass over a service, or all of them.
 
 use super::Ended;
-use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
+use crate::{adopt, app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, Cause, End},
@@ -89,8 +89,9 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     // What an earlier driver left undone comes first.
     drive::to_end(&mut driver, &progress)?;
     drive::refuse_forward(&driver)?;
-    let down = revive(&mut driver, &progress)?;
-    let running = running(&driver);
+    let foreign = adopt::foreign(&mut driver)?;
+    let down = revive(&mut driver, &progress, &foreign)?;
+    let running = running(&driver).into_iter().filter(|name| !foreign.contains(name));
     driver.world.watch(running);
     if driver.service().traffic.cools_at().is_some_and(|at| at <= app.now()) {
         driver.begin(Aim::Cool, None, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
@@ -121,9 +122,13 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
 }
 
 /// Starts every instance again that should run and does not, as the daemon does; gives those that stayed down.
-fn revive(driver: &mut drive::RealDriver, progress: &Progress) -> Result<Vec<InstanceName>, Trouble> {
+fn revive(
+    driver: &mut drive::RealDriver,
+    progress: &Progress,
+    foreign: &[InstanceName],
+) -> Result<Vec<InstanceName>, Trouble> {
     let mut down = Vec::new();
-    for name in running(driver) {
+    for name in running(driver).into_iter().filter(|name| !foreign.contains(name)) {
         let Some(why) = why_down(driver, &name) else { continue };
         let turn = |driver: &mut drive::RealDriver| driver.turn(None).map_err(|error| drive::drive_trouble(&error));
         // The daemon may have noticed before it was stopped.

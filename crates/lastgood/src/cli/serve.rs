@@ -13,6 +13,7 @@ mod switchboard;
 use self::readiness::{Asking, Readiness};
 use super::Ended;
 use crate::{
+    adopt,
     app::{App, log_trouble},
     drive,
     exit::Exit,
@@ -271,6 +272,8 @@ struct Driving<'a> {
     asker: Asker,
     /// Instances being started again after they died.
     reviving: BTreeMap<InstanceName, Timestamp>,
+    /// Instances that run something else than the log says: they are left alone.
+    foreign: Vec<InstanceName>,
     by: Actor,
 }
 
@@ -296,10 +299,12 @@ impl<'a> Driving<'a> {
             asking: None,
             asker: Asker::default(),
             reviving: BTreeMap::new(),
+            foreign: Vec::new(),
             by: Actor::new("lastgood:schedule").expect("a fixed valid name"),
         };
         // Arming never fires a missed run: the next time is computed from now.
         driving.arm(now);
+        driving.foreign = adopt::foreign(&mut driving.driver)?;
         driving.adopt();
         Ok(driving)
     }
@@ -316,6 +321,7 @@ impl<'a> Driving<'a> {
             if state.release.is_none()
                 || state.condition == Condition::Between
                 || self.driver.service().stays_down(name)
+                || self.foreign.contains(name)
             {
                 continue;
             }
@@ -482,7 +488,7 @@ impl<'a> Driving<'a> {
             .iter()
             .filter_map(|(name, one)| Some((name.clone(), one.again_at?)))
             .filter(|(name, at)| *at <= now && self.reviving.get(name) != Some(at))
-            .filter(|(name, _)| !theirs.contains(name) && !service.stays_down(name))
+            .filter(|(name, _)| !theirs.contains(name) && !self.foreign.contains(name) && !service.stays_down(name))
             .collect();
         for (name, at) in due {
             self.reviving.insert(name.clone(), at);

@@ -30,6 +30,7 @@ mod postgres_kit;
 mod preflight;
 mod proofs;
 mod provenance;
+mod put_back;
 mod revive;
 mod runbook;
 mod signals;
