@@ -32,13 +32,14 @@ use lastgood_domain::{
     facts::Liveness,
     terms::{Digest, InstanceName, Release, ServiceName, Span},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// The search path of an instance whose environment names none; systemd has the same.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One order to run one release as one instance, with every placeholder already filled in.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Launch {
     /// The service.
     pub service: ServiceName,
@@ -112,6 +113,11 @@ pub trait Runtime: Send + Sync {
 
     /// Gives the release that was started last and not stopped since; none if it was stopped or never started.
     fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError>;
+
+    /// Gives the user that the instance runs as where its launch names none; none is ours.
+    fn own_user(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
+        Ok(None)
+    }
 
     /// Tells whether it runs, and what.
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError>;

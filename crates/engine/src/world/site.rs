@@ -26,7 +26,7 @@ use lastgood_drivers::{
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 /// One service as the drivers need it.
@@ -62,6 +62,8 @@ pub struct Site {
     /// The gates that the service requires.
     pub gates: Gates,
     pub(super) sole_holder: SoleHolder,
+    /// The users that units themselves name, as far as they were asked for.
+    own_users: Mutex<BTreeMap<InstanceName, Option<String>>>,
     fence: OnceLock<Fence>,
 }
 
@@ -179,6 +181,7 @@ impl Site {
             proxy,
             gates: config.gate.clone(),
             sole_holder,
+            own_users: Mutex::default(),
             fence: OnceLock::new(),
         })
     }
@@ -219,10 +222,22 @@ impl Site {
         Some(busy.ask(&self.target(instance, &instance.data, None)))
     }
 
-    /// Gives the user an instance runs as and that owns its data.
-    pub(super) fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
-        let user = instance.user.as_ref().or(self.config.user.as_ref());
-        user.map(|user| Owner::named(user)).transpose().map_err(|error| Failure::of(&error))
+    /// Gives the user an instance runs as and that owns its data: the configuration's, or its unit's own; none is ours.
+    pub(super) fn user(&self, instance: &InstanceConfig) -> Result<Option<String>, Failure> {
+        if let Some(user) = instance.user.as_ref().or(self.config.user.as_ref()) {
+            return Ok(Some(user.clone()));
+        }
+        let mut known = self.own_users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = known.get(&instance.name) {
+            return Ok(user.clone());
+        }
+        let user = self.runtime.own_user(&self.name, &instance.name).map_err(|error| Failure::of(&error))?;
+        known.insert(instance.name.clone(), user.clone());
+        Ok(user)
+    }
+
+    fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
+        self.user(instance)?.map(|user| Owner::named(&user)).transpose().map_err(|error| Failure::of(&error))
     }
 
     /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`.

@@ -10,6 +10,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
+mod alike;
 mod approvals;
 mod cli;
 mod crash;
