@@ -4,13 +4,17 @@ mod answers;
 mod delivery;
 mod due;
 mod duties;
+mod outcomes;
 mod pages;
 mod readiness;
 mod reconcile;
 mod signals;
 mod switchboard;
 
-use self::readiness::{Asking, Readiness};
+use self::{
+    outcomes::Counting,
+    readiness::{Asking, Readiness},
+};
 use super::Ended;
 use crate::{
     adopt,
@@ -31,7 +35,7 @@ use lastgood_domain::{
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
     words,
 };
-use lastgood_drivers::metric::{Count, Watch};
+use lastgood_drivers::metric::Watch;
 use lastgood_engine::{
     alerts::Reconciler,
     bell,
@@ -263,9 +267,7 @@ struct Driving<'a> {
     next_review: Timestamp,
     next_drain: Timestamp,
     next_cool: Timestamp,
-    counter: Option<(Watch, Count)>,
-    /// Since when outcomes are counted: the promotion they belong to.
-    counted_for: Option<Timestamp>,
+    counting: Option<Counting>,
     /// A run that begins once what stands before a move is looked at.
     asking: Option<Asking>,
     /// Remembers what hangs.
@@ -294,8 +296,7 @@ impl<'a> Driving<'a> {
             next_review: now,
             next_drain: now.after(DRAIN_EVERY),
             next_cool: now,
-            counter: None,
-            counted_for: None,
+            counting: None,
             asking: None,
             asker: Asker::default(),
             reviving: BTreeMap::new(),
@@ -460,15 +461,16 @@ impl<'a> Driving<'a> {
     fn count(&mut self) {
         let Some(watch) = self.config.watch.clone() else { return };
         let promoted = self.driver.service().promoted_at;
-        if self.counted_for != promoted || self.counter.is_none() {
-            let logs = self.driver.world.site().watched_logs(&watch);
-            let counter = Watch::new(&watch, logs);
-            let begun = counter.begin();
-            self.counter = begun.ok().map(|count| (counter, count));
-            self.counted_for = promoted;
-        }
-        let Some((counter, count)) = &mut self.counter else { return };
-        match counter.count(count) {
+        let known = self.counting.take().filter(|counting| counting.is_of(promoted));
+        let counting = known.map_or_else(
+            || {
+                let logs = self.driver.world.site().watched_logs(&watch);
+                Counting::open(self.app, self.name, Watch::new(&watch, logs), promoted)
+            },
+            Ok,
+        );
+        let counted = counting.and_then(|counting| self.counting.insert(counting).count(self.app));
+        match counted {
             Ok(outcomes) => drop(self.driver.world.reporter().send(Happening::Counted(outcomes))),
             Err(error) => self.app.screen.trouble(&Trouble::new(Exit::CannotTell, &error)),
         }
