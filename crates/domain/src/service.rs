@@ -5,10 +5,12 @@
 
 mod fold;
 mod hold;
+mod ids;
 mod steps;
 mod traffic;
 
 pub use hold::{Exempt, Hold};
+pub use ids::NextIds;
 pub(crate) use traffic::CLOSING;
 pub use traffic::Unproven;
 
@@ -108,34 +110,6 @@ pub struct RolledBack {
     pub because: String,
 }
 
-/// The ids that the next records take.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct NextIds {
-    /// Orders so far.
-    pub order: u64,
-    /// Runs so far.
-    pub run: u64,
-    /// Holds so far.
-    pub hold: u64,
-    /// Snapshots so far.
-    pub snapshot: u64,
-}
-
-impl NextIds {
-    /// Records that may have been written after the last signature: a minute's, several times as many as any run writes.
-    const UNSIGNED_MAX: u64 = 1_000;
-
-    /// Passes over every id that the records of an abandoned log may have given away: a snapshot, a restore's journal or a
-    /// flag of that name may still be there. Each id took a record of its own.
-    fn pass_over(&mut self, abandoned: u64) {
-        if abandoned > 0 {
-            for id in [&mut self.order, &mut self.run, &mut self.hold, &mut self.snapshot] {
-                *id = (*id).max(abandoned.saturating_add(Self::UNSIGNED_MAX));
-            }
-        }
-    }
-}
-
 /// The release a service must stay at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
@@ -209,6 +183,15 @@ impl Streak {
     /// Longest time between two deaths of one streak: three times the longest wait before a start (5 min), so
     /// that a program which runs for a while between its deaths still counts as looping.
     pub const GAP_MAX: Span = Span::minutes(15);
+
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
 }
 
 /// Where an instance stands.

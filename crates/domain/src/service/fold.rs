@@ -491,14 +491,3 @@ impl Instance {
         }
     }
 }
-
-impl Streak {
-    fn then(streak: Option<Self>, at: Timestamp) -> Self {
-        match streak {
-            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
-                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
-            }
-            _ => Self { since: at, last: at, deaths: 1 },
-        }
-    }
-}

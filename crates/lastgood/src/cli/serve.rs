@@ -1,6 +1,7 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 mod answers;
+mod bells;
 mod delivery;
 mod due;
 mod duties;
@@ -12,6 +13,7 @@ mod signals;
 mod switchboard;
 
 use self::{
+    bells::{listen, ring},
     outcomes::Counting,
     readiness::{Asking, Readiness},
 };
@@ -38,14 +40,13 @@ use lastgood_domain::{
 use lastgood_drivers::metric::Watch;
 use lastgood_engine::{
     alerts::Reconciler,
-    bell,
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, World as _},
     preflight::Asker,
     schedule, world,
 };
-use lastgood_server::switches::{Bell, SwitchServer};
+use lastgood_server::switches::SwitchServer;
 use lastgood_store::DriverLock;
 use std::{
     collections::BTreeMap,
@@ -180,36 +181,6 @@ impl Serve {
         sign(app);
         Ok(Exit::Done)
     }
-}
-
-fn ring(bells: &Bells) {
-    for bell in bells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        // A driver that has ended needs no bell.
-        let _ = bell.send(Happening::Woken);
-    }
-}
-
-/// Passes the bell that other commands ring on to all drivers.
-fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -> Result<(), Trouble> {
-    let socket = bell::listen(app.home.root()).map_err(|error| {
-        Trouble::say(
-            Exit::Failed,
-            "state-dir-unusable",
-            format!("the bell can't be hung up: {error}"),
-            "check the state folder",
-        )
-    })?;
-    let (bells, delivery) = (Arc::clone(bells), Arc::clone(delivery));
-    thread::spawn(move || {
-        let mut buffer = [0; 16];
-        while socket.recv(&mut buffer).is_ok() {
-            // A switch is what must not wait.
-            board.iter().for_each(Bell::ring);
-            ring(&bells);
-            delivery.ring();
-        }
-    });
-    Ok(())
 }
 
 fn sign(app: &App) {
