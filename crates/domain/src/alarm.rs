@@ -156,6 +156,9 @@ fn died(service: &Service, now: Timestamp) -> Option<(Timestamp, String)> {
         let looping =
             streak.deaths >= LOOP_DEATHS && (one.again_at.is_some() || now.since(streak.last) <= Streak::GAP_MAX);
         let down = one.again_at.is_some_and(|due| now.since(due) > Streak::GAP_MAX);
+        if one.hindered >= LOOP_DEATHS {
+            return Some((streak.since, format!("{name} died and can't be started again")));
+        }
         match (looping, down) {
             (_, true) => Some((streak.since, format!("{name} died and was not started again"))),
             (true, false) => Some((streak.since, format!("{name} dies again and again"))),

@@ -162,6 +162,12 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
         Event::Died { instance, why: end, .. } => {
             make(NoticeKind::Died, Severity::Warning, format!("{instance} died: {end}"), format!("lastgood log {name}"))
         }
+        Event::NotRevived { instance, failure, .. } => make(
+            NoticeKind::Died,
+            Severity::Warning,
+            format!("{instance} can't be started again: {failure}"),
+            format!("lastgood log {name}"),
+        ),
         _ => None,
     }
 }

@@ -5,10 +5,12 @@
 
 mod fold;
 mod hold;
+mod ids;
 mod steps;
 mod traffic;
 
 pub use hold::{Exempt, Hold};
+pub use ids::NextIds;
 pub(crate) use traffic::CLOSING;
 pub use traffic::Unproven;
 
@@ -112,19 +114,6 @@ pub struct RolledBack {
     pub because: String,
 }
 
-/// The ids that the next records take.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct NextIds {
-    /// Orders so far.
-    pub order: u64,
-    /// Runs so far.
-    pub run: u64,
-    /// Holds so far.
-    pub hold: u64,
-    /// Snapshots so far.
-    pub snapshot: u64,
-}
-
 /// The release a service must stay at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
@@ -175,6 +164,8 @@ pub struct Instance {
     pub deaths: u32,
     /// When it is to be started again after it died.
     pub again_at: Option<Timestamp>,
+    /// Tries since then that the machine hindered.
+    pub hindered: u32,
     /// The deaths that followed each other closely, up to the last one.
     pub streak: Option<Streak>,
     /// Since when it is stuck or waits for a person, if it does.
@@ -196,6 +187,15 @@ impl Streak {
     /// Longest time between two deaths of one streak: three times the longest wait before a start (5 min), so
     /// that a program which runs for a while between its deaths still counts as looping.
     pub const GAP_MAX: Span = Span::minutes(15);
+
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
 }
 
 /// Where an instance stands.

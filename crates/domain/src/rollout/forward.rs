@@ -321,6 +321,14 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     }
 }
 
+/// Reacts to a start after a death that the machine hindered: it is tried again later and later, and blames nobody.
+pub(super) fn not_revived(deciding: &mut Deciding, instance: InstanceName, failure: Failure) {
+    let known = deciding.service.instances.get(&instance);
+    let tries = known.map_or(0, |one| one.deaths.saturating_add(one.hindered));
+    let again_at = deciding.now.after(back_off(tries));
+    deciding.say(Event::NotRevived { instance, failure, again_at });
+}
+
 /// Tells whether last-good is young enough that a late failure goes back by itself.
 ///
 /// One that became last-good again by a rollback is not young: without this, trouble of another kind would

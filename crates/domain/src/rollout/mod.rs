@@ -97,6 +97,13 @@ pub enum Input {
         /// Which.
         instance: InstanceName,
     },
+    /// The machine kept an instance that died from being started again.
+    NotRevived {
+        /// Which.
+        instance: InstanceName,
+        /// What stood in the way.
+        failure: Failure,
+    },
     /// A person's decision or an observation that needs no further thought; a hold gets its id here.
     Say(Event),
 }
@@ -156,6 +163,7 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Emptied { release } => traffic::emptied(&mut deciding, release),
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
+        Input::NotRevived { instance, failure } => forward::not_revived(&mut deciding, instance, failure),
         // The id is given here: two people who read the same log must not set the same hold.
         Input::Say(Event::HoldSet { reason, until, origin, in_flight, .. }) => {
             let hold = HoldId(deciding.service.next.hold);

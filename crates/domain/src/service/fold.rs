@@ -95,7 +95,13 @@ impl Service {
                 instance.streak = Some(Streak::then(instance.streak, at));
             }
             Event::Revived { instance } => {
-                self.instances.entry(instance.clone()).or_default().again_at = None;
+                let instance = self.instances.entry(instance.clone()).or_default();
+                (instance.again_at, instance.hindered) = (None, 0);
+            }
+            Event::NotRevived { instance, again_at, .. } => {
+                let instance = self.instances.entry(instance.clone()).or_default();
+                instance.hindered += 1;
+                instance.again_at = Some(*again_at);
             }
             Event::OutcomesCounted { outcomes, health } => {
                 if self.health.map(|(known, _)| known) != Some(*health) {
@@ -104,7 +110,8 @@ impl Service {
                 self.health = Some((*health, *outcomes));
             }
             Event::WentStale { .. } => self.stale = true,
-            Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
+            Event::RewindAcknowledged { abandoned, .. } => self.next.pass_over(abandoned.unwrap_or_default()),
+            Event::Gated { .. } | Event::WentOnWithout { .. } => {}
             Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
             Event::Ordered { order, effect } => self.order(*order, effect, at),
@@ -466,7 +473,7 @@ impl Service {
         let instance = self.instances.entry(name.clone()).or_default();
         instance.condition = Condition::Settled;
         instance.deaths = 0;
-        instance.again_at = None;
+        (instance.again_at, instance.hindered) = (None, 0);
         instance.streak = None;
         instance.stuck_since = None;
     }
@@ -485,17 +492,6 @@ impl Instance {
         let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
         if let Some(oldest) = self.history.drain(at..).next() {
             (self.release, self.data) = (oldest.from, oldest.data);
-        }
-    }
-}
-
-impl Streak {
-    fn then(streak: Option<Self>, at: Timestamp) -> Self {
-        match streak {
-            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
-                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
-            }
-            _ => Self { since: at, last: at, deaths: 1 },
         }
     }
 }

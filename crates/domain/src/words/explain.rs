@@ -137,6 +137,16 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "whoever can mend the program",
             "rollback NAME",
         ),
+        Event::NotRevived { .. } => (
+            "A start after a death that the machine hinders is no death: it is tried again, later and later up to 5 min.",
+            "whoever can mend the cause",
+            "log NAME",
+        ),
+        Event::WentOnWithout { .. } => (
+            "A way back waits for nothing that it doesn't need: neither for the anchor nor for a secret of something else.",
+            "whoever can mend the cause; nothing moves forward before that",
+            "doctor",
+        ),
         Event::OutcomesCounted { .. } => (
             "Users' outcomes decide while a release is on watch; too few are cannot-tell.",
             "whoever sets up the service, by `watch` in lastgood.toml",

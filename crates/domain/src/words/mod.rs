@@ -145,6 +145,10 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{instance} died: {why}; starting it again in {}", again_at.since(record.at))
         }
         Event::Revived { instance } => format!("{instance} runs again"),
+        Event::NotRevived { instance, failure, again_at } => {
+            format!("{instance} can't be started again: {failure}; next try in {}", again_at.since(record.at))
+        }
+        Event::WentOnWithout { failure } => format!("the way back goes on without what it doesn't need: {failure}"),
         Event::OutcomesCounted { outcomes, health } => format!(
             "users' outcomes: {} good, {} by a fallback, {} broken: {}",
             outcomes.good,
@@ -152,7 +156,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             outcomes.broken,
             health_name(*health)
         ),
-        Event::RewindAcknowledged { reason } => {
+        Event::RewindAcknowledged { reason, .. } => {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
         Event::Traffic(event) => traffic::sentence(service, event, record),

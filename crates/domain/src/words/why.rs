@@ -193,6 +193,15 @@ fn condition(
 
 fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Timestamp) -> Option<Why> {
     let again = state.again_at?;
+    if state.hindered > 0 {
+        let (tries, next) = (count(state.hindered.into(), "try"), again.since(now));
+        return Some(Why {
+            rule: "a start that the machine hinders is tried again later and later",
+            because: format!("{instance} can't be started again after {tries}; the next is in {next}"),
+            who: "whoever can mend the cause, which the log names",
+            how: format!("lastgood log {name}"),
+        });
+    }
     Some(Why {
         rule: "a program that dies is started again later and later",
         because: format!(

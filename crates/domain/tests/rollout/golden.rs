@@ -203,7 +203,10 @@ fn said() -> Vec<Event> {
         Event::Waived { release: digest("2.0"), reason: reason("fixed") },
         Event::Died { instance: instance("alice"), why: "exit status 1".into(), again_at: Timestamp(8) },
         Event::Revived { instance: instance("alice") },
-        Event::RewindAcknowledged { reason: reason("restored from a backup") },
+        Event::NotRevived { instance: instance("alice"), failure: failure("port-taken"), again_at: Timestamp(9) },
+        Event::WentOnWithout { failure: failure("anchor-missing") },
+        Event::RewindAcknowledged { reason: reason("restored from a backup"), abandoned: None },
+        Event::RewindAcknowledged { reason: reason("restored from a backup"), abandoned: Some(812) },
         Event::WentStale { since: Timestamp(1), because: "refused".into() },
     ]);
     for health in [Health::Good, Health::Degraded, Health::Broken, Health::CannotTell] {

@@ -30,15 +30,16 @@ pub use wait::{Watched, wait_exit};
 
 use lastgood_domain::{
     facts::Liveness,
-    terms::{InstanceName, Release, ServiceName, Span},
+    terms::{Digest, InstanceName, Release, ServiceName, Span},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// The search path of an instance whose environment names none; systemd has the same.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One order to run one release as one instance, with every placeholder already filled in.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Launch {
     /// The service.
     pub service: ServiceName,
@@ -120,6 +121,14 @@ pub trait Runtime: Send + Sync {
     ///
     /// When it returns without error, no process of the instance is left.
     fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError>;
+
+    /// Gives the release that was started last and not stopped since; none if it was stopped or never started.
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError>;
+
+    /// Gives the user that the instance runs as where its launch names none; none is ours.
+    fn own_user(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
+        Ok(None)
+    }
 
     /// Tells whether it runs, and what.
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError>;

@@ -171,6 +171,11 @@ impl Runtime for ProcessRuntime {
         }
     }
 
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {
+        // A stop removes the record.
+        Ok(self.seat(service, instance).record()?.map(|record| record.release.digest))
+    }
+
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
         let seat = self.seat(service, instance);
         let Some(record) = seat.record()? else {

@@ -323,6 +323,21 @@ impl Runtime for SystemdRuntime {
         }
     }
 
+    fn own_user(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
+        let seat = self.seat(service, instance);
+        let bus = self.bus()?;
+        let unit = self.load(&bus, &seat)?;
+        let user: String = bus.property(&unit, SERVICE, "User")?;
+        Ok(Some(user).filter(|user| !user.is_empty()))
+    }
+
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {
+        let seat = self.seat(service, instance);
+        // A stop closes the unit until the next start.
+        let generation = if seat.marker.exists() { None } else { seat.generation()? };
+        Ok(generation.map(|generation| generation.release.digest))
+    }
+
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
         let seat = self.seat(service, instance);
         let bus = self.bus()?;

@@ -21,7 +21,10 @@ use super::{
     snapshot::{token, verify_sizes},
     space,
 };
-use lastgood_domain::{facts::RestoreFacts, terms::Span};
+use lastgood_domain::{
+    facts::RestoreFacts,
+    terms::{Digest, Span},
+};
 use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
@@ -79,6 +82,8 @@ pub fn restore(
         intent.snapshot == snapshot && intent.data == place.data && intent.aside.parent() == Some(aside)
     };
     let intent = match known {
+        // After evidence was put back, another snapshot may bear the id: that one is still to be restored.
+        Progress::Done(intent, _) if same(&intent) && holds_another(snapshot, intent.manifest) => None,
         Progress::Done(intent, facts) if same(&intent) => return Ok(facts),
         Progress::Begun(intent) if same(&intent) => Some(intent),
         Progress::None => None,
@@ -128,6 +133,10 @@ pub fn restore(
     intent::finish(journal, &facts)?;
     run.tidy();
     Ok(facts)
+}
+
+fn holds_another(snapshot: &Path, manifest: Digest) -> bool {
+    Manifest::read(snapshot).is_ok_and(|(_, digest)| digest != manifest)
 }
 
 /// Gives the place of the data that a restore of `place` put aside.

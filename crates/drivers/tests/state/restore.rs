@@ -64,6 +64,33 @@ fn a_restore_done_twice_is_done_once() {
 }
 
 #[test]
+fn a_journal_of_another_snapshot_under_the_same_id_is_not_taken_for_this_restore() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    let write = |id: u32| {
+        let write = format!("INSERT INTO transfers VALUES ({id}, 1, 1)");
+        Connection::open(&database).unwrap().execute_batch(&write).unwrap();
+    };
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    write(1);
+    stage.restore(1, &place, "journal").unwrap();
+    assert_eq!(audit(&database).2, 0);
+    // Evidence was put back: the ids come again, for data that is further on.
+    fs::remove_dir_all(stage.snapshot(1)).unwrap();
+    write(1);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    write(2);
+    let facts = stage.restore(1, &place, "journal").unwrap();
+    assert_eq!(audit(&database).2, 1);
+    // And that one is done once.
+    write(3);
+    assert_eq!(stage.restore(1, &place, "journal").unwrap(), facts);
+    assert_eq!(audit(&database).2, 2);
+}
+
+#[test]
 fn the_restore_of_a_restore_brings_the_abandoned_data_back() {
     let stage = Stage::new();
     let data = stage.folder("data");

@@ -27,6 +27,7 @@ use lastgood_store::Reader;
 use std::{
     net::TcpStream,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -49,7 +50,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         Effect::ClearRehearsal => clear_rehearsal(site),
         Effect::AskBusy { instance } => ask_busy(site, instance),
         Effect::Stop { instance } => stop(site, deaths, instance),
-        Effect::Start { instance, release } => start(site, deaths, service, instance, release),
+        Effect::Start { instance, release } => start(site, deaths, service, instance, release, &|| false),
         Effect::Probe { instance, .. } => probe(site, instance),
         Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
         Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
@@ -223,12 +224,37 @@ fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer,
     Ok(Answer::Stopped)
 }
 
+/// Starts an instance once more that died; `effect` is its start. What it left behind is ended first: a worker whose
+/// master was killed, or a unit that systemd means to start again later.
+pub(super) fn revive(
+    site: &Site,
+    deaths: &Deaths,
+    service: &Service,
+    effect: &Effect,
+    is_superseded: &AtomicBool,
+) -> Answer {
+    let Effect::Start { instance, release } = effect else { return Answer::Stopped };
+    // systemd may have started it again before us.
+    let runs = matches!(
+        site.runtime.liveness(&site.name, instance),
+        Ok(Liveness::Up { release: Some(running), .. }) if running == *release
+    );
+    let stopped = if runs { Ok(Answer::Stopped) } else { stop(site, deaths, instance) };
+    let is_given_up = || is_superseded.load(Ordering::SeqCst);
+    let started = stopped.and_then(|stopped| match is_given_up() {
+        true => Ok(stopped),
+        false => start(site, deaths, service, instance, release, &is_given_up),
+    });
+    started.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
+}
+
 fn start(
     site: &Site,
     deaths: &Deaths,
     service: &Service,
     instance: &InstanceName,
     release: &Digest,
+    is_given_up: &dyn Fn() -> bool,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
@@ -249,6 +275,7 @@ fn start(
         Err(error) => return Err(hindered(&error)),
     };
     let died = || match site.runtime.post_mortem(&site.name, instance) {
+        _ if is_given_up() => Some("it is to be stopped".into()),
         Ok(Some(reason)) => Some(reason.end()),
         Ok(None) | Err(_) => None,
     };

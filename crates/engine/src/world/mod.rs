@@ -34,9 +34,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -59,6 +59,8 @@ pub struct Host {
     /// Effects under way or waiting for their lane.
     under_way: usize,
     lanes: BTreeMap<Lane, Waiting>,
+    /// Ids that starts after a death took so far: no orders, so they have none of the log.
+    revivals: u64,
     /// The state that the newest effects were ordered in; orders of one decision share it.
     state: Option<Arc<Service>>,
     /// Watches shared traffic.
@@ -82,6 +84,23 @@ struct Job {
     service: Arc<Service>,
     order: OrderId,
     effect: Effect,
+    revives: Option<Revival>,
+}
+
+/// What belongs to a start after a death.
+#[derive(Clone, Default)]
+struct Revival {
+    /// Set when the instance is to be stopped: a way back waits for no program that never becomes ready.
+    superseded: Arc<AtomicBool>,
+}
+
+impl Job {
+    /// Gives up a start after a death; any other effect comes to its end.
+    fn give_up(&self) {
+        if let Some(revival) = &self.revives {
+            revival.superseded.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Jobs behind the one that runs in a lane.
@@ -99,7 +118,19 @@ impl Host {
             let (name, router) = (site.name.clone(), Arc::clone(router));
             Watchman::begin(name, router, counters.map(ReleaseCounters::new), prober(&site), sender.clone(), now)
         });
-        Self { site, deaths, crew, sender, receiver, patience: WAIT_MAX, under_way: 0, lanes, state: None, watchman }
+        Self {
+            site,
+            deaths,
+            crew,
+            sender,
+            receiver,
+            patience: WAIT_MAX,
+            under_way: 0,
+            lanes,
+            revivals: 0,
+            state: None,
+            watchman,
+        }
     }
 
     /// Gives a handle through which anyone may report what happened.
@@ -124,22 +155,26 @@ impl Host {
         }
     }
 
-    /// Starts an instance that died once more, in its own lane; tells when it runs, or that it died again.
-    pub fn revive(&self, service: &Service, instance: InstanceName) {
+    /// Starts an instance that died once more, in its own lane; tells when it runs, that it died again, or what of the
+    /// machine stood in the way.
+    pub fn revive(&mut self, service: &Service, instance: InstanceName) {
         let Some(release) = service.instances.get(&instance).and_then(|one| one.release) else { return };
-        let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
-        let service = service.clone();
-        thread::spawn(move || {
-            let effect = Effect::Start { instance: instance.clone(), release };
-            let happening = match act::act(&site, &deaths, &service, OrderId(u64::MAX), &effect) {
-                Answer::Started { .. } => Happening::Revived { instance },
-                Answer::Failed { failure } | Answer::Hindered { failure } => {
-                    Happening::Died { instance, why: failure.to_string() }
-                }
-                _ => return,
-            };
-            let _ = sender.send(happening);
-        });
+        let order = OrderId(u64::MAX - self.revivals);
+        self.revivals += 1;
+        let (service, effect) = (Arc::new(service.clone()), Effect::Start { instance, release });
+        self.queue(Job { service, order, effect, revives: Some(Revival::default()) });
+    }
+
+    /// Waits until no effect is under way, or `is_enough`: whoever takes the lock next must not meet them.
+    pub fn wait_until_idle(&mut self, is_enough: &dyn Fn() -> bool) {
+        while self.is_busy() && !is_enough() {
+            self.happenings(None);
+        }
+    }
+
+    /// Gives up every start after a death, so that nobody waits for its end; the next driver goes on with it.
+    pub fn give_up_revivals(&self) {
+        self.lanes.values().flatten().for_each(Job::give_up);
     }
 
     fn lane_of(effect: &Effect, order: OrderId) -> Lane {
@@ -157,7 +192,10 @@ impl Host {
         let order = job.order;
         let work = move || {
             boundary::cross();
-            let act = AssertUnwindSafe(|| act::act(&site, &deaths, &job.service, job.order, &job.effect));
+            let act = AssertUnwindSafe(|| match &job.revives {
+                None => act::act(&site, &deaths, &job.service, job.order, &job.effect),
+                Some(revival) => act::revive(&site, &deaths, &job.service, &job.effect, &revival.superseded),
+            });
             // A driver that panics must not leave its order open for ever.
             let answer = catch_unwind(act).unwrap_or_else(|_| Answer::Hindered {
                 failure: Failure::new(
@@ -176,14 +214,26 @@ impl Host {
         }
     }
 
-    fn note(&mut self, happening: &Happening) {
-        let Happening::Answered { order, .. } = happening else { return };
+    fn queue(&mut self, job: Job) {
+        self.under_way += 1;
+        let waiting = self.lanes.entry(Self::lane_of(&job.effect, job.order)).or_default();
+        if matches!(job.effect, Effect::Stop { .. }) {
+            waiting.iter().for_each(Job::give_up);
+        }
+        waiting.push_back(job.clone());
+        if waiting.len() == 1 {
+            self.spawn(job);
+        }
+    }
+
+    /// Lets the lane of an order that ended go on with its next; gives what the loop is told.
+    fn hear(&mut self, happening: Happening) -> Option<Happening> {
+        let Happening::Answered { order, answer } = happening else { return Some(happening) };
         self.under_way -= 1;
-        // The lane of the order that ended goes on with its next.
-        let lane = self.lanes.iter_mut().find(|(_, jobs)| jobs.front().is_some_and(|job| job.order == *order));
-        let Some((lane, jobs)) = lane else { return };
+        let lane = self.lanes.iter_mut().find(|(_, jobs)| jobs.front().is_some_and(|job| job.order == order));
+        let Some((lane, jobs)) = lane else { return Some(Happening::Answered { order, answer }) };
         let lane = lane.clone();
-        jobs.pop_front();
+        let ended = jobs.pop_front();
         match jobs.front() {
             None => drop(self.lanes.remove(&lane)),
             Some(next) => {
@@ -191,21 +241,19 @@ impl Host {
                 self.spawn(job);
             }
         }
+        match ended {
+            Some(Job { revives: Some(revival), effect, .. }) => revived(&effect, answer, &revival),
+            _ => Some(Happening::Answered { order, answer }),
+        }
     }
 }
 
 impl World for Host {
     fn perform(&mut self, service: &Service, order: OrderId, effect: &Effect) {
-        self.under_way += 1;
         let same = self.state.take().filter(|state| state.records == service.records);
         let state = same.unwrap_or_else(|| Arc::new(service.clone()));
         self.state = Some(Arc::clone(&state));
-        let job = Job { service: state, order, effect: effect.clone() };
-        let waiting = self.lanes.entry(Self::lane_of(effect, order)).or_default();
-        waiting.push_back(job.clone());
-        if waiting.len() == 1 {
-            self.spawn(job);
-        }
+        self.queue(Job { service: state, order, effect: effect.clone(), revives: None });
     }
 
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
@@ -216,10 +264,7 @@ impl World for Host {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Vec::new(),
         };
         all.extend(self.receiver.try_iter());
-        for happening in &all {
-            self.note(happening);
-        }
-        all
+        all.into_iter().filter_map(|happening| self.hear(happening)).collect()
     }
 
     fn note(&mut self, service: &Service) {
@@ -234,6 +279,18 @@ impl World for Host {
 
     fn now(&self) -> Timestamp {
         now()
+    }
+}
+
+/// Says what became of an instance that was to be started again; nothing where its run wants it stopped by now.
+fn revived(effect: &Effect, answer: Answer, revival: &Revival) -> Option<Happening> {
+    let instance = effect.instance()?.clone();
+    match answer {
+        Answer::Started { .. } => Some(Happening::Revived { instance }),
+        _ if revival.superseded.load(Ordering::SeqCst) => None,
+        Answer::Failed { failure } => Some(Happening::Died { instance, why: failure.to_string() }),
+        Answer::Hindered { failure } => Some(Happening::NotRevived { instance, failure }),
+        _ => None,
     }
 }
 

@@ -26,7 +26,7 @@ use lastgood_drivers::{
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 /// One service as the drivers need it.
@@ -43,6 +43,8 @@ pub struct Site {
     pub runtime: Arc<dyn Runtime>,
     /// Its secrets, loaded.
     pub secrets: Secrets,
+    /// What is missing that a way back doesn't need and a forward run insists on.
+    pub without: Vec<Failure>,
     /// Where they come from, for a worker that loads them itself.
     pub(super) secret_sources: BTreeMap<String, SecretSource>,
     /// The lastgood program, which executes itself for work in other identities and namespaces.
@@ -60,6 +62,8 @@ pub struct Site {
     /// The gates that the service requires.
     pub gates: Gates,
     pub(super) sole_holder: SoleHolder,
+    /// The users that units themselves name, as far as they were asked for.
+    own_users: Mutex<BTreeMap<InstanceName, Option<String>>>,
     fence: OnceLock<Fence>,
 }
 
@@ -124,6 +128,23 @@ impl Site {
     ///
     /// Errors: [`SiteError`] names what is missing.
     pub fn open(config: &Config, name: &ServiceName, home: ServiceHome, program: PathBuf) -> Result<Self, SiteError> {
+        let site = Self::open_for_return(config, name, home, program)?;
+        match site.without.first() {
+            Some(failure) => Err(SiteError::Driver(failure.clone())),
+            None => Ok(site),
+        }
+    }
+
+    /// Sets up one service for a way back: a secret that can't be read stands in [`Site::without`], and only what needs it
+    /// fails.
+    ///
+    /// Errors: [`SiteError`] names what is missing.
+    pub fn open_for_return(
+        config: &Config,
+        name: &ServiceName,
+        home: ServiceHome,
+        program: PathBuf,
+    ) -> Result<Self, SiteError> {
         let service = config.service.get(name).ok_or_else(|| SiteError::UnknownService { name: name.clone() })?.clone();
         let driver = |error: &dyn Coded| SiteError::Driver(Failure::of(error));
         let mut folders = vec![home.installations(), home.shelf(), home.root().join("traffic")];
@@ -133,7 +154,8 @@ impl Site {
         }
         let runtime = runtime_of(&service, &config.state_dir, &program).map_err(|error| driver(&error))?;
         let sole_holder = SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
-        let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| driver(&error))?;
+        let (secrets, unread) = Secrets::load_usable(&config.secret, &config.folder);
+        let without = unread.iter().map(|error| Failure::of(error)).collect();
         let proxy = ProxyHost::of(config, &program)
             .filter(|_| service.traffic.as_ref().is_some_and(|traffic| traffic.proxy.is_some()));
         let haproxy = service.traffic.as_ref().and_then(|traffic| traffic.haproxy.clone());
@@ -149,6 +171,7 @@ impl Site {
             state_dir: config.state_dir.clone(),
             runtime,
             secrets,
+            without,
             secret_sources: config.secret.clone(),
             program,
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
@@ -158,6 +181,7 @@ impl Site {
             proxy,
             gates: config.gate.clone(),
             sole_holder,
+            own_users: Mutex::default(),
             fence: OnceLock::new(),
         })
     }
@@ -198,10 +222,22 @@ impl Site {
         Some(busy.ask(&self.target(instance, &instance.data, None)))
     }
 
-    /// Gives the user an instance runs as and that owns its data.
-    pub(super) fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
-        let user = instance.user.as_ref().or(self.config.user.as_ref());
-        user.map(|user| Owner::named(user)).transpose().map_err(|error| Failure::of(&error))
+    /// Gives the user an instance runs as and that owns its data: the configuration's, or its unit's own; none is ours.
+    pub(super) fn user(&self, instance: &InstanceConfig) -> Result<Option<String>, Failure> {
+        if let Some(user) = instance.user.as_ref().or(self.config.user.as_ref()) {
+            return Ok(Some(user.clone()));
+        }
+        let mut known = self.own_users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = known.get(&instance.name) {
+            return Ok(user.clone());
+        }
+        let user = self.runtime.own_user(&self.name, &instance.name).map_err(|error| Failure::of(&error))?;
+        known.insert(instance.name.clone(), user.clone());
+        Ok(user)
+    }
+
+    fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
+        self.user(instance)?.map(|user| Owner::named(&user)).transpose().map_err(|error| Failure::of(&error))
     }
 
     /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`.
@@ -259,8 +295,14 @@ impl Site {
             }
         }
         let fill = |text: &str| {
-            expand::expand(text, &values)
-                .map_err(|what| Failure::new("config-unfit", format!("service.{}: {what}", self.name), None))
+            expand::expand(text, &values).map_err(|what| {
+                let unread =
+                    |name: &&String| self.secrets.get(name).is_none() && text.contains(&format!("{{secret:{name}}}"));
+                match self.secret_sources.keys().find(unread).and(self.without.first()) {
+                    Some(failure) => failure.clone(),
+                    None => Failure::new("config-unfit", format!("service.{}: {what}", self.name), None),
+                }
+            })
         };
         let mut argv = self.config.command.iter().map(|part| fill(part)).collect::<Result<Vec<_>, _>>()?;
         // A relative program starts at the configuration's folder; a bare name is looked up in PATH.

@@ -159,6 +159,41 @@ fn notices_reach_a_webhook_signed() {
 }
 
 #[test]
+fn outcomes_counted_before_a_restart_of_the_daemon_count_after_it_and_a_log_that_is_none_is_said() {
+    // Nothing that the service itself writes is good or broken here.
+    let watch = r#"watch = { log = "{data}/access.log", good = ' 299$', broken = ' 599$', outcomes_min = 20 }"#;
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], service: watch.into(), ..Plan::default() });
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    let (log, aside) = (farm.data("alice").join("access.log"), farm.path("access.log"));
+    fs::rename(&log, &aside).unwrap();
+    fs::create_dir(&log).unwrap();
+    let daemon = farm.serve();
+    let said = || fs::read_to_string(farm.path("serve.log")).unwrap();
+    until("the trouble with the log", || said().contains("is not a regular file"));
+    fs::remove_dir(&log).unwrap();
+    fs::rename(&aside, &log).unwrap();
+    let counted = || {
+        let kept = fs::read(farm.path("state/services/notebook/outcomes.json")).unwrap_or_default();
+        let kept: Value = serde_json::from_slice(&kept).unwrap_or_default();
+        kept["count"]["outcomes"]["broken"].as_u64()
+    };
+    until("the beginning of the count", || counted() == Some(0));
+    let break_twelve = || {
+        let mut log = fs::File::options().append(true).open(&log).unwrap();
+        std::io::Write::write_all(&mut log, "POST /notes 599\n".repeat(12).as_bytes()).unwrap();
+    };
+    break_twelve();
+    until("the first count", || counted() == Some(12));
+    daemon.stop();
+    // Alone, either half is too few to tell anything.
+    break_twelve();
+    let _daemon = farm.serve();
+    until("the way back", || farm.status()["last_good"] == "1.0.0" && farm.status()["run"].is_null());
+    assert_eq!(farm.version("alice"), "1.0.0");
+}
+
+#[test]
 fn a_rollback_typed_inside_an_instance_outlives_it() {
     let farm = Farm::running(Plan::default());
     farm.publish("2.0.0");
