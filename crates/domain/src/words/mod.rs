@@ -210,7 +210,11 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Restored { facts } => {
             let kept = facts.aside.as_deref().unwrap_or("nowhere: there was none");
-            format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took)
+            let mut said = format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took);
+            if !facts.earlier.is_empty() {
+                said = format!("{said}, and what earlier tries moved away in {}", facts.earlier.join(", "));
+            }
+            said
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),

@@ -334,7 +334,8 @@ fn answers() -> Vec<Answer> {
         standings.map(|standing| Answer::Offered { offer: offer(), standing: Some(standing), foreign: None }).into();
     let busyness = [Busyness::Idle, Busyness::Busy("2".into()), Busyness::CannotTell("late".into())];
     answers.extend(busyness.map(|busyness| Answer::BusyAsked { busyness }));
-    let restored = |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2) };
+    let restored =
+        |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2), earlier: Vec::new() };
     let used = [("login".to_owned(), "new".to_owned())].into();
     answers.extend([
         Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },

@@ -14,6 +14,7 @@ use super::{
     copy,
     error::{Holder, StateError},
     intent::{self, Intent, Progress},
+    left,
     manifest::{Dress, Entry, Manifest},
     place::{Data, OURS, Root, Scope, StatePlace},
     ready::{Ready, discard_ready},
@@ -61,8 +62,9 @@ impl Default for RestoreContext<'_> {
 /// Puts the snapshot in folder `snapshot` back to `place`, whose instance the caller has stopped.
 ///
 /// The data that is there goes to a new folder in `aside`, which must be on the data's file system; excluded files
-/// stay. `journal` is a file of this restore alone: with it the same call, repeated after a kill, finishes, and
-/// repeated after the end, does nothing. Errors before the first move leave everything as it was.
+/// stay. `journal` is a file of this restore alone ([`super::restore_journal`]): with it the same call, repeated after a
+/// kill, finishes, and repeated after the end, does nothing. What other restores beside it have left half-way is finished
+/// first, and what they put aside is named as well. Errors before the first move leave everything as it was.
 pub fn restore(
     snapshot: &Path,
     place: &StatePlace,
@@ -70,7 +72,6 @@ pub fn restore(
     journal: &Path,
     context: &RestoreContext<'_>,
 ) -> Result<RestoreFacts, StateError> {
-    let began = Instant::now();
     if !context.still_held.is_empty() {
         return Err(StateError::StillHeld { holders: context.still_held.clone() });
     }
@@ -84,35 +85,54 @@ pub fn restore(
         Progress::None => None,
         Progress::Begun(_) | Progress::Done(..) => return Err(StateError::JournalOther { journal: journal.into() }),
     };
+    let earlier = left::clear_up(journal, context)?;
+    if let Some(intent) = intent {
+        return go_on(journal, &intent, earlier, context);
+    }
     let (manifest, digest) = Manifest::read(snapshot)?;
     let roots = place.roots()?;
     if roots.len() != manifest.roots {
         return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
     }
     let ready = Ready::find(aside, &manifest, digest, &roots);
-    let intent = match intent {
-        Some(intent) if intent.manifest == digest => intent,
-        Some(_) => return Err(StateError::JournalOther { journal: journal.into() }),
-        None => {
-            verify_sizes(snapshot, &manifest)?;
-            may_own(&manifest)?;
-            let wore = look_ahead(&manifest, &roots, aside, ready.as_ref())?;
-            let id = manifest.id;
-            let token = token()?;
-            let aside = aside.join(format!("{id}-{token}"));
-            let (snapshot, data) = (snapshot.to_path_buf(), place.data.clone());
-            let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
-            context.steps.before("write the intent");
-            intent::begin(journal, &intent)?;
-            intent
-        }
-    };
-    let run = Run { intent: &intent, manifest: &manifest, roots: &roots, ready: ready.as_ref(), steps: context.steps };
+    verify_sizes(snapshot, &manifest)?;
+    may_own(&manifest)?;
+    let wore = look_ahead(&manifest, &roots, aside, ready.as_ref())?;
+    let token = token()?;
+    let aside = aside.join(format!("{}-{token}", manifest.id));
+    let (snapshot, data) = (snapshot.to_path_buf(), place.data.clone());
+    let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
+    context.steps.before("write the intent");
+    intent::begin(journal, &intent)?;
+    go_on(journal, &intent, earlier, context)
+}
+
+/// Carries out what `journal` says was begun, from wherever it stands: all it needs stands in the intent.
+///
+/// `earlier` are the folders that keep newer data of other restores: whoever reads the answer is told of them.
+pub(super) fn go_on(
+    journal: &Path,
+    intent: &Intent,
+    earlier: Vec<String>,
+    context: &RestoreContext<'_>,
+) -> Result<RestoreFacts, StateError> {
+    let began = Instant::now();
+    if !context.still_held.is_empty() {
+        return Err(StateError::StillHeld { holders: context.still_held.clone() });
+    }
+    let (manifest, digest) = Manifest::read(&intent.snapshot)?;
+    if intent.manifest != digest {
+        return Err(StateError::JournalOther { journal: journal.into() });
+    }
+    let roots = StatePlace { data: intent.data.clone(), owner: None }.roots()?;
+    let ready = intent.aside.parent().and_then(|aside| Ready::find(aside, &manifest, digest, &roots));
+    let run = Run { intent, manifest: &manifest, roots: &roots, ready: ready.as_ref(), steps: context.steps };
     let bytes = match run.stage() {
         Ok(bytes) => bytes,
+        Err(error) if intent.aside.exists() => return Err(error),
         Err(error) => {
             // Nothing has been moved yet: leave no trace, so that another snapshot can be tried.
-            run.abandon();
+            Run::abandon(intent, &roots);
             intent::forget(journal)?;
             return Err(error);
         }
@@ -123,6 +143,7 @@ pub fn restore(
         aside: aside.map(|path| path.to_string_lossy().into_owned()),
         bytes,
         took: Span(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        earlier,
     };
     context.steps.before("write that all is done");
     intent::finish(journal, &facts)?;
@@ -212,8 +233,16 @@ fn open_or_parent(base: &Path) -> Result<Folder, StateError> {
     }
 }
 
+fn half(intent: &Intent, number: usize) -> PathBuf {
+    format!("{OURS}half-{}-{number}", intent.token).into()
+}
+
+fn staged(intent: &Intent, number: usize) -> PathBuf {
+    format!("{OURS}new-{}-{number}", intent.token).into()
+}
+
 /// One restore under way.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     intent: &'a Intent,
     manifest: &'a Manifest,
     roots: &'a [Root],
@@ -224,11 +253,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn half(&self, number: usize) -> PathBuf {
-        format!("{OURS}half-{}-{number}", self.intent.token).into()
+        half(self.intent, number)
     }
 
     fn staged(&self, number: usize) -> PathBuf {
-        format!("{OURS}new-{}-{number}", self.intent.token).into()
+        staged(self.intent, number)
     }
 
     /// Where the empty staged folder goes when all of it is in place.
@@ -296,12 +325,12 @@ impl Run<'_> {
     }
 
     /// Removes what was staged.
-    fn abandon(&self) {
-        for (number, root) in self.roots.iter().enumerate() {
+    pub(super) fn abandon(intent: &Intent, roots: &[Root]) {
+        for (number, root) in roots.iter().enumerate() {
             // What can't be removed has a name of ours, which nothing reads.
             if let Ok(base) = Folder::open(&root.base) {
-                let _ = base.remove_tree(&self.half(number));
-                let _ = base.remove_tree(&self.staged(number));
+                let _ = base.remove_tree(&half(intent, number));
+                let _ = base.remove_tree(&staged(intent, number));
             }
         }
     }

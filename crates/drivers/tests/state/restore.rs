@@ -1,11 +1,14 @@
 //! A restore puts everything back, loses nothing, and ends well whatever kills it.
 
 use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
-use lastgood_domain::terms::SnapshotId;
-use lastgood_drivers::state::{Holder, Mode, RestoreContext, StatePlace, adopt_aside, restore, snapshot_folder};
+use lastgood_domain::terms::{OrderId, SnapshotId};
+use lastgood_drivers::state::{
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, finish_begun, forget_done, refuse_begun, restore,
+    restore_journal, snapshot_folder,
+};
 use rusqlite::Connection;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::{fs::symlink, process::ExitStatusExt as _},
     path::{Path, PathBuf},
@@ -322,6 +325,97 @@ fn killed_at_any_step_a_restore_called_again_ends_the_same() {
         }
     }
     assert!(steps >= 15, "only {steps} steps were tried");
+}
+
+/// Takes what a restore with another order's journal must find whole again.
+fn is_as_before(data: &Path, before: &BTreeMap<String, String>, when: &str) {
+    let mut after = listing(data);
+    for excluded in ["sub/cache/x", "new", "new/cache", "new/cache/y"] {
+        after.remove(excluded);
+    }
+    assert_eq!(after, *before, "{when}");
+}
+
+#[test]
+fn killed_at_any_step_a_restore_is_finished_by_the_next_order_and_all_newer_data_is_named() {
+    let mut lived = None;
+    for die_at in 0.. {
+        let stage = Stage::new();
+        let (data, place) = worn(&stage, "data");
+        stage.snap(&place, Mode::Stopped, 1).unwrap();
+        let mut before = listing(&data);
+        before.remove("sub/cache/x");
+        wear_on(&data);
+        let newer = fs::read(data.join("db.sqlite")).unwrap();
+        let journals = stage.folder("journals");
+        lived = lived.or(restore_in_process(&stage, &place, &restore_journal(&journals, OrderId(9)), die_at));
+        let when = format!("killed at step {die_at}");
+        let second = restore_journal(Path::new("journals"), OrderId(10));
+        let facts = stage.restore(1, &place, text(&second)).unwrap();
+        is_as_before(&data, &before, &when);
+        assert!(names(&data).iter().all(|name| !name.starts_with(".lastgood-")), "{when}: {:?}", names(&data));
+        // Every folder with newer data is named, and the newer data is in one of them.
+        let told: BTreeSet<PathBuf> = facts.earlier.iter().chain(&facts.aside).map(PathBuf::from).collect();
+        let there: BTreeSet<PathBuf> =
+            names(&stage.path("aside")).iter().map(|name| stage.path("aside").join(name)).collect();
+        assert_eq!(told, there, "{when}");
+        let holds = |folder: &PathBuf| fs::read(folder.join("0/db.sqlite")).is_ok_and(|bytes| bytes == newer);
+        assert!(told.iter().any(holds), "{when}: the newer database is in none of {told:?}");
+        // The answer stays the same until it is known to be recorded.
+        assert_eq!(stage.restore(1, &place, text(&second)).unwrap(), facts);
+        forget_done(&journals, OrderId(11)).unwrap();
+        assert_eq!(names(&journals), Vec::<String>::new(), "{when}");
+        if lived.is_some() {
+            break;
+        }
+    }
+    assert!(lived.is_some_and(|steps| steps >= 15), "only {lived:?} steps were tried");
+}
+
+#[test]
+fn half_exchanged_data_is_refused_until_somebody_finishes_it() {
+    let stage = Stage::new();
+    let (data, place) = worn(&stage, "data");
+    stage.snap(&place, Mode::Stopped, 1).unwrap();
+    let mut before = listing(&data);
+    before.remove("sub/cache/x");
+    wear_on(&data);
+    let journals = stage.folder("journals");
+    refuse_begun(&journals).unwrap();
+    let journal = restore_journal(&journals, OrderId(9));
+    let half = (0..).find(|die_at| {
+        assert_eq!(restore_in_process(&stage, &place, &journal, *die_at), None, "it never took the data apart");
+        !data.join("db.sqlite").exists()
+    });
+    assert!(half.is_some());
+    assert_eq!(code(refuse_begun(&journals)), "restore-unfinished");
+    // Who has it open now is in the way, as at the beginning.
+    let held = RestoreContext { still_held: vec![Holder { pid: 4711, path: data.clone() }], ..Default::default() };
+    assert_eq!(code(finish_begun(&journals, &held)), "restore-still-held");
+    assert_eq!(code(refuse_begun(&journals)), "restore-unfinished");
+    finish_begun(&journals, &RestoreContext::default()).unwrap();
+    refuse_begun(&journals).unwrap();
+    is_as_before(&data, &before, "finished");
+}
+
+#[test]
+fn what_an_older_version_passed_over_is_named_and_not_done_again() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Stopped, 1).unwrap();
+    let journals = stage.folder("journals");
+    let (first, second) = (restore_journal(&journals, OrderId(9)), restore_journal(&journals, OrderId(10)));
+    // It was begun, and another order's journal says that all is in place; the instance went on from there.
+    assert_eq!(restore_in_process(&stage, &place, &first, 4), None);
+    let begun = fs::read(&first).unwrap();
+    stage.restore(1, &place, text(&second)).unwrap();
+    fs::write(&first, begun).unwrap();
+    Connection::open(&database).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    refuse_begun(&journals).unwrap();
+    finish_begun(&journals, &RestoreContext::default()).unwrap();
+    assert_eq!(audit(&database).2, 1, "it was done again");
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         }
         Effect::TurnOff { run, flags } => patiently(|| switching::turn_off(site, *run, flags)),
         Effect::Trip { run, switches, because } => patiently(|| switching::trip(site, *run, switches, because)),
-        Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
+        Effect::Prune { snapshots, releases } => prune(site, order, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
 }
@@ -158,6 +158,7 @@ fn take(
     mode: Mode,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
+    is_whole(site, instance)?;
     let place = site.place(config, &config.data)?;
     let runs = service.instances.get(instance).and_then(|one| one.release);
     let mut context = SnapshotContext::new(&site.program);
@@ -231,6 +232,7 @@ fn start(
     release: &Digest,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
+    is_whole(site, instance)?;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     // A way back that starts something else than what was proven is no way back.
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
@@ -263,6 +265,13 @@ fn start(
     }
     deaths.watch(instance);
     Ok(Answer::Started { pid: started.pid })
+}
+
+/// Refuses where a restore has taken the data apart and is not finished: whatever reads or starts on it makes it worse.
+///
+/// Only a way back goes on from there: [`measure`] and [`restore`] finish it first.
+fn is_whole(site: &Site, instance: &InstanceName) -> Result<(), Failure> {
+    state::refuse_begun(&site.home.instance(instance)).map_err(|error| hindered(&error))
 }
 
 /// Tells whether a refused start is the release's own fault.
@@ -414,6 +423,11 @@ pub(super) fn folder_of(site: &Site, snapshot: SnapshotId) -> PathBuf {
 fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let place = site.place(config, &config.data)?;
+    if is_whole(site, instance).is_err() {
+        // It was decided, with what it drops: nothing is counted on half of the data.
+        let context = restore_context(site, config)?;
+        state::finish_begun(&site.home.instance(instance), &context).map_err(|error| hindered(&error))?;
+    }
     let loss = thread::scope(|scope| {
         // What follows is a restore, and it has to know who else has the data open.
         let looking = thread::Builder::new().spawn_scoped(scope, || site.sole_holder.look_ahead(&config.data));
@@ -426,18 +440,21 @@ fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result
     Ok(Answer::Measured { loss })
 }
 
-fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: OrderId) -> Result<Answer, Failure> {
-    let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
+/// Looks who has the data open.
+fn restore_context(site: &Site, config: &InstanceConfig) -> Result<RestoreContext<'static>, Failure> {
     let holders = site.sole_holder.holders_of(&config.data).map_err(|why| {
         Failure::new("holders-unknown", format!("nobody can tell who has {} open: {why}", config.data.display()), None)
     })?;
-    let context = RestoreContext {
-        still_held: holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() }).collect(),
-        steps: &EachAct,
-    };
+    let still_held = holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() });
+    Ok(RestoreContext { still_held: still_held.collect(), steps: &EachAct })
+}
+
+fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: OrderId) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let place = site.place(config, &config.data)?;
+    let context = restore_context(site, config)?;
     let aside = site.aside(config);
-    let journal = site.home.instance(instance).join(format!("restore-{order}.journal"));
+    let journal = state::restore_journal(&site.home.instance(instance), order);
     let facts = state::restore(&folder_of(site, snapshot), &place, &aside, &journal, &context)
         .map_err(|error| hindered(&error))?;
     Ok(Answer::Restored { facts })
@@ -450,8 +467,10 @@ fn lay_ready(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Resu
     bytes.map(|bytes| Answer::LaidReady { bytes }).map_err(|error| hindered(&error))
 }
 
-fn prune(site: &Site, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
+fn prune(site: &Site, order: OrderId, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
     for instance in &site.config.instance {
+        // What was ordered before this has been answered: where newer data is kept stands in the log.
+        state::forget_done(&site.home.instance(&instance.name), order).map_err(|error| hindered(&error))?;
         state::discard_ready(&site.aside(instance), snapshots).map_err(|error| hindered(&error))?;
     }
     state::prune(&site.home.shelf(), snapshots).map_err(|error| hindered(&error))?;

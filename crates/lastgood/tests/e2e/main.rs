@@ -4,7 +4,7 @@
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
 //! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `signals` is signals and
 //! credentials, `links` is how people answer from afar, `doors` is who may do it, `proofs` is what closes an
-//! item, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
+//! item, `restoring` is what stands in the way of putting data back, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
 //! flags with other people's SDKs.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
@@ -28,6 +28,7 @@ mod postgres_kit;
 mod preflight;
 mod proofs;
 mod provenance;
+mod restoring;
 mod runbook;
 mod signals;
 mod sink;
