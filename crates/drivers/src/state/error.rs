@@ -129,9 +129,9 @@ pub enum StateError {
     /// An earlier restore of the data was begun and is not finished.
     #[error("a restore of this data was begun and is not finished: {}", journal.display())]
     RestoreUnfinished { journal: PathBuf },
-    /// The snapshot was taken of a state with other parts than this one.
-    #[error("the snapshot has {snapshot_roots} parts, the state has {place_roots}")]
-    OtherShape { snapshot_roots: usize, place_roots: usize },
+    /// The snapshot was taken of a state of another kind, or of other databases.
+    #[error("the snapshot is of {kept}, the state is now {now}")]
+    OtherShape { kept: String, now: String },
     /// The system refused a file operation.
     #[error("could not {act} {}", path.display())]
     Io { act: String, path: PathBuf, source: Cause },

@@ -6,7 +6,6 @@
 use super::{
     error::StateError,
     intent::{self, Intent, Progress},
-    place::StatePlace,
     restore::{RestoreContext, Run, go_on},
 };
 use lastgood_domain::terms::OrderId;
@@ -58,7 +57,7 @@ pub(super) fn clear_up(journal: &Path, context: &RestoreContext<'_>) -> Result<V
     let left = left(folder, Some(journal))?;
     let mut asides = left.asides;
     for intent in left.passed {
-        if let Ok(roots) = (StatePlace { data: intent.data.clone(), owner: None }).roots() {
+        if let Ok(roots) = intent.data.roots() {
             Run::abandon(&intent, &roots);
         }
     }

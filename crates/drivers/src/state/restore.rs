@@ -76,9 +76,8 @@ pub fn restore(
         return Err(StateError::StillHeld { holders: context.still_held.clone() });
     }
     let known = intent::read(journal)?;
-    let same = |intent: &Intent| {
-        intent.snapshot == snapshot && intent.data == place.data && intent.aside.parent() == Some(aside)
-    };
+    // Where its data is stands in it: `state` may have been changed since.
+    let same = |intent: &Intent| intent.snapshot == snapshot && intent.aside.parent() == Some(aside);
     let intent = match known {
         Progress::Done(intent, facts) if same(&intent) => return Ok(facts),
         Progress::Begun(intent) if same(&intent) => Some(intent),
@@ -90,17 +89,15 @@ pub fn restore(
         return go_on(journal, &intent, earlier, context);
     }
     let (manifest, digest) = Manifest::read(snapshot)?;
-    let roots = place.roots()?;
-    if roots.len() != manifest.roots {
-        return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
-    }
+    let data = place.data.as_kept(&manifest.place.data)?;
+    let roots = data.roots()?;
     let ready = Ready::find(aside, &manifest, digest, &roots);
     verify_sizes(snapshot, &manifest)?;
     may_own(&manifest)?;
     let wore = look_ahead(&manifest, &roots, aside, ready.as_ref())?;
     let token = token()?;
     let aside = aside.join(format!("{}-{token}", manifest.id));
-    let (snapshot, data) = (snapshot.to_path_buf(), place.data.clone());
+    let snapshot = snapshot.to_path_buf();
     let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
     context.steps.before("write the intent");
     intent::begin(journal, &intent)?;
@@ -124,7 +121,7 @@ pub(super) fn go_on(
     if intent.manifest != digest {
         return Err(StateError::JournalOther { journal: journal.into() });
     }
-    let roots = StatePlace { data: intent.data.clone(), owner: None }.roots()?;
+    let roots = intent.data.roots()?;
     let ready = intent.aside.parent().and_then(|aside| Ready::find(aside, &manifest, digest, &roots));
     let run = Run { intent, manifest: &manifest, roots: &roots, ready: ready.as_ref(), steps: context.steps };
     let bytes = match run.stage() {

@@ -3,7 +3,7 @@
 use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
 use lastgood_domain::terms::{OrderId, SnapshotId};
 use lastgood_drivers::state::{
-    Holder, Mode, RestoreContext, StatePlace, adopt_aside, finish_begun, forget_done, refuse_begun, restore,
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, finish_begun, forget_done, loss, refuse_begun, restore,
     restore_journal, snapshot_folder,
 };
 use rusqlite::Connection;
@@ -234,6 +234,61 @@ fn one_journal_is_for_one_restore() {
     stage.restore(2, &place, "cut").unwrap();
     let two = StatePlace::sqlite([database.clone(), database.with_extension("two")]);
     assert_eq!(code(stage.restore(1, &two, "other")), "restore-other-shape");
+}
+
+#[test]
+fn what_is_left_out_only_since_the_snapshot_goes_back_and_what_the_snapshot_left_out_stays() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for path in ["cache/a", "db", "logs/b", "zone"] {
+        fs::create_dir_all(data.join(path).parent().unwrap()).unwrap();
+        fs::write(data.join(path), path).unwrap();
+    }
+    let then = StatePlace::directory(&data, &["logs"]);
+    stage.snap(&then, Mode::Online, 1).unwrap();
+    for path in ["cache/a", "db", "logs/b", "zone"] {
+        fs::write(data.join(path), "newer").unwrap();
+    }
+    let now = StatePlace::directory(&data, &["cache"]);
+    assert_eq!(loss(&now, &stage.snapshot(1)).unwrap().files, 3);
+    let aside = PathBuf::from(stage.restore(1, &now, "journal").unwrap().aside.unwrap());
+    let read = |path: &str| fs::read_to_string(data.join(path)).unwrap();
+    assert_eq!(["cache/a", "db", "logs/b", "zone"].map(read), ["cache/a", "db", "newer", "zone"]);
+    assert_eq!(names(&aside.join("0")), ["cache", "db", "zone"]);
+    assert_eq!(names(&data), ["cache", "db", "logs", "zone"]);
+}
+
+#[test]
+fn a_snapshot_of_another_kind_of_state_or_of_other_databases_is_refused_before_anything_changes() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for name in ["a.db", "b.db"] {
+        drop(bank(&data.join(name), "delete", 10));
+    }
+    fs::write(data.join("photo"), "kept").unwrap();
+    let one = |name: &str| StatePlace::sqlite([data.join(name)]);
+    stage.snap(&one("a.db"), Mode::Online, 1).unwrap();
+    stage.snap(&StatePlace::directory(&data, &[]), Mode::Online, 2).unwrap();
+    let before = listing(&data);
+    for (id, place) in [(1, StatePlace::directory(&data, &[])), (1, one("b.db")), (2, one("a.db"))] {
+        assert_eq!(code(stage.restore(id, &place, "journal")), "restore-other-shape");
+        assert_eq!(code(loss(&place, &stage.snapshot(id))), "restore-other-shape");
+        assert_eq!(listing(&data), before);
+        assert!(!stage.path("journal").exists());
+    }
+}
+
+#[test]
+fn databases_that_are_listed_in_another_order_today_keep_their_own_content() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let (a, b) = (data.join("a.db"), data.join("b.db"));
+    drop(bank(&a, "delete", 10));
+    drop(bank(&b, "delete", 10));
+    Connection::open(&b).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    stage.snap(&StatePlace::sqlite([&a, &b]), Mode::Online, 1).unwrap();
+    stage.restore(1, &StatePlace::sqlite([&b, &a]), "journal").unwrap();
+    assert_eq!((audit(&a).2, audit(&b).2), (0, 1));
 }
 
 #[test]
