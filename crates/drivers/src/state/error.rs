@@ -240,7 +240,9 @@ impl Coded for StateError {
             Self::ScratchInMemory { .. } => "set the scratch folder to a disk, not /tmp or /dev/shm in memory".into(),
             Self::TargetTaken { .. } => "give an empty or new folder".into(),
             Self::StillHeld { holders } => format!("stop it first: ps -fp {}", holders[0].pid),
-            Self::AsideElsewhere { .. } => "choose a folder for abandoned data on the data's file system".into(),
+            Self::AsideElsewhere { path, .. } => {
+                format!("put the data one folder below its mount point: findmnt -T {}", path.display())
+            }
             Self::NestedMount { .. } => "exclude the mount, or unmount it".into(),
             Self::JournalOther { .. } => "finish that restore first: lastgood rollback SERVICE --instance NAME".into(),
             Self::RestoreUnfinished { .. } => "finish it: lastgood rollback SERVICE --instance NAME".into(),

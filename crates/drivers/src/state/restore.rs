@@ -23,6 +23,7 @@ use super::{
     space,
 };
 use lastgood_domain::{facts::RestoreFacts, terms::Span};
+use rustix::fs::{Access, AtFlags, StatxFlags};
 use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
@@ -94,7 +95,8 @@ pub fn restore(
     let ready = Ready::find(aside, &manifest, digest, &roots);
     verify_sizes(snapshot, &manifest)?;
     may_own(&manifest)?;
-    let wore = look_ahead(&manifest, &roots, aside, ready.as_ref())?;
+    make_aside(aside)?;
+    let wore = look_ahead(&manifest, &roots, &Folder::open(aside)?, aside, ready.as_ref())?;
     let token = token()?;
     let aside = aside.join(format!("{}-{token}", manifest.id));
     let snapshot = snapshot.to_path_buf();
@@ -163,6 +165,51 @@ pub(super) fn aside_place(aside: &Path, place: &StatePlace) -> Result<StatePlace
     Ok(StatePlace { data, owner: None })
 }
 
+/// Refuses what a restore of the snapshot in folder `snapshot` to `place` would refuse, while the instance still runs.
+///
+/// Opens no file of the data and writes nothing.
+pub fn can_restore(snapshot: &Path, place: &StatePlace, aside: &Path) -> Result<(), StateError> {
+    let (manifest, digest) = Manifest::read(snapshot)?;
+    let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
+    may_own(&manifest)?;
+    let ready = Ready::find(aside, &manifest, digest, &roots);
+    look_ahead(&manifest, &roots, &aside_or_parent(aside)?, aside, ready.as_ref()).map(drop)
+}
+
+/// Refuses if what a restore moves out of folder `data` could not go to `aside`; writes nothing.
+pub fn can_keep_aside(data: &Path, aside: &Path) -> Result<(), StateError> {
+    same_mount(&open_or_parent(data)?, data, &aside_or_parent(aside)?, aside)
+}
+
+/// Opens the folder for what goes aside, or the one that it will be made in.
+fn aside_or_parent(aside: &Path) -> Result<Folder, StateError> {
+    let folder = open_or_parent(aside)?;
+    rustix::fs::accessat(&folder, ".", Access::WRITE_OK, AtFlags::EACCESS)
+        .map_err(|error| StateError::io("make", aside, error))?;
+    Ok(folder)
+}
+
+fn make_aside(aside: &Path) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(aside);
+    made.map_err(|error| StateError::io("make", aside, error))
+}
+
+/// Refuses if a rename from `base` to `aside` can't be: they are of two file systems, or of two mounts of one.
+fn same_mount(base: &Folder, path: &Path, aside: &Folder, aside_path: &Path) -> Result<(), StateError> {
+    let of = |folder: &Folder| {
+        let asked = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, asked)
+            .map_err(|error| StateError::io("look at", &folder.path, error))?;
+        // Kernels before 5.8 don't tell.
+        let mount = (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id);
+        Ok((stat.stx_dev_major, stat.stx_dev_minor, mount))
+    };
+    if of(base)? != of(aside)? {
+        return Err(StateError::AsideElsewhere { aside: aside_path.into(), path: path.into() });
+    }
+    Ok(())
+}
+
 fn may_own(manifest: &Manifest) -> Result<(), StateError> {
     let ours = rustix::process::geteuid();
     match manifest.entries.iter().find(|entry| entry.dress.uid != ours.as_raw()) {
@@ -177,15 +224,10 @@ fn may_own(manifest: &Manifest) -> Result<(), StateError> {
 fn look_ahead(
     manifest: &Manifest,
     roots: &[Root],
+    aside_folder: &Folder,
     aside: &Path,
     ready: Option<&Ready>,
 ) -> Result<Vec<Option<Dress>>, StateError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(aside)
-        .map_err(|error| StateError::io("make", aside, error))?;
-    let aside_folder = Folder::open(aside)?;
     let device = |folder: &Folder| {
         folder
             .stat(Path::new(""))
@@ -196,9 +238,7 @@ fn look_ahead(
     for (number, root) in roots.iter().enumerate() {
         let base = open_or_parent(&root.base)?;
         wore.push(None);
-        if device(&base)? != device(&aside_folder)? {
-            return Err(StateError::AsideElsewhere { aside: aside.into(), path: root.base.clone() });
-        }
+        same_mount(&base, &root.base, aside_folder, aside)?;
         if base.path == root.base
             && let Scope::AllBut(_) = root.scope
         {

@@ -3,8 +3,8 @@
 use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
 use lastgood_domain::terms::{OrderId, SnapshotId};
 use lastgood_drivers::state::{
-    Holder, Mode, RestoreContext, StatePlace, adopt_aside, finish_begun, forget_done, loss, refuse_begun, restore,
-    restore_journal, snapshot_folder,
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, finish_begun, forget_done,
+    loss, refuse_begun, restore, restore_journal, snapshot_folder,
 };
 use rusqlite::Connection;
 use std::{
@@ -289,6 +289,42 @@ fn databases_that_are_listed_in_another_order_today_keep_their_own_content() {
     stage.snap(&StatePlace::sqlite([&a, &b]), Mode::Online, 1).unwrap();
     stage.restore(1, &StatePlace::sqlite([&b, &a]), "journal").unwrap();
     assert_eq!((audit(&a).2, audit(&b).2), (0, 1));
+}
+
+#[test]
+fn what_a_restore_would_refuse_is_known_while_the_service_runs_and_nothing_is_written_for_it() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    drop(bank(&data.join("db.sqlite"), "delete", 10));
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let before = listing(&stage.root);
+    can_restore(&stage.snapshot(1), &place, &stage.path("aside")).unwrap();
+    can_keep_aside(&data, &stage.path("aside")).unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert_eq!(code(can_restore(&stage.snapshot(1), &place, elsewhere.path())), "restore-aside-elsewhere");
+    assert_eq!(code(can_keep_aside(&data, elsewhere.path())), "restore-aside-elsewhere");
+    let other = StatePlace::sqlite([data.join("db.sqlite")]);
+    assert_eq!(code(can_restore(&stage.snapshot(1), &other, &stage.path("aside"))), "restore-other-shape");
+    assert_eq!(listing(&stage.root), before);
+}
+
+#[test]
+fn data_on_a_mount_of_its_own_is_known_to_have_no_way_back_even_on_the_same_disk() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    fs::write(data.join("file"), "").unwrap();
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let mount =
+        |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
+    mount(&["mount", "--bind", text(&data), text(&data)]);
+    let can = can_restore(&stage.snapshot(1), &place, &stage.path("aside"));
+    let done = stage.restore(1, &place, "journal");
+    mount(&["umount", text(&data)]);
+    assert_eq!(code(can), "restore-aside-elsewhere");
+    assert_eq!(code(done), "restore-aside-elsewhere");
+    can_restore(&stage.snapshot(1), &place, &stage.path("aside")).unwrap();
 }
 
 #[test]

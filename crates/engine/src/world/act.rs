@@ -13,7 +13,7 @@ use lastgood_domain::{
     event::Aim,
     facts::{Busyness, Liveness, Offer},
     failure::{Coded, Failure},
-    service::Service,
+    service::{Phase, Service},
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
     traffic::{Route, Table},
 };
@@ -48,7 +48,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         }
         Effect::ClearRehearsal => clear_rehearsal(site),
         Effect::AskBusy { instance } => ask_busy(site, instance),
-        Effect::Stop { instance } => stop(site, deaths, instance),
+        Effect::Stop { instance } => stop(site, deaths, service, instance),
         Effect::Start { instance, release } => start(site, deaths, service, instance, release),
         Effect::Probe { instance, .. } => probe(site, instance),
         Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
@@ -172,6 +172,8 @@ fn take(
     }
     let facts =
         state::snapshot(&place, mode, snapshot, &site.home.shelf(), &context).map_err(|error| hindered(&error))?;
+    // What could not go back is found while the instance runs what it ran.
+    state::can_restore(&folder_of(site, snapshot), &place, &site.aside(config)).map_err(|error| hindered(&error))?;
     Ok(Answer::Snapshotted { facts })
 }
 
@@ -215,7 +217,29 @@ fn is_down(site: &Site, config: &InstanceConfig) -> bool {
     down && TcpStream::connect((site.config.bind.as_str(), config.port)).is_err()
 }
 
-fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
+/// Refuses to stop for a way back that can't be gone: what runs stays up, and the answer says what is in the way.
+fn can_return(site: &Site, service: &Service, instance: &InstanceName) -> Result<(), Failure> {
+    let Some(Phase::Returning { back, .. }) = service.run.as_ref().map(|run| &run.phase) else { return Ok(()) };
+    let Some((one, _)) = back.get(instance) else { return Ok(()) };
+    let data = one.snapshot.filter(|_| one.with_data);
+    if data.is_none() && one.to.is_none() {
+        // It is only stopped, which needs no configuration.
+        return Ok(());
+    }
+    let config = site.instance(instance)?;
+    match data {
+        // Half-exchanged data looks like nothing in particular: what was begun is finished.
+        Some(snapshot) if is_whole(site, instance).is_ok() => {
+            let place = site.place(config, &config.data)?;
+            let can = state::can_restore(&folder_of(site, snapshot), &place, &site.aside(config));
+            can.map_err(|error| hindered(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stop(site: &Site, deaths: &Deaths, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
+    can_return(site, service, instance)?;
     deaths.forget(instance);
     site.runtime.stop(&site.name, instance, site.config.stop_timeout.0).map_err(|error| hindered(&error))?;
     if let Some(config) = site.config.instance(instance) {

@@ -12,8 +12,8 @@ mod switching;
 
 pub use gate::subject;
 pub use rehearse::worker_main as rehearsal_main;
-pub(crate) use site::runtime_of;
 pub use site::{Site, SiteError};
+pub(crate) use site::{aside_of, runtime_of};
 
 use crate::traffic::{Prober, Watchman};
 use crate::{

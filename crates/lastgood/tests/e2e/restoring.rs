@@ -1,6 +1,6 @@
 //! What stands in the way of putting data back: it is known before anything is stopped, waited for, or finished later.
 
-use crate::kit::{Farm, Plan, kept_aside};
+use crate::kit::{Farm, Plan, kept_aside, until};
 use lastgood_notebook::DATA_FILE;
 use std::{
     fs,
@@ -70,4 +70,40 @@ fn a_restore_that_failed_half_way_starts_nothing_on_half_of_the_data_until_a_rol
     let at = kept.iter().find(|folder| crate::kit::dump(&folder.join(DATA_FILE)) == newer);
     let at = at.unwrap_or_else(|| panic!("the newer database is in none of {kept:?}"));
     assert!(farm.log().contains(&*at.parent().unwrap().to_string_lossy()), "{} is in no record", at.display());
+}
+
+#[test]
+fn data_that_could_not_be_put_back_is_refused_before_anything_is_stopped() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("2.0.0");
+    let before = farm.pids();
+    let mounted = Mounted::onto_itself(&farm.data("alice"));
+    let said = farm.lastgood(&["run"]);
+    assert_ne!(said.code, 0, "{said:?}");
+    assert!(farm.log().contains("restore-aside-elsewhere"), "{said:?}");
+    assert_eq!(farm.pids(), before);
+    farm.lastgood(&["doctor", "--offline"]).says("[restore-aside-elsewhere]");
+    drop(mounted);
+    farm.lastgood(&["run"]).ended(0);
+    assert_eq!(farm.version("alice"), "2.0.0");
+}
+
+#[test]
+fn an_instance_that_is_not_configured_any_more_stays_up_in_a_rollback_and_is_named() {
+    let (farm, _) = moved("");
+    let text = farm.config();
+    let at = text.find("\n[[service.notebook.instance]]\nname = \"carol\"").unwrap();
+    let end = at + 1 + text[at + 1..].find("\n[[service.notebook.probe]]").unwrap();
+    farm.configure(&format!("{}{}", &text[..at], &text[end..]));
+    let before = farm.pid("carol");
+    let said = farm.lastgood(&["rollback", "--yes"]);
+    assert_ne!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("carol") || said.err.contains("carol"), "{said:?}");
+    assert!(farm.log().contains("instance-unknown"), "{said:?}");
+    assert_eq!((farm.pid("carol"), farm.version("carol")), (before, "2.0.0".into()));
+    assert_eq!((farm.version("alice"), farm.version("bob")), ("1.0.0".into(), "1.0.0".into()));
+    // Put back, it goes back as well.
+    farm.configure(&text);
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    until("carol's way back", || farm.version("carol") == "1.0.0");
 }
