@@ -128,8 +128,11 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::ReturnHeld { instance, loss, age } => {
             format!("{instance} waits for a person: going back would drop {} written over {age}", lost(loss))
         }
-        Event::ReturnFailed { instance, failure } => {
+        Event::ReturnFailed { instance, failure, reopens: None } => {
             format!("{instance} could not be brought back: {failure}")
+        }
+        Event::ReturnFailed { instance, failure, reopens: Some(release) } => {
+            format!("{instance} could not be brought back and is opened again on {}: {failure}", name(release))
         }
         Event::Promoted { release, behind } if behind.is_empty() => {
             format!("last-good is {} on every instance", name(release))

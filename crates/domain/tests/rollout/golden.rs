@@ -281,7 +281,7 @@ fn run() -> Vec<Event> {
         Event::ReturnWithData { instance: alice(), snapshot: SnapshotId(4) },
         Event::Returned { instance: alice() },
         Event::ReturnHeld { instance: alice(), loss: Loss { rows: 5, files: 1 }, age: Span(9) },
-        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed") },
+        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed"), reopens: None },
         Event::Promoted { release: digest("2.0"), behind: vec![alice()] },
         Event::Demoted { release: Some(digest("1.0")) },
         Event::Demoted { release: None },

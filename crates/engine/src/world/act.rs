@@ -27,6 +27,7 @@ use lastgood_store::Reader;
 use std::{
     net::TcpStream,
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
@@ -35,14 +36,23 @@ use std::{
 const SPACE_FACTOR: u64 = 3;
 
 /// Makes `effect` so and tells what came of it.
-pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderId, effect: &Effect) -> Answer {
+///
+/// `void` is set when nobody wants it any more.
+pub(super) fn act(
+    site: &Site,
+    deaths: &Deaths,
+    service: &Service,
+    order: OrderId,
+    effect: &Effect,
+    void: &Arc<AtomicBool>,
+) -> Answer {
     let done = match effect {
         Effect::Check { tag, except } => check(site, service, tag.as_ref(), except),
         Effect::Install { offer } => install(site, service, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
         Effect::AskGate { gate, release, control } => gate::ask(site, service, gate, release, control.as_ref()),
-        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
-        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
+        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online, void),
+        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped, void),
         Effect::Rehearse { instance, snapshot, release, leg } => {
             rehearse::rehearse(site, service, instance, *snapshot, release, *leg)
         }
@@ -156,12 +166,14 @@ fn take(
     instance: &InstanceName,
     snapshot: SnapshotId,
     mode: Mode,
+    void: &Arc<AtomicBool>,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     is_whole(site, instance)?;
     let place = site.place(config, &config.data)?;
     let runs = service.instances.get(instance).and_then(|one| one.release);
     let mut context = SnapshotContext::new(&site.program);
+    context.cancelled = Arc::clone(void);
     // An instance that never ran under lastgood may come with its data or without any.
     context.novelty = if runs.is_none() { Novelty::New } else { Novelty::Existing };
     let expected = state::demand(&place).unwrap_or_default();

@@ -33,7 +33,8 @@ use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -55,6 +56,8 @@ pub struct Host {
     /// Effects under way or waiting for their lane.
     under_way: usize,
     lanes: BTreeMap<Lane, Waiting>,
+    /// One key for each instance: copying its data has a lane of its own, but nothing else happens to it meanwhile.
+    keys: BTreeMap<InstanceName, Arc<Mutex<()>>>,
     /// The state that the newest effects were ordered in; orders of one decision share it.
     state: Option<Arc<Service>>,
     /// Watches shared traffic.
@@ -78,6 +81,15 @@ struct Job {
     service: Arc<Service>,
     order: OrderId,
     effect: Effect,
+    /// Set when its order is no longer outstanding.
+    void: Arc<AtomicBool>,
+}
+
+impl Job {
+    /// Tells whether it is worth ending early once nobody wants it: it is long, and changes nothing but its own copy.
+    fn is_given_up(&self) -> bool {
+        matches!(self.effect, Effect::Snapshot { .. } | Effect::Rehearse { .. }) && self.void.load(Ordering::SeqCst)
+    }
 }
 
 /// Jobs behind the one that runs in a lane.
@@ -89,13 +101,13 @@ impl Host {
         let (sender, receiver) = channel();
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
-        let (crew, lanes) = (Crew::default(), BTreeMap::new());
+        let (crew, lanes, keys) = (Crew::default(), BTreeMap::new(), BTreeMap::new());
         let counters = site.config.traffic.as_ref().and_then(|traffic| traffic.guard.prometheus.clone());
         let watchman = site.router.as_ref().map(|router| {
             let (name, router) = (site.name.clone(), Arc::clone(router));
             Watchman::begin(name, router, counters.map(ReleaseCounters::new), prober(&site), sender.clone(), now)
         });
-        Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, state: None, watchman }
+        Self { site, deaths, crew, sender, receiver, under_way: 0, lanes, keys, state: None, watchman }
     }
 
     /// Gives a handle through which anyone may report what happened.
@@ -122,7 +134,7 @@ impl Host {
         let service = service.clone();
         thread::spawn(move || {
             let effect = Effect::Start { instance: instance.clone(), release };
-            let happening = match act::act(&site, &deaths, &service, OrderId(u64::MAX), &effect) {
+            let happening = match act::act(&site, &deaths, &service, OrderId(u64::MAX), &effect, &Arc::default()) {
                 Answer::Started { .. } => Happening::Revived { instance },
                 Answer::Failed { failure } | Answer::Hindered { failure } => {
                     Happening::Died { instance, why: failure.to_string() }
@@ -143,12 +155,24 @@ impl Host {
         }
     }
 
-    fn spawn(&self, job: Job) {
+    /// Gives the key to the instance that an effect acts on or copies; what lies ready or is rehearsed is no instance.
+    fn key_to(&mut self, effect: &Effect) -> Option<Arc<Mutex<()>>> {
+        if matches!(effect, Effect::LayReady { .. } | Effect::Rehearse { .. }) {
+            return None;
+        }
+        effect.instance().map(|instance| Arc::clone(self.keys.entry(instance.clone()).or_default()))
+    }
+
+    fn spawn(&mut self, job: Job) {
         let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
-        let order = job.order;
+        let (order, key) = (job.order, self.key_to(&job.effect));
         let work = move || {
+            let _mine = key.as_ref().map(|key| key.lock().unwrap_or_else(PoisonError::into_inner));
             boundary::cross();
-            let act = AssertUnwindSafe(|| act::act(&site, &deaths, &job.service, job.order, &job.effect));
+            let act = AssertUnwindSafe(|| match job.is_given_up() {
+                true => given_up(),
+                false => act::act(&site, &deaths, &job.service, job.order, &job.effect, &job.void),
+            });
             // A driver that panics must not leave its order open for ever.
             let answer = catch_unwind(act).unwrap_or_else(|_| Answer::Hindered {
                 failure: Failure::new(
@@ -191,7 +215,7 @@ impl World for Host {
         let same = self.state.take().filter(|state| state.records == service.records);
         let state = same.unwrap_or_else(|| Arc::new(service.clone()));
         self.state = Some(Arc::clone(&state));
-        let job = Job { service: state, order, effect: effect.clone() };
+        let job = Job { service: state, order, effect: effect.clone(), void: Arc::default() };
         let waiting = self.lanes.entry(Self::lane_of(effect, order)).or_default();
         waiting.push_back(job.clone());
         if waiting.len() == 1 {
@@ -213,6 +237,10 @@ impl World for Host {
     }
 
     fn note(&mut self, service: &Service) {
+        let is_outstanding = |order| service.run.as_ref().is_some_and(|run| run.orders.contains_key(order));
+        for job in self.lanes.values().flatten().filter(|job| !is_outstanding(&job.order)) {
+            job.void.store(true, Ordering::SeqCst);
+        }
         if let Some(watchman) = &self.watchman {
             watchman.note(service, &self.site.config.settings(), now());
         }
@@ -225,6 +253,11 @@ impl World for Host {
     fn now(&self) -> Timestamp {
         now()
     }
+}
+
+/// Answers for a job that nobody waits for; the answer is refused by its order.
+fn given_up() -> Answer {
+    Answer::Hindered { failure: Failure::new("internal", "nobody wants it any more", None) }
 }
 
 /// Makes what probes the candidate where people are too few, if that is configured.

@@ -5,7 +5,7 @@ use lastgood_notebook::DATA_FILE;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// A file or folder mounted onto itself, so that no rename moves it; taken away at its end.
@@ -70,6 +70,17 @@ fn a_restore_that_failed_half_way_starts_nothing_on_half_of_the_data_until_a_rol
     let at = kept.iter().find(|folder| crate::kit::dump(&folder.join(DATA_FILE)) == newer);
     let at = at.unwrap_or_else(|| panic!("the newer database is in none of {kept:?}"));
     assert!(farm.log().contains(&*at.parent().unwrap().to_string_lossy()), "{} is in no record", at.display());
+}
+
+#[test]
+fn a_way_back_waits_until_whoever_has_the_data_open_is_done() {
+    let (farm, old) = moved("");
+    let held = fs::File::open(farm.data("alice").join(DATA_FILE)).unwrap();
+    let mut backup = Command::new("sleep").arg("6").stdin(Stdio::from(held)).spawn().unwrap();
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    backup.wait().unwrap();
+    assert!(farm.log().contains("restore-still-held"), "nobody was in the way, so this proves nothing");
+    assert_eq!((farm.version("alice"), farm.dump("alice")), ("1.0.0".into(), old));
 }
 
 #[test]
