@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_stuck_instance_is_an_alarm_while_the_next_try_runs_and_until_it_is_back() {
-        let failed = Event::ReturnFailed { instance: one(), failure: failure() };
+        let failed = Event::ReturnFailed { instance: one(), failure: failure(), reopens: None };
         let end = End::RollbackFailed { instances: vec![one()] };
         let mut events = vec![started(1, 0), returning(2), (4, failed), ended(4, 0, end)];
         let service = folded(events.clone());

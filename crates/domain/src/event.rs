@@ -244,6 +244,9 @@ pub enum Event {
         instance: InstanceName,
         /// Why.
         failure: Failure,
+        /// What it is started on again: its data is untouched, and that release can read it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reopens: Option<Digest>,
     },
     /// Last-good is this release now.
     Promoted {

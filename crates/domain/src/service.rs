@@ -11,6 +11,7 @@ mod traffic;
 
 pub use hold::{Exempt, Hold};
 pub use ids::NextIds;
+pub(crate) use steps::HELD_PAUSE_MAX;
 pub(crate) use traffic::CLOSING;
 pub use traffic::Unproven;
 
@@ -429,8 +430,12 @@ pub enum ReturnStep {
     Measuring,
     /// Its data is put back.
     Restoring {
-        /// Tries so far.
+        /// Tries so far; those that somebody who had the data open was in the way of are not counted.
         tries: u32,
+        /// Since when somebody has been in the way.
+        held: Option<Timestamp>,
+        /// When it is looked at again, while nothing is ordered.
+        again_at: Option<Timestamp>,
     },
     /// Being started.
     Starting {
@@ -444,6 +449,8 @@ pub enum ReturnStep {
     },
     /// Being started again on what it left, because its restore waits for a person.
     Reopening,
+    /// Could not be brought back, and is being started again on its untouched data.
+    FailedReopening,
     /// Back.
     Returned,
     /// Waits for a person.

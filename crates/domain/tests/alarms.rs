@@ -132,7 +132,13 @@ impl World {
             Effect::Probe { .. } => Answer::ProbePassed { facts: probe },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
             Effect::Restore { snapshot, .. } => Answer::Restored {
-                facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 1, took: Span::ZERO },
+                facts: RestoreFacts {
+                    snapshot: *snapshot,
+                    aside: None,
+                    bytes: 1,
+                    took: Span::ZERO,
+                    earlier: Vec::new(),
+                },
             },
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     operations::message,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
-    world::runtime_of,
+    world::{aside_of, runtime_of},
 };
 use lastgood_domain::{
     facts::Liveness,
@@ -18,7 +18,7 @@ use lastgood_drivers::{
     channel,
     probe::Secrets,
     runtime::{Runtime, RuntimeError},
-    state::Owner,
+    state::{self, Owner},
 };
 use std::{
     collections::BTreeMap,
@@ -260,7 +260,7 @@ fn one(config: &Config, name: &ServiceName) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |check, failure, severity| findings.push(Finding::own(check, Some(name), failure, severity));
     for instance in &service.instance {
-        if let Some(failure) = data(instance) {
+        if let Some(failure) = data(instance).or_else(|| takes_back(instance)) {
             found("data", failure, Severity::Required);
         }
         if let Some(user) = instance.user.as_ref().or(service.user.as_ref())
@@ -337,6 +337,11 @@ pub(crate) fn data(instance: &InstanceConfig) -> Option<Failure> {
     let what = format!("{} has no data folder {}", instance.name, instance.data.display());
     let fix = format!("mkdir -p {}", instance.data.display());
     Some(Failure::new("data-missing", what, Some(&fix)))
+}
+
+/// Tells why nothing could be put back into an instance's data: every run would be refused.
+fn takes_back(instance: &InstanceConfig) -> Option<Failure> {
+    state::can_keep_aside(&instance.data, &aside_of(&instance.data)).err().map(|error| Failure::of(&error))
 }
 
 /// Tells whether the address can be listened on at all; one that is in use may be by the instance itself.

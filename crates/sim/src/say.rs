@@ -71,7 +71,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::ReturnWithData { instance, snapshot } => format!("{instance} needs its data {snapshot} too"),
         Event::Returned { instance } => format!("{instance} is back"),
         Event::ReturnHeld { instance, loss, .. } => format!("{instance} would lose {} rows: held", loss.rows),
-        Event::ReturnFailed { instance, failure } => format!("{instance} is stuck: {failure}"),
+        Event::ReturnFailed { instance, failure, .. } => format!("{instance} is stuck: {failure}"),
         Event::Promoted { release, behind } if behind.is_empty() => {
             format!("{} is last-good", name(service, release))
         }

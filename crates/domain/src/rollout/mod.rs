@@ -152,6 +152,7 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Answer { order, answer } => answered(&mut deciding, order, answer)?,
         Input::Tick => {
             forward::tick(&mut deciding);
+            returning::tick(&mut deciding);
             traffic::shifting::go_on(&mut deciding);
             traffic::returning::tick(&mut deciding);
         }
@@ -182,6 +183,9 @@ pub fn wakes_at(service: &Service, now: Timestamp) -> Option<Timestamp> {
     match service.run.as_ref().map(|run| &run.phase) {
         Some(Phase::Moving { soak_until, steps, .. }) if steps.values().any(|step| *step == MoveStep::Soaking) => {
             *soak_until
+        }
+        Some(Phase::Returning { back, .. }) => {
+            [returning::wakes_at(back), traffic::wakes_at(service, now)].into_iter().flatten().min()
         }
         _ => traffic::wakes_at(service, now),
     }

@@ -1,17 +1,20 @@
 //! Going back: code, then data where it must, for exactly the instances that moved.
 
-use super::{Deciding, IllegalStep, concluding, gates};
+use super::{Deciding, IllegalStep, concluding, forward, gates};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Back, Cause, End, Event, Settings, WayBack},
     facts::Loss,
-    service::{Condition, Instance, MoveStep, Moved, Phase, ReturnStep},
-    terms::{Digest, InstanceName, ReleaseTag, RunId, Span},
+    service::{Condition, HELD_PAUSE_MAX, Instance, MoveStep, Moved, Phase, ReturnStep},
+    terms::{Digest, InstanceName, ReleaseTag, RunId, Span, Timestamp},
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 /// Tries of each order on the way back: a rollback that gives up at the first hiccup strands people.
 const TRIES_MAX: u32 = 3;
+
+/// Longest time that somebody who has the data open is waited for: a backup of one instance, or a person at a shell.
+const HELD_MAX: Span = Span::minutes(5);
 
 /// Takes back every instance this run has touched.
 pub(super) fn begin(deciding: &mut Deciding, cause: Cause) {
@@ -315,8 +318,9 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             other => again_or_fail(deciding, &one, effect, other, tries),
         },
         ReturnStep::Measuring => measured(deciding, &one, answer),
-        ReturnStep::Restoring { tries } => match answer {
+        ReturnStep::Restoring { tries, held, .. } => match answer {
             Answer::Restored { .. } => restored(deciding, &one),
+            other if other.is_still_held() => still_held(deciding, &one, other, held),
             other => again_or_fail(deciding, &one, effect, other, tries),
         },
         ReturnStep::Starting { tries } => match answer {
@@ -331,7 +335,12 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             other => again_or_with_data(deciding, &one, effect, other, tries),
         },
         // The fold of the answer has moved it from reopening to held.
-        ReturnStep::Reopening | ReturnStep::Waiting | ReturnStep::Returned | ReturnStep::Held | ReturnStep::Failed => {}
+        ReturnStep::Reopening
+        | ReturnStep::FailedReopening
+        | ReturnStep::Waiting
+        | ReturnStep::Returned
+        | ReturnStep::Held
+        | ReturnStep::Failed => {}
     }
     finish_if_over(deciding);
 }
@@ -356,13 +365,55 @@ fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
     if exceeds(deciding, &instance, loss, age) {
         let loss = loss.unwrap_or_default();
         deciding.say(Event::ReturnHeld { instance: instance.clone(), loss, age });
-        let known = deciding.service.instances.get(&instance);
-        // Last-good may have been tried on this data in vain: what wrote it can read it.
-        let opens = known.and_then(|known| if known.release == one.to { known.data } else { known.release });
-        if let Some(release) = opens {
+        if let Some(release) = opens(deciding, one) {
             deciding.order(Effect::Start { instance, release });
         }
     } else {
+        deciding.order(Effect::Restore { instance, snapshot });
+    }
+}
+
+/// Finds what can read an instance's data as it is.
+///
+/// Last-good may have been tried on this data in vain: what wrote it can read it.
+fn opens(deciding: &Deciding, one: &Back) -> Option<Digest> {
+    let known = deciding.service.instances.get(&one.instance)?;
+    if known.release == one.to { known.data } else { known.release }
+}
+
+/// Waits while somebody has the data open; after a while the instance opens again on its data, which is untouched.
+fn still_held(deciding: &mut Deciding, one: &Back, answer: Answer, held: Option<Timestamp>) {
+    if held.is_some_and(|since| deciding.now.since(since) < HELD_MAX) {
+        // The fold of the answer has noted when it is looked at again.
+        return;
+    }
+    let (failure, _) = forward::failure_of(answer, "the restore");
+    let (instance, reopens) = (one.instance.clone(), opens(deciding, one));
+    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure, reopens });
+    if let Some(release) = reopens {
+        deciding.order(Effect::Start { instance, release });
+    }
+}
+
+/// Finds when it is looked again whether data is still open elsewhere.
+pub(super) fn wakes_at(back: &BTreeMap<InstanceName, (Back, ReturnStep)>) -> Option<Timestamp> {
+    let waits = back.values().filter_map(|(_, step)| match step {
+        ReturnStep::Restoring { again_at, .. } => *again_at,
+        _ => None,
+    });
+    waits.min()
+}
+
+/// Orders the restores again that somebody was in the way of.
+pub(super) fn tick(deciding: &mut Deciding) {
+    let now = deciding.now;
+    // A clock that was set back must not let an instance be down for long.
+    let is_due = |at: Timestamp| at <= now || now.after(HELD_PAUSE_MAX) < at;
+    let due = ways(deciding).into_iter().flatten().filter_map(|(instance, (one, step))| match step {
+        ReturnStep::Restoring { again_at: Some(at), .. } if is_due(*at) => Some((instance.clone(), one.snapshot?)),
+        _ => None,
+    });
+    for (instance, snapshot) in due.collect::<Vec<_>>() {
         deciding.order(Effect::Restore { instance, snapshot });
     }
 }
@@ -402,7 +453,7 @@ fn again_or_fail(deciding: &mut Deciding, one: &Back, effect: Effect, answer: An
         Answer::Failed { failure } | Answer::Hindered { failure } => failure,
         _ => gates::unexpected("the way back"),
     };
-    deciding.say(Event::ReturnFailed { instance: one.instance.clone(), failure });
+    deciding.say(Event::ReturnFailed { instance: one.instance.clone(), failure, reopens: None });
 }
 
 /// When last-good does not work on data it was proven to work on, its own data goes back as well.

@@ -318,11 +318,22 @@ impl Service {
                     known.undo_moves(snapshot);
                 }
             }
+            (Effect::Restore { instance, .. }, answer) if answer.is_still_held() => {
+                if let Phase::Returning { back, .. } = &mut run.phase
+                    && let Some((_, step)) = back.get_mut(&instance)
+                {
+                    step.held(at);
+                }
+            }
             (Effect::Start { instance, .. }, _) => {
                 if let Phase::Returning { back, .. } = &mut run.phase
-                    && let Some((_, step @ ReturnStep::Reopening)) = back.get_mut(&instance)
+                    && let Some((_, step)) = back.get_mut(&instance)
                 {
-                    *step = ReturnStep::Held;
+                    match step {
+                        ReturnStep::Reopening => *step = ReturnStep::Held,
+                        ReturnStep::FailedReopening => *step = ReturnStep::Failed,
+                        _ => {}
+                    }
                 }
             }
             _ => {}
@@ -457,9 +468,9 @@ impl Service {
                     *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
                 }
             }
-            Event::ReturnFailed { instance, failure } => {
+            Event::ReturnFailed { instance, failure, reopens } => {
                 if let Some((_, step)) = back.get_mut(instance) {
-                    *step = ReturnStep::Failed;
+                    *step = if reopens.is_some() { ReturnStep::FailedReopening } else { ReturnStep::Failed };
                 }
                 let known = self.instances.entry(instance.clone()).or_default();
                 known.condition = Condition::Stuck { failure: failure.clone() };

@@ -123,7 +123,7 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "rollback NAME --accept-risk lost-writes:INSTANCE",
         ),
         Event::ReturnFailed { .. } => (
-            "Each step of a way back is tried three times; then it is shown as failed and pages.",
+            "Each step of a way back is tried three times, for 5 min where somebody has the data open; then it pages.",
             "whoever can mend the cause",
             "rollback NAME --instance INSTANCE",
         ),

@@ -128,8 +128,11 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::ReturnHeld { instance, loss, age } => {
             format!("{instance} waits for a person: going back would drop {} written over {age}", lost(loss))
         }
-        Event::ReturnFailed { instance, failure } => {
+        Event::ReturnFailed { instance, failure, reopens: None } => {
             format!("{instance} could not be brought back: {failure}")
+        }
+        Event::ReturnFailed { instance, failure, reopens: Some(release) } => {
+            format!("{instance} could not be brought back and is opened again on {}: {failure}", name(release))
         }
         Event::Promoted { release, behind } if behind.is_empty() => {
             format!("last-good is {} on every instance", name(release))
@@ -214,7 +217,11 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Restored { facts } => {
             let kept = facts.aside.as_deref().unwrap_or("nowhere: there was none");
-            format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took)
+            let mut said = format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took);
+            if !facts.earlier.is_empty() {
+                said = format!("{said}, and what earlier tries moved away in {}", facts.earlier.join(", "));
+            }
+            said
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),

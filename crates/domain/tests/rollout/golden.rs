@@ -284,7 +284,7 @@ fn run() -> Vec<Event> {
         Event::ReturnWithData { instance: alice(), snapshot: SnapshotId(4) },
         Event::Returned { instance: alice() },
         Event::ReturnHeld { instance: alice(), loss: Loss { rows: 5, files: 1 }, age: Span(9) },
-        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed") },
+        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed"), reopens: None },
         Event::Promoted { release: digest("2.0"), behind: vec![alice()] },
         Event::Demoted { release: Some(digest("1.0")) },
         Event::Demoted { release: None },
@@ -337,7 +337,8 @@ fn answers() -> Vec<Answer> {
         standings.map(|standing| Answer::Offered { offer: offer(), standing: Some(standing), foreign: None }).into();
     let busyness = [Busyness::Idle, Busyness::Busy("2".into()), Busyness::CannotTell("late".into())];
     answers.extend(busyness.map(|busyness| Answer::BusyAsked { busyness }));
-    let restored = |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2) };
+    let restored =
+        |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2), earlier: Vec::new() };
     let used = [("login".to_owned(), "new".to_owned())].into();
     answers.extend([
         Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },

@@ -1,11 +1,14 @@
 //! A restore puts everything back, loses nothing, and ends well whatever kills it.
 
 use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
-use lastgood_domain::terms::SnapshotId;
-use lastgood_drivers::state::{Holder, Mode, RestoreContext, StatePlace, adopt_aside, restore, snapshot_folder};
+use lastgood_domain::terms::{OrderId, SnapshotId};
+use lastgood_drivers::state::{
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, finish_begun, forget_done,
+    loss, refuse_begun, restore, restore_journal, snapshot_folder,
+};
 use rusqlite::Connection;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::{fs::symlink, process::ExitStatusExt as _},
     path::{Path, PathBuf},
@@ -261,6 +264,97 @@ fn one_journal_is_for_one_restore() {
 }
 
 #[test]
+fn what_is_left_out_only_since_the_snapshot_goes_back_and_what_the_snapshot_left_out_stays() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for path in ["cache/a", "db", "logs/b", "zone"] {
+        fs::create_dir_all(data.join(path).parent().unwrap()).unwrap();
+        fs::write(data.join(path), path).unwrap();
+    }
+    let then = StatePlace::directory(&data, &["logs"]);
+    stage.snap(&then, Mode::Online, 1).unwrap();
+    for path in ["cache/a", "db", "logs/b", "zone"] {
+        fs::write(data.join(path), "newer").unwrap();
+    }
+    let now = StatePlace::directory(&data, &["cache"]);
+    assert_eq!(loss(&now, &stage.snapshot(1)).unwrap().files, 3);
+    let aside = PathBuf::from(stage.restore(1, &now, "journal").unwrap().aside.unwrap());
+    let read = |path: &str| fs::read_to_string(data.join(path)).unwrap();
+    assert_eq!(["cache/a", "db", "logs/b", "zone"].map(read), ["cache/a", "db", "newer", "zone"]);
+    assert_eq!(names(&aside.join("0")), ["cache", "db", "zone"]);
+    assert_eq!(names(&data), ["cache", "db", "logs", "zone"]);
+}
+
+#[test]
+fn a_snapshot_of_another_kind_of_state_or_of_other_databases_is_refused_before_anything_changes() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for name in ["a.db", "b.db"] {
+        drop(bank(&data.join(name), "delete", 10));
+    }
+    fs::write(data.join("photo"), "kept").unwrap();
+    let one = |name: &str| StatePlace::sqlite([data.join(name)]);
+    stage.snap(&one("a.db"), Mode::Online, 1).unwrap();
+    stage.snap(&StatePlace::directory(&data, &[]), Mode::Online, 2).unwrap();
+    let before = listing(&data);
+    for (id, place) in [(1, StatePlace::directory(&data, &[])), (1, one("b.db")), (2, one("a.db"))] {
+        assert_eq!(code(stage.restore(id, &place, "journal")), "restore-other-shape");
+        assert_eq!(code(loss(&place, &stage.snapshot(id))), "restore-other-shape");
+        assert_eq!(listing(&data), before);
+        assert!(!stage.path("journal").exists());
+    }
+}
+
+#[test]
+fn databases_that_are_listed_in_another_order_today_keep_their_own_content() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let (a, b) = (data.join("a.db"), data.join("b.db"));
+    drop(bank(&a, "delete", 10));
+    drop(bank(&b, "delete", 10));
+    Connection::open(&b).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    stage.snap(&StatePlace::sqlite([&a, &b]), Mode::Online, 1).unwrap();
+    stage.restore(1, &StatePlace::sqlite([&b, &a]), "journal").unwrap();
+    assert_eq!((audit(&a).2, audit(&b).2), (0, 1));
+}
+
+#[test]
+fn what_a_restore_would_refuse_is_known_while_the_service_runs_and_nothing_is_written_for_it() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    drop(bank(&data.join("db.sqlite"), "delete", 10));
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let before = listing(&stage.root);
+    can_restore(&stage.snapshot(1), &place, &stage.path("aside")).unwrap();
+    can_keep_aside(&data, &stage.path("aside")).unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert_eq!(code(can_restore(&stage.snapshot(1), &place, elsewhere.path())), "restore-aside-elsewhere");
+    assert_eq!(code(can_keep_aside(&data, elsewhere.path())), "restore-aside-elsewhere");
+    let other = StatePlace::sqlite([data.join("db.sqlite")]);
+    assert_eq!(code(can_restore(&stage.snapshot(1), &other, &stage.path("aside"))), "restore-other-shape");
+    assert_eq!(listing(&stage.root), before);
+}
+
+#[test]
+fn data_on_a_mount_of_its_own_is_known_to_have_no_way_back_even_on_the_same_disk() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    fs::write(data.join("file"), "").unwrap();
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let mount =
+        |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
+    mount(&["mount", "--bind", text(&data), text(&data)]);
+    let can = can_restore(&stage.snapshot(1), &place, &stage.path("aside"));
+    let done = stage.restore(1, &place, "journal");
+    mount(&["umount", text(&data)]);
+    assert_eq!(code(can), "restore-aside-elsewhere");
+    assert_eq!(code(done), "restore-aside-elsewhere");
+    can_restore(&stage.snapshot(1), &place, &stage.path("aside")).unwrap();
+}
+
+#[test]
 fn what_goes_aside_must_stay_on_its_file_system() {
     let stage = Stage::new();
     let database = stage.folder("data").join("db.sqlite");
@@ -349,6 +443,97 @@ fn killed_at_any_step_a_restore_called_again_ends_the_same() {
         }
     }
     assert!(steps >= 15, "only {steps} steps were tried");
+}
+
+/// Takes what a restore with another order's journal must find whole again.
+fn is_as_before(data: &Path, before: &BTreeMap<String, String>, when: &str) {
+    let mut after = listing(data);
+    for excluded in ["sub/cache/x", "new", "new/cache", "new/cache/y"] {
+        after.remove(excluded);
+    }
+    assert_eq!(after, *before, "{when}");
+}
+
+#[test]
+fn killed_at_any_step_a_restore_is_finished_by_the_next_order_and_all_newer_data_is_named() {
+    let mut lived = None;
+    for die_at in 0.. {
+        let stage = Stage::new();
+        let (data, place) = worn(&stage, "data");
+        stage.snap(&place, Mode::Stopped, 1).unwrap();
+        let mut before = listing(&data);
+        before.remove("sub/cache/x");
+        wear_on(&data);
+        let newer = fs::read(data.join("db.sqlite")).unwrap();
+        let journals = stage.folder("journals");
+        lived = lived.or(restore_in_process(&stage, &place, &restore_journal(&journals, OrderId(9)), die_at));
+        let when = format!("killed at step {die_at}");
+        let second = restore_journal(Path::new("journals"), OrderId(10));
+        let facts = stage.restore(1, &place, text(&second)).unwrap();
+        is_as_before(&data, &before, &when);
+        assert!(names(&data).iter().all(|name| !name.starts_with(".lastgood-")), "{when}: {:?}", names(&data));
+        // Every folder with newer data is named, and the newer data is in one of them.
+        let told: BTreeSet<PathBuf> = facts.earlier.iter().chain(&facts.aside).map(PathBuf::from).collect();
+        let there: BTreeSet<PathBuf> =
+            names(&stage.path("aside")).iter().map(|name| stage.path("aside").join(name)).collect();
+        assert_eq!(told, there, "{when}");
+        let holds = |folder: &PathBuf| fs::read(folder.join("0/db.sqlite")).is_ok_and(|bytes| bytes == newer);
+        assert!(told.iter().any(holds), "{when}: the newer database is in none of {told:?}");
+        // The answer stays the same until it is known to be recorded.
+        assert_eq!(stage.restore(1, &place, text(&second)).unwrap(), facts);
+        forget_done(&journals, OrderId(11)).unwrap();
+        assert_eq!(names(&journals), Vec::<String>::new(), "{when}");
+        if lived.is_some() {
+            break;
+        }
+    }
+    assert!(lived.is_some_and(|steps| steps >= 15), "only {lived:?} steps were tried");
+}
+
+#[test]
+fn half_exchanged_data_is_refused_until_somebody_finishes_it() {
+    let stage = Stage::new();
+    let (data, place) = worn(&stage, "data");
+    stage.snap(&place, Mode::Stopped, 1).unwrap();
+    let mut before = listing(&data);
+    before.remove("sub/cache/x");
+    wear_on(&data);
+    let journals = stage.folder("journals");
+    refuse_begun(&journals).unwrap();
+    let journal = restore_journal(&journals, OrderId(9));
+    let half = (0..).find(|die_at| {
+        assert_eq!(restore_in_process(&stage, &place, &journal, *die_at), None, "it never took the data apart");
+        !data.join("db.sqlite").exists()
+    });
+    assert!(half.is_some());
+    assert_eq!(code(refuse_begun(&journals)), "restore-unfinished");
+    // Who has it open now is in the way, as at the beginning.
+    let held = RestoreContext { still_held: vec![Holder { pid: 4711, path: data.clone() }], ..Default::default() };
+    assert_eq!(code(finish_begun(&journals, &held)), "restore-still-held");
+    assert_eq!(code(refuse_begun(&journals)), "restore-unfinished");
+    finish_begun(&journals, &RestoreContext::default()).unwrap();
+    refuse_begun(&journals).unwrap();
+    is_as_before(&data, &before, "finished");
+}
+
+#[test]
+fn what_an_older_version_passed_over_is_named_and_not_done_again() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    stage.snap(&place, Mode::Stopped, 1).unwrap();
+    let journals = stage.folder("journals");
+    let (first, second) = (restore_journal(&journals, OrderId(9)), restore_journal(&journals, OrderId(10)));
+    // It was begun, and another order's journal says that all is in place; the instance went on from there.
+    assert_eq!(restore_in_process(&stage, &place, &first, 4), None);
+    let begun = fs::read(&first).unwrap();
+    stage.restore(1, &place, text(&second)).unwrap();
+    fs::write(&first, begun).unwrap();
+    Connection::open(&database).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    refuse_begun(&journals).unwrap();
+    finish_begun(&journals, &RestoreContext::default()).unwrap();
+    assert_eq!(audit(&database).2, 1, "it was done again");
 }
 
 #[test]

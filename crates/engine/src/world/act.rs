@@ -13,7 +13,7 @@ use lastgood_domain::{
     event::Aim,
     facts::{Busyness, Liveness, Offer},
     failure::{Coded, Failure},
-    service::Service,
+    service::{Phase, Service},
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
     traffic::{Route, Table},
 };
@@ -27,7 +27,10 @@ use lastgood_store::Reader;
 use std::{
     net::TcpStream,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -36,20 +39,29 @@ use std::{
 const SPACE_FACTOR: u64 = 3;
 
 /// Makes `effect` so and tells what came of it.
-pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderId, effect: &Effect) -> Answer {
+///
+/// `void` is set when nobody wants it any more.
+pub(super) fn act(
+    site: &Site,
+    deaths: &Deaths,
+    service: &Service,
+    order: OrderId,
+    effect: &Effect,
+    void: &Arc<AtomicBool>,
+) -> Answer {
     let done = match effect {
         Effect::Check { tag, except } => check(site, service, tag.as_ref(), except),
         Effect::Install { offer } => install(site, service, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
         Effect::AskGate { gate, release, control } => gate::ask(site, service, gate, release, control.as_ref()),
-        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
-        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
+        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online, void),
+        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped, void),
         Effect::Rehearse { instance, snapshot, release, leg } => {
             rehearse::rehearse(site, service, instance, *snapshot, release, *leg)
         }
         Effect::ClearRehearsal => clear_rehearsal(site),
         Effect::AskBusy { instance } => ask_busy(site, instance),
-        Effect::Stop { instance } => stop(site, deaths, instance),
+        Effect::Stop { instance } => stop(site, deaths, service, instance),
         Effect::Start { instance, release } => start(site, deaths, service, instance, release, &|| false),
         Effect::Probe { instance, .. } => probe(site, instance),
         Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
@@ -62,7 +74,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         }
         Effect::TurnOff { run, flags } => patiently(|| switching::turn_off(site, *run, flags)),
         Effect::Trip { run, switches, because } => patiently(|| switching::trip(site, *run, switches, because)),
-        Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
+        Effect::Prune { snapshots, releases } => prune(site, order, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
 }
@@ -157,11 +169,14 @@ fn take(
     instance: &InstanceName,
     snapshot: SnapshotId,
     mode: Mode,
+    void: &Arc<AtomicBool>,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
+    is_whole(site, instance)?;
     let place = site.place(config, &config.data)?;
     let runs = service.instances.get(instance).and_then(|one| one.release);
     let mut context = SnapshotContext::new(&site.program);
+    context.cancelled = Arc::clone(void);
     // An instance that never ran under lastgood may come with its data or without any.
     context.novelty = if runs.is_none() { Novelty::New } else { Novelty::Existing };
     let expected = state::demand(&place).unwrap_or_default();
@@ -172,6 +187,8 @@ fn take(
     }
     let facts =
         state::snapshot(&place, mode, snapshot, &site.home.shelf(), &context).map_err(|error| hindered(&error))?;
+    // What could not go back is found while the instance runs what it ran.
+    state::can_restore(&folder_of(site, snapshot), &place, &site.aside(config)).map_err(|error| hindered(&error))?;
     Ok(Answer::Snapshotted { facts })
 }
 
@@ -215,7 +232,34 @@ fn is_down(site: &Site, config: &InstanceConfig) -> bool {
     down && TcpStream::connect((site.config.bind.as_str(), config.port)).is_err()
 }
 
-fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
+/// Refuses to stop for a way back that can't be gone: what runs stays up, and the answer says what is in the way.
+fn can_return(site: &Site, service: &Service, instance: &InstanceName) -> Result<(), Failure> {
+    let Some(Phase::Returning { back, .. }) = service.run.as_ref().map(|run| &run.phase) else { return Ok(()) };
+    let Some((one, _)) = back.get(instance) else { return Ok(()) };
+    let data = one.snapshot.filter(|_| one.with_data);
+    if data.is_none() && one.to.is_none() {
+        // It is only stopped, which needs no configuration.
+        return Ok(());
+    }
+    let config = site.instance(instance)?;
+    match data {
+        // Half-exchanged data looks like nothing in particular: what was begun is finished.
+        Some(snapshot) if is_whole(site, instance).is_ok() => {
+            let place = site.place(config, &config.data)?;
+            let can = state::can_restore(&folder_of(site, snapshot), &place, &site.aside(config));
+            can.map_err(|error| hindered(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stop(site: &Site, deaths: &Deaths, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
+    can_return(site, service, instance)?;
+    halt(site, deaths, instance)
+}
+
+/// Stops an instance, wherever it was going.
+fn halt(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
     deaths.forget(instance);
     site.runtime.stop(&site.name, instance, site.config.stop_timeout.0).map_err(|error| hindered(&error))?;
     if let Some(config) = site.config.instance(instance) {
@@ -239,7 +283,7 @@ pub(super) fn revive(
         site.runtime.liveness(&site.name, instance),
         Ok(Liveness::Up { release: Some(running), .. }) if running == *release
     );
-    let stopped = if runs { Ok(Answer::Stopped) } else { stop(site, deaths, instance) };
+    let stopped = if runs { Ok(Answer::Stopped) } else { halt(site, deaths, instance) };
     let is_given_up = || is_superseded.load(Ordering::SeqCst);
     let started = stopped.and_then(|stopped| match is_given_up() {
         true => Ok(stopped),
@@ -257,6 +301,7 @@ fn start(
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
+    is_whole(site, instance)?;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     // A way back that starts something else than what was proven is no way back.
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
@@ -290,6 +335,13 @@ fn start(
     }
     deaths.watch(instance);
     Ok(Answer::Started { pid: started.pid })
+}
+
+/// Refuses where a restore has taken the data apart and is not finished: whatever reads or starts on it makes it worse.
+///
+/// Only a way back goes on from there: [`measure`] and [`restore`] finish it first.
+fn is_whole(site: &Site, instance: &InstanceName) -> Result<(), Failure> {
+    state::refuse_begun(&site.home.instance(instance)).map_err(|error| hindered(&error))
 }
 
 /// Tells whether a refused start is the release's own fault.
@@ -441,6 +493,11 @@ pub(super) fn folder_of(site: &Site, snapshot: SnapshotId) -> PathBuf {
 fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let place = site.place(config, &config.data)?;
+    if is_whole(site, instance).is_err() {
+        // It was decided, with what it drops: nothing is counted on half of the data.
+        let context = restore_context(site, config)?;
+        state::finish_begun(&site.home.instance(instance), &context).map_err(|error| hindered(&error))?;
+    }
     let loss = thread::scope(|scope| {
         // What follows is a restore, and it has to know who else has the data open.
         let looking = thread::Builder::new().spawn_scoped(scope, || site.sole_holder.look_ahead(&config.data));
@@ -453,18 +510,21 @@ fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result
     Ok(Answer::Measured { loss })
 }
 
-fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: OrderId) -> Result<Answer, Failure> {
-    let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
+/// Looks who has the data open.
+fn restore_context(site: &Site, config: &InstanceConfig) -> Result<RestoreContext<'static>, Failure> {
     let holders = site.sole_holder.holders_of(&config.data).map_err(|why| {
         Failure::new("holders-unknown", format!("nobody can tell who has {} open: {why}", config.data.display()), None)
     })?;
-    let context = RestoreContext {
-        still_held: holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() }).collect(),
-        steps: &EachAct,
-    };
+    let still_held = holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() });
+    Ok(RestoreContext { still_held: still_held.collect(), steps: &EachAct })
+}
+
+fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: OrderId) -> Result<Answer, Failure> {
+    let config = site.instance(instance)?;
+    let place = site.place(config, &config.data)?;
+    let context = restore_context(site, config)?;
     let aside = site.aside(config);
-    let journal = site.home.instance(instance).join(format!("restore-{order}.journal"));
+    let journal = state::restore_journal(&site.home.instance(instance), order);
     let facts = state::restore(&folder_of(site, snapshot), &place, &aside, &journal, &context)
         .map_err(|error| hindered(&error))?;
     Ok(Answer::Restored { facts })
@@ -477,8 +537,10 @@ fn lay_ready(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Resu
     bytes.map(|bytes| Answer::LaidReady { bytes }).map_err(|error| hindered(&error))
 }
 
-fn prune(site: &Site, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
+fn prune(site: &Site, order: OrderId, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
     for instance in &site.config.instance {
+        // What was ordered before this has been answered: where newer data is kept stands in the log.
+        state::forget_done(&site.home.instance(&instance.name), order).map_err(|error| hindered(&error))?;
         state::discard_ready(&site.aside(instance), snapshots).map_err(|error| hindered(&error))?;
     }
     state::prune(&site.home.shelf(), snapshots).map_err(|error| hindered(&error))?;

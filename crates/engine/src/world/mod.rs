@@ -12,8 +12,8 @@ mod switching;
 
 pub use gate::subject;
 pub use rehearse::worker_main as rehearsal_main;
-pub(crate) use site::runtime_of;
 pub use site::{Site, SiteError};
+pub(crate) use site::{aside_of, runtime_of};
 
 use crate::traffic::{Prober, Watchman};
 use crate::{
@@ -33,7 +33,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
@@ -61,6 +61,8 @@ pub struct Host {
     lanes: BTreeMap<Lane, Waiting>,
     /// Ids that starts after a death took so far: no orders, so they have none of the log.
     revivals: u64,
+    /// One key for each instance: copying its data has a lane of its own, but nothing else happens to it meanwhile.
+    keys: BTreeMap<InstanceName, Arc<Mutex<()>>>,
     /// The state that the newest effects were ordered in; orders of one decision share it.
     state: Option<Arc<Service>>,
     /// Watches shared traffic.
@@ -84,6 +86,8 @@ struct Job {
     service: Arc<Service>,
     order: OrderId,
     effect: Effect,
+    /// Set when its order is no longer outstanding.
+    void: Arc<AtomicBool>,
     revives: Option<Revival>,
 }
 
@@ -101,6 +105,11 @@ impl Job {
             revival.superseded.store(true, Ordering::SeqCst);
         }
     }
+
+    /// Tells whether it is worth ending early once nobody wants it: it is long, and changes nothing but its own copy.
+    fn is_given_up(&self) -> bool {
+        matches!(self.effect, Effect::Snapshot { .. } | Effect::Rehearse { .. }) && self.void.load(Ordering::SeqCst)
+    }
 }
 
 /// Jobs behind the one that runs in a lane.
@@ -112,7 +121,7 @@ impl Host {
         let (sender, receiver) = channel();
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone());
-        let (crew, lanes) = (Crew::default(), BTreeMap::new());
+        let (crew, lanes, keys) = (Crew::default(), BTreeMap::new(), BTreeMap::new());
         let counters = site.config.traffic.as_ref().and_then(|traffic| traffic.guard.prometheus.clone());
         let watchman = site.router.as_ref().map(|router| {
             let (name, router) = (site.name.clone(), Arc::clone(router));
@@ -128,6 +137,7 @@ impl Host {
             under_way: 0,
             lanes,
             revivals: 0,
+            keys,
             state: None,
             watchman,
         }
@@ -162,7 +172,7 @@ impl Host {
         let order = OrderId(u64::MAX - self.revivals);
         self.revivals += 1;
         let (service, effect) = (Arc::new(service.clone()), Effect::Start { instance, release });
-        self.queue(Job { service, order, effect, revives: Some(Revival::default()) });
+        self.queue(Job { service, order, effect, revives: Some(Revival::default()), void: Arc::default() });
     }
 
     /// Waits until no effect is under way, or `is_enough`: whoever takes the lock next must not meet them.
@@ -187,13 +197,23 @@ impl Host {
         }
     }
 
-    fn spawn(&self, job: Job) {
+    /// Gives the key to the instance that an effect acts on or copies; what lies ready or is rehearsed is no instance.
+    fn key_to(&mut self, effect: &Effect) -> Option<Arc<Mutex<()>>> {
+        if matches!(effect, Effect::LayReady { .. } | Effect::Rehearse { .. }) {
+            return None;
+        }
+        effect.instance().map(|instance| Arc::clone(self.keys.entry(instance.clone()).or_default()))
+    }
+
+    fn spawn(&mut self, job: Job) {
         let (site, deaths, sender) = (Arc::clone(&self.site), self.deaths.clone(), self.sender.clone());
-        let order = job.order;
+        let (order, key) = (job.order, self.key_to(&job.effect));
         let work = move || {
+            let _mine = key.as_ref().map(|key| key.lock().unwrap_or_else(PoisonError::into_inner));
             boundary::cross();
             let act = AssertUnwindSafe(|| match &job.revives {
-                None => act::act(&site, &deaths, &job.service, job.order, &job.effect),
+                _ if job.is_given_up() => given_up(),
+                None => act::act(&site, &deaths, &job.service, job.order, &job.effect, &job.void),
                 Some(revival) => act::revive(&site, &deaths, &job.service, &job.effect, &revival.superseded),
             });
             // A driver that panics must not leave its order open for ever.
@@ -253,7 +273,7 @@ impl World for Host {
         let same = self.state.take().filter(|state| state.records == service.records);
         let state = same.unwrap_or_else(|| Arc::new(service.clone()));
         self.state = Some(Arc::clone(&state));
-        self.queue(Job { service: state, order, effect: effect.clone(), revives: None });
+        self.queue(Job { service: state, order, effect: effect.clone(), revives: None, void: Arc::default() });
     }
 
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
@@ -268,6 +288,10 @@ impl World for Host {
     }
 
     fn note(&mut self, service: &Service) {
+        let is_outstanding = |order| service.run.as_ref().is_some_and(|run| run.orders.contains_key(order));
+        for job in self.lanes.values().flatten().filter(|job| !is_outstanding(&job.order)) {
+            job.void.store(true, Ordering::SeqCst);
+        }
         if let Some(watchman) = &self.watchman {
             watchman.note(service, &self.site.config.settings(), now());
         }
@@ -292,6 +316,11 @@ fn revived(effect: &Effect, answer: Answer, revival: &Revival) -> Option<Happeni
         Answer::Hindered { failure } => Some(Happening::NotRevived { instance, failure }),
         _ => None,
     }
+}
+
+/// Answers for a job that nobody waits for; the answer is refused by its order.
+fn given_up() -> Answer {
+    Answer::Hindered { failure: Failure::new("internal", "nobody wants it any more", None) }
 }
 
 /// Makes what probes the candidate where people are too few, if that is configured.

@@ -251,9 +251,7 @@ impl Site {
 
     /// Gives the folder that takes data which a restore puts aside: beside the data, on its file system.
     pub(super) fn aside(&self, instance: &InstanceConfig) -> PathBuf {
-        let mut name = instance.data.file_name().unwrap_or_default().to_os_string();
-        name.push(".lastgood-aside");
-        instance.data.with_file_name(name)
+        aside_of(&instance.data)
     }
 
     fn values(
@@ -393,6 +391,14 @@ impl Site {
         ProbeConfig { steps: self.config.probe.clone() }
     }
 }
+
+/// Gives the folder that takes what a restore moves out of the data folder `data`.
+pub(crate) fn aside_of(data: &Path) -> PathBuf {
+    let mut name = data.file_name().unwrap_or_default().to_os_string();
+    name.push(".lastgood-aside");
+    data.with_file_name(name)
+}
+
 /// Finds a program by its bare name in `PATH`, as a shell does.
 fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -6,7 +6,8 @@
 //! credentials, `links` is how people answer from afar, `doors` is who may do it, `proofs` is what closes an
 //! item, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
 //! flags with other people's SDKs, `revive` is what died, `alike` is rehearsals beside production, `hindered` is what
-//! stands in the way of a way back, `put_back` is evidence from a backup.
+//! stands in the way of a way back, `restoring` what stands in the way of putting data
+//! back, `put_back` is evidence from a backup.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -33,6 +34,7 @@ mod proofs;
 mod provenance;
 mod put_back;
 mod revive;
+mod restoring;
 mod runbook;
 mod signals;
 mod sink;

@@ -354,7 +354,7 @@ fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
         Some(Phase::Unshifting { cause, .. }) => Some(cause.clone()),
         _ => None,
     };
-    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure: failure.clone() });
+    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure: failure.clone(), reopens: None });
     // What is to be left must not be tried once more while somebody mends the way back.
     if let Some(cause) = cause {
         concluding::freeze(deciding, &cause, &format!("the way back failed: {failure}"));
