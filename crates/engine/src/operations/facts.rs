@@ -1,7 +1,7 @@
 //! What the unfreeze of an incident looks at besides its own record.
 
 use super::Operations;
-use crate::{config::Config, fold::Folded};
+use crate::{config::Config, enforce, fold::Folded};
 use lastgood_domain::{
     operations::incident::{Incident, unfreeze::Facts},
     service::{Condition, Service},
@@ -41,7 +41,15 @@ pub fn facts(
         let ours = dead.into_iter().filter(|row| row.subject == subject);
         ours.map(|row| format!("notice {} to {} is dead", row.id, row.endpoint)).collect()
     });
-    facts_of(&service, dead, config, operations, (id, incident), now)
+    let mut facts = facts_of(&service, dead, config, operations, (id, incident), now);
+    let fresh = config.incident.verify.fresh.0;
+    for enforcer in enforce::unheard(config, operations, id, (now, fresh)) {
+        // What was confirmed long ago may have been taken away since.
+        if !facts.unconfirmed.iter().any(|one| one.starts_with(&format!("{enforcer} "))) {
+            facts.unconfirmed.push(format!("{enforcer} was not read back within {fresh}"));
+        }
+    }
+    facts
 }
 
 /// As [`facts`], of logs that lie elsewhere.
@@ -60,7 +68,7 @@ pub fn facts_of(
             Err(error) => facts.unsettled.push(format!("{name} can't be read: {error}")),
         }
     }
-    for (enforcer, holds) in operations.holds.unconfirmed(now) {
+    for (enforcer, holds) in enforce::unconfirmed(config, operations, now) {
         let ours = |hold: &&WideHoldId| operations.holds.all.get(hold).is_some_and(|one| one.incident == Some(id));
         let unconfirmed = holds.iter().filter(ours).map(|hold| format!("{enforcer} has not confirmed {hold}"));
         facts.unconfirmed.extend(unconfirmed);

@@ -5,6 +5,7 @@ use lastgood_domain::{
     operations::{
         Event, Operations, approval,
         hold::{self, Exemption, HoldKind, Selector},
+        incident,
     },
     terms::{Actor, ApprovalId, Digest, Reason, ReleaseTag, Timestamp, WideHoldId},
 };
@@ -229,4 +230,41 @@ fn the_daemon_puts_back_what_somebody_took_away_and_asks_again_what_is_down() {
     until("the hook again", || bare.join("hooks/pre-receive").exists());
     daemon.stop();
     assert!(!push(&farm).status.success());
+}
+
+#[test]
+fn an_emergency_stops_pushes_with_nobody_alive_and_says_what_may_be_open_still() {
+    let (farm, _) = with_repository();
+    let said = farm.lastgood(&["emergency", "--reason", "a key leaked", "--confirm", "everything"]).ended(1);
+    said.says("FAILED  hold every change").says("not confirmed by claims").says("hold sync");
+    let refused = push(&farm);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("a key leaked"), "{words}");
+}
+
+#[test]
+fn an_incident_that_nobody_asked_enforcers_for_is_frozen_only_when_they_confirm_it() {
+    let (farm, _) = with_repository();
+    // As it is where who declares is killed before anything outside is asked, and no daemon is alive.
+    let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
+    let services = config.service.iter().map(|(name, one)| (name.clone(), one.subject())).collect();
+    let mut desk =
+        Desk::new(Store::open(&farm.path("state")).unwrap(), Scope { services, ..Scope::default() }, Vec::new());
+    let alice = Actor::new("person:alice").unwrap();
+    let declaration = incident::Declaration {
+        level: incident::Level::L1,
+        trigger: Reason::new("notes are lost").unwrap(),
+        services: [].into(),
+        commander: alice.clone(),
+        drill: false,
+    };
+    let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+    desk.say(&alice, now, &|state| Ok(incident::declare(state, declaration.clone()))).unwrap();
+    assert!(push(&farm).status.success());
+    let by_alice = |arguments: &[&str]| said(farm.command(arguments).env("SUDO_USER", "alice"));
+    by_alice(&["incident", "show", "i0"]).ended(0).says("NOT CONFIRMED: repository has not confirmed hold-1");
+    by_alice(&["incident", "freeze", "i0"]).ended(8).says("claims has not confirmed hold-0");
+    assert!(!push(&farm).status.success());
+    by_alice(&["incident", "stand-down", "i0", "--reason", "it was none"]).ended(0);
+    assert!(push(&farm).status.success());
 }

@@ -95,6 +95,10 @@ impl ChangeLevel {
             Ok(events)
         })?;
         let found = find(&after, id)?;
+        if rises {
+            // What was lifted is held again.
+            crate::enforce::at_once(app);
+        }
         if found.level == level {
             let what = if rises { "raised; plan it anew" } else { "lowered" };
             return told(app, id, &after, &format!("incident {id} is {what}: it is {} now", level.as_str()));
@@ -154,6 +158,9 @@ pub(super) fn note(app: &App, id: IncidentId, text: &Reason) -> Ended {
 
 /// Reads the holds back and goes on to the planning.
 pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
+    if !find(&app.operations()?, id)?.drill {
+        crate::enforce::read_back(app);
+    }
     let reader = app.reader()?;
     let now = app.now();
     let seen = app.operations()?;
@@ -172,5 +179,7 @@ pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
 /// Ends what was no incident.
 pub(super) fn stand_down(app: &App, id: IncidentId, reason: Reason) -> Ended {
     let (_, after) = app.say_operations(&|state| Ok(incident::stand_down(state, id, &app.actor, reason.clone())?))?;
-    told(app, id, &after, &format!("incident {id} is stood down; its holds are lifted"))
+    told(app, id, &after, &format!("incident {id} is stood down; its holds are lifted"))?;
+    crate::enforce::at_once(app);
+    Ok(Exit::Done)
 }

@@ -116,6 +116,9 @@ struct Stage {
 
 /// Makes the table; lifts one stage if every row is met or signed and the person says yes.
 fn stage(app: &App, id: IncidentId) -> Result<Stage, Trouble> {
+    if !find(&app.operations()?, id)?.drill {
+        crate::enforce::read_back(app);
+    }
     let operations = app.operations()?;
     let found = find(&operations, id)?;
     let facts = verify::facts(app, &operations, id, found)?;
@@ -141,6 +144,7 @@ fn stage(app: &App, id: IncidentId) -> Result<Stage, Trouble> {
     let terms = app.config.incident.terms();
     let (_, after) =
         app.say_operations(&|state| Ok(unfreeze::lift_next(state, id, &app.actor, (&facts, &terms), app.now())?))?;
+    crate::enforce::at_once(app);
     let now = find(&after, id)?;
     let last = match now.state {
         State::ClosedPendingRca => {
