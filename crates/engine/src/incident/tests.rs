@@ -8,7 +8,7 @@ use lastgood_domain::{
         Event, Operations, Record, Refused, approval,
         incident::{
             self, Declaration, IncidentEvent, Level, State, level,
-            plan::{Outcome, Plan, PlanEvent, Step, Turn},
+            plan::{Next, Outcome, Plan, PlanEvent, Step, Turn},
         },
     },
     service::Service,
@@ -215,6 +215,30 @@ fn a_plan_that_was_begun_and_is_made_anew_needs_a_yes_of_its_own() {
     assert_eq!(memory.take(), hash);
     assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::NotApproved { hash, needed: 1 });
     assert_eq!(memory.begun, ["command/one", "command/two"]);
+}
+
+#[test]
+fn what_was_cut_off_is_asked_about_in_each_later_plan_until_somebody_says_what_became_of_it() {
+    let mut memory = Memory::new(Level::L1);
+    memory.take();
+    let step = || "command/one".to_owned();
+    let plan_event = |event| vec![Event::Incident { incident: ID, event: IncidentEvent::Plan(event) }];
+    memory.write("alice", plan_event(PlanEvent::Begun { step: step() }));
+    let asks = |memory: &Memory| {
+        let planned = memory.state.incidents.all[&ID].planned.as_ref().unwrap();
+        matches!(planned.next(), Next::Ask(next) if next.id == step())
+    };
+    memory.take();
+    assert!(asks(&memory), "planned anew");
+    let outcome = Outcome::CannotTell { why: "nobody saw it".into() };
+    memory.write("alice", plan_event(PlanEvent::Ended { step: step(), outcome }));
+    memory.raise();
+    memory.take();
+    assert!(asks(&memory), "after a raise");
+    let outcome = Outcome::Settled { reason: Reason::new("I saw it").unwrap() };
+    memory.write("alice", plan_event(PlanEvent::Ended { step: step(), outcome }));
+    memory.take();
+    assert!(!asks(&memory), "what somebody settled is a step like any other");
 }
 
 #[test]

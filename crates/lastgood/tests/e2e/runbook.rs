@@ -139,6 +139,26 @@ fn a_step_that_nobody_can_tell_about_waits_for_a_person() {
 }
 
 #[test]
+fn a_step_that_was_cut_off_is_not_done_again_unasked_by_a_plan_made_anew_or_for_a_higher_level() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, "undo = \"rebuild it again\"")));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    cut_off(&farm);
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    farm.lastgood(&["incident", "level", "i0", "L3", "--reason", "the record is wrong too"]).ended(0);
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("asked for as a0");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    assert_eq!(lines(&farm.path("did")), 1);
+    farm.lastgood(&["incident", "step", "i0", "command/rebuild", "--again", "--reason", "half of it"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    assert_eq!(lines(&farm.path("did")), 2);
+}
+
+#[test]
 fn a_plan_whose_steps_are_configured_otherwise_since_is_not_run() {
     let farm = Farm::running(Plan::default());
     farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm))));

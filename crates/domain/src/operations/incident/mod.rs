@@ -143,6 +143,8 @@ pub struct Incident {
     pub since: Timestamp,
     /// What it does, and how far that is.
     pub planned: Option<plan::Planned>,
+    /// Steps of earlier plans that were cut off, until a plan has them again.
+    pub cut_off: plan::CutOff,
     /// When it began, if that is known.
     pub began_at: Option<Timestamp>,
     /// Whether something of its plan was ever executed: then it ends only by verification.
@@ -199,6 +201,7 @@ impl Incidents {
                 state: State::Declared,
                 since: at,
                 planned: None,
+                cut_off: plan::CutOff::default(),
                 began_at: None,
                 executed: false,
                 recovered_at: None,
@@ -223,10 +226,10 @@ impl Incidents {
                 }
                 (incident.state, incident.since) = (*to, at);
             }
-            IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, at, event),
+            IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, &mut incident.cut_off, at, event),
             IncidentEvent::Raised { level, .. } => {
                 incident.level = *level;
-                incident.planned = None;
+                plan::put_away(&mut incident.planned, &mut incident.cut_off);
                 incident.lowering = None;
                 (incident.state, incident.since) = (State::Planning, at);
             }
