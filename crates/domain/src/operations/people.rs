@@ -169,6 +169,10 @@ impl People {
         if let Some(act) = act_of(before, by, event) {
             self.check(by, act)?;
         }
+        // Who can't lead an incident could not end it either.
+        if let Some(commander) = commander_of(by, event) {
+            self.check(commander, Act::Lead)?;
+        }
         if let Event::Approval(ApprovalEvent::Approved { approval, .. } | ApprovalEvent::LinkGiven { approval, .. }) =
             event
             && let Some(act) = opens(before, *approval)
@@ -227,6 +231,17 @@ impl People {
             // Everything else blocks, asks, or is what a run finds out by itself.
             _ => Ok(()),
         }
+    }
+}
+
+/// Gives who would lead an incident by an event. Who declares one may lead it until somebody takes it over: everybody may
+/// pull the cord.
+fn commander_of<'a>(by: &Actor, event: &'a Event) -> Option<&'a Actor> {
+    let Event::Incident { event, .. } = event else { return None };
+    match event {
+        IncidentEvent::Declared { commander, .. } => Some(commander).filter(|commander| *commander != by),
+        IncidentEvent::Role(event) => event.commander(),
+        _ => None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! `lastgood approval`: what waits for people, and their answers.
 
-use super::{Ended, incident::person};
+use super::{
+    Ended,
+    incident::{known, person},
+};
 use crate::{
     app::{App, Ask},
     exit::Exit,
@@ -97,7 +100,7 @@ impl Question {
         let plan = Digest::of(&plan);
         // A place of their own: nobody asks here for what lastgood itself asks for.
         let subject = format!("asked/{}", self.subject);
-        let of = self.of.iter().map(|name| person(name)).collect::<Result<_, _>>()?;
+        let of = self.of.iter().map(|name| known(app, name)).collect::<Result<_, _>>()?;
         let what = self.what.to_string();
         app.need_approval(&Ask { subject: subject.clone(), what: what.clone(), plan, needed: self.needed, of })?;
         let data = json!({ "subject": subject, "what": what, "plan": plan.to_string(), "approved": true });

@@ -470,3 +470,38 @@ fn every_command_of_an_incident_speaks_one_json_document() {
     }
     by(&farm, "alice", &format!("incident|report|i0|--output|{report}")).ended(0);
 }
+
+#[test]
+fn nobody_gets_an_incident_who_cannot_lead_it_and_one_whose_commander_left_is_taken_over() {
+    let people = "\n[person.alice]\nroles = [\"leader\"]\n[person.bob]\nroles = [\"leader\"]\n[person.dave]\n\
+                  [role.leader]\nmay = [\"lead\"]\n";
+    let farm = Farm::running(plan(people));
+    let declare = "incident|declare|--level|L1|--trigger|notes are lost";
+    by(&farm, "alice", &format!("{declare}|--ic|zed")).ended(2).says("[person-name]").says("alice, bob, dave");
+    by(&farm, "alice", &format!("{declare}|--ic|dave")).ended(4).says("may not lead");
+    by(&farm, "alice", declare).ended(0);
+    for line in [
+        "incident|assign|i0|--role|api|--to|zed",
+        "incident|handoff|i0|--role|commander|--to|zed",
+        "incident|next-owner|i0|--to|zed",
+        "incident|follow-up|add|i0|a key|--owner|zed|--due|14d",
+    ] {
+        by(&farm, "alice", line).ended(2).says("[person-name]");
+    }
+    by(&farm, "alice", "incident|handoff|i0|--role|commander|--to|dave").ended(4).says("may not lead");
+    let take_over = "incident|take-over|i0|--reason|she left";
+    by(&farm, "bob", take_over).ended(1).says("[incident-role-owned]");
+    // She leaves, and nobody could end what she led.
+    farm.configure(&farm.config().replace("[person.alice]", "[person.carol]"));
+    by(&farm, "bob", "incident|stand-down|i0|--reason|it was none").ended(4).says("incident take-over i0");
+    by(&farm, "bob", "incident|show|i0").ended(0).says("next: lastgood incident take-over i0");
+    by(&farm, "dave", take_over).ended(4).says("may not lead");
+    by(&farm, "bob", take_over).ended(0).says("you lead incident i0");
+    by(&farm, "bob", "page|list").ended(0).says("incident i0 is led by person:bob now and not by person:alice: she left");
+    by(&farm, "bob", "incident|stand-down|i0|--reason|it was none").ended(0);
+    let taken = "person:bob takes incident i0 over from person:alice, who can't lead it: she left";
+    by(&farm, "bob", "incident|timeline|i0").ended(0).says(taken);
+    // Everybody may pull the cord; who may lead it takes it from there.
+    by(&farm, "mallory", declare).ended(0).says("led by person:mallory");
+    by(&farm, "carol", "incident|take-over|i1|--reason|I am on call").ended(0);
+}

@@ -19,6 +19,23 @@ pub(in crate::cli) fn person(name: &str) -> Result<Actor, Trouble> {
         .map_err(|error| Trouble::say(Exit::Usage, "person-name", error.to_string(), "name a person, such as alice"))
 }
 
+/// Makes an actor of the name of somebody who is to do something. With people configured it is one of them: a name that
+/// was mistyped would wait for nobody.
+///
+/// Errors: exit 2.
+pub(in crate::cli) fn known(app: &App, name: &str) -> Result<Actor, Trouble> {
+    let person = person(name)?;
+    let all = app.config.people().all;
+    match all.is_empty() || all.contains_key(&person) {
+        true => Ok(person),
+        false => {
+            let names = app.config.person.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!("there is no [person.{name}]");
+            Err(Trouble::say(Exit::Usage, "person-name", message, &format!("one of: {names}")))
+        }
+    }
+}
+
 /// Raise the level, or lower it with a second person.
 #[derive(Debug, Args)]
 pub(crate) struct ChangeLevel {
@@ -120,14 +137,14 @@ impl ChangeLevel {
 impl Hand {
     /// Gives the role to somebody.
     pub(super) fn assign(self, app: &App) -> Ended {
-        let (id, role, to) = (self.incident, self.role.into(), person(&self.to)?);
+        let (id, role, to) = (self.incident, self.role.into(), known(app, &self.to)?);
         let after = say(app, id, |state| role::assign(state, id, &app.actor, role, to.clone()))?;
         told(app, id, &after, &format!("{to} has {} of incident {id}", role.as_str()))
     }
 
     /// Offers the role to somebody.
     pub(super) fn offer(self, app: &App) -> Ended {
-        let (id, role, to) = (self.incident, self.role.into(), person(&self.to)?);
+        let (id, role, to) = (self.incident, self.role.into(), known(app, &self.to)?);
         let after = say(app, id, |state| role::hand_off(state, id, &app.actor, role, to.clone()))?;
         let has = find(&after, id)?.owner(role).map_or_else(|| "nobody".into(), ToString::to_string);
         let role = role.as_str();
@@ -147,6 +164,14 @@ impl Accept {
         let after = say(app, id, |state| role::accept(state, id, &app.actor, role))?;
         told(app, id, &after, &format!("you have {} of incident {id}", role.as_str()))
     }
+}
+
+/// Takes an incident over from somebody who can't lead it.
+pub(super) fn take_over(app: &App, id: IncidentId, reason: &Reason) -> Ended {
+    let people = app.config.people();
+    let (_, after) =
+        app.say_operations(&|state| Ok(role::take_over(state, &people, id, &app.actor, reason.clone())?))?;
+    told(app, id, &after, &format!("you lead incident {id}\nsee what is next: lastgood incident show {id}"))
 }
 
 /// Notes something.
