@@ -110,6 +110,26 @@ impl IncidentEvent {
         }
     }
 
+    /// Tells whether a report that was written before it lacks something of what was done.
+    const fn is_told_in_a_report(&self) -> bool {
+        match self {
+            Self::Moved { .. }
+            | Self::Raised { .. }
+            | Self::Plan(_)
+            | Self::Checklist(_)
+            | Self::Verify(_)
+            | Self::Unfreeze(_) => true,
+            // What is owed at the end says so itself.
+            Self::Declared { .. }
+            | Self::Noted { .. }
+            | Self::Began { .. }
+            | Self::Level(_)
+            | Self::Role(_)
+            | Self::Message(_)
+            | Self::Closing(_) => false,
+        }
+    }
+
     /// Tells whether it can only block and never open.
     pub const fn only_blocks(&self) -> bool {
         match self {
@@ -217,6 +237,9 @@ impl Incidents {
             return;
         }
         let Some(incident) = self.all.get_mut(&id) else { return };
+        if event.is_told_in_a_report() {
+            incident.closing.report = None;
+        }
         match event {
             IncidentEvent::Declared { .. } | IncidentEvent::Noted { .. } => {}
             IncidentEvent::Moved { to, .. } => {
