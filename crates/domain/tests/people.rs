@@ -104,7 +104,7 @@ fn an_approval_that_expires_over_a_weekend_is_paged_once_is_expired_and_allows_n
     assert_eq!(events.iter().filter(|event| **event == expired).count(), 1, "{events:?}");
     assert!(!events.iter().any(|event| matches!(event, Event::Approval(ApprovalEvent::Reminded { .. }))), "{events:?}");
     assert_eq!(paged(&events), [["person:bob"]]);
-    assert!(!state.approvals.allows("asked/tidy", &Digest::of(b"plan"), monday));
+    assert!(!state.approvals.allows("asked/tidy", &Digest::of(b"plan"), 1, monday));
     assert_eq!(tick(&mut state, &known, at(monday, 1)), []);
     // Nobody answers: the next step, once.
     assert_eq!(paged(&tick(&mut state, &known, at(monday, 5 * MINUTE))), [["person:alice"]]);

@@ -213,10 +213,10 @@ fn raising_the_level_plans_anew_voids_what_was_signed_and_holds_everything_again
         })
         .unwrap();
     world.approve();
-    assert!(world.operations.approvals.allows("incident/i0/plan", &plan, world.now));
+    assert!(world.operations.approvals.allows("incident/i0/plan", &plan, 1, world.now));
     world.lift().unwrap();
     world.say("carol", |state, _| Ok(level::raise(state, ID, Level::L2, reason("rows are wrong"))?)).unwrap();
-    assert!(!world.operations.approvals.allows("incident/i0/plan", &plan, world.now));
+    assert!(!world.operations.approvals.allows("incident/i0/plan", &plan, 1, world.now));
     assert_eq!((world.incident().state, world.incident().level), (State::Planning, Level::L2));
     assert_eq!(world.held(), HoldKind::ALL);
     // Something was executed: nobody makes it undone by standing down.

@@ -277,6 +277,36 @@ fn a_plan_needs_the_people_of_the_level_it_was_made_for_also_when_that_is_lowere
 }
 
 #[test]
+fn what_fewer_people_agreed_to_is_not_run_once_more_must() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    let config = |approvals: u32| {
+        let text = format!("{CONFIG}\n[runbook]\napprovals = {{ L1 = {approvals} }}\n");
+        Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap()
+    };
+    let run = |memory: &mut Memory, approvals| {
+        let (config, clock) = (config(approvals), Cell::new(memory.now.get()));
+        let doer = Does { config: &config, clock: &clock, each: Span::seconds(1) };
+        let now = || Timestamp(clock.get());
+        carry_out(memory, &doer, &actor("alice"), Some(hash), &now, &mut |_, _| {}).unwrap()
+    };
+    assert_eq!(run(&mut memory, 2), Told::NotApproved { hash, needed: 2 });
+    assert!(memory.begun.is_empty());
+    // Two are asked then, and the one who agreed is asked again with them.
+    let asked = ask(&memory.state, ID, (hash, 2), &actor("alice"), memory.at()).unwrap();
+    memory.write("alice", asked);
+    let id = *memory.state.approvals.all.last_key_value().unwrap().0;
+    assert!(ask(&memory.state, ID, (hash, 2), &actor("alice"), memory.at()).unwrap().is_empty());
+    for who in ["bob", "carol"] {
+        assert_eq!(run(&mut memory, 2), Told::NotApproved { hash, needed: 2 });
+        let yes = approval::approve(&memory.state.approvals, &actor(who), id, hash, memory.at()).unwrap();
+        memory.write(who, vec![Event::Approval(yes)]);
+    }
+    assert_eq!(run(&mut memory, 2), Told::Done);
+}
+
+#[test]
 fn a_no_to_a_plan_is_an_answer_and_nobody_is_asked_again() {
     let mut memory = Memory::new(Level::L1);
     let hash = memory.take();
