@@ -17,6 +17,11 @@ pub(super) fn services<'a>(config: &'a Config, incident: &'a Incident) -> impl I
     config.service.keys().filter(|name| incident.services.is_empty() || incident.services.contains(*name))
 }
 
+/// Gives the services that an incident names and that are not configured, or no longer called so.
+pub(super) fn gone<'a>(config: &'a Config, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
+    incident.services.iter().filter(|name| !config.service.contains_key(*name))
+}
+
 /// Messages of the incident that were given up, or why nobody knows.
 pub type Dead = Result<Vec<String>, String>;
 

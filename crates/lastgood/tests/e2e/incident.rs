@@ -505,3 +505,14 @@ fn nobody_gets_an_incident_who_cannot_lead_it_and_one_whose_commander_left_is_ta
     by(&farm, "mallory", declare).ended(0).says("led by person:mallory");
     by(&farm, "carol", "incident|take-over|i1|--reason|I am on call").ended(0);
 }
+
+#[test]
+fn a_service_that_is_called_otherwise_since_is_a_missing_proof_and_so_is_a_gate_about_nothing() {
+    let gate = "\n[incident.verify]\ngates = [\"unit\"]\n[gate.unit]\n\
+                report = { files = [\"ci/db.tap\"], tests = [\"db a note is kept\"] }\nmax_age = \"1h\"\n";
+    let farm = Farm::running(plan(gate));
+    by(&farm, "alice", "incident|declare|--level|L1|--trigger|notes are lost|--services|notebook").ended(0);
+    farm.configure(&farm.config().replace("service.notebook", "service.diary"));
+    let said = by(&farm, "alice", "incident|verify|i0").ended(12);
+    said.says("MISSING release/notebook  there is no [service.notebook]").says("MISSING gate/unit");
+}
