@@ -17,6 +17,7 @@ mod traffic;
 mod watch;
 
 pub use passing::{Weighed, weigh};
+pub use returning::keeps_data;
 
 use crate::{
     effect::{Answer, Effect},
