@@ -85,7 +85,10 @@ fn replace(from: &Path, path: &Path, incident: IncidentId) -> io::Result<bool> {
         let kept = beside(format!(".before-{incident}"));
         // Repeated after a kill it must not keep what it has put back itself.
         if !kept.exists() {
-            write(&kept, bytes, Some(facts))?;
+            // Whole or not at all: half of it would be taken for what was there before.
+            let aside = beside(format!(".before-{incident}.new"));
+            write(&aside, bytes, Some(facts))?;
+            fs::rename(&aside, &kept)?;
         }
     }
     fs::rename(&new, path)?;
@@ -166,6 +169,20 @@ mod tests {
         fs::write(&path, "edited again").unwrap();
         assert!(replace(&from, &path, IncidentId(3)).unwrap());
         assert_eq!(fs::read_to_string(&kept).unwrap(), "edited");
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_in_its_middle_is_not_taken_for_what_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, path) = (folder.path().join("release.conf"), folder.path().join("web.conf"));
+        fs::write(&from, "declared").unwrap();
+        fs::write(&path, "edited").unwrap();
+        // As a kill in the middle of keeping leaves it.
+        let torn = folder.path().join("web.conf.before-i3.new");
+        fs::write(&torn, "edi").unwrap();
+        assert!(replace(&from, &path, IncidentId(3)).unwrap());
+        assert_eq!(fs::read_to_string(folder.path().join("web.conf.before-i3")).unwrap(), "edited");
+        assert!(!torn.exists());
     }
 
     #[test]
