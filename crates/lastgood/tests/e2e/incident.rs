@@ -257,12 +257,23 @@ fn a_waiver_an_accepted_risk_and_a_lower_level_take_a_second_person() {
     let complete = "incident|update|i0|--message|complete|--field|impact=rows|--field|resolution=repaired";
     by(&farm, "alice", complete).ended(0);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(9).says("open: leftovers-removed");
-    by(&farm, "bob", "approval|approve|a1").ended(0);
+    by(&farm, "bob", "approval|approve|a1").ended(0).says("leftovers-removed of incident i0 is waived until");
+    // Typed again it would void what was signed.
+    let again = "checklist|waive|i0|leftovers-removed|--risk|a debug flag stays|--for|1d";
+    by(&farm, "alice", again).ended(0).says("waived already, by a1");
     by(&farm, "alice", "checklist|list|i0").ended(0).says("waived").says("nothing is open");
     let risk = "incident|unfreeze|i0|--accept-risk|ownership|--reason|the team is on call|--for|1d";
     by(&farm, "alice", risk).ended(8);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(9).says("nobody owns");
-    by(&farm, "bob", "approval|approve|a2").ended(0);
+    by(&farm, "bob", "approval|approve|a2").ended(0).says("the risk of ownership is taken until");
+    by(&farm, "alice", risk).ended(0).says("taken already, by a2");
+    // Another risk, or a longer time, is another question.
+    let longer = "checklist|waive|i0|leftovers-removed|--risk|a debug flag stays|--for|3d";
+    by(&farm, "alice", longer).ended(8).says("approval approve a3");
+    by(&farm, "bob", "approval|approve|a3").ended(0);
+    by(&farm, "alice", "checklist|waive|i0|queues-drained|--risk|there are none|--for|1d").ended(8);
+    by(&farm, "alice", "incident|show|i0").ended(0).says("next: see which are awaited: lastgood approval list");
+    by(&farm, "bob", "approval|approve|a4").ended(0);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(0).says("risk taken by person:alice").says("lifted: claim");
     // Raising it again plans anew and holds everything.
     by(&farm, "carol", "incident|level|i0|L3|--reason|a key is out").ended(0).says("plan it anew");

@@ -18,6 +18,7 @@ mod words;
 
 pub use refused::Refused;
 pub use role::Role;
+pub(super) use signature::is_same_time;
 pub use signature::{Signature, Signed};
 pub use state::{Level, State};
 pub use words::{sentence, severity};

@@ -215,7 +215,7 @@ pub(super) fn remedy(id: IncidentId, row: Row) -> String {
                 "tell people: lastgood incident update {id} --message complete --field impact=… --field resolution=…"
             )
         }
-        Row::Approvals => format!("see which are awaited: lastgood incident show {id}"),
+        Row::Approvals => "see which are awaited: lastgood approval list".into(),
         Row::Watched => "wait until the stage was watched long enough".into(),
     }
 }

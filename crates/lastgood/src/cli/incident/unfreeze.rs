@@ -7,7 +7,7 @@ use lastgood_domain::{
     operations::{
         Operations,
         incident::{
-            Refused, State,
+            Refused, Signed, State,
             unfreeze::{self, Facts, Line, Row},
         },
     },
@@ -173,13 +173,17 @@ fn accept_risk(app: &App, id: IncidentId, row: &str, reason: &Reason, span: Span
     let (_, after) = app.say_operations(&|state| {
         unfreeze::accept_risk(state, id, &app.actor, row, reason.clone(), until, (&facts, &terms), now)
     })?;
-    let approval = find(&after, id)?.unfreeze.risks.get(&row).map(|(signature, _)| signature.approval);
-    let approval = approval.map(|id| id.to_string()).unwrap_or_default();
-    let text = format!(
-        "a second person must take this risk too, until {}\nhave them type: lastgood approval approve {approval}",
-        rfc3339(until)
-    );
+    let (signature, _) = find(&after, id)?.unfreeze.risks.get(&row).expect("a risk is asked for or taken");
+    let (approval, until) = (signature.approval, signature.until);
+    let is_taken = signature.standing(&after.approvals, now) == Signed::Given;
+    let text = match is_taken {
+        true => format!("this risk is taken already, by {approval}, until {}", rfc3339(until)),
+        false => format!(
+            "a second person must take this risk too, until {}\nhave them type: lastgood approval approve {approval}",
+            rfc3339(until)
+        ),
+    };
     let data = json!({ "incident": id, "row": row, "approval": approval, "until": until });
     app.screen.show("incident-risk", &data, &text);
-    Ok(Exit::Pending)
+    Ok(if is_taken { Exit::Done } else { Exit::Pending })
 }
