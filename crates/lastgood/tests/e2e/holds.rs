@@ -257,3 +257,15 @@ fn an_incident_that_nobody_asked_enforcers_for_is_frozen_only_when_they_confirm_
     by_alice(&["incident", "stand-down", "i0", "--reason", "it was none"]).ended(0);
     assert!(push(&farm).status.success());
 }
+
+#[test]
+fn where_a_repository_has_its_hook_is_not_asked_of_who_sets_a_hold() {
+    let (farm, bare) = with_repository();
+    fs::create_dir(farm.path("home")).unwrap();
+    let hooks = farm.path("home/hooks");
+    fs::write(farm.path("home/.gitconfig"), format!("[core]\n\thooksPath = {}\n", hooks.display())).unwrap();
+    let set = ["hold", "set", "--all", "--kind", "merge", "--reason", "an audit"];
+    said(farm.command(&set).env("HOME", farm.path("home"))).ended(0).says("repository confirmed");
+    assert!(bare.join("hooks/pre-receive").exists() && !hooks.exists());
+    assert!(!push(&farm).status.success());
+}
