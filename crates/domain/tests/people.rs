@@ -373,3 +373,16 @@ fn an_analysis_is_owed_until_somebody_else_accepts_it_and_a_waiver_ends_and_fall
     let now = say("bob", FRIDAY, accepted);
     assert_eq!(now.analysis, None);
 }
+
+#[test]
+fn only_people_who_are_configured_say_that_they_are_there() {
+    let known = known(vec![step(&["bob"])]);
+    let mut state = Operations::default();
+    let (page, event) = escalation::raise(&state.pages, "hold/hold-0", "unconfirmed".into(), "default").unwrap();
+    take(&mut state, FRIDAY, &clock_itself(), [Event::Page { page, event }]);
+    let there = Event::Page { page, event: PageEvent::Acknowledged };
+    let may = |people: &People, who| people.permit(&state, &person(who), &there, FRIDAY).map_err(|error| error.code());
+    assert_eq!(may(&known.people, "mallory"), Err("page-stranger"));
+    assert_eq!(may(&known.people, "bob"), Ok(()));
+    assert_eq!(may(&People::default(), "mallory"), Ok(()));
+}

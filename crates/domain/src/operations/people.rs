@@ -7,6 +7,7 @@ use super::{
     Event, Operations, Refused,
     approval::ApprovalEvent,
     cap::{self, Caps},
+    escalation::{self, PageEvent},
     hold::HoldEvent,
     incident::{IncidentEvent, checklist::ChecklistEvent},
     overrule,
@@ -178,6 +179,14 @@ impl People {
             && let Some(act) = opens(before, *approval)
         {
             self.check(by, act)?;
+        }
+        // Who says to be there keeps everybody else from being paged.
+        if let Event::Page { page, event: PageEvent::Acknowledged } = event
+            && !self.all.is_empty()
+            && !self.all.contains_key(by)
+            && !is_ourselves(by)
+        {
+            return Err(escalation::Refused::Stranger { page: *page, by: by.clone() }.into());
         }
         if let Event::Overruled(overrule) = event {
             overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
