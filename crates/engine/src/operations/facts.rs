@@ -9,7 +9,7 @@ use lastgood_domain::{
 };
 use lastgood_store::{NoticeState, Reader};
 
-/// Messages looked at: more dead ones than anybody leaves lying.
+/// Messages of an incident looked at: more dead ones than anybody leaves lying.
 const DEAD_MAX: usize = 1_000;
 
 /// Gives the services that an incident is about.
@@ -42,10 +42,12 @@ pub fn facts(
         folded.map(|folded| folded.service).map_err(|error| error.to_string())
     };
     let subject = format!("incident/{id}");
-    let dead = store.notices(NoticeState::Failed, DEAD_MAX).map_err(|error| error.to_string()).map(|dead| {
-        let ours = dead.into_iter().filter(|row| row.subject == subject);
-        ours.map(|row| format!("notice {} to {} is dead", row.id, row.endpoint)).collect()
+    // Given up by the last try, or set aside by a person: nobody gets either.
+    let gone = [(NoticeState::Failed, "is dead"), (NoticeState::Parked, "was set aside")].map(|(state, what)| {
+        let rows = store.notices_about(&subject, state, DEAD_MAX).map_err(|error| error.to_string());
+        rows.map(|rows| rows.into_iter().map(|row| format!("notice {} to {} {what}", row.id, row.endpoint)).collect())
     });
+    let dead = gone.into_iter().collect::<Result<Vec<Vec<String>>, String>>().map(|all| all.concat());
     let mut facts = facts_of(&service, dead, config, operations, (id, incident), now);
     let fresh = config.incident.verify.fresh.0;
     for enforcer in enforce::unheard(config, operations, id, (now, fresh)) {
