@@ -110,6 +110,9 @@ fn who_has_no_role_is_refused_whatever_door_they_use_and_may_still_stop_everythi
     for (_, line) in acts[..7].iter().filter(|(_, line)| !line.contains("approval link")) {
         by(&farm, if line.contains("approval") { "carol" } else { "alice" }, line).ended(0);
     }
+    // A tag whose bytes nobody has seen is said to be only a name.
+    let unseen = "override give preflight --service notebook --release 9.9.9 --reason go";
+    by(&farm, "alice", unseen).ended(0).says("whatever the channel offers as 9.9.9 passes");
 }
 
 #[test]
