@@ -12,7 +12,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Makes `path` hold `wanted`, if it does not; what was there is kept as `pathBESIDE`. Gives whether it was replaced.
 ///
-/// Owner and mode stay; `mode` is for a file that was not there. Repeated after a kill it ends the same, and what is kept stays what was there first.
+/// Owner and mode stay; `mode` is for a file that was not there. Repeated after a kill it ends the same, and what is kept
+/// stays what was there first.
 /// Errors: `path` is no plain file, or the system refuses.
 pub fn replace(path: &Path, wanted: &[u8], mode: u32, beside: &str) -> io::Result<bool> {
     let was = match fs::symlink_metadata(path) {
@@ -35,7 +36,10 @@ pub fn replace(path: &Path, wanted: &[u8], mode: u32, beside: &str) -> io::Resul
         let kept = named_after(path, beside);
         // Repeated after a kill it must not keep what it has put back itself.
         if !kept.exists() {
-            write(&kept, bytes, mode, Some(facts))?;
+            // Whole or not at all: half of it would be taken for what was there before.
+            let aside = named_after(path, &format!("{beside}.new"));
+            write(&aside, bytes, mode, Some(facts))?;
+            fs::rename(&aside, &kept)?;
         }
     }
     fs::rename(&new, path)?;

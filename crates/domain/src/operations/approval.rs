@@ -274,10 +274,12 @@ impl Approvals {
         }
     }
 
-    /// Tells whether exactly this plan was approved for the subject and still is at `now`.
-    pub fn allows(&self, subject: &str, plan: &Digest, now: Timestamp) -> bool {
+    /// Tells whether exactly this plan was approved for the subject, by at least `needed` people, and still is at `now`: what
+    /// fewer agreed to is no answer where more must.
+    pub fn allows(&self, subject: &str, plan: &Digest, needed: u32, now: Timestamp) -> bool {
         self.of(subject).any(|(_, one)| {
-            one.standing == Standing::Approved && one.request.plan == *plan && now < one.request.expires
+            let enough = one.request.needed >= needed;
+            one.standing == Standing::Approved && one.request.plan == *plan && enough && now < one.request.expires
         })
     }
 

@@ -7,6 +7,7 @@ use super::{
     Event, Operations, Refused,
     approval::ApprovalEvent,
     cap::{self, Caps},
+    escalation::{self, PageEvent},
     hold::HoldEvent,
     incident::{IncidentEvent, Role, checklist::ChecklistEvent},
     overrule,
@@ -169,11 +170,23 @@ impl People {
         if let Some(act) = act_of(before, by, event) {
             self.check(by, act)?;
         }
+        // Who can't lead an incident could not end it either.
+        if let Some(commander) = commander_of(by, event) {
+            self.check(commander, Act::Lead)?;
+        }
         if let Event::Approval(ApprovalEvent::Approved { approval, .. } | ApprovalEvent::LinkGiven { approval, .. }) =
             event
             && let Some(act) = opens(before, *approval)
         {
             self.check(by, act)?;
+        }
+        // Who says to be there keeps everybody else from being paged.
+        if let Event::Page { page, event: PageEvent::Acknowledged } = event
+            && !self.all.is_empty()
+            && !self.all.contains_key(by)
+            && !is_ourselves(by)
+        {
+            return Err(escalation::Refused::Stranger { page: *page, by: by.clone() }.into());
         }
         if let Event::Overruled(overrule) = event {
             overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
@@ -227,6 +240,17 @@ impl People {
             // Everything else blocks, asks, or is what a run finds out by itself.
             _ => Ok(()),
         }
+    }
+}
+
+/// Gives who would lead an incident by an event. Who declares one may lead it until somebody takes it over: everybody may
+/// pull the cord.
+fn commander_of<'a>(by: &Actor, event: &'a Event) -> Option<&'a Actor> {
+    let Event::Incident { event, .. } = event else { return None };
+    match event {
+        IncidentEvent::Declared { commander, .. } => Some(commander).filter(|commander| *commander != by),
+        IncidentEvent::Role(event) => event.commander(),
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ mod traffic;
 mod watch;
 
 pub use passing::{Weighed, weigh};
+pub use returning::keeps_data;
 pub(crate) use traffic::returning::proven_back;
 
 use crate::{

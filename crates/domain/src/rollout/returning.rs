@@ -5,7 +5,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Back, Cause, End, Event, Settings, WayBack},
     facts::Loss,
-    service::{Condition, HELD_PAUSE_MAX, Instance, MoveStep, Moved, Phase, ReturnStep},
+    service::{Condition, HELD_PAUSE_MAX, Instance, MoveStep, Moved, Phase, ReturnStep, Service},
     terms::{Digest, InstanceName, ReleaseTag, RunId, Span, Timestamp},
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
@@ -218,6 +218,27 @@ fn undo(instance: &Instance, name: &InstanceName) -> Option<Back> {
 /// Without data is proven only for what the move's own release left: not for data that a later one migrated.
 fn needs_data(instance: &Instance, moved: &Moved) -> bool {
     moved.way_back != WayBack::CodeOnly || instance.data != Some(moved.to)
+}
+
+/// Gives the instances that run `target` on data that another release left, each with that release: going there takes
+/// code back and no data, or was there already and has nothing to take back.
+pub fn keeps_data(service: &Service, target: &Digest) -> BTreeMap<InstanceName, Digest> {
+    let left = |instance: &Instance| {
+        let data = instance.data.filter(|data| data != target)?;
+        if instance.release == Some(*target) {
+            return instance.half_undone().is_none_or(|moved| !needs_data(instance, moved)).then_some(data);
+        }
+        for moved in instance.history.iter().rev() {
+            if needs_data(instance, moved) {
+                return None;
+            }
+            if moved.from == Some(*target) {
+                return Some(data);
+            }
+        }
+        None
+    };
+    service.instances.iter().filter_map(|(name, instance)| Some((name.clone(), left(instance)?))).collect()
 }
 
 /// Opens an instance again on what it runs, its data as it is.

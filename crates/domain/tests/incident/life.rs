@@ -73,6 +73,31 @@ fn a_report_from_before_what_it_should_tell_closes_nothing() {
 }
 
 #[test]
+fn a_report_from_before_something_was_done_closes_nothing() {
+    let mut world = World::verifying(Level::L1, false);
+    let report = |world: &mut World| {
+        world.one(|state| closing::say(state, ID, ClosingEvent::Reported { digest: Digest::of(b"report") })).unwrap();
+        assert!(world.incident().closing.report.is_some());
+    };
+    report(&mut world);
+    world.verify(&[("smoke/notes", Proof::Pass)]);
+    assert!(world.incident().closing.report.is_none(), "it was verified since");
+    for _ in 0..5 {
+        report(&mut world);
+        world.lift().unwrap();
+        assert!(world.incident().closing.report.is_none(), "something was lifted since");
+        world.pass(5);
+        world.verify(&[("smoke/notes", Proof::Pass)]);
+    }
+    assert_eq!(world.incident().state, State::ClosedPendingRca);
+    assert!(closing::owed(world.incident()).iter().any(|owed| owed.contains("report")));
+    // What is only noted is no reason to write it again.
+    report(&mut world);
+    world.one(|_| Ok(incident::IncidentEvent::Noted { text: reason("the postmortem is on Friday") })).unwrap();
+    assert!(world.incident().closing.report.is_some());
+}
+
+#[test]
 fn a_missing_proof_can_neither_be_lifted_over_nor_signed_off() {
     let mut world = World::verifying(Level::L1, false);
     world.verify(&[("smoke/notes", Proof::Pass), ("check/ci", Proof::Missing)]);
@@ -189,10 +214,10 @@ fn raising_the_level_plans_anew_voids_what_was_signed_and_holds_everything_again
         })
         .unwrap();
     world.approve();
-    assert!(world.operations.approvals.allows("incident/i0/plan", &plan, world.now));
+    assert!(world.operations.approvals.allows("incident/i0/plan", &plan, 1, world.now));
     world.lift().unwrap();
     world.say("carol", |state, _| Ok(level::raise(state, ID, Level::L2, reason("rows are wrong"))?)).unwrap();
-    assert!(!world.operations.approvals.allows("incident/i0/plan", &plan, world.now));
+    assert!(!world.operations.approvals.allows("incident/i0/plan", &plan, 1, world.now));
     assert_eq!((world.incident().state, world.incident().level), (State::Planning, Level::L2));
     assert_eq!(world.held(), HoldKind::ALL);
     // Something was executed: nobody makes it undone by standing down.

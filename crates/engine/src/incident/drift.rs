@@ -161,6 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_was_cut_off_in_its_middle_is_not_taken_for_what_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, path) = (folder.path().join("release.conf"), folder.path().join("web.conf"));
+        fs::write(&from, "declared").unwrap();
+        fs::write(&path, "edited").unwrap();
+        // As a kill in the middle of keeping leaves it.
+        let torn = folder.path().join("web.conf.before-i3.new");
+        fs::write(&torn, "edi").unwrap();
+        assert!(put_file(&from, &path, IncidentId(3)).unwrap());
+        assert_eq!(fs::read_to_string(folder.path().join("web.conf.before-i3")).unwrap(), "edited");
+        assert!(!torn.exists());
+    }
+
+    #[test]
     fn what_is_no_plain_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (from, other, path) =

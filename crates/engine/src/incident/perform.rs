@@ -263,7 +263,8 @@ impl Performer<'_> {
         let mut running = folded.instances.values().filter(|one| one.release.is_some()).peekable();
         running.peek()?;
         let all = running.all(|one| one.release == Some(*release)) && folded.last_good == Some(*release);
-        (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}", folded.records))
+        let data = plan::kept(&folded, release).map_or_else(String::new, |kept| format!("; {kept}"));
+        (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}{data}", folded.records))
     }
 }
 

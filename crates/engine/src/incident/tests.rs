@@ -8,7 +8,7 @@ use lastgood_domain::{
         Event, Operations, Record, Refused, approval,
         incident::{
             self, Declaration, IncidentEvent, Level, State, level,
-            plan::{Outcome, Plan, PlanEvent, Step, Turn},
+            plan::{Next, Outcome, Plan, PlanEvent, Step, Turn},
         },
     },
     service::Service,
@@ -218,6 +218,30 @@ fn a_plan_that_was_begun_and_is_made_anew_needs_a_yes_of_its_own() {
 }
 
 #[test]
+fn what_was_cut_off_is_asked_about_in_each_later_plan_until_somebody_says_what_became_of_it() {
+    let mut memory = Memory::new(Level::L1);
+    memory.take();
+    let step = || "command/one".to_owned();
+    let plan_event = |event| vec![Event::Incident { incident: ID, event: IncidentEvent::Plan(event) }];
+    memory.write("alice", plan_event(PlanEvent::Begun { step: step() }));
+    let asks = |memory: &Memory| {
+        let planned = memory.state.incidents.all[&ID].planned.as_ref().unwrap();
+        matches!(planned.next(), Next::Ask(next) if next.id == step())
+    };
+    memory.take();
+    assert!(asks(&memory), "planned anew");
+    let outcome = Outcome::CannotTell { why: "nobody saw it".into() };
+    memory.write("alice", plan_event(PlanEvent::Ended { step: step(), outcome }));
+    memory.raise();
+    memory.take();
+    assert!(asks(&memory), "after a raise");
+    let outcome = Outcome::Settled { reason: Reason::new("I saw it").unwrap() };
+    memory.write("alice", plan_event(PlanEvent::Ended { step: step(), outcome }));
+    memory.take();
+    assert!(!asks(&memory), "what somebody settled is a step like any other");
+}
+
+#[test]
 fn a_plan_made_for_another_level_is_not_taken() {
     let mut memory = Memory::new(Level::L1);
     let (made, hash) = memory.plan();
@@ -250,6 +274,36 @@ fn a_plan_needs_the_people_of_the_level_it_was_made_for_also_when_that_is_lowere
     memory.write("alice", vec![Event::Incident { incident: ID, event: IncidentEvent::Level(lowered) }]);
     assert_eq!(memory.state.incidents.all[&ID].level, Level::L1);
     assert_eq!(needed(&config, &memory.state.incidents.all[&ID]), 2);
+}
+
+#[test]
+fn what_fewer_people_agreed_to_is_not_run_once_more_must() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    let config = |approvals: u32| {
+        let text = format!("{CONFIG}\n[runbook]\napprovals = {{ L1 = {approvals} }}\n");
+        Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap()
+    };
+    let run = |memory: &mut Memory, approvals| {
+        let (config, clock) = (config(approvals), Cell::new(memory.now.get()));
+        let doer = Does { config: &config, clock: &clock, each: Span::seconds(1) };
+        let now = || Timestamp(clock.get());
+        carry_out(memory, &doer, &actor("alice"), Some(hash), &now, &mut |_, _| {}).unwrap()
+    };
+    assert_eq!(run(&mut memory, 2), Told::NotApproved { hash, needed: 2 });
+    assert!(memory.begun.is_empty());
+    // Two are asked then, and the one who agreed is asked again with them.
+    let asked = ask(&memory.state, ID, (hash, 2), &actor("alice"), memory.at()).unwrap();
+    memory.write("alice", asked);
+    let id = *memory.state.approvals.all.last_key_value().unwrap().0;
+    assert!(ask(&memory.state, ID, (hash, 2), &actor("alice"), memory.at()).unwrap().is_empty());
+    for who in ["bob", "carol"] {
+        assert_eq!(run(&mut memory, 2), Told::NotApproved { hash, needed: 2 });
+        let yes = approval::approve(&memory.state.approvals, &actor(who), id, hash, memory.at()).unwrap();
+        memory.write(who, vec![Event::Approval(yes)]);
+    }
+    assert_eq!(run(&mut memory, 2), Told::Done);
 }
 
 #[test]

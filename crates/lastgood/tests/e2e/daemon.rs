@@ -1,13 +1,13 @@
 //! `lastgood serve`: keeps the schedule, keeps instances alive, outlives nothing that it need not.
 
 use crate::{
-    kit::{Farm, Plan, request, said, until, until_within},
+    kit::{Daemon, Farm, Plan, program, request, said, until, until_within},
     sink::{Request, Sink},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 /// Longest wait for something that comes round every minute.
 const SCHEDULE_MAX: Duration = Duration::from_secs(180);
@@ -264,4 +264,24 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let pad = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect() };
     let inner = Sha256::new().chain_update(pad(0x36)).chain_update(text).finalize();
     Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().to_vec()
+}
+
+#[test]
+fn a_daemon_without_a_service_keeps_holds_enforced() {
+    let farm = Farm::new(Plan::default());
+    farm.configure(&format!(
+        "state_dir = \"state\"\nlisten = \"127.0.0.1:{}\"\n[person.alice]\n[enforcer.queue]\nkinds = [\"claim\"]\n\
+         command = {{ set = [\"touch\", \"closed\"], lift = [\"rm\", \"closed\"], read = [\"sh\", \"-c\", \"test ! -e closed || echo hold-0\"] }}\n",
+        farm.port("listen")
+    ));
+    let mut command = Command::new(program());
+    command.arg("--config").arg(farm.path("lastgood.toml")).arg("serve").current_dir(farm.path(""));
+    let log = fs::File::create(farm.path("serve.log")).unwrap();
+    let daemon = Daemon(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    until("the daemon", || {
+        fs::read_to_string(farm.path("serve.log")).is_ok_and(|said| said.contains("serves 0 services"))
+    });
+    farm.lastgood(&["hold", "set", "--all", "--kind", "claim", "--reason", "an audit"]).ended(0);
+    until("the queue to be closed", || farm.path("closed").exists());
+    daemon.stop();
 }

@@ -257,12 +257,23 @@ fn a_waiver_an_accepted_risk_and_a_lower_level_take_a_second_person() {
     let complete = "incident|update|i0|--message|complete|--field|impact=rows|--field|resolution=repaired";
     by(&farm, "alice", complete).ended(0);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(9).says("open: leftovers-removed");
-    by(&farm, "bob", "approval|approve|a1").ended(0);
+    by(&farm, "bob", "approval|approve|a1").ended(0).says("leftovers-removed of incident i0 is waived until");
+    // Typed again it would void what was signed.
+    let again = "checklist|waive|i0|leftovers-removed|--risk|a debug flag stays|--for|1d";
+    by(&farm, "alice", again).ended(0).says("waived already, by a1");
     by(&farm, "alice", "checklist|list|i0").ended(0).says("waived").says("nothing is open");
     let risk = "incident|unfreeze|i0|--accept-risk|ownership|--reason|the team is on call|--for|1d";
     by(&farm, "alice", risk).ended(8);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(9).says("nobody owns");
-    by(&farm, "bob", "approval|approve|a2").ended(0);
+    by(&farm, "bob", "approval|approve|a2").ended(0).says("the risk of ownership is taken until");
+    by(&farm, "alice", risk).ended(0).says("taken already, by a2");
+    // Another risk, or a longer time, is another question.
+    let longer = "checklist|waive|i0|leftovers-removed|--risk|a debug flag stays|--for|3d";
+    by(&farm, "alice", longer).ended(8).says("approval approve a3");
+    by(&farm, "bob", "approval|approve|a3").ended(0);
+    by(&farm, "alice", "checklist|waive|i0|queues-drained|--risk|there are none|--for|1d").ended(8);
+    by(&farm, "alice", "incident|show|i0").ended(0).says("next: see which are awaited: lastgood approval list");
+    by(&farm, "bob", "approval|approve|a4").ended(0);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(0).says("risk taken by person:alice").says("lifted: claim");
     // Raising it again plans anew and holds everything.
     by(&farm, "carol", "incident|level|i0|L3|--reason|a key is out").ended(0).says("plan it anew");
@@ -469,4 +480,52 @@ fn every_command_of_an_incident_speaks_one_json_document() {
         assert!(parsed["kind"].is_string() || parsed["code"].is_string(), "{line}: {parsed}");
     }
     by(&farm, "alice", &format!("incident|report|i0|--output|{report}")).ended(0);
+}
+
+#[test]
+fn nobody_gets_an_incident_who_cannot_lead_it_and_one_whose_commander_left_is_taken_over() {
+    let people = "\n[person.alice]\nroles = [\"leader\"]\n[person.bob]\nroles = [\"leader\"]\n[person.dave]\n\
+                  [role.leader]\nmay = [\"lead\"]\n";
+    let farm = Farm::running(plan(people));
+    let declare = "incident|declare|--level|L1|--trigger|notes are lost";
+    by(&farm, "alice", &format!("{declare}|--ic|zed")).ended(2).says("[person-name]").says("alice, bob, dave");
+    by(&farm, "alice", &format!("{declare}|--ic|dave")).ended(4).says("may not lead");
+    by(&farm, "alice", declare).ended(0);
+    for line in [
+        "incident|assign|i0|--role|api|--to|zed",
+        "incident|handoff|i0|--role|commander|--to|zed",
+        "incident|next-owner|i0|--to|zed",
+        "incident|follow-up|add|i0|a key|--owner|zed|--due|14d",
+    ] {
+        by(&farm, "alice", line).ended(2).says("[person-name]");
+    }
+    by(&farm, "alice", "incident|handoff|i0|--role|commander|--to|dave").ended(4).says("may not lead");
+    let take_over = "incident|take-over|i0|--reason|she left";
+    by(&farm, "bob", take_over).ended(1).says("[incident-role-owned]");
+    // She leaves, and nobody could end what she led.
+    farm.configure(&farm.config().replace("[person.alice]", "[person.carol]"));
+    by(&farm, "bob", "incident|stand-down|i0|--reason|it was none").ended(4).says("incident take-over i0");
+    by(&farm, "bob", "incident|show|i0").ended(0).says("next: lastgood incident take-over i0");
+    by(&farm, "dave", take_over).ended(4).says("may not lead");
+    by(&farm, "bob", take_over).ended(0).says("you lead incident i0");
+    by(&farm, "bob", "page|list")
+        .ended(0)
+        .says("incident i0 is led by person:bob now and not by person:alice: she left");
+    by(&farm, "bob", "incident|stand-down|i0|--reason|it was none").ended(0);
+    let taken = "person:bob takes incident i0 over from person:alice, who can't lead it: she left";
+    by(&farm, "bob", "incident|timeline|i0").ended(0).says(taken);
+    // Everybody may pull the cord; who may lead it takes it from there.
+    by(&farm, "mallory", declare).ended(0).says("led by person:mallory");
+    by(&farm, "carol", "incident|take-over|i1|--reason|I am on call").ended(0);
+}
+
+#[test]
+fn a_service_that_is_called_otherwise_since_is_a_missing_proof_and_so_is_a_gate_about_nothing() {
+    let gate = "\n[incident.verify]\ngates = [\"unit\"]\n[gate.unit]\n\
+                report = { files = [\"ci/db.tap\"], tests = [\"db a note is kept\"] }\nmax_age = \"1h\"\n";
+    let farm = Farm::running(plan(gate));
+    by(&farm, "alice", "incident|declare|--level|L1|--trigger|notes are lost|--services|notebook").ended(0);
+    farm.configure(&farm.config().replace("service.notebook", "service.diary"));
+    let said = by(&farm, "alice", "incident|verify|i0").ended(12);
+    said.says("MISSING release/notebook  there is no [service.notebook]").says("MISSING gate/unit");
 }

@@ -86,6 +86,24 @@ fn an_incident_takes_code_and_data_back_rebuilds_what_is_derived_and_puts_files_
 }
 
 #[test]
+fn a_plan_says_whose_data_it_does_not_take_back() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    farm.write("alice", "written on 1.1.0");
+    declare(&farm, "L2");
+    // It can be left by code alone, which keeps every write.
+    let stays = "notebook goes back to 1.0.0; the data of alice (of 1.1.0) stays as it is";
+    farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]).ended(0).says(stays);
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    assert_eq!(farm.version("alice"), "1.0.0");
+    // It is there already, and its data is as it was left.
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0).says(stays);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("the data of alice (of 1.1.0) stays as it is");
+    assert!(farm.notes("alice").contains(&"written on 1.1.0".to_owned()));
+}
+
+#[test]
 fn what_a_step_starts_for_good_keeps_nobody_from_driving_the_plan_on() {
     let farm = Farm::running(Plan::default());
     let (did, seen) = (farm.path("did"), farm.path("seen"));
@@ -137,6 +155,26 @@ fn a_step_that_nobody_can_tell_about_waits_for_a_person() {
     farm.lastgood(&done).ended(0);
     farm.lastgood(&["incident", "run", "i0"]).ended(0);
     assert_eq!(lines(&farm.path("did")), 1);
+}
+
+#[test]
+fn a_step_that_was_cut_off_is_not_done_again_unasked_by_a_plan_made_anew_or_for_a_higher_level() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, "undo = \"rebuild it again\"")));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    cut_off(&farm);
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    farm.lastgood(&["incident", "level", "i0", "L3", "--reason", "the record is wrong too"]).ended(0);
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("asked for as a0");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    assert_eq!(lines(&farm.path("did")), 1);
+    farm.lastgood(&["incident", "step", "i0", "command/rebuild", "--again", "--reason", "half of it"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    assert_eq!(lines(&farm.path("did")), 2);
 }
 
 #[test]

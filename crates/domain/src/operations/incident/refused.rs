@@ -228,7 +228,8 @@ impl Coded for Refused {
             }
             Self::NotCommander { incident, .. } => {
                 format!(
-                    "ask them, or have them hand over: lastgood incident handoff {incident} --role commander --to …"
+                    "ask them, or have them hand over: lastgood incident handoff {incident} --role commander --to …; if \
+                     they can't lead any more: lastgood incident take-over {incident} --reason …"
                 )
             }
             Self::Executed { incident } => format!("verify it: lastgood incident verify {incident}"),

@@ -38,6 +38,12 @@ impl Life {
                 }
                 (*role, to)
             }
+            RoleEvent::TakenOver { from, to, .. } => {
+                if to != by || *from != self.commander {
+                    wrong.push(format!("{by} gave {id} from {from} to {to}"));
+                }
+                (Role::Commander, to)
+            }
         };
         self.offers.remove(&role);
         match role {
