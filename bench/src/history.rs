@@ -151,7 +151,7 @@ impl Yes {
             Effect::Probe { .. } => Answer::ProbePassed { facts: probe },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
             Effect::Restore { snapshot, .. } => {
-                Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 0, took: STEP } }
+                Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, earlier: Vec::new(), bytes: 0, took: STEP } }
             }
             Effect::Route { .. } => Answer::Routed { took: Span(2) },
             Effect::TryResume { .. } => Answer::ResumePassed { facts: ResumeFacts::default() },

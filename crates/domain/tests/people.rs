@@ -3,6 +3,7 @@
 
 use lastgood_domain::{
     event,
+    failure::Coded as _,
     operations::{
         Event, Operations, Record,
         approval::{self, ApprovalEvent, Door, Request},
