@@ -1,10 +1,84 @@
 //! How an order moves the step of the instance it is about.
 
-use super::{MoveStep, ReturnStep};
+use super::Phase;
 use crate::{
     effect::Effect,
-    terms::{Span, Timestamp},
+    terms::{SnapshotId, Span, Timestamp},
 };
+use serde::{Deserialize, Serialize};
+
+/// Where one instance stands on its way forward.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MoveStep {
+    /// Not asked yet.
+    Waiting,
+    /// Probed on what it runs today, so that a broken gate is not taken for a bad release.
+    Baselining,
+    /// Asked whether it is busy.
+    Asking,
+    /// Being stopped.
+    Stopping,
+    /// Its data at the stop is copied.
+    Keeping {
+        /// The copy.
+        snapshot: SnapshotId,
+    },
+    /// Being started on the candidate; its data belongs to the candidate from here on.
+    Starting,
+    /// Probed through its front door.
+    Probing,
+    /// Answers; watched with its wave.
+    Soaking,
+    /// Probed again after the soak.
+    Reprobing,
+    /// Done.
+    Moved,
+    /// Left alone.
+    Deferred,
+}
+
+/// Where one instance stands on its way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReturnStep {
+    /// Not begun.
+    Waiting,
+    /// Being stopped.
+    Stopping {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// What a restore would drop is counted.
+    Measuring,
+    /// Its data is put back.
+    Restoring {
+        /// Tries so far; those that somebody who had the data open was in the way of are not counted.
+        tries: u32,
+        /// Since when somebody has been in the way.
+        held: Option<Timestamp>,
+        /// When it is looked at again, while nothing is ordered.
+        again_at: Option<Timestamp>,
+    },
+    /// Being started.
+    Starting {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// Probed.
+    Probing {
+        /// Tries so far.
+        tries: u32,
+    },
+    /// Being started again on what it left, because its restore waits for a person.
+    Reopening,
+    /// Could not be brought back, and is being started again on its untouched data.
+    FailedReopening,
+    /// Back.
+    Returned,
+    /// Waits for a person.
+    Held,
+    /// Could not be brought back.
+    Failed,
+}
 
 /// Shortest pause before it is looked whether the data is still open elsewhere; most who look at it are done by then.
 const HELD_PAUSE_MIN: Span = Span::seconds(1);
@@ -55,5 +129,26 @@ impl ReturnStep {
             (Effect::Probe { .. }, _) => Self::Probing { tries: 1 },
             _ => return,
         };
+    }
+}
+
+impl Phase {
+    /// Tells whether shared traffic is where it was before the run, and the data too: last-good is watched on meanwhile.
+    pub const fn leaves_traffic(&self) -> bool {
+        match self {
+            Self::Checking
+            | Self::Installing { .. }
+            | Self::Snapshotting { .. }
+            | Self::Rehearsing { .. }
+            | Self::Cooling { .. } => true,
+            Self::Moving { .. } | Self::Returning { .. } | Self::Shifting { .. } | Self::Unshifting { .. } => false,
+        }
+    }
+}
+
+impl ReturnStep {
+    /// Tells whether nothing more happens to it in this run.
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Returned | Self::Held | Self::Failed)
     }
 }

@@ -3,6 +3,7 @@
 mod act;
 mod checked;
 mod crew;
+mod data;
 mod deaths;
 mod gate;
 mod rehearse;

@@ -3,7 +3,7 @@
 //! The work is done by lastgood itself in a process of its own behind a fence, so that the candidate can't
 //! reach live data or the network, and nothing of it survives, however this process ends.
 
-use super::{Site, act};
+use super::{Site, act, data};
 use crate::{config::InstanceConfig, doctor};
 use lastgood_domain::{
     effect::{Answer, Leg},
@@ -180,7 +180,7 @@ fn make_folder(path: &Path) -> Result<(), Failure> {
 }
 
 fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> Result<(), Failure> {
-    let from = act::folder_of(site, snapshot);
+    let from = data::folder_of(site, snapshot);
     // A single SQLite file needs its folder; a folder is made by the copy itself.
     if let state::Data::Sqlite(_) = place.data {
         make_folder(data)?;
