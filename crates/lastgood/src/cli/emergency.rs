@@ -120,12 +120,11 @@ fn hold_all(app: &App, reason: &Reason) -> Result<String, Failure> {
     match open.is_empty() {
         true => Ok(format!("{kinds} of every service are held")),
         false => {
-            let what = format!("{hold} stands, and is not confirmed by {}: it may be open there", open.join(", "));
-            Err(Failure::new(
-                "emergency-not-held",
-                what,
-                Some("close it there by hand, and ask again: lastgood hold sync"),
-            ))
+            let what = format!(
+                "{hold} stands, and is not confirmed by {}: close it there by hand, and ask again: lastgood hold sync",
+                open.join(", ")
+            );
+            Err(Failure::new("emergency-not-held", what, None))
         }
     }
 }

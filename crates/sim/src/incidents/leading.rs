@@ -140,8 +140,14 @@ impl World {
         drop(state);
         self.command(by, "plans", &|state| take(state, id, (&made, hash), by, now));
         if self.state().incidents.all.get(&id).map(|found| &found.planned) != Some(&before) {
-            // It is a plan of its own, whose steps are all to be done.
-            self.outside.borrow_mut().deeds.retain(|(of, _, _), _| *of != id);
+            // It is a plan of its own, whose steps are all to be done; but what was cut off is what it was.
+            let cut_off = self.checks.borrow().cut_off(id);
+            let deeds = &mut self.outside.borrow_mut().deeds;
+            let all = std::mem::take(deeds).into_iter();
+            deeds.extend(all.filter_map(|((of, was, step), deed)| match of == id {
+                false => Some(((of, was, step), deed)),
+                true => cut_off.contains(&step).then_some(((of, hash, step), deed)),
+            }));
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Life {
     pub(crate) state: State,
     pub(crate) executed: bool,
     pub(crate) plan: Option<Plan>,
+    /// Steps of earlier plans of which nobody knows how they ended, and how often each was tried.
+    pub(crate) cut_off: BTreeMap<String, u32>,
     /// Counts what makes a verification old: stages, holding again, plans that ended.
     pub(crate) epoch: u64,
     /// The last verification, when it was written, and the epoch in which it was begun.
@@ -133,6 +135,7 @@ impl Checks {
                 state: State::Declared,
                 executed: false,
                 plan: None,
+                cut_off: BTreeMap::new(),
                 epoch: 0,
                 verified: None,
                 verifying: BTreeMap::new(),
@@ -154,6 +157,9 @@ impl Checks {
         // Looked at before anything of it is taken: it is decided on what was.
         if let IncidentEvent::Moved { to, .. } = event {
             self.moves(at, by, (id, *to), around, wrong);
+        }
+        if let (true, Some(life)) = (is_told_in_a_report(event), self.lives.get_mut(&id)) {
+            life.owed.insert("report");
         }
         if let IncidentEvent::Unfreeze(UnfreezeEvent::Lifted { hold }) = event {
             self.stage(at, by, (id, hold.as_str()), around, wrong);
@@ -184,7 +190,8 @@ impl Checks {
                 if !life.lifted.is_empty() {
                     wrong.push(format!("{id} was raised and {:?} stays lifted", life.lifted));
                 }
-                (life.level, life.plan, life.lowering, life.state) = (*level, None, None, State::Planning);
+                life.put_away();
+                (life.level, life.lowering, life.state) = (*level, None, State::Planning);
             }
             IncidentEvent::Level(event) => life.level(id, at, by, event, asked, wrong),
             IncidentEvent::Role(event) => life.role(id, by, event, wrong),
@@ -288,6 +295,19 @@ impl Checks {
             wrong.push(format!("{id} is closed and something is held"));
         }
     }
+}
+
+/// A report that was written before one of these lacks it.
+const fn is_told_in_a_report(event: &IncidentEvent) -> bool {
+    matches!(
+        event,
+        IncidentEvent::Moved { .. }
+            | IncidentEvent::Raised { .. }
+            | IncidentEvent::Plan(_)
+            | IncidentEvent::Checklist(_)
+            | IncidentEvent::Verify(_)
+            | IncidentEvent::Unfreeze(_)
+    )
 }
 
 fn holds_again(event: &Event, id: IncidentId) -> bool {
