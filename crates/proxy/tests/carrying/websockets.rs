@@ -27,7 +27,7 @@ pub(crate) fn echo(socket: &mut WebSocket<TcpStream>, text: &str) {
     assert_eq!(socket.read().unwrap(), Message::text(text));
 }
 
-fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
@@ -117,7 +117,7 @@ fn a_tunnel_that_says_nothing_for_long_is_closed_in_order() {
 }
 
 /// Opens a WebSocket and gives the bare connection.
-fn open_bare(stage: &Stage) -> TcpStream {
+pub(crate) fn open_bare(stage: &Stage) -> TcpStream {
     let mut stream = stage.connect();
     let request = "GET /ws HTTP/1.1\r\nHost: c\r\nCookie: lastgood=0123456789abcdef0123456789abcdef\r\nConnection: upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -133,7 +133,7 @@ fn open_bare(stage: &Stage) -> TcpStream {
 }
 
 /// A service that switches and then does what it wants with the bare connection.
-fn switching(then: impl Fn(TcpStream) + Send + Sync + 'static) -> Service {
+pub(crate) fn switching(then: impl Fn(TcpStream) + Send + Sync + 'static) -> Service {
     Service::speaking(move |mut stream, _| {
         let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
         if crate::service::head(&mut reader).is_some() {
