@@ -5,6 +5,7 @@ mod client;
 mod control;
 mod hostile;
 mod http2;
+mod http2_cases;
 mod requests;
 mod service;
 mod smuggling;
