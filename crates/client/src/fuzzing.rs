@@ -9,8 +9,11 @@ use crate::{
 };
 use std::str;
 
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("switch_message", switch_message), ("switch_stream", switch_stream)];
+pub const TARGETS: &[Target] = &[("switch_message", switch_message), ("switch_stream", switch_stream)];
 
 /// A message means the same when it is written again, and nothing that is cut is one.
 pub fn switch_message(bytes: &[u8]) {

@@ -21,8 +21,11 @@ use alloc::{
 };
 use core::{fmt::Display, str};
 
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("route_pattern", route_pattern),
     ("report", report),
     ("source_names", source_names),

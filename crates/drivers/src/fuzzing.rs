@@ -5,8 +5,11 @@
 
 use crate::{channel, check, metric, notice, probe, sql, state, traffic::haproxy};
 
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("versions", channel::fuzzing::versions),
     ("channel_names", channel::fuzzing::channel_names),
     ("git_tag", channel::fuzzing::git_tag),

@@ -134,7 +134,7 @@ pub fn unheard(
     let heard = read_back(&config.state_dir);
     let late = |name: &EnforcerName| heard.get(name).is_none_or(|at| *at > now || now.since(*at) > fresh);
     let ours = |hold: &&WideHold| hold.incident == Some(incident);
-    let asked = wanted(config, operations, now).into_iter().filter(|(_, holds)| holds.values().any(|hold| ours(hold)));
+    let asked = wanted(config, operations, now).into_iter().filter(|(_, holds)| holds.values().any(&ours));
     asked.map(|(name, _)| name).filter(late).collect()
 }
 

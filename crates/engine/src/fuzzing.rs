@@ -12,8 +12,11 @@ use lastgood_domain::terms::{Span, Timestamp};
 use lastgood_drivers::config_terms::Length;
 use std::{path::Path, str};
 
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("config", config), ("time_of_day", time_of_day), ("ticket", ticket)];
+pub const TARGETS: &[Target] = &[("config", config), ("time_of_day", time_of_day), ("ticket", ticket)];
 
 /// A configuration is taken or refused with a place in its text; what is taken is taken again.
 pub fn config(bytes: &[u8]) {

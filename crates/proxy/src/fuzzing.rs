@@ -21,8 +21,11 @@ use lastgood_domain::traffic::{
 };
 use std::net::{IpAddr, Ipv4Addr};
 
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked", chunked),

@@ -2,8 +2,11 @@
 
 use crate::{answers, switches};
 
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("answer_form", answers::answer_form),
     ("switches_request", switches::fuzzing::switches_request),
     ("ofrep_context", switches::fuzzing::ofrep_context),
