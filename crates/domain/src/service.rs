@@ -430,6 +430,21 @@ impl Instance {
         let newest = self.history.last()?;
         (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release).then_some(newest)
     }
+
+    /// Drops the moves that ended in something else than what it runs.
+    fn forget_undone(&mut self) {
+        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
+            self.history.pop();
+        }
+    }
+
+    /// Records that the data is what `snapshot` holds again: every move since is undone.
+    fn undo_moves(&mut self, snapshot: SnapshotId) {
+        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
+        if let Some(oldest) = self.history.drain(at..).next() {
+            (self.release, self.data) = (oldest.from, oldest.data);
+        }
+    }
 }
 
 impl Run {

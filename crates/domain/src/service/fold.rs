@@ -1,15 +1,15 @@
 //! Folding: how each record changes the state, and nothing else.
 
 use super::{
-    Condition, Exempt, Hold, Instance, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run,
-    Service, Streak,
+    Condition, Exempt, Hold, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run, Service,
+    Streak,
 };
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, GateFacts, Record, Settings, WayBack},
     facts::Offer,
     operations::rca,
-    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
+    terms::{Digest, HoldId, InstanceName, OrderId, RunId, Timestamp},
 };
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -487,22 +487,5 @@ impl Service {
         (instance.again_at, instance.hindered) = (None, 0);
         instance.streak = None;
         instance.stuck_since = None;
-    }
-}
-
-impl Instance {
-    /// Drops the moves that ended in something else than what it runs.
-    fn forget_undone(&mut self) {
-        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
-            self.history.pop();
-        }
-    }
-
-    /// Records that the data is what `snapshot` holds again: every move since is undone.
-    fn undo_moves(&mut self, snapshot: SnapshotId) {
-        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
-        if let Some(oldest) = self.history.drain(at..).next() {
-            (self.release, self.data) = (oldest.from, oldest.data);
-        }
     }
 }
