@@ -62,8 +62,11 @@ pub fn route_pattern(bytes: &[u8]) {
         let encoded: String = path.bytes().map(|b| if b == b'/' { "/".into() } else { format!("%{b:02x}") }).collect();
         assert_eq!(route.covers(method, &format!("{encoded}{query}")), covered, "{path:?} passes {pattern:?} encoded");
     }
-    let spelled = format!("/./x/..{}{path}{query}", if path.starts_with('/') { "" } else { "/" });
-    assert_eq!(route.covers(method, &spelled), covered, "{spelled:?} passes {pattern:?}");
+    // One that steps out of a folder is covered by each of its readings; put behind another it is another path.
+    if !path.contains("..") && !path.contains('%') {
+        let spelled = format!("/./x/..{}{path}{query}", if path.starts_with('/') { "" } else { "/" });
+        assert_eq!(route.covers(method, &spelled), covered, "{spelled:?} passes {pattern:?}");
+    }
     assert_eq!(route.covers(method, &path.to_ascii_uppercase()), covered, "capitals pass {pattern:?}");
 }
 

@@ -288,8 +288,9 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
         Event::Incident { event, .. } if event.has_its_own_door() => None,
         // Who was given the word speaks, without leading.
         Event::Incident { incident, event: IncidentEvent::Message(_) } => {
+            // Whoever pulls the cord says so: the first message belongs to the declaration.
             let found = before.incidents.all.get(incident);
-            let has_the_word = found.is_some_and(|found| found.owner(Role::Communications) == Some(by));
+            let has_the_word = found.is_none_or(|found| found.owner(Role::Communications) == Some(by));
             (!has_the_word).then_some(Act::Lead)
         }
         Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
