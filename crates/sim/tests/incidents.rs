@@ -92,7 +92,7 @@ fn worlds_of_incidents_reach_every_state_and_what_can_go_wrong() {
     ];
     let mut reached: BTreeMap<&str, u32> = wanted.into_iter().map(|what| (what, 0)).collect();
     let (mut crashes, mut races) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..120 {
         let played = random_incidents(seed);
         played.reached.iter().for_each(|what| *reached.entry(what).or_default() += 1);
         crashes += played.crashes;

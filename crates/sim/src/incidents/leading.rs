@@ -90,7 +90,12 @@ impl World {
             2 => self.make_plan(by, id),
             3 => self.run_plan(by, id),
             4 | 5 => self.change_level(by, id, to),
-            6 => self.one(by, "hands over", id, &|state| role::hand_off(state, id, by, a_role, someone.clone())),
+            6 => {
+                self.one(by, "hands over", id, &|state| role::hand_off(state, id, by, a_role, someone.clone()));
+                if self.often(600) && self.is_here(&someone) {
+                    self.one(&someone, "accepts", id, &|state| role::accept(state, id, &someone, a_role));
+                }
+            }
             7 => {
                 let offers = self.state().incidents.all.get(&id).map(|found| found.roles.offers.clone());
                 let offered = offers.unwrap_or_default().into_iter().next();

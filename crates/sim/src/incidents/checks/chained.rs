@@ -14,7 +14,7 @@ pub(crate) struct Forward {
     pub(crate) release: Digest,
     pub(crate) at: Timestamp,
     pub(crate) run_began: Timestamp,
-    /// Whether an analysis was owed and not waived for it.
+    /// Whether an analysis was owed and not waived for it when its run began.
     pub(crate) owed: bool,
 }
 
@@ -110,7 +110,8 @@ impl Chained {
             Event::Ordered { effect: Effect::Start { release, .. }, .. } => {
                 self.touched = Some(record.at);
                 if let Some((run_began, true)) = self.run {
-                    let owed = self.owes(release, record.at);
+                    // The gate is asked when a run begins: a waiver that ends in its middle takes nothing back.
+                    let owed = self.owes(release, run_began);
                     self.forward.push(Forward { release: *release, at: record.at, run_began, owed });
                 }
             }
