@@ -1,5 +1,7 @@
 //! Opens the evidence file: one writer's handle, and a reader's handle for those who only look.
 
+mod still;
+
 use crate::{
     EVIDENCE_FILE,
     error::{BUSY_WAIT_SECONDS, StoreError},
@@ -19,8 +21,6 @@ const WAL_TRIES: u32 = 500;
 const WAL_PAUSE: Duration = Duration::from_millis(20);
 /// Making a new file takes milliseconds, or as long as a busy disk needs for a few writes.
 const MAKING_WAIT: Duration = Duration::from_secs(5);
-
-mod still;
 
 /// Reads the evidence; never writes. Status commands use it while a driver writes.
 #[derive(Debug)]

@@ -21,18 +21,18 @@ use std::{
 /// Short times, so that a test lives through all of it.
 const QUICK: &str = "\n[incident]\nstable_for = \"100ms\"\nwatch = \"300ms\"\n";
 
-fn plan(tail: &str) -> Plan {
+pub(crate) fn plan(tail: &str) -> Plan {
     Plan { instances: vec![("alice", "probe")], tail: tail.into(), ..Plan::default() }
 }
 
 /// Runs a command as somebody; words are split at `|`.
-fn by(farm: &Farm, who: &str, line: &str) -> Said {
+pub(crate) fn by(farm: &Farm, who: &str, line: &str) -> Said {
     let words: Vec<&str> = line.split('|').collect();
     said(farm.command(&words).env("SUDO_USER", who))
 }
 
 #[track_caller]
-fn json(farm: &Farm, who: &str, line: &str, exit: i32) -> Value {
+pub(crate) fn json(farm: &Farm, who: &str, line: &str, exit: i32) -> Value {
     let said = by(farm, who, &format!("--json|{line}")).ended(exit);
     let document: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
     document["data"].clone()
@@ -71,7 +71,7 @@ fn ready(farm: &Farm, declare: &str) {
     by(farm, "alice", complete).ended(0).says("is over: back on 1.0.0");
 }
 
-const DECLARE: &str = "incident|declare|--level|L1|--trigger|notes are lost|--began|20m";
+pub(crate) const DECLARE: &str = "incident|declare|--level|L1|--trigger|notes are lost|--began|20m";
 
 #[test]
 fn an_incident_is_declared_frozen_cleaned_verified_unfrozen_and_closed() {
@@ -282,20 +282,6 @@ fn a_waiver_an_accepted_risk_and_a_lower_level_take_a_second_person() {
 }
 
 #[test]
-fn roles_are_handed_over_by_two_people() {
-    let farm = Farm::new(plan(""));
-    by(&farm, "alice", DECLARE).ended(0);
-    by(&farm, "alice", "incident|assign|i0|--role|data|--to|bob").ended(0);
-    by(&farm, "bob", "incident|handoff|i0|--role|data|--to|carol").ended(8).says("person:bob has it until they accept");
-    by(&farm, "dan", "incident|accept|i0|--role|data").ended(4).says("[incident-role-not-offered]");
-    by(&farm, "alice", "incident|show|i0").ended(0).says("person:bob, offered to person:carol");
-    by(&farm, "carol", "incident|accept|i0|--role|data").ended(0);
-    by(&farm, "alice", "incident|note|i0|carol knows the schema").ended(0);
-    by(&farm, "alice", "incident|stand-down|i0|--reason|a false alarm").ended(0);
-    by(&farm, "alice", "incident|timeline|i0").ended(0).says("carol knows the schema").says("stood-down");
-}
-
-#[test]
 fn a_drill_goes_all_the_way_holds_nothing_and_reaches_only_who_asked_for_drills() {
     let (all, drills) = (Sink::new(|_| ("200 OK", String::new())), Sink::new(|_| ("200 OK", String::new())));
     let notice = |name: &str, port: u16, kinds: &str| {
@@ -399,7 +385,7 @@ fn a_template_of_ones_own_must_get_every_field_and_never_keeps_anybody_from_decl
 }
 
 /// Changes the record behind its back.
-fn damage(farm: &Farm) {
+pub(crate) fn damage(farm: &Farm) {
     let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
     let of = "chain = (SELECT id FROM chain WHERE name = 'operations')";
     let changed =
@@ -420,21 +406,6 @@ fn damaged_evidence_is_recommended_with_its_rule_and_declares_nothing_by_itself(
         .says("the evidence is uncertain: all services: record 6 of operations")
         .says("incident declare --level L3 --trigger");
     by(&farm, "alice", "incident|list").ended(0).says("no incident is open");
-}
-
-#[test]
-fn where_it_is_configured_the_daemon_declares_and_somebody_takes_it_over() {
-    let farm = Farm::new(plan("\n[incident]\ndeclare = \"automatic\"\n"));
-    by(&farm, "alice", DECLARE).ended(0);
-    by(&farm, "alice", "incident|stand-down|i0|--reason|a false alarm").ended(0);
-    let daemon = farm.serve();
-    by(&farm, "alice", "incident|list").ended(0).says("no incident is open");
-    damage(&farm);
-    crate::kit::until("the declaration", || by(&farm, "alice", "incident|list").out.contains("i1  L3  declared"));
-    by(&farm, "alice", "incident|show|i1").ended(0).says("lastgood:clock").says("record 6 of operations");
-    by(&farm, "bob", "incident|assign|i1|--role|commander|--to|bob").ended(0);
-    by(&farm, "bob", "incident|show|i1").ended(0).says("commander      person:bob");
-    daemon.stop();
 }
 
 #[test]
@@ -480,40 +451,6 @@ fn every_command_of_an_incident_speaks_one_json_document() {
         assert!(parsed["kind"].is_string() || parsed["code"].is_string(), "{line}: {parsed}");
     }
     by(&farm, "alice", &format!("incident|report|i0|--output|{report}")).ended(0);
-}
-
-#[test]
-fn nobody_gets_an_incident_who_cannot_lead_it_and_one_whose_commander_left_is_taken_over() {
-    let people = "\n[person.alice]\nroles = [\"leader\"]\n[person.bob]\nroles = [\"leader\"]\n[person.dave]\n\
-                  [role.leader]\nmay = [\"lead\"]\n";
-    let farm = Farm::running(plan(people));
-    let declare = "incident|declare|--level|L1|--trigger|notes are lost";
-    by(&farm, "alice", &format!("{declare}|--ic|zed")).ended(2).says("[person-name]").says("alice, bob, dave");
-    by(&farm, "alice", &format!("{declare}|--ic|dave")).ended(4).says("may not lead");
-    by(&farm, "alice", declare).ended(0);
-    for line in [
-        "incident|assign|i0|--role|api|--to|zed",
-        "incident|handoff|i0|--role|commander|--to|zed",
-        "incident|next-owner|i0|--to|zed",
-        "incident|follow-up|add|i0|a key|--owner|zed|--due|14d",
-    ] {
-        by(&farm, "alice", line).ended(2).says("[person-name]");
-    }
-    by(&farm, "alice", "incident|handoff|i0|--role|commander|--to|dave").ended(4).says("may not lead");
-    let take_over = "incident|take-over|i0|--reason|she left";
-    by(&farm, "bob", take_over).ended(1).says("[incident-role-owned]");
-    // She leaves, and nobody could end what she led.
-    farm.configure(&farm.config().replace("[person.alice]", "[person.carol]"));
-    by(&farm, "bob", "incident|stand-down|i0|--reason|it was none").ended(4).says("incident take-over i0");
-    by(&farm, "bob", "incident|show|i0").ended(0).says("next: lastgood incident take-over i0");
-    by(&farm, "dave", take_over).ended(4).says("may not lead");
-    by(&farm, "bob", take_over).ended(0).says("you lead incident i0");
-    by(&farm, "bob", "page|list")
-        .ended(0)
-        .says("incident i0 is led by person:bob now and not by person:alice: she left");
-    by(&farm, "bob", "incident|stand-down|i0|--reason|it was none").ended(0);
-    let taken = "person:bob takes incident i0 over from person:alice, who can't lead it: she left";
-    by(&farm, "bob", "incident|timeline|i0").ended(0).says(taken);
 }
 
 #[test]

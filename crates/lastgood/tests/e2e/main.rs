@@ -14,6 +14,7 @@ mod adopt;
 mod alike;
 mod approvals;
 mod cli;
+mod commanding;
 mod crash;
 mod daemon;
 mod doors;

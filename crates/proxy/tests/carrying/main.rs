@@ -6,6 +6,7 @@ mod control;
 mod hostile;
 mod http2;
 mod http2_cases;
+mod http2_list;
 mod requests;
 mod service;
 mod smuggling;

@@ -57,6 +57,38 @@ impl Load {
     }
 }
 
+/// Asks for the seconds since the last one, as a guard does, and adds them up.
+struct Guard {
+    stop: Arc<AtomicBool>,
+    total: Arc<AtomicU64>,
+    asking: thread::JoinHandle<()>,
+}
+
+impl Guard {
+    fn start(stage: &Stage) -> Self {
+        let (stop, total) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, sum, control) = (stop.clone(), total.clone(), stage.control());
+        let asking = thread::spawn(move || {
+            let mut after = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                for slice in control.slices(&chat(), after).unwrap_or_default() {
+                    assert!(slice.second > after, "a second is given twice");
+                    after = slice.second;
+                    sum.fetch_add(slice.counts.iter().map(|(_, counts)| counts.requests()).sum(), Ordering::Relaxed);
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, total, asking }
+    }
+
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.asking.join().unwrap();
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
 /// Sends a POST, which nobody may repeat, and reads its answer; half of the clients connect anew each time.
 fn ask(address: SocketAddr, kept: &mut Option<TcpStream>, client: usize) -> Result<(), String> {
     let mut stream = match kept.take() {
@@ -91,6 +123,7 @@ fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
     let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
     stage.split(one.address, two.address, Share::percent(30));
     let load = Load::start(stage.address, 8);
+    let guard = Guard::start(&stage);
     for _ in 0..5 {
         let before = load.done();
         until("requests flow", || load.done() > before + 200);
@@ -110,6 +143,9 @@ fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
         let counted = stage.counted("1", |_| true).requests() + stage.counted("2", |_| true).requests();
         counted == done
     });
+    // Nor for one who asks for what is new again and again, as a guard does.
+    until("a guard has counted all", || guard.total.load(Ordering::Relaxed) >= done);
+    assert_eq!(guard.end(), done);
 }
 
 #[test]
