@@ -155,8 +155,11 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
         text += &format!("  {release} has turned on {}; a rollback turns it off\n", flags.join(", "));
     }
     if let Some(stopped) = &service.traffic.stopped {
-        let what = stopped.what().to_uppercase();
-        text += &format!("  {what} STOPPED by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));
+        let what = match stopped.routes.is_empty() {
+            true => "NEW ENTRIES STOPPED".to_owned(),
+            false => format!("STOPPED {}", stopped.what()),
+        };
+        text += &format!("  {what} by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));
     }
     text
 }

@@ -47,6 +47,7 @@ fn only_the_named_routes_are_stopped_whatever_their_spelling() {
         assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
     }
     assert_eq!(chat.version(), "1.0.0");
+    chat.lastgood(&["status"]).ended(0).says("STOPPED /rooms/* by");
     chat.lastgood(&["stop-new", "--route", "rooms", "--reason", "an audit"]).ended(2).says("a path starts with /");
 }
 
