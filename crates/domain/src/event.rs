@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 mod end;
 
-pub use self::end::{Back, Cause, End};
+pub use self::end::{Back, Cause, DeferReason, End};
 pub use crate::facts::Health;
 pub use crate::gate::{Gate, GateControl, GateFacts, Verdict};
 pub use crate::way_back::WayBack;
@@ -196,6 +196,9 @@ pub enum Event {
         instance: InstanceName,
         /// Why.
         why: String,
+        /// Of what kind that is.
+        #[serde(default, skip_serializing_if = "DeferReason::is_other")]
+        reason: DeferReason,
     },
     /// The wave answers; it is watched until then.
     SoakBegun {

@@ -18,7 +18,7 @@ pub use traffic::Unproven;
 
 use crate::{
     effect::{Effect, Leg},
-    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, Verdict, WayBack},
+    event::{Aim, Back, Cause, DeferReason, End, GateFacts, Health, Settings, Verdict, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     operations::rca::Owed,
@@ -93,6 +93,9 @@ pub struct Service {
     pub next: NextIds,
     /// Whom the newest answer was about; for sentences.
     pub answered: Option<InstanceName>,
+    /// Which try of a rehearsal it was of, if it was one's; for sentences.
+    #[serde(default)]
+    pub rehearsed: Option<Leg>,
     /// The instances that the last run was configured with; others were removed since. Empty before the first run.
     pub configured: Vec<InstanceName>,
     /// The incidents that the chain names.
@@ -212,6 +215,9 @@ pub enum Condition {
     Deferred {
         /// Why, as it was when it was last looked at.
         why: String,
+        /// Of what kind that is.
+        #[serde(default, skip_serializing_if = "DeferReason::is_other")]
+        reason: DeferReason,
         /// Since when.
         since: Timestamp,
         /// When it was last looked at: nobody knows whether `why` still holds.

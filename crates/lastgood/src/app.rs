@@ -3,6 +3,7 @@
 use crate::{
     exit::Exit,
     screen::{Screen, Trouble},
+    who,
 };
 use lastgood_domain::{
     event::Event,
@@ -94,7 +95,7 @@ impl App {
             ));
         }
         let home = Home::at(&config.state_dir);
-        Ok(Self { screen, config_path, config, home, actor: actor() })
+        Ok(Self { screen, config_path, config, home, actor: who::actor() })
     }
 
     /// Opens the store for writing; makes the state folder.
@@ -423,28 +424,17 @@ fn permitted(path: &Path, access: Access) -> Result<(), Trouble> {
         _ => return Ok(()),
     }
     let act = if access.contains(Access::WRITE_OK) { "written" } else { "read" };
-    let me = user_name(rustix::process::getuid().as_raw());
+    let me = who::account(rustix::process::getuid().as_raw());
     let message = |of: &str| format!("permission denied: {} can't be {act} as user {me}{of}", path.display());
     Err(match std::fs::metadata(path) {
         Ok(meta) => {
-            let owner = user_name(meta.uid());
+            let owner = who::account(meta.uid());
             let typed: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
             let hint = format!("run it as {owner}: sudo -u {owner} lastgood {}", typed.join(" "));
             Trouble::say(Exit::NotAllowed, "state-dir-denied", message(&format!(", it belongs to {owner}")), &hint)
         }
         Err(_) => Trouble::say(Exit::NotAllowed, "state-dir-denied", message(""), "run it as root: sudo lastgood …"),
     })
-}
-
-/// Names a user; one that only a directory service knows by number.
-fn user_name(uid: u32) -> String {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("#{uid}"))
 }
 
 /// Quotes a word for a shell, if it must be.
@@ -474,12 +464,4 @@ fn make_state_dir(path: &Path) -> Result<(), Trouble> {
             "choose another in lastgood.toml: state_dir = \"…\"",
         )
     })
-}
-
-/// Names who asks: the person behind sudo, else the user.
-pub(crate) fn actor() -> Actor {
-    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
-    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
-    Actor::new(&format!("person:{plain}")).unwrap_or_else(|_| Actor::new("person:unknown").expect("a fixed valid name"))
 }

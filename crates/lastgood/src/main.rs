@@ -10,6 +10,7 @@ mod exit;
 mod progress;
 mod screen;
 mod traffic;
+mod who;
 
 use std::process::ExitCode;
 

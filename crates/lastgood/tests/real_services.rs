@@ -187,7 +187,7 @@ fn actual_server_moves_from_25_6_0_to_26_9_0_and_back_with_its_data() {
     let refused = farm.lastgood(&["run"]);
     assert!(!refused.status.success());
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("rehearsal failed") && said.contains("log in"), "{said}");
+    assert!(said.contains("rehearsal, candidate: FAILED") && said.contains("log in"), "{said}");
     farm.done(&["waive", "actual", "25.6.0", "--reason", "it was not set up"]);
     farm.done(&["--config", "first-run.toml", "run"]);
     assert_eq!(farm.release(), "25.6.0");
@@ -262,7 +262,8 @@ fn isso_moves_between_releases_from_pypi_and_keeps_comments() {
     farm.done(&["pin", "isso", "0.14.0", "--reason", "the next one"]);
     let said = farm.done(&["run"]);
     assert_eq!(farm.release(), "0.14.0");
-    assert_eq!(said.matches("rehearsal passed").count(), 4, "{said}");
+    assert_eq!(said.matches(": passed, ready after").count(), 3, "{said}");
+    assert!(said.contains("last-good can use the migrated data"), "{said}");
     assert!(said.contains("way back from 0.14.0: code-only"), "{said}");
     assert_eq!(user_version(&farm), 5);
     comment(&farm, "written after the move");

@@ -55,7 +55,7 @@ fn event(event: &Event, service: &Service) -> String {
             format!("move of {} to {}", list(instances), name(service, release))
         }
         Event::WaveBegun { number, size } => format!("wave {number} of up to {size}"),
-        Event::Deferred { instance, why } => format!("{instance} deferred: {why}"),
+        Event::Deferred { instance, why, .. } => format!("{instance} deferred: {why}"),
         Event::SoakBegun { .. } => "soak".into(),
         Event::Moved { instance } => format!("{instance} moved"),
         Event::ReturnBegun { back, .. } => {

@@ -100,6 +100,28 @@ pub struct Back {
     pub since: Option<Timestamp>,
 }
 
+/// Why an instance is left for later: who can change it depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeferReason {
+    /// Somebody uses it.
+    Busy,
+    /// Its busy check could not tell.
+    CannotTell,
+    /// Its data is of another release than what was rehearsed on.
+    Unrehearsed,
+    /// Anything else; a log from before reasons were kept says only this.
+    #[default]
+    Other,
+}
+
+impl DeferReason {
+    /// Tells whether it is of no kind of its own.
+    pub const fn is_other(&self) -> bool {
+        matches!(self, Self::Other)
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]

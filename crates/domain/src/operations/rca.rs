@@ -143,6 +143,11 @@ impl Owed {
         Some(format!("an analysis is owed for {}, of: {}; {who}", now.since(self.since), self.because))
     }
 
+    /// Tells whether it stands in the way of every release at `now`.
+    pub fn blocks_all(&self, now: Timestamp) -> bool {
+        self.waiver.as_ref().is_none_or(|waiver| now >= waiver.until)
+    }
+
     /// Tells whether it should be there by now.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         now >= self.due

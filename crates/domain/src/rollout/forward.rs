@@ -1,9 +1,13 @@
 //! Moving instances to the candidate, wave by wave.
 
-use super::{Deciding, back_off, gates, returning, traffic};
+use super::{
+    Deciding, back_off, gates,
+    plan::{self, Moves},
+    returning, traffic,
+};
 use crate::{
     effect::{Answer, Effect},
-    event::{Cause, End, Event, Settings},
+    event::{Cause, DeferReason, End, Event, Settings},
     facts::Busyness,
     failure::Failure,
     service::{MoveStep, Phase},
@@ -21,7 +25,8 @@ pub(super) fn begin(deciding: &mut Deciding) {
         let canary = instances.remove(at);
         instances.insert(0, canary);
     }
-    let plan = plan_digest(deciding, &release, &instances);
+    let way_back = deciding.service.installed.get(&release).and_then(|known| known.way_back);
+    let plan = plan::digest(deciding, Moves::Instances, &release, way_back, &instances);
     deciding.say(Event::MoveBegun { plan, release, instances: instances.clone() });
     defer_unrehearsed(deciding, &instances, &rehearsed);
     next_wave(deciding);
@@ -39,22 +44,9 @@ fn defer_unrehearsed(deciding: &mut Deciding, instances: &[InstanceName], rehear
         if own != seen {
             let [own, seen] = [own, seen].map(|data| deciding.service.name_of(data.as_ref()));
             let why = format!("its data is of {own}, rehearsed was data of {seen}: a later run rehearses it");
-            deciding.say(Event::Deferred { instance: instance.clone(), why });
+            deciding.say(Event::Deferred { instance: instance.clone(), why, reason: DeferReason::Unrehearsed });
         }
     }
-}
-
-/// Digests what a person or a gate agreed to: forward effects belong to this plan and no other.
-fn plan_digest(deciding: &Deciding, release: &Digest, instances: &[InstanceName]) -> Digest {
-    let way_back = deciding.service.installed.get(release).and_then(|known| known.way_back).map(|way| way.says());
-    Digest::of(
-        format!(
-            "lastgood plan 1\n{release}\n{:?}\n{way_back:?}\n{instances:?}\n{:?}\n",
-            deciding.service.last_good,
-            deciding.settings(),
-        )
-        .as_bytes(),
-    )
 }
 
 fn steps(deciding: &Deciding) -> Option<&BTreeMap<InstanceName, MoveStep>> {
@@ -121,12 +113,12 @@ fn defer_waiting(deciding: &mut Deciding, because: &str) {
         .map(|(name, _)| name.clone())
         .collect();
     for instance in waiting {
-        deciding.say(Event::Deferred { instance, why: because.into() });
+        deciding.say(Event::Deferred { instance, why: because.into(), reason: DeferReason::Other });
     }
 }
 
-fn defer(deciding: &mut Deciding, instance: InstanceName, why: String) {
-    deciding.say(Event::Deferred { instance, why });
+fn defer(deciding: &mut Deciding, instance: InstanceName, reason: DeferReason, why: String) {
+    deciding.say(Event::Deferred { instance, why, reason });
     go_on(deciding);
 }
 
@@ -179,26 +171,36 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             Answer::ProbePassed { .. } => deciding.order(Effect::AskBusy { instance }),
             Answer::Failed { failure } | Answer::Hindered { failure } => {
                 // Its own trouble or a broken gate: in no case the candidate's, which has not run yet.
-                defer(deciding, instance, format!("its probe fails before the move already: {failure}"));
+                defer(
+                    deciding,
+                    instance,
+                    DeferReason::Other,
+                    format!("its probe fails before the move already: {failure}"),
+                );
             }
-            _ => defer(deciding, instance, "its probe answered something else".into()),
+            _ => defer(deciding, instance, DeferReason::Other, "its probe answered something else".into()),
         },
         MoveStep::Asking => match answer {
             Answer::BusyAsked { busyness: Busyness::Idle } => match gates::blocked(deciding) {
-                Some(because) => defer(deciding, instance, because),
+                Some(because) => defer(deciding, instance, DeferReason::Other, because),
                 // The stop follows the check with nothing in between.
                 None => deciding.order(Effect::Stop { instance }),
             },
             Answer::BusyAsked { busyness: Busyness::Busy(why) } => {
-                defer(deciding, instance, format!("busy: {why}"));
+                defer(deciding, instance, DeferReason::Busy, format!("busy: {why}"));
             }
             Answer::BusyAsked { busyness: Busyness::CannotTell(why) } => {
-                defer(deciding, instance, format!("cannot tell whether it is busy: {why}"));
+                defer(deciding, instance, DeferReason::CannotTell, format!("cannot tell whether it is busy: {why}"));
             }
             Answer::Failed { failure } | Answer::Hindered { failure } => {
-                defer(deciding, instance, format!("cannot tell whether it is busy: {failure}"));
+                defer(
+                    deciding,
+                    instance,
+                    DeferReason::CannotTell,
+                    format!("cannot tell whether it is busy: {failure}"),
+                );
             }
-            _ => defer(deciding, instance, "the busy check answered something else".into()),
+            _ => defer(deciding, instance, DeferReason::CannotTell, "the busy check answered something else".into()),
         },
         MoveStep::Stopping => match answer {
             Answer::Stopped => {

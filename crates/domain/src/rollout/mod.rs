@@ -6,17 +6,19 @@
 //! outstanding order or a time it waits for.
 
 mod concluding;
+mod foresee;
 mod forward;
 mod gates;
 mod lanes;
 mod passing;
+mod plan;
 mod rehearsal;
 mod required;
 mod returning;
 mod traffic;
 mod watch;
 
-pub use passing::{Weighed, weigh};
+pub use foresee::{Begin, Foreseen, Next, foresee};
 pub use returning::keeps_data;
 pub(crate) use traffic::returning::proven_back;
 
@@ -28,7 +30,7 @@ use crate::{
     operations::{hold::InFlight, rca},
     service::{MoveStep, Phase, Service},
     terms::{Actor, Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
-    traffic::Share,
+    traffic::{Share, TrafficEvent},
 };
 use alloc::{string::String, vec::Vec};
 
@@ -136,6 +138,9 @@ pub enum IllegalStep {
     /// The order is not outstanding: it was superseded or answered before.
     #[error("order {0} is not outstanding")]
     LateAnswer(OrderId),
+    /// What only a run decides is nothing that can be stated.
+    #[error("only a run decides this")]
+    NotAStatement,
     /// There is nowhere to go back to.
     #[error("{0}")]
     NoWayBack(String),
@@ -174,9 +179,31 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
                 lanes::abort(&mut deciding, hold);
             }
         }
-        Input::Say(event) => deciding.say(event),
+        Input::Say(event) if is_statement(&event) => deciding.say(event),
+        Input::Say(_) => return Err(IllegalStep::NotAStatement),
     }
     Ok(deciding.said)
+}
+
+/// Tells whether an event is a person's decision or an observation: what a run decides comes from its decisions alone.
+fn is_statement(event: &Event) -> bool {
+    match event {
+        Event::HoldSet { .. }
+        | Event::HoldLifted { .. }
+        | Event::HoldExempted { .. }
+        | Event::Pinned { .. }
+        | Event::Unpinned { .. }
+        | Event::Rejected { .. }
+        | Event::Waived { .. }
+        | Event::Annotated { .. }
+        | Event::WentOnWithout { .. }
+        | Event::RewindAcknowledged { .. }
+        | Event::Analysis(_) => true,
+        Event::Traffic(event) => {
+            matches!(event, TrafficEvent::EntriesStopped { .. } | TrafficEvent::EntriesResumed { .. })
+        }
+        _ => false,
+    }
 }
 
 /// Gives the time at which a tick will change something, if the run waits for one.

@@ -16,7 +16,7 @@ const PASSED_OVER_MAX: usize = 20;
 
 /// What becomes of an offer, as far as rejections decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Weighed {
+enum Weighed {
     /// It was not rejected, and is newer than last-good or what those left behind still need: the other gates decide.
     Taken,
     /// It was rejected, and something older may still be newer than last-good.
@@ -34,7 +34,7 @@ pub enum Weighed {
 /// Weighs what the channel offers besides `passed`, the rejected releases passed over so far.
 ///
 /// Without a last-good nothing says how old is too old, and no control shows a broken gate: only the newest counts.
-pub fn weigh(
+fn weigh(
     service: &Service,
     instances: &[InstanceName],
     passed: &[ReleaseTag],

@@ -272,6 +272,10 @@ impl Service {
         let Some(run) = &mut self.run else { return };
         let Some(effect) = run.orders.remove(&order) else { return };
         self.answered = effect.instance().cloned();
+        self.rehearsed = match &effect {
+            Effect::Rehearse { leg, .. } => Some(*leg),
+            _ => None,
+        };
         if let Effect::AskGate { gate, .. } = &effect {
             run.gates.insert(gate.clone(), GateFacts::of(answer));
             return self.gate_answered(at);
@@ -398,7 +402,7 @@ impl Service {
                     *soak_until = Some(*until);
                 }
             }
-            Event::Deferred { instance, why } => {
+            Event::Deferred { instance, why, reason } => {
                 if let Phase::Moving { steps, .. } = &mut run.phase {
                     steps.insert(instance.clone(), MoveStep::Deferred);
                 }
@@ -409,7 +413,7 @@ impl Service {
                     Condition::Deferred { since, .. } => *since,
                     Condition::Settled | Condition::Between => at,
                 };
-                known.condition = Condition::Deferred { why: why.clone(), since, asked: at };
+                known.condition = Condition::Deferred { why: why.clone(), reason: *reason, since, asked: at };
             }
             Event::Moved { instance } => {
                 if let Phase::Moving { steps, .. } = &mut run.phase {

@@ -105,6 +105,12 @@ impl Service {
         self.traffic.standby = Some(Standby { side: left.side.clone(), until, warm, empty: false });
     }
 
+    /// Tells whether users depend on an instance: where traffic is shared, on those of last-good's side. The other side is
+    /// empty, stands by, or is on trial.
+    pub fn serves(&self, name: &InstanceName) -> bool {
+        self.traffic.last_good().is_none_or(|side| side.instances.contains(name))
+    }
+
     /// Tells whether an instance that died is to stay down: it gets no traffic, and its release was left for a fault.
     pub fn stays_down(&self, name: &InstanceName) -> bool {
         let Some(release) = self.instances.get(name).and_then(|one| one.release) else { return true };

@@ -2,7 +2,7 @@
 
 use super::{doing, spoken, traffic};
 use crate::{
-    event::{Event, Record},
+    event::{DeferReason, Event, Record},
     service::Service,
     terms::ServiceName,
 };
@@ -107,11 +107,22 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "whoever sets up the service, by `rollout` in lastgood.toml",
             "rollback NAME",
         ),
-        Event::Deferred { .. } => (
-            "A busy instance is never stopped; cannot-tell counts as busy. The next run asks again.",
-            "its users, by leaving it idle",
+        Event::Deferred { reason: DeferReason::Busy, .. } => {
+            ("A busy instance is never stopped. The next run asks again.", "its users, by leaving it idle", "run NAME")
+        }
+        Event::Deferred { reason: DeferReason::CannotTell, .. } => (
+            "An instance whose busy check cannot tell counts as busy. The next run asks again.",
+            "whoever can mend the busy check",
             "run NAME",
         ),
+        Event::Deferred { reason: DeferReason::Unrehearsed, .. } => (
+            "No instance moves to a release that was not rehearsed on data like its own. The next run rehearses it.",
+            "whoever runs lastgood",
+            "run NAME",
+        ),
+        Event::Deferred { reason: DeferReason::Other, .. } => {
+            ("An instance that can't move safely now is left for a later run.", "whoever runs lastgood", "run NAME")
+        }
         Event::ReturnBegun { .. } | Event::ReturnWithData { .. } | Event::Returned { .. } => (
             "On the first failure every instance that moved goes back, with its data where the way back needs it.",
             "anyone who may roll back",

@@ -12,9 +12,9 @@ pub use explain::{Explained, explain};
 pub use why::{Why, awaited, undriven, why};
 
 use crate::{
-    effect::{Answer, Effect},
+    effect::{Answer, Effect, Leg},
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
-    facts::{Busyness, Loss},
+    facts::{Busyness, Loss, RehearsalFacts},
     operations::rca,
     service::{Condition, Service},
     terms::{InstanceName, ReleaseTag, Timestamp},
@@ -94,13 +94,10 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::Ordered { .. } => return None,
         Event::Answered { answer, .. } => {
             let said = answered(answer)?;
-            match (&service.answered, answer) {
-                (Some(instance), answer)
-                    if !matches!(answer, Answer::RehearsalPassed { .. } | Answer::RehearsalFailed { .. }) =>
-                {
-                    format!("{instance}: {said}")
-                }
-                _ => said,
+            match (&service.answered, service.rehearsed) {
+                (_, Some(leg)) => rehearsed(leg, answer).unwrap_or(said),
+                (Some(instance), None) => format!("{instance}: {said}"),
+                (None, None) => said,
             }
         }
         Event::CandidateChosen { offer } => format!("candidate {} from {}", offer.tag, offer.origin),
@@ -114,7 +111,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         }
         Event::WaveBegun { number: 1, .. } => "wave 1, the canary".to_string(),
         Event::WaveBegun { number, size } => format!("wave {number}, up to {size} at a time"),
-        Event::Deferred { instance, why } => format!("{instance} is left for later: {why}"),
+        Event::Deferred { instance, why, .. } => format!("{instance} is left for later: {why}"),
         Event::SoakBegun { until } => format!("watching the wave for {}", until.since(record.at)),
         Event::Moved { instance } => format!("{instance} moved and answers"),
         Event::ReturnBegun { cause, back, .. } => {
@@ -170,6 +167,32 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
     })
 }
 
+/// Says which of the four tries of a rehearsal an answer is of: a failure of the last is an answer, no fault.
+fn rehearsed(leg: Leg, answer: &Answer) -> Option<String> {
+    let tried = match leg {
+        Leg::Control => "control",
+        Leg::Candidate => "candidate",
+        Leg::Restart => "restart",
+        Leg::WayBack => "way back",
+    };
+    Some(match (leg, answer) {
+        (Leg::WayBack, Answer::RehearsalPassed { facts }) => {
+            format!("rehearsal, {tried}: last-good can use the migrated data, {}", cost(facts))
+        }
+        (Leg::WayBack, Answer::RehearsalFailed { failure }) => {
+            format!("rehearsal, {tried}: last-good can't use the migrated data: {failure}")
+        }
+        (_, Answer::RehearsalPassed { facts }) => format!("rehearsal, {tried}: passed, {}", cost(facts)),
+        (_, Answer::RehearsalFailed { failure }) => format!("rehearsal, {tried}: FAILED: {failure}"),
+        _ => return None,
+    })
+}
+
+fn cost(facts: &RehearsalFacts) -> String {
+    let RehearsalFacts { ready_after, took, bytes, fence, .. } = facts;
+    format!("ready after {ready_after}, {took} in all, {} of disk, fenced by {fence}", size(*bytes))
+}
+
 fn answered(answer: &Answer) -> Option<String> {
     Some(match answer {
         Answer::Offered { offer, .. } => format!("the channel offers {}", offer.tag),
@@ -183,13 +206,7 @@ fn answered(answer: &Answer) -> Option<String> {
         Answer::Snapshotted { facts } => {
             format!("snapshot {}: {}, {} rows, verified, in {}", facts.id, size(facts.bytes), facts.rows, facts.took)
         }
-        Answer::RehearsalPassed { facts } => format!(
-            "rehearsal passed: ready after {}, {} in all, {} of disk, fenced by {}",
-            facts.ready_after,
-            facts.took,
-            size(facts.bytes),
-            facts.fence
-        ),
+        Answer::RehearsalPassed { facts } => format!("rehearsal passed: {}", cost(facts)),
         Answer::RehearsalFailed { failure } => format!("rehearsal failed: {failure}"),
         Answer::BusyAsked { busyness: Busyness::Idle } => return None,
         Answer::BusyAsked { busyness: Busyness::Busy(why) } => format!("busy: {why}"),
@@ -379,7 +396,7 @@ pub fn condition_words(condition: &Condition, now: Timestamp) -> String {
     match condition {
         Condition::Settled => "settled".into(),
         Condition::Between => "between releases".into(),
-        Condition::Deferred { why, since, asked } => {
+        Condition::Deferred { why, since, asked, .. } => {
             format!("waits {}: {} (when last asked, {} ago)", now.since(*since), one_line(why), now.since(*asked))
         }
         Condition::Stuck { failure } => one_line(&format!("STUCK: {failure}")),
@@ -392,11 +409,17 @@ pub fn condition_words(condition: &Condition, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::DeferReason;
 
     #[test]
     fn a_reason_to_wait_says_how_old_it_is() {
         let minute = |count: i64| Timestamp(count * 60_000);
-        let waits = Condition::Deferred { why: "busy: one session".into(), since: minute(0), asked: minute(180) };
+        let waits = Condition::Deferred {
+            why: "busy: one session".into(),
+            reason: DeferReason::Busy,
+            since: minute(0),
+            asked: minute(180),
+        };
         assert_eq!(
             condition_words(&waits, minute(200)),
             "waits 3 h 20 min: busy: one session (when last asked, 20 min ago)"

@@ -2,7 +2,7 @@
 
 use super::{condition_words, count, doing, lost, names, one_line, traffic};
 use crate::{
-    event::{End, Gate, Health},
+    event::{DeferReason, End, Gate, Health},
     service::{Condition, Instance, MoveStep, Phase, Run, Service},
     terms::{InstanceName, ServiceName, Timestamp},
 };
@@ -157,20 +157,25 @@ fn condition(
             who: "anyone who may roll back",
             how: format!("lastgood rollback {name} --instance {instance}"),
         },
-        // Only a busy check says "busy"; the other reasons end with a later run, not with its users.
-        Condition::Deferred { why, .. } if why.contains("rehearses it") => Why {
+        Condition::Deferred { reason: DeferReason::Unrehearsed, .. } => Why {
             rule: "nobody moves to what was not rehearsed on data like theirs",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood: the next run rehearses it",
             how: format!("lastgood run {name} --now"),
         },
-        Condition::Deferred { why, .. } if why.contains("busy") => Why {
+        Condition::Deferred { reason: DeferReason::CannotTell, .. } => Why {
+            rule: "an instance that may be busy is never stopped",
+            because: format!("{instance} {}", condition_words(&state.condition, now)),
+            who: "whoever can mend its busy check",
+            how: format!("lastgood log {name}"),
+        },
+        Condition::Deferred { reason: DeferReason::Busy, .. } => Why {
             rule: "a busy instance is never stopped",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "its users, by leaving it idle",
             how: format!("lastgood run {name} --now"),
         },
-        Condition::Deferred { .. } => Why {
+        Condition::Deferred { reason: DeferReason::Other, .. } => Why {
             rule: "an instance that can't move safely now is left for a later run",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood",

@@ -7,7 +7,7 @@ use crate::walk::{
 };
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    event::{Aim, Back, Cause, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
+    event::{Aim, Back, Cause, DeferReason, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
     facts::{Busyness, KeptFlag, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     guard::GuardSettings,
     operations::{
@@ -278,7 +278,10 @@ fn run() -> Vec<Event> {
         Event::RehearsalBegun { instance: alice(), snapshot: SnapshotId(4) },
         Event::MoveBegun { plan: digest("plan"), release: digest("2.0"), instances: vec![alice()] },
         Event::WaveBegun { number: 1, size: 1 },
-        Event::Deferred { instance: alice(), why: "busy".into() },
+        Event::Deferred { instance: alice(), why: "held".into(), reason: DeferReason::Other },
+        Event::Deferred { instance: alice(), why: "busy".into(), reason: DeferReason::Busy },
+        Event::Deferred { instance: alice(), why: "no answer".into(), reason: DeferReason::CannotTell },
+        Event::Deferred { instance: alice(), why: "older data".into(), reason: DeferReason::Unrehearsed },
         Event::SoakBegun { until: Timestamp(6) },
         Event::Moved { instance: alice() },
         Event::ReturnWithData { instance: alice(), snapshot: SnapshotId(4) },

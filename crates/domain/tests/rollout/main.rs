@@ -2,6 +2,7 @@
 
 mod deciding;
 mod dying;
+mod foreseeing;
 mod golden;
 mod holding;
 mod passing;

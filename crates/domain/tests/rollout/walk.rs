@@ -208,7 +208,7 @@ impl Walk {
         Offer { tag: tag(release), origin: "dir:x".into(), mark: None, published: None }
     }
 
-    fn well(&self, effect: &Effect) -> Answer {
+    pub(crate) fn well(&self, effect: &Effect) -> Answer {
         match effect {
             Effect::Check { tag, except } => {
                 let mut offered = [self.newest].into_iter().chain(self.older.iter().copied());

@@ -2,7 +2,7 @@
 
 use super::{drift, plan};
 use crate::{
-    config::{CheckConfig, Config, SqlCheck},
+    config::{CheckConfig, Config, InstanceConfig, SqlCheck},
     fold, signals,
 };
 use lastgood_domain::{
@@ -235,11 +235,16 @@ impl Performer<'_> {
         self.hands.probe(self.config, steps, self.door(about), within)
     }
 
-    /// Gives what requests of a step go to: the first instance of the first service that the step is about.
+    /// Gives what requests of a step go to: the first instance that serves, of the first service that the step is about.
     fn door(&self, about: &BTreeSet<ServiceName>) -> Door {
         let mut services = self.services.iter().filter(|name| about.is_empty() || about.contains(*name));
         let found = services.find_map(|name| Some((name, self.config.service.get(name)?)));
-        let found = found.and_then(|(name, service)| Some((name, service, service.instance.first()?)));
+        let found = found.and_then(|(name, service)| {
+            let folded = self.fold(name).ok();
+            let serves = |one: &&InstanceConfig| folded.as_ref().is_none_or(|folded| folded.serves(&one.name));
+            let instance = service.instance.iter().find(serves).or(service.instance.first())?;
+            Some((name, service, instance))
+        });
         // Commands need none; a request without a service to go to fails and says where it went.
         let Some((name, service, instance)) = found else { return (NOWHERE.into(), BTreeMap::new()) };
         let direct = || format!("http://{}:{}", service.bind, instance.port);
@@ -256,13 +261,14 @@ impl Performer<'_> {
         self.reader.service(service)
     }
 
-    /// Says that every instance runs the release and nothing is on its way.
+    /// Says that every instance that serves runs the release and nothing is on its way.
     fn is_at(&self, service: &ServiceName, to: &ReleaseTag) -> Option<String> {
         let folded = self.fold(service).ok()?;
         let release = folded.tags.get(to)?;
-        let mut running = folded.instances.values().filter(|one| one.release.is_some()).peekable();
+        let running = folded.instances.iter().filter(|(name, one)| one.release.is_some() && folded.serves(name));
+        let mut running = running.peekable();
         running.peek()?;
-        let all = running.all(|one| one.release == Some(*release)) && folded.last_good == Some(*release);
+        let all = running.all(|(_, one)| one.release == Some(*release)) && folded.last_good == Some(*release);
         let data = plan::kept(&folded, release).map_or_else(String::new, |kept| format!("; {kept}"));
         (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}{data}", folded.records))
     }

@@ -104,8 +104,8 @@ fn look(
     if service.run.is_some() {
         facts.unsettled.push(format!("a run of {name} is under way"));
     }
-    let configured = config.service[name].instance.iter();
-    for instance in configured {
+    let serving = config.service[name].instance.iter().filter(|one| service.serves(&one.name));
+    for instance in serving {
         let state = service.instances.get(&instance.name);
         let is_good = state.is_some_and(|state| {
             // One that a held run left where it was runs what it should.

@@ -232,7 +232,12 @@ instance = [{ name = "web-1", port = 8001, data = "web-1" }]
         let found = &state.incidents.all[&id];
         facts_of(&|_| Ok(service.clone()), Ok(Vec::new()), &config, &state, (id, found), NOW).unsettled.len()
     };
-    let left = || Condition::Deferred { why: "the run was held".into(), since: NOW, asked: NOW };
+    let left = || Condition::Deferred {
+        why: "the run was held".into(),
+        reason: lastgood_domain::event::DeferReason::Other,
+        since: NOW,
+        asked: NOW,
+    };
     assert_eq!(unsettled(good, Condition::Settled), 0);
     assert_eq!(unsettled(good, left()), 0);
     assert_eq!(unsettled(Digest::of(b"2.0"), left()), 1, "one that runs something else is behind");

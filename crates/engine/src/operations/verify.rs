@@ -5,7 +5,7 @@ use super::{
     facts::{gone, services},
 };
 use crate::{
-    config::Config,
+    config::{Config, InstanceConfig},
     desk::Subject as _,
     fold::Folded,
     letter::rfc3339,
@@ -23,6 +23,7 @@ use lastgood_domain::{
             verify::{Check, Proof, VerifyEvent},
         },
     },
+    service::Service,
     terms::{Digest, GateName, IncidentId, InstanceName, ServiceName},
     words,
 };
@@ -51,8 +52,9 @@ pub fn checks(
         .map(|name| check(format!("release/{name}"), Proof::Missing, format!("there is no [service.{name}]")))
         .collect();
     for name in services(config, incident) {
-        all.push(release(store, config, name));
-        all.extend(instances(config, home, program, name));
+        let service = record_of(store, name);
+        all.push(release(&service, config, name));
+        all.extend(instances(config, home, program, name, service.as_ref().ok()));
     }
     all.extend(config.incident.verify.gates.iter().filter_map(|name| gate(store, config, incident, name)));
     all.extend(config.incident.verify.check.iter().map(|step| configured(config, id, incident, step)));
@@ -78,16 +80,26 @@ fn check(name: String, proof: Proof, detail: impl Into<String>) -> Check {
     Check { name, proof, detail: detail.chars().take(300).collect() }
 }
 
-/// Tells whether every instance runs last-good.
-fn release(store: Option<&Reader>, config: &Config, name: &ServiceName) -> Check {
+/// Reads the state of a service. Errors: why nobody can.
+fn record_of(store: Option<&Reader>, name: &ServiceName) -> Result<Service, String> {
+    let store = store.ok_or("there is no record")?;
+    Ok(Folded::read(store, name).map_err(|error| format!("its record can't be read: {error}"))?.service)
+}
+
+/// Gives the instances that users depend on.
+fn serving<'a>(all: &'a [InstanceConfig], service: Option<&Service>) -> Vec<&'a InstanceConfig> {
+    all.iter().filter(|one| service.is_none_or(|service| service.serves(&one.name))).collect()
+}
+
+/// Tells whether every instance that serves runs last-good.
+fn release(service: &Result<Service, String>, config: &Config, name: &ServiceName) -> Check {
     let title = format!("release/{name}");
-    let Some(store) = store else { return check(title, Proof::Error, "there is no record") };
-    let service = match Folded::read(store, name) {
-        Ok(folded) => folded.service,
-        Err(error) => return check(title, Proof::Error, format!("its record can't be read: {error}")),
+    let service = match service {
+        Ok(service) => service,
+        Err(why) => return check(title, Proof::Error, why.as_str()),
     };
     let Some(good) = service.last_good else { return check(title, Proof::Missing, "it has no last-good release") };
-    let all = &config.service[name].instance;
+    let all = serving(&config.service[name].instance, Some(service));
     let runs = |one: &InstanceName| service.instances.get(one).is_some_and(|state| state.release == Some(good));
     let on = all.iter().filter(|one| runs(&one.name)).count();
     let proof = if on == all.len() { Proof::Pass } else { Proof::Fail };
@@ -95,8 +107,14 @@ fn release(store: Option<&Reader>, config: &Config, name: &ServiceName) -> Check
     check(title, proof, format!("{on} of {} instances run {tag}, {}", all.len(), good.short()))
 }
 
-/// Asks the instances of a service: are they healthy, does their whole probe pass.
-fn instances(config: &Config, home: &Home, program: &Path, name: &ServiceName) -> Vec<Check> {
+/// Asks the instances that serve: are they healthy, does their whole probe pass.
+fn instances(
+    config: &Config,
+    home: &Home,
+    program: &Path,
+    name: &ServiceName,
+    service: Option<&Service>,
+) -> Vec<Check> {
     let (health, smoke) = (format!("health/{name}"), format!("smoke/{name}"));
     let site = match Site::open(config, name, home.service(name), program.to_path_buf()) {
         Ok(site) => site,
@@ -104,10 +122,11 @@ fn instances(config: &Config, home: &Home, program: &Path, name: &ServiceName) -
             return [health, smoke].map(|title| check(title, Proof::Error, Failure::of(&error).message)).into();
         }
     };
-    let mut checks = vec![each(&site, health, &|one| site.health(one).map(|took| format!("{one} in {took}")))];
+    let asked = serving(&site.config.instance, service);
+    let mut checks = vec![each(&asked, health, &|one| site.health(one).map(|took| format!("{one} in {took}")))];
     checks.push(match site.config.probe.is_empty() {
         true => check(smoke, Proof::Missing, format!("service.{name} has no probe")),
-        false => each(&site, smoke, &|one| {
+        false => each(&asked, smoke, &|one| {
             let facts = site.smoke(one)?;
             Ok(format!("{one} by {} in {}", words::count(u64::from(facts.requests), "step"), facts.took))
         }),
@@ -115,8 +134,7 @@ fn instances(config: &Config, home: &Home, program: &Path, name: &ServiceName) -
     checks
 }
 
-fn each(site: &Site, title: String, ask: &dyn Fn(&InstanceName) -> Result<String, Failure>) -> Check {
-    let all = &site.config.instance;
+fn each(all: &[&InstanceConfig], title: String, ask: &dyn Fn(&InstanceName) -> Result<String, Failure>) -> Check {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for instance in all {
         match ask(&instance.name) {
@@ -175,8 +193,7 @@ fn gate(store: Option<&Reader>, config: &Config, incident: &Incident, name: &Gat
 
 /// Gives the release that a service runs, as gates ask about it.
 fn runs(store: Option<&Reader>, config: &Config, name: &ServiceName) -> Result<Subject, String> {
-    let store = store.ok_or("there is no record")?;
-    let service = Folded::read(store, name).map_err(|error| format!("its record can't be read: {error}"))?.service;
+    let service = record_of(store, name)?;
     let good = service.last_good.ok_or("it has no last-good release")?;
     Ok(world::subject(name, &service, &good, config.service[name].commit.as_deref()))
 }

@@ -5,10 +5,11 @@ use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     self as domain,
-    event::{Gate, Verdict},
+    effect::Answer,
+    event::{Aim, End, Gate, Verdict},
     facts::{Offer, Standing},
     failure::Failure,
-    rollout::{self, Checked, Weighed},
+    rollout::{self, Begin, Checked, Foreseen, Next},
     service::Service,
     terms::{Digest, InstanceName, Release, ReleaseTag, ServiceName},
     words,
@@ -34,16 +35,29 @@ pub(crate) struct Plan {
 /// One line of a plan: a gate and what it says now.
 struct Line {
     gate: &'static str,
-    verdict: &'static str,
+    verdict: Verdict,
     because: String,
 }
 
-/// What a run would look at: the newest offer, or the next where that was rejected.
+/// What the channel was asked, as the run would ask it.
+struct Asked<'a> {
+    config: &'a ServiceConfig,
+    context: &'a channel::Context,
+    last_good: Option<ReleaseTag>,
+    /// Each offer, in the order in which it came, and how it stands to last-good.
+    offers: Vec<(Offer, Option<Standing>)>,
+    failed: Option<ChannelError>,
+}
+
+/// What a run would come to, and the release that it would come to it with.
 struct Looked {
     offer: Offer,
     standing: Option<Standing>,
-    /// Rejected releases passed over, newest first, and why each was rejected.
     passed: Vec<(ReleaseTag, String)>,
+    /// The gates that refuse: the one at which the run would end first.
+    refused: Vec<Line>,
+    exit: Exit,
+    next: Next,
 }
 
 impl Plan {
@@ -67,16 +81,20 @@ impl Plan {
 fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Trouble> {
     let folded = app.look(service)?.service;
     let config = &app.config.service[service];
+    let preflight = preflight::before_deploy(&app.config, service, &Asker::default());
     let context = channel::Context { folder: app.config.folder.clone(), ..channel::Context::default() };
-    let looked = look(config, &folded, &context)
-        .map_err(|error| Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) })?;
-    let Looked { offer, standing, passed } = looked;
-    let foreign = config.channel.belongs(&offer.tag).err();
-    let mut lines = gates(app, service, &folded, &offer, standing, foreign);
-    lines.extend(preflight_line(app, service));
+    let Looked { offer, standing, passed, mut refused, exit, next } =
+        look(app, service, &folded, &preflight, &context)?;
+    let mut lines = passing(&folded, &offer, standing);
+    lines.extend(preflight.map(|Checked { verdict, because }| Line::of(Gate::Preflight, verdict, because)));
     lines.extend(provenance_line(config, &folded, &offer, &context)?);
     lines.extend(taken_port(app, service, &folded)?);
-    let blocked = lines.iter().find(|line| line.verdict != "pass");
+    for line in &mut lines {
+        if let Some(at) = refused.iter().position(|one| one.gate == line.gate) {
+            *line = refused.remove(at);
+        }
+    }
+    lines.splice(0..0, refused);
     let last_good = folded.name_of(folded.last_good.as_ref());
     let known = folded.tags.get(&offer.tag);
     let way_back = known
@@ -89,33 +107,33 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         .map(|instance| instance.name.clone())
         .filter(|name| known.is_none() || folded.instances.get(name).and_then(|one| one.release) != known.copied())
         .collect();
-    let everywhere = behind.is_empty() || config.traffic.is_some();
-    let up_to_date = known.is_some() && known == folded.last_good.as_ref() && everywhere;
+    let up_to_date = next == Next::Ends(End::UpToDate);
     let offers = if folded.pin.is_some() { "it is pinned to" } else { "the channel offers" };
     let mut text = format!("{service}  last-good {last_good}, {offers} {}\n", offer.tag);
-    let back = rollback::pinned(app, service, &folded);
+    let back = (next == Next::GoesBack).then(|| rollback::pinned(app, service, &folded)).flatten();
     for (_, because) in &passed {
         text += &format!("  passed over    {}\n", words::one_line(because));
     }
-    for line in &lines {
-        text += &format!("  gate {:<9} {:<11} {}\n", line.gate, line.verdict, words::one_line(&line.because));
+    for Line { gate, verdict, because } in &lines {
+        text += &format!("  gate {gate:<9} {:<11} {}\n", words::verdict_name(*verdict), words::one_line(because));
     }
-    let (verdict, exit) = match (blocked, up_to_date) {
-        (Some(line), _) => {
-            // As the run would end.
-            let is_unknown = line.gate == words::gate_name(Gate::Preflight)
-                && line.verdict == words::verdict_name(Verdict::CannotTell);
-            let exit = if is_unknown { Exit::CannotTell } else { Exit::Refused };
-            (format!("nothing would move: the {} gate says {}", line.gate, line.verdict), exit)
+    let blocked = lines.iter().find(|line| line.verdict != Verdict::Pass);
+    let (verdict, exit) = match (&next, blocked) {
+        // Nothing would be moved, so nothing is asked about a release.
+        (Next::Ends(End::UpToDate), _) => ("nothing to do: every instance runs it".to_owned(), Exit::Done),
+        (_, Some(line)) => {
+            let says = words::verdict_name(line.verdict);
+            let exit = if exit == Exit::Done { Exit::Refused } else { exit };
+            (format!("nothing would move: the {} gate says {says}", line.gate), exit)
         }
-        (None, true) => ("nothing to do: every instance runs it".to_owned(), Exit::Done),
-        (None, false) if let Some(back) = &back => {
-            for line in back {
+        (Next::Ends(end), None) => (format!("nothing would move: {}", words::end_words(end)), exit),
+        (Next::GoesBack, None) => {
+            for line in back.iter().flatten() {
                 text += &format!("  back      {line}\n");
             }
             (format!("the pin takes {} back to {}, all at once", words::names(&behind), offer.tag), Exit::Done)
         }
-        (None, false) => {
+        (Next::Installs(_), None) => {
             text += &format!("  way back  {way_back}\n");
             text += &asks(config);
             text += "  then      install beside the others; snapshot every instance; rehearse control, candidate, restart, way back\n";
@@ -136,10 +154,30 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         "passed_over": passed.iter().map(|(tag, because)| json!({ "tag": tag, "because": because })).collect::<Vec<_>>(),
         "moves": behind, "up_to_date": up_to_date, "back": back,
         "gates": lines.iter().map(|line| json!({
-            "gate": line.gate, "verdict": line.verdict, "because": line.because,
+            "gate": line.gate, "verdict": words::verdict_name(line.verdict), "because": line.because,
         })).collect::<Vec<_>>(),
     });
     Ok((data, text, exit))
+}
+
+impl Line {
+    fn of(gate: Gate, verdict: Verdict, because: String) -> Self {
+        Self { gate: words::gate_name(gate), verdict, because }
+    }
+
+    /// The gate at which a run would end, if it ends at one.
+    fn refusing(foreseen: &Foreseen) -> Option<Self> {
+        let Next::Ends(end) = &foreseen.next else { return None };
+        match end {
+            End::Held { because, .. } => Some(Self::of(Gate::Hold, Verdict::Hold, because.clone())),
+            End::Unproven { gate, because } => Some(Self::of(*gate, Verdict::CannotTell, because.clone())),
+            End::Refused { gate, because } => {
+                let said = foreseen.last_gate.filter(|(last, _)| last == gate);
+                Some(Self::of(*gate, said.map_or(Verdict::Fail, |(_, verdict)| verdict), because.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Says which gates would be asked: most of them know nothing of a release before it is installed.
@@ -222,89 +260,102 @@ fn provenance_line(
         because += if because.is_empty() { "" } else { "; " };
         because += "what its digest decides is asked when it is installed";
     }
-    Ok(Some(Line { gate: words::gate_name(Gate::Provenance), verdict: words::verdict_name(verdict), because }))
+    Ok(Some(Line::of(Gate::Provenance, verdict, because)))
 }
 
 /// Gives a line if an instance can't listen, because a stranger does.
 fn taken_port(app: &App, name: &ServiceName, service: &Service) -> Result<Option<Line>, Trouble> {
     let findings = doctor::examine_running(&app.config, name, service, &drive::program()?);
     let taken = findings.into_iter().find(|finding| finding.failure.code == "instance-port-in-use");
-    Ok(taken.map(|taken| Line { gate: "port", verdict: "fail", because: taken.failure.message }))
+    Ok(taken.map(|taken| Line { gate: "port", verdict: Verdict::Fail, because: taken.failure.message }))
 }
 
-/// Asks the channel as a run would, passing over what was rejected.
-fn look(config: &ServiceConfig, service: &Service, context: &channel::Context) -> Result<Looked, ChannelError> {
-    let last_good = service.last_good.as_ref().and_then(|last_good| service.tag(last_good));
-    let standing = |offer: &Offer| last_good.map(|last_good| config.channel.standing(&offer.tag, last_good));
-    let instances: Vec<InstanceName> = config.instance.iter().map(|instance| instance.name.clone()).collect();
-    let newest = match &service.pin {
-        Some(pin) => config.channel.offer_of(&pin.tag, context)?,
-        None => config.channel.newest(context)?,
-    };
-    let (mut passed, mut next) = (Vec::new(), Some(newest.clone()));
-    while let Some(offer) = next {
-        let except: Vec<ReleaseTag> = passed.iter().map(|(tag, _): &(ReleaseTag, String)| tag.clone()).collect();
-        let standing = standing(&offer);
-        match rollout::weigh(service, &instances, &except, &offer, standing) {
-            Weighed::Taken => return Ok(Looked { offer, standing, passed }),
-            Weighed::Refused { .. } => break,
-            Weighed::PassedOver { because } => {
-                passed.push((offer.tag.clone(), because));
-                let except: Vec<ReleaseTag> = passed.iter().map(|(tag, _)| tag.clone()).collect();
-                next = config.channel.newest_but(&except, context)?;
+impl Asked<'_> {
+    /// Answers as a run's own question would be answered.
+    fn answer(&mut self, tag: Option<&ReleaseTag>, except: &[ReleaseTag]) -> Answer {
+        let channel = &self.config.channel;
+        let offer = match tag {
+            None => channel.newest_but(except, self.context),
+            Some(tag) => channel.offer_of(tag, self.context).map(Some),
+        };
+        match offer {
+            Ok(Some(offer)) => {
+                let standing = self.last_good.as_ref().map(|last_good| channel.standing(&offer.tag, last_good));
+                let foreign = channel.belongs(&offer.tag).err();
+                self.offers.push((offer.clone(), standing));
+                Answer::Offered { offer, standing, foreign }
+            }
+            Ok(None) => Answer::NothingElse,
+            Err(error) => {
+                let failure = Failure::of(&error);
+                self.failed = Some(error);
+                Answer::Hindered { failure }
             }
         }
     }
-    // Nothing stands in its place: the newest is what the gates refuse.
-    let standing = standing(&newest);
-    Ok(Looked { offer: newest, standing, passed: Vec::new() })
 }
 
-/// Says how it stands with what must be so before a move, where something is declared.
-fn preflight_line(app: &App, service: &ServiceName) -> Option<Line> {
-    let Checked { verdict, because } = preflight::before_deploy(&app.config, service, &Asker::default())?;
-    Some(Line { gate: words::gate_name(Gate::Preflight), verdict: words::verdict_name(verdict), because })
-}
-
-fn gates(
+/// Plays the run that would come now; behind a hold, also what the channel offers and what its gates say.
+fn look(
     app: &App,
     name: &ServiceName,
     service: &Service,
-    offer: &Offer,
-    standing: Option<Standing>,
-    foreign: Option<String>,
-) -> Vec<Line> {
-    let line = |gate, verdict, because| Line { gate, verdict, because };
-    let mut lines = Vec::new();
-    let hold = service.standing_holds(app.now()).next();
-    lines.push(match (app.stopped(name, service), hold) {
-        (Some(frozen), _) => line("hold", "hold", frozen),
-        (None, Some((id, hold))) => line("hold", "hold", format!("{id} by {}: {}", hold.owner, hold.reason)),
-        (None, None) => line("hold", "pass", "no hold stands".into()),
-    });
-    lines.push(match foreign {
-        Some(because) => line("channel", "fail", because),
-        None => {
-            let published = offer.published.map_or_else(String::new, |at| format!(", published {}", rfc3339(at)));
-            line("channel", "pass", format!("{}{published}", offer.origin))
-        }
-    });
-    lines.push(match service.rejected.values().find(|rejection| rejection.tag == offer.tag) {
-        Some(rejection) => line("rejected", "fail", format!("by {}: {}", rejection.by, rejection.reason)),
-        None => line("rejected", "pass", "never rejected".into()),
-    });
+    preflight: &Option<Checked>,
+    context: &channel::Context,
+) -> Result<Looked, Trouble> {
+    let config = &app.config.service[name];
+    let last_good = service.last_good.as_ref().and_then(|last_good| service.tag(last_good)).cloned();
+    let mut asked = Asked { config, context, last_good, offers: Vec::new(), failed: None };
+    let begin = |aim| Begin {
+        aim,
+        settings: config.settings(),
+        frozen: app.stopped(name, service),
+        preflight: preflight.clone(),
+    };
+    let mut ask =
+        |aim| rollout::foresee(service, begin(aim), &app.actor, app.now(), |tag, except| asked.answer(tag, except));
+    let mut foreseen = ask(Aim::Track);
+    let first = foreseen.next.clone();
+    let mut refused = Vec::from_iter(Line::refusing(&foreseen));
+    let is_held = matches!(&first, Next::Ends(end) if !matches!(end, End::UpToDate));
+    if is_held && foreseen.passed.is_empty() {
+        foreseen = ask(Aim::DryRun);
+        let behind = Line::refusing(&foreseen).filter(|line| refused.iter().all(|one| one.gate != line.gate));
+        refused.extend(behind);
+    }
+    if let Some(error) = asked.failed {
+        return Err(Trouble { exit: Exit::CannotTell, failure: Failure::of(&error) });
+    }
+    let exit = match &first {
+        Next::Ends(end) => Exit::of(end),
+        _ => Exit::Done,
+    };
+    // Where nothing stands in its place, the newest is what the gates refuse.
+    let is_last = matches!(&foreseen.next, Next::Ends(End::Refused { gate: Gate::Rejected, .. }));
+    let passed = if is_last { Vec::new() } else { foreseen.passed };
+    let offer = if is_last { asked.offers.into_iter().next() } else { asked.offers.pop() };
+    let (offer, standing) = offer.ok_or_else(|| {
+        Trouble::say(Exit::CannotTell, "internal", "the channel was not asked".to_owned(), "lastgood doctor")
+    })?;
+    Ok(Looked { offer, standing, passed, refused, exit, next: first })
+}
+
+/// Says of each gate that it passes, and why: what refuses stands in its place.
+fn passing(service: &Service, offer: &Offer, standing: Option<Standing>) -> Vec<Line> {
+    let line = |gate, because| Line::of(gate, Verdict::Pass, because);
+    let published = offer.published.map_or_else(String::new, |at| format!(", published {}", rfc3339(at)));
     let last_good = service.name_of(service.last_good.as_ref());
-    lines.push(match (&service.pin, standing) {
-        (Some(pin), _) => line("newer", "pass", format!("pinned to {} by {}", pin.tag, pin.by)),
-        (None, None) => line("newer", "pass", "nothing runs yet".into()),
-        (None, Some(Standing::Newer)) => line("newer", "pass", format!("newer than {last_good}")),
-        (None, Some(Standing::Same)) => line("newer", "pass", format!("it is {last_good}")),
-        (None, Some(Standing::Older)) => line("newer", "fail", format!("older than {last_good}")),
-        (None, Some(Standing::Unordered)) => line("newer", "cannot tell", format!("no order to {last_good}")),
-    });
-    lines.push(match (service.marks.get(&offer.tag), &offer.mark) {
-        (Some(first), Some(now)) if first != now => line("digest", "fail", format!("was {first}, is {now} now")),
-        _ => line("digest", "pass", "the tag has not moved".into()),
-    });
-    lines
+    let newer = match (&service.pin, standing) {
+        (Some(pin), _) => format!("pinned to {} by {}", pin.tag, pin.by),
+        (None, None) => "nothing runs yet".into(),
+        (None, Some(Standing::Same)) => format!("it is {last_good}"),
+        (None, Some(_)) => format!("newer than {last_good}"),
+    };
+    vec![
+        line(Gate::Hold, "no hold stands".into()),
+        line(Gate::Channel, format!("{}{published}", offer.origin)),
+        line(Gate::Rejected, "never rejected".into()),
+        line(Gate::Newer, newer),
+        line(Gate::Digest, "the tag has not moved".into()),
+    ]
 }

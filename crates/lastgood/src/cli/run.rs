@@ -217,12 +217,20 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
     Ok(conclude(app, service, end.as_ref()))
 }
 
+/// Tells whether an analysis stands in the way of every forward move.
+pub(crate) fn owes(app: &App, service: &ServiceName) -> bool {
+    app.look(service).is_ok_and(|folded| folded.service.analysis.is_some_and(|owed| owed.blocks_all(app.now())))
+}
+
 /// Says how a run ended and what to type next.
 pub(crate) fn conclude(app: &App, service: &ServiceName, end: Option<&End>) -> Exit {
     let Some(end) = end else { return Exit::Pending };
     let next = match end {
         End::UpToDate | End::Promoted => format!("see it: lastgood status {service}"),
-        End::Rehearsed { .. } => format!("do it: lastgood run {service} --now"),
+        End::Rehearsed { .. } => match owes(app, service) {
+            true => format!("an analysis is owed before it may move: lastgood rca list {service}"),
+            false => format!("do it: lastgood run {service} --now"),
+        },
         End::RollbackHeld { .. } => format!("decide: lastgood why {service}"),
         End::Stopped { failure: Failure { hint: Some(hint), .. } } => {
             format!("fix: {hint}\nwhy: lastgood why {service}")

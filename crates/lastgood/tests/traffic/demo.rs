@@ -1,4 +1,4 @@
-//! `lastgood demo --traffic` tells its story to the end and leaves nothing behind.
+//! `lastgood demo` and `lastgood demo --traffic` tell their stories to the end and leave nothing behind.
 
 use crate::kit::until;
 use std::{
@@ -38,6 +38,41 @@ fn the_demo_of_shared_traffic_ends_well_and_leaves_no_process() {
         rest = &rest[at..];
     }
     assert_eq!(said.matches("none lost, none twice").count(), 3, "{said}");
+    assert_eq!(left_of(&folder), Vec::<String>::new(), "{said}");
+}
+
+#[test]
+fn the_demo_of_five_people_reads_every_note_back_and_leaves_no_process() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("demo");
+    let output = Command::new("timeout")
+        .args(["-k", "5", "240", env!("CARGO_BIN_EXE_lastgood"), "demo", "--keep"])
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let lines = [
+        "== 2. 1.1.0 is good",
+        "dave is left for later: busy",
+        "== 3. 2.1.0 breaks every login",
+        "rehearsal, candidate: FAILED",
+        "== 4. 2.3.0 passes the rehearsal",
+        "rehearsal, control: passed",
+        "rehearsal, restart: passed",
+        "rehearsal, way back: last-good can't use the migrated data",
+        "carol is back and answers",
+        "== 7. 2.5.0 comes again with other bytes",
+        "30 notes were written between the chapters, 30 are read back",
+        "8 chapters in",
+        "nobody lost a note, and the evidence holds",
+    ];
+    let mut rest = said.as_str();
+    for line in lines {
+        let Some(at) = rest.find(line) else { panic!("not {line:?}, in this order, in {said}") };
+        rest = &rest[at..];
+    }
     assert_eq!(left_of(&folder), Vec::<String>::new(), "{said}");
 }
 

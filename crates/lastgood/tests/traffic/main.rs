@@ -5,6 +5,7 @@ mod boundaries;
 mod counting;
 mod demo;
 mod flips;
+mod incident;
 mod kit;
 mod measuring;
 mod moving;

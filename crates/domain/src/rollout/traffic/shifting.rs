@@ -4,7 +4,10 @@ use super::{failure_of, idle_side, leaving, proving, returning, settings};
 use crate::{
     effect::{Answer, Effect},
     event::{Cause, End, Event, Gate, Verdict, WayBack},
-    rollout::{Deciding, gates},
+    rollout::{
+        Deciding, gates,
+        plan::{self, Moves},
+    },
     service::{CLOSING, MoveStep, Phase, Service},
     terms::{Digest, FlagKey, InstanceName, Span, Timestamp},
     traffic::{Route, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
@@ -20,7 +23,7 @@ pub(in crate::rollout) fn begin(deciding: &mut Deciding) {
         return refuse_migration(deciding, release);
     }
     let instances = idle_side(deciding);
-    let plan = plan_digest(deciding, &release, way_back, &instances);
+    let plan = plan::digest(deciding, Moves::Traffic, &release, way_back, &instances);
     deciding.say(Event::Traffic(TrafficEvent::ShiftBegun { plan, release, instances }));
     go_on(deciding);
 }
@@ -36,16 +39,6 @@ fn refuse_migration(deciding: &mut Deciding, release: Digest) {
         deciding.say(Event::Rejected { release, tag, reason: because.clone() });
     }
     gates::refuse(deciding, Gate::WayBack, Verdict::Fail, because);
-}
-
-/// Digests what a person or a gate agreed to.
-fn plan_digest(deciding: &Deciding, release: &Digest, way_back: Option<WayBack>, instances: &[InstanceName]) -> Digest {
-    let way_back = way_back.map(WayBack::says);
-    let (last_good, settings) = (deciding.service.last_good, deciding.settings());
-    Digest::of(
-        format!("lastgood plan 1 of traffic\n{release}\n{last_good:?}\n{way_back:?}\n{instances:?}\n{settings:?}\n")
-            .as_bytes(),
-    )
 }
 
 /// Does whatever can be done now.

@@ -1,6 +1,7 @@
 //! The story of five people with an instance each: rehearsals, canaries, waves, and data that goes back.
 
 use super::{
+    other_way,
     stage::{Stage, free_ports},
     trouble,
 };
@@ -10,7 +11,9 @@ use crate::{
 };
 use lastgood_domain::event::End;
 use lastgood_notebook::{Fault, Release, Seed};
+use serde_json::{Value, json};
 use std::{
+    cell::Cell,
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
@@ -37,6 +40,8 @@ pub(super) struct Notebook {
     pub(super) stage: Stage,
     program: Vec<String>,
     ports: [u16; INSTANCES.len()],
+    /// Notes that each person has written so far, besides those there were.
+    written: Cell<u32>,
 }
 
 impl Notebook {
@@ -56,7 +61,7 @@ impl Notebook {
             .map_err(|error| trouble("write", &secret, &error))?;
         let ports = free_ports(folder)?;
         let stage = Stage::build(screen, folder, "notebook", &config(&ports))?;
-        Ok(Self { stage, program, ports })
+        Ok(Self { stage, program, ports, written: Cell::new(0) })
     }
 
     /// Tells the chapters in order; gives how many there were, and whether the evidence holds.
@@ -65,29 +70,36 @@ impl Notebook {
         stage.chapter("1.0.0 comes to five people, each with data of their own");
         self.publish("1.0.0", None)?;
         stage.expect("promoted", |end| matches!(end, End::Promoted))?;
+        self.everybody_writes()?;
         stage.chapter("1.1.0 is good and adds a column; dave is in use and is left for later");
         self.session("open")?;
         self.publish("1.1.0", None)?;
         stage.expect("promoted", |end| matches!(end, End::Promoted))?;
+        self.everybody_writes()?;
         stage.chapter("2.1.0 breaks every login in its migration, with a healthy page: the rehearsal catches it");
         self.publish("2.1.0", None)?;
         stage.expect("rejected in rehearsal", |end| matches!(end, End::RehearsalFailed { .. }))?;
+        self.everybody_writes()?;
         stage.chapter("2.3.0 passes the rehearsal and breaks one person's login: the canary goes back, with its data");
         self.publish("2.3.0", None)?;
         stage.expect("rolled back", |end| matches!(end, End::RolledBack { .. }))?;
+        self.everybody_writes()?;
         stage.lift()?;
         stage.chapter("2.4.0 dies soon after its start: the watch over the first wave catches it");
         self.publish("2.4.0", Some(Fault::Crash { after_ms: 700 }))?;
         stage.expect("rolled back", |end| matches!(end, End::RolledBack { .. }))?;
+        self.everybody_writes()?;
         stage.lift()?;
         stage.chapter("2.5.0 is good; dave's session ends, and dave follows later");
         self.publish("2.5.0", None)?;
         stage.expect("promoted", |end| matches!(end, End::Promoted))?;
         self.session("close")?;
         stage.expect("promoted", |end| matches!(end, End::Promoted))?;
+        self.everybody_writes()?;
         stage.chapter("2.5.0 comes again with other bytes: a tag that moved is refused");
         self.republish("2.5.0")?;
         stage.expect("refused", |end| matches!(end, End::Refused { .. }))?;
+        self.read_back()?;
         stage.end()
     }
 
@@ -115,18 +127,76 @@ impl Notebook {
 
     /// Opens or closes somebody's session on the busy instance.
     fn session(&self, act: &str) -> Result<(), Trouble> {
-        let failed = |error: std::io::Error| trouble("reach", Path::new(BUSY), &error);
         let port = INSTANCES.iter().zip(self.ports).find(|((name, ..), _)| *name == BUSY).map_or(0, |(_, port)| port);
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(failed)?;
-        let request =
-            format!("POST /session/{act} HTTP/1.1\r\nHost: {BUSY}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).map_err(failed)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map_err(failed)?;
+        let status = ask((BUSY, port), "POST", &format!("/session/{act}"), "", &Value::Null)?.0;
+        if status != 200 {
+            return Err(other_way(&format!("somebody's session on {BUSY}: {act} was answered {status}")));
+        }
         self.stage.aside(&format!("somebody's session on {BUSY}: {act}"));
         Ok(())
     }
+
+    /// Has each person log in and write a note: what a way back must not lose.
+    fn everybody_writes(&self) -> Result<(), Trouble> {
+        let number = self.written.get() + 1;
+        for ((name, account, _), port) in INSTANCES.iter().zip(self.ports) {
+            let token = log_in((name, port), account)?;
+            let text = format!("note {number} of the demo");
+            let (status, _) = ask((name, port), "POST", "/notes", &token, &json!({ "text": text }))?;
+            if status != 201 {
+                return Err(other_way(&format!("{name} could not write a note: {status}")));
+            }
+        }
+        self.written.set(number);
+        Ok(())
+    }
+
+    /// Counts each person's notes: those of the beginning, and those written between the chapters.
+    fn read_back(&self) -> Result<(), Trouble> {
+        for ((name, account, seeded), port) in INSTANCES.iter().zip(self.ports) {
+            let token = log_in((name, port), account)?;
+            let (_, notes) = ask((name, port), "GET", "/notes", &token, &Value::Null)?;
+            let (wanted, found) = (seeded + self.written.get(), notes["total"].as_u64());
+            if found != Some(wanted.into()) {
+                return Err(other_way(&format!("{name} wrote {wanted} notes and has {found:?}")));
+            }
+        }
+        let written = self.written.get() as usize * INSTANCES.len();
+        self.stage.aside(&format!("{written} notes were written between the chapters, {written} are read back"));
+        Ok(())
+    }
+}
+
+/// Logs in where the release that runs has its login, and gives the session's token.
+fn log_in(at: (&str, u16), account: &str) -> Result<String, Trouble> {
+    let who = json!({ "name": account, "password": PASSWORD });
+    for path in ["/v2/login", "/account/login"] {
+        let (_, answer) = ask(at, "POST", path, "", &who)?;
+        if let Some(token) = answer["token"].as_str() {
+            return Ok(token.to_owned());
+        }
+    }
+    Err(other_way(&format!("{} can't log in", at.0)))
+}
+
+/// Asks an instance something; gives the status and the body.
+fn ask(at: (&str, u16), method: &str, path: &str, token: &str, body: &Value) -> Result<(u16, Value), Trouble> {
+    let (name, port) = at;
+    let failed = |error: std::io::Error| trouble("reach", Path::new(name), &error);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(failed)?;
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {name}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, serde_json::from_str(body).unwrap_or_default()))
 }
 
 fn config(ports: &[u16]) -> String {

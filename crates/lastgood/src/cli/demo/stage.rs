@@ -2,7 +2,7 @@
 
 use super::{other_way, trouble};
 use crate::{
-    app::{self, App},
+    app::App,
     cli::{evidence, run, status::describe},
     drive,
     exit::Exit,
@@ -58,7 +58,8 @@ impl Stage {
         let path = folder.join("lastgood.toml");
         fs::write(&path, text).map_err(|error| trouble("write", &path, &error))?;
         let config = Config::parse(text, &path, folder).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let app = App { screen, config_path: path, home: Home::at(&config.state_dir), config, actor: app::actor() };
+        let app =
+            App { screen, config_path: path, home: Home::at(&config.state_dir), config, actor: crate::who::actor() };
         let service = ServiceName::new(service).expect("a fixed valid name");
         Ok(Self { app, service, folder: folder.to_path_buf(), chapters: Cell::new(0) })
     }

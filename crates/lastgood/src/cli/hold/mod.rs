@@ -197,6 +197,9 @@ fn lift(app: &App, service: &str, hold: HoldId, reason: Reason) -> Ended {
     })?;
     let left = after.standing_holds(app.now()).count();
     let next = match left {
+        0 if super::run::owes(app, &service) => {
+            format!("an analysis is owed before anything moves forward: lastgood rca list {service}")
+        }
         0 => format!("forward moves are open again: lastgood run {service} --now"),
         n => format!("{n} more stand: lastgood hold list {service}"),
     };
