@@ -117,6 +117,7 @@ pub(super) struct Judged {
     #[serde(default)]
     voices: Bursts,
     /// People who failed since a request of anybody went well.
+    #[serde(default)]
     failing: u64,
     /// The first rule that was broken, and how it stood then.
     pub(super) broken: Option<(GuardRule, Numbers)>,

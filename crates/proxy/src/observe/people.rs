@@ -51,6 +51,8 @@ pub(crate) struct People {
     unwell: Mutex<HashMap<u64, Unwell, BuildHasherDefault<AsItIs>>>,
     /// Whether there are any, so that nobody waits for the lock where all goes well.
     is_one_unwell: AtomicBool,
+    /// The last second in which those who were well again were looked for to make room.
+    made_room: AtomicU32,
 }
 
 impl People {
@@ -87,10 +89,11 @@ impl People {
         let mut unwell = self.unwell.lock().unwrap_or_else(PoisonError::into_inner);
         match unwell.get_mut(&person) {
             Some(one) if !one.is_over(now_seconds) => return one.take(failed, now_seconds),
-            Some(_) => drop(unwell.remove(&person)),
+            Some(_) => _ = unwell.remove(&person),
             None => {}
         }
-        if failed && unwell.len() >= KEPT_MAX {
+        // Once a second: where everybody fails, nobody waits while all are looked through.
+        if failed && unwell.len() >= KEPT_MAX && self.made_room.swap(now_seconds, Ordering::Relaxed) != now_seconds {
             unwell.retain(|_, one| !one.is_over(now_seconds));
         }
         if failed && unwell.len() < KEPT_MAX {
