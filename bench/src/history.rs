@@ -150,9 +150,9 @@ impl Yes {
             Effect::Start { .. } => Answer::Started { pid: 4_711 },
             Effect::Probe { .. } => Answer::ProbePassed { facts: probe },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
-            Effect::Restore { snapshot, .. } => {
-                Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 0, took: STEP } }
-            }
+            Effect::Restore { snapshot, .. } => Answer::Restored {
+                facts: RestoreFacts { snapshot: *snapshot, aside: None, earlier: Vec::new(), bytes: 0, took: STEP },
+            },
             Effect::Route { .. } => Answer::Routed { took: Span(2) },
             Effect::TryResume { .. } => Answer::ResumePassed { facts: ResumeFacts::default() },
             Effect::TurnOn { flags, .. } => Answer::FlagsOn { on: flags.clone(), were_on: Vec::new() },

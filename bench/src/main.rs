@@ -13,6 +13,7 @@ mod peers;
 mod proxying;
 mod resting;
 mod returning;
+mod shifting;
 mod snapshotting;
 mod switchboard;
 mod switching;
@@ -27,7 +28,7 @@ use std::{
 };
 
 const USAGE: &str = "usage: lastgood-bench \
-    [all | return | canary | snapshot | append | verify | outbox | rest | status | switches | flags | proxy | peers] [ROUNDS] [--peers]";
+    [all | return | canary | snapshot | append | verify | outbox | rest | status | switches | flags | proxy | traffic | peers] [ROUNDS] [--peers]";
 /// Measures the peers that pip can install as well.
 const PEERS: &str = "--peers";
 /// Instances of the row about a whole service.
@@ -89,6 +90,7 @@ impl Bench {
             "flags" => evaluating::measure(self),
             "peers" => peers::measure(self, MANY),
             "proxy" => proxying::measure(self),
+            "traffic" => shifting::measure(self),
             "rest" | "status" => resting::measure(self, RESTING),
             _ => Err(USAGE.into()),
         }

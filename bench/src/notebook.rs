@@ -171,7 +171,8 @@ pub(crate) fn copy_all(from: &Path, to: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+/// Gives ports of loopback that are free at the moment.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     // Held together, so that no number comes twice.
     let held: Vec<TcpListener> =
         said((0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>())?;

@@ -3,101 +3,11 @@
 use crate::{Done, root};
 use std::{fs, process::Command};
 
-/// Commands whose help makes docs/reference/cli.md; subcommands after a space.
-const COMMANDS: &[&str] = &[
-    "",
-    "init",
-    "doctor",
-    "plan",
-    "run",
-    "serve",
-    "proxy",
-    "status",
-    "watch",
-    "why",
-    "explain",
-    "log",
-    "hold",
-    "hold set",
-    "hold lift",
-    "hold list",
-    "approval",
-    "approval list",
-    "approval show",
-    "approval ask",
-    "approval approve",
-    "approval reject",
-    "approval extend",
-    "page",
-    "page list",
-    "page ack",
-    "override",
-    "override give",
-    "override list",
-    "rca",
-    "rca list",
-    "rca submit",
-    "rca accept",
-    "rca waive",
-    "pin",
-    "unpin",
-    "reject",
-    "waive",
-    "stop-new",
-    "rollback",
-    "switch",
-    "switch trip",
-    "switch reset",
-    "switch confirm",
-    "switch list",
-    "flag",
-    "flag set",
-    "flag on",
-    "flag off",
-    "flag list",
-    "flag show",
-    "flag remove",
-    "gate",
-    "gate list",
-    "gate run",
-    "gate check",
-    "signal",
-    "signal list",
-    "signal check",
-    "signal triggers",
-    "credential",
-    "credential list",
-    "credential revoke",
-    "credential prove",
-    "credential rotate",
-    "evidence",
-    "evidence verify",
-    "evidence export",
-    "evidence checkpoint",
-    "evidence acknowledge",
-    "integrity",
-    "integrity verify",
-    "notices",
-    "notices list",
-    "notices show",
-    "notices replay",
-    "notices skip",
-    "config",
-    "config check",
-    "config schema",
-    "demo",
-];
-
 /// Writes the generated pages, or with `check` says which are stale.
 pub(crate) fn docs(check: bool) -> Done {
     let schema = lastgood(&["config", "schema"])?;
     let mut cli = String::from("# Command line\n\nMade by `cargo xtask docs` from the program's own help.\n");
-    for (index, command) in COMMANDS.iter().enumerate() {
-        let mut arguments: Vec<&str> = command.split_whitespace().collect();
-        arguments.push("--help");
-        let title = if index == 0 { "lastgood".to_owned() } else { format!("lastgood {command}") };
-        cli += &format!("\n## {title}\n\n```text\n{}\n```\n", lastgood(&arguments)?.trim_end());
-    }
+    help(&[], &mut cli)?;
     let pages = [
         ("docs/reference/lastgood.schema.json", schema.clone()),
         ("docs/reference/config.md", config_page(&schema)?),
@@ -118,6 +28,20 @@ pub(crate) fn docs(check: bool) -> Done {
     }
     if check && !stale.is_empty() {
         return Err(format!("stale: {}; type: cargo xtask docs", stale.join(", ")));
+    }
+    Ok(())
+}
+
+/// Writes the help of a command and of those below it, in the order in which it names them.
+fn help(command: &[&str], cli: &mut String) -> Done {
+    let text = lastgood(&[command, &["--help"]].concat())?;
+    let title = [&["lastgood"], command].concat().join(" ");
+    *cli += &format!("\n## {title}\n\n```text\n{}\n```\n", text.trim_end());
+    let below = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // A description may go on in the next line, further to the right.
+    let names = below.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    for name in names.filter(|name| *name != "help") {
+        help(&[command, &[name]].concat(), cli)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! What CI runs and people run: `cargo xtask test`, `tidy`, `integrity`, `docs`, `simulate`.
+//! What CI runs and people run: `cargo xtask test`, `tidy`, `integrity`, `docs`, `simulate`, `fuzz`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task tells people what it does")]
 
 mod docs;
+mod fuzz;
 mod integrity;
 mod packages;
 mod run;
@@ -22,8 +23,9 @@ fn main() -> ExitCode {
         ["docs", rest @ ..] => docs::docs(rest.contains(&"--check")),
         ["simulate", rest @ ..] => run::simulate(rest),
         ["bench", rest @ ..] => run::bench(rest),
+        ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         _ => Err(
-            "usage: cargo xtask test | tidy | integrity | docs [--check] | simulate [--seed N | --incidents N | guards [RUNS]] | bench"
+            "usage: cargo xtask test | tidy | integrity | docs [--check] | simulate [--seed N | --incidents N|FIRST..END | guards [RUNS]] | bench | fuzz [TARGET] [--seconds N]"
                 .into(),
         ),
     };

@@ -1,6 +1,6 @@
 //! The system packages that tests need: installed where we may, asked for where we may not.
 
-use crate::Done;
+use crate::{Done, root};
 use std::{
     env,
     path::Path,
@@ -31,6 +31,9 @@ const NEEDED: [(&str, &str); 20] = [
     ("cron", "cron"),
 ];
 
+/// Runs Autobahn's own WebSocket cases; the version is a part of what is promised.
+const WEBSOCKET_SUITE: &str = "kosoku==0.1.0";
+
 /// Makes sure that every program is there.
 ///
 /// As root on Debian the missing packages are installed; otherwise the line to type is the error.
@@ -39,7 +42,7 @@ pub(crate) fn install() -> Done {
         NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
-        return nextest();
+        return nextest().and_then(|()| websocket_suite());
     }
     let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout == b"0\n");
@@ -53,7 +56,24 @@ pub(crate) fn install() -> Done {
     apt(&arguments)?;
     match NEEDED.iter().find(|(program, _)| !is_there(program)) {
         Some((program, package)) => Err(format!("{program} is not there although {package} is installed")),
-        None => nextest(),
+        None => nextest().and_then(|()| websocket_suite()),
+    }
+}
+
+/// Puts Autobahn's WebSocket cases, in the form that needs no Python 2, into `target/suites`.
+fn websocket_suite() -> Done {
+    let folder = root().join("target/suites/kosoku");
+    if folder.join("kosoku").is_dir() {
+        return Ok(());
+    }
+    println!("installing {WEBSOCKET_SUITE}");
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"])
+        .args([folder.as_os_str(), WEBSOCKET_SUITE.as_ref()])
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(format!("{WEBSOCKET_SUITE} could not be installed with pip; the WebSocket cases need it")),
     }
 }
 

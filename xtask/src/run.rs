@@ -33,7 +33,8 @@ pub(crate) fn bench(arguments: &[&str]) -> Done {
     if !package.exists() {
         return Err("there is no bench folder in this tree".into());
     }
-    cargo(&["build", "--quiet", "--release", "--package", "lastgood", "--package", "lastgood-notebook"])?;
+    let programs = ["lastgood", "lastgood-notebook", "last-layer"];
+    cargo(&[&["build", "--quiet", "--release"][..], &programs.map(|name| ["--package", name]).concat()].concat())?;
     let mut all = vec!["run", "--quiet", "--release", "--package", "lastgood-bench", "--"];
     all.extend(arguments);
     cargo(&all)

@@ -14,6 +14,9 @@
 //! ```
 
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod message;
 mod stream;

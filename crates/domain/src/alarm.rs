@@ -47,7 +47,7 @@ pub struct Alarm {
 /// Gives what is wrong with `service` at `now`: at most one alarm of each kind, in the order of [`KINDS`].
 pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alarm> {
     let found = |kind| match kind {
-        NoticeKind::Broken => verdict(service, Health::Broken),
+        NoticeKind::Broken => verdict(service, Health::Broken).or_else(|| no_way_back(service)),
         NoticeKind::Degraded => verdict(service, Health::Degraded),
         NoticeKind::RolledBack => rolled_back(service, now),
         NoticeKind::RollbackFailed => stuck(service),
@@ -93,6 +93,13 @@ fn verdict(service: &Service, wanted: Health) -> Option<(Timestamp, String)> {
         outcomes.good, outcomes.degraded, outcomes.broken
     );
     Some((service.health_at.or(service.promoted_at)?, text))
+}
+
+/// The numbers are left out: they change while it lasts.
+fn no_way_back(service: &Service) -> Option<(Timestamp, String)> {
+    let judged = service.fails_without_way_back()?;
+    let release = service.name_of(service.last_good.as_ref());
+    Some((judged.since, format!("{release} fails under its traffic, and nobody has proven a way back from it")))
 }
 
 /// A later run that was held changes nothing about it: the alarm ends with the hold by which the service stopped itself.
@@ -149,6 +156,9 @@ fn died(service: &Service, now: Timestamp) -> Option<(Timestamp, String)> {
         let looping =
             streak.deaths >= LOOP_DEATHS && (one.again_at.is_some() || now.since(streak.last) <= Streak::GAP_MAX);
         let down = one.again_at.is_some_and(|due| now.since(due) > Streak::GAP_MAX);
+        if one.hindered >= LOOP_DEATHS {
+            return Some((streak.since, format!("{name} died and can't be started again")));
+        }
         match (looping, down) {
             (_, true) => Some((streak.since, format!("{name} died and was not started again"))),
             (true, false) => Some((streak.since, format!("{name} dies again and again"))),
@@ -325,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_stuck_instance_is_an_alarm_while_the_next_try_runs_and_until_it_is_back() {
-        let failed = Event::ReturnFailed { instance: one(), failure: failure() };
+        let failed = Event::ReturnFailed { instance: one(), failure: failure(), reopens: None };
         let end = End::RollbackFailed { instances: vec![one()] };
         let mut events = vec![started(1, 0), returning(2), (4, failed), ended(4, 0, end)];
         let service = folded(events.clone());

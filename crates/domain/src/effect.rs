@@ -167,6 +167,16 @@ pub enum Effect {
     },
 }
 
+/// The code of a restore that found the data open elsewhere; nothing was changed then.
+const STILL_HELD: &str = "restore-still-held";
+
+impl Answer {
+    /// Tells whether somebody has the data open that was to be put back: nothing was changed, and it passes.
+    pub fn is_still_held(&self) -> bool {
+        matches!(self, Self::Failed { failure } | Self::Hindered { failure } if failure.code == STILL_HELD)
+    }
+}
+
 impl Effect {
     /// Tells whether it only clears up or prepares: its answer decides nothing, and it may outlive its run.
     pub fn is_housekeeping(&self) -> bool {

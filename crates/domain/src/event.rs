@@ -244,6 +244,9 @@ pub enum Event {
         instance: InstanceName,
         /// Why.
         failure: Failure,
+        /// What it is started on again: its data is untouched, and that release can read it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reopens: Option<Digest>,
     },
     /// Last-good is this release now.
     Promoted {
@@ -278,6 +281,20 @@ pub enum Event {
         /// Which.
         instance: InstanceName,
     },
+    /// It could not be started again, by no fault of its program: no death.
+    NotRevived {
+        /// Which.
+        instance: InstanceName,
+        /// What stood in the way.
+        failure: Failure,
+        /// When it is tried again.
+        again_at: Timestamp,
+    },
+    /// A way back went on without something that it doesn't need and that a forward run insists on.
+    WentOnWithout {
+        /// What is missing, and why.
+        failure: Failure,
+    },
     /// Users' outcomes after a bump.
     OutcomesCounted {
         /// What was counted.
@@ -289,6 +306,9 @@ pub enum Event {
     RewindAcknowledged {
         /// Why.
         reason: Reason,
+        /// Records of the log that was signed before, if that is known: ids up to there may have been used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        abandoned: Option<u64>,
     },
     /// No release was accepted for too long although newer ones are offered.
     WentStale {

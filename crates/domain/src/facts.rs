@@ -3,7 +3,7 @@
 //! Events carry these types, so a field is only ever added (with a default), never renamed or removed.
 
 use crate::terms::{Actor, Digest, FlagKey, Release, ReleaseTag, SnapshotId, Span, Timestamp};
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// How a channel's offer stands to a release we know, by the channel's own version order.
@@ -92,6 +92,9 @@ pub struct RestoreFacts {
     pub bytes: u64,
     /// How long it took.
     pub took: Span,
+    /// Absolute paths where earlier restores of the same data, which nobody heard the end of, keep what they put aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
 }
 
 /// A probe whose whole handshake passed.

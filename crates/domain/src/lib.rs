@@ -15,6 +15,9 @@ pub mod event;
 pub mod evidence;
 pub mod facts;
 pub mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 pub mod guard;
 pub mod notice;

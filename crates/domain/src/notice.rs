@@ -8,6 +8,7 @@ use crate::{
     operations::rca::{self, AnalysisEvent},
     service::Service,
     terms::ServiceName,
+    traffic::TrafficEvent,
     words::{end_words, one_line},
 };
 use alloc::{
@@ -43,7 +44,7 @@ pub enum NoticeKind {
     Waiting,
     /// A fallback path is used more than allowed.
     Degraded,
-    /// Users' outcomes are broken.
+    /// Users' outcomes are broken, or a release fails that nobody can go back from.
     Broken,
     /// No release was accepted for too long.
     Stale,
@@ -140,6 +141,12 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
                 Health::Good | Health::CannotTell => None,
             }
         }
+        Event::Traffic(TrafficEvent::Judged { because, .. }) => {
+            service.fails_without_way_back()?;
+            let tag = service.name_of(service.last_good.as_ref());
+            let text = format!("{tag} fails, and nobody has proven a way back from it: {because}");
+            make(NoticeKind::Broken, Severity::Critical, text, why)
+        }
         Event::WentStale { because, .. } => make(
             NoticeKind::Stale,
             Severity::Critical,
@@ -155,6 +162,12 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
         Event::Died { instance, why: end, .. } => {
             make(NoticeKind::Died, Severity::Warning, format!("{instance} died: {end}"), format!("lastgood log {name}"))
         }
+        Event::NotRevived { instance, failure, .. } => make(
+            NoticeKind::Died,
+            Severity::Warning,
+            format!("{instance} can't be started again: {failure}"),
+            format!("lastgood log {name}"),
+        ),
         _ => None,
     }
 }

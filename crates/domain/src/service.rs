@@ -5,25 +5,30 @@
 
 mod fold;
 mod hold;
+mod ids;
 mod steps;
 mod traffic;
 
 pub use hold::{Exempt, Hold};
+pub use ids::NextIds;
+pub(crate) use steps::HELD_PAUSE_MAX;
+pub use steps::{MoveStep, ReturnStep};
 pub(crate) use traffic::CLOSING;
 pub use traffic::Unproven;
 
 use crate::{
     effect::{Effect, Leg},
-    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, WayBack},
+    event::{Aim, Back, Cause, End, GateFacts, Health, Settings, Verdict, WayBack},
     facts::{Installation, Loss, Offer, Outcomes, SnapshotFacts},
     failure::Failure,
     operations::rca::Owed,
+    rollout,
     terms::{
         Actor, Digest, GateName, HoldId, IncidentId, InstanceName, OrderId, Reason, ReleaseTag, RunId, SnapshotId,
         Span, Timestamp,
     },
     totals::Totals,
-    traffic::Traffic,
+    traffic::{Judged, Share, Traffic},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -59,6 +64,9 @@ pub struct Service {
     pub run: Option<Run>,
     /// How and when the last run ended.
     pub last_end: Option<(RunId, Timestamp, End)>,
+    /// How the last run ended that got as far as to find something out: none of those that were held, only tried
+    /// something, or cleared up.
+    pub last_verdict: Option<(RunId, End)>,
     /// When the last run began.
     pub last_run_at: Option<Timestamp>,
     /// Since when the service has not accepted what its channel offers, and why.
@@ -106,19 +114,6 @@ pub struct RolledBack {
     pub hold: HoldId,
     /// Why it went back.
     pub because: String,
-}
-
-/// The ids that the next records take.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct NextIds {
-    /// Orders so far.
-    pub order: u64,
-    /// Runs so far.
-    pub run: u64,
-    /// Holds so far.
-    pub hold: u64,
-    /// Snapshots so far.
-    pub snapshot: u64,
 }
 
 /// The release a service must stay at.
@@ -171,6 +166,8 @@ pub struct Instance {
     pub deaths: u32,
     /// When it is to be started again after it died.
     pub again_at: Option<Timestamp>,
+    /// Tries since then that the machine hindered.
+    pub hindered: u32,
     /// The deaths that followed each other closely, up to the last one.
     pub streak: Option<Streak>,
     /// Since when it is stuck or waits for a person, if it does.
@@ -192,6 +189,15 @@ impl Streak {
     /// Longest time between two deaths of one streak: three times the longest wait before a start (5 min), so
     /// that a program which runs for a while between its deaths still counts as looping.
     pub const GAP_MAX: Span = Span::minutes(15);
+
+    fn then(streak: Option<Self>, at: Timestamp) -> Self {
+        match streak {
+            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
+                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
+            }
+            _ => Self { since: at, last: at, deaths: 1 },
+        }
+    }
 }
 
 /// Where an instance stands.
@@ -352,6 +358,10 @@ pub enum Phase {
         raise: BTreeMap<InstanceName, Raised>,
         /// How often the router was told.
         told: u32,
+        /// When it began.
+        since: Timestamp,
+        /// Whether the router has confirmed it, and no more than starts are awaited.
+        returned: bool,
     },
     /// Stops a release that stands by.
     Cooling {
@@ -377,84 +387,18 @@ pub enum Raised {
     Failed,
 }
 
-/// Where one instance stands on its way forward.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MoveStep {
-    /// Not asked yet.
-    Waiting,
-    /// Probed on what it runs today, so that a broken gate is not taken for a bad release.
-    Baselining,
-    /// Asked whether it is busy.
-    Asking,
-    /// Being stopped.
-    Stopping,
-    /// Its data at the stop is copied.
-    Keeping {
-        /// The copy.
-        snapshot: SnapshotId,
-    },
-    /// Being started on the candidate; its data belongs to the candidate from here on.
-    Starting,
-    /// Probed through its front door.
-    Probing,
-    /// Answers; watched with its wave.
-    Soaking,
-    /// Probed again after the soak.
-    Reprobing,
-    /// Done.
-    Moved,
-    /// Left alone.
-    Deferred,
-}
-
-/// Where one instance stands on its way back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ReturnStep {
-    /// Not begun.
-    Waiting,
-    /// Being stopped.
-    Stopping {
-        /// Tries so far.
-        tries: u32,
-    },
-    /// What a restore would drop is counted.
-    Measuring,
-    /// Its data is put back.
-    Restoring {
-        /// Tries so far.
-        tries: u32,
-    },
-    /// Being started.
-    Starting {
-        /// Tries so far.
-        tries: u32,
-    },
-    /// Probed.
-    Probing {
-        /// Tries so far.
-        tries: u32,
-    },
-    /// Being started again on what it left, because its restore waits for a person.
-    Reopening,
-    /// Back.
-    Returned,
-    /// Waits for a person.
-    Held,
-    /// Could not be brought back.
-    Failed,
-}
-
-impl ReturnStep {
-    /// Tells whether nothing more happens to it in this run.
-    pub const fn is_over(&self) -> bool {
-        matches!(self, Self::Returned | Self::Held | Self::Failed)
-    }
-}
-
 impl Service {
     /// Lists the holds that stand at `now`.
     pub fn standing_holds(&self, now: Timestamp) -> impl Iterator<Item = (&HoldId, &Hold)> {
         self.holds.iter().filter(move |(_, hold)| hold.until.is_none_or(|until| now < until))
+    }
+
+    /// Gives what the guards say of a promoted release that fails while nobody has proven a way back from it.
+    pub fn fails_without_way_back(&self) -> Option<&Judged> {
+        let stands = self.run.as_ref().is_none_or(|run| run.phase.leaves_traffic());
+        let judged = self.traffic.judged.as_ref()?;
+        let fails = judged.verdict == Verdict::Fail && judged.share == Share::ALL;
+        (fails && stands && rollout::proven_back(self).is_none()).then_some(judged)
     }
 
     /// Gives the tag of a release we installed or rejected.
@@ -485,6 +429,21 @@ impl Instance {
     pub fn half_undone(&self) -> Option<&Moved> {
         let newest = self.history.last()?;
         (!self.is_settled() && newest.from == self.release && Some(newest.to) != self.release).then_some(newest)
+    }
+
+    /// Drops the moves that ended in something else than what it runs.
+    fn forget_undone(&mut self) {
+        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
+            self.history.pop();
+        }
+    }
+
+    /// Records that the data is what `snapshot` holds again: every move since is undone.
+    fn undo_moves(&mut self, snapshot: SnapshotId) {
+        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
+        if let Some(oldest) = self.history.drain(at..).next() {
+            (self.release, self.data) = (oldest.from, oldest.data);
+        }
     }
 }
 

@@ -193,7 +193,12 @@ macro_rules! id_term {
         impl FromStr for $name {
             type Err = TermError;
             fn from_str(text: &str) -> Result<Self, TermError> {
+                // One spelling for each number: no sign, no zeros before it.
+                let plain = |digits: &&str| {
+                    digits.bytes().all(|byte| byte.is_ascii_digit()) && (*digits == "0" || !digits.starts_with('0'))
+                };
                 text.strip_prefix($prefix)
+                    .filter(plain)
                     .and_then(|digits| digits.parse().ok())
                     .map(Self)
                     .ok_or_else(|| TermError::new("id", text, concat!("write it like ", $prefix, "12")))
@@ -367,7 +372,8 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, TermError> {
         let wrong = || TermError::new("digest", text, "write sha256: and 64 hex digits");
         let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
-        if digits.len() != 64 || !digits.is_ascii() {
+        // A number's reader takes a sign for a digit.
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
         let bytes: Vec<u8> = (0..64)
@@ -441,5 +447,15 @@ mod tests {
         assert_eq!(digest.to_string(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("sha256:zz".parse::<Digest>().is_err());
+        assert!(format!("sha256:{}", "+1".repeat(32)).parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        assert_eq!("a12".parse(), Ok(ApprovalId(12)));
+        assert_eq!("a0".parse(), Ok(ApprovalId(0)));
+        for text in ["a+12", "a012", "a-1", "a", "12", "a1 "] {
+            assert!(text.parse::<ApprovalId>().is_err(), "{text:?} was accepted");
+        }
     }
 }

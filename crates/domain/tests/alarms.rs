@@ -132,7 +132,13 @@ impl World {
             Effect::Probe { .. } => Answer::ProbePassed { facts: probe },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
             Effect::Restore { snapshot, .. } => Answer::Restored {
-                facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 1, took: Span::ZERO },
+                facts: RestoreFacts {
+                    snapshot: *snapshot,
+                    aside: None,
+                    bytes: 1,
+                    took: Span::ZERO,
+                    earlier: Vec::new(),
+                },
             },
         }
     }
@@ -157,9 +163,13 @@ fn a_release_that_fails_live_raises_the_alarm_until_someone_lifts_the_hold_it_le
     assert!(matches!(end, End::Held { .. }), "{end:?}");
     assert_eq!(world.wrong(), [NoticeKind::RolledBack, NoticeKind::Frozen]);
 
+    let found = |world: &World| world.service.last_verdict.clone().unwrap().1;
+    assert!(matches!(found(&world), End::RolledBack { .. }), "a run that is held finds nothing out");
+
     let hold = *world.service.holds.keys().next().unwrap();
     world.put(Input::Say(Event::HoldLifted { hold, reason: Reason::new("understood").unwrap() }));
     assert_eq!(world.wrong(), []);
     assert_eq!(world.run("better"), End::Promoted);
     assert_eq!(world.wrong(), []);
+    assert_eq!(found(&world), End::Promoted);
 }

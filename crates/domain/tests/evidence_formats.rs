@@ -337,6 +337,7 @@ fn a_corrective_entry_holds_only_as_it_was_signed() {
     let who = (Actor::new("person:alice").unwrap(), Reason::new("disk restored").unwrap(), Timestamp(5));
     let entry = RewindAcknowledged::sign(&key, who, Head::EMPTY, Some(CHECKPOINT.into())).unwrap();
     assert_eq!(entry.check(&key.verifier()), Ok(()));
+    assert_eq!(entry.abandoned_size(), Some(3));
     let edited = RewindAcknowledged { reason: Reason::new("disk stolen").unwrap(), ..entry.clone() };
     assert!(edited.check(&key.verifier()).is_err());
     let edited = RewindAcknowledged { abandoned: None, ..entry };

@@ -3,6 +3,7 @@
 
 use lastgood_domain::{
     event,
+    failure::Coded as _,
     operations::{
         Event, Operations, Record,
         approval::{self, ApprovalEvent, Door, Request},
@@ -104,7 +105,7 @@ fn an_approval_that_expires_over_a_weekend_is_paged_once_is_expired_and_allows_n
     assert_eq!(events.iter().filter(|event| **event == expired).count(), 1, "{events:?}");
     assert!(!events.iter().any(|event| matches!(event, Event::Approval(ApprovalEvent::Reminded { .. }))), "{events:?}");
     assert_eq!(paged(&events), [["person:bob"]]);
-    assert!(!state.approvals.allows("asked/tidy", &Digest::of(b"plan"), monday));
+    assert!(!state.approvals.allows("asked/tidy", &Digest::of(b"plan"), 1, monday));
     assert_eq!(tick(&mut state, &known, at(monday, 1)), []);
     // Nobody answers: the next step, once.
     assert_eq!(paged(&tick(&mut state, &known, at(monday, 5 * MINUTE))), [["person:alice"]]);
@@ -372,4 +373,17 @@ fn an_analysis_is_owed_until_somebody_else_accepts_it_and_a_waiver_ends_and_fall
     assert!(now.analysis.is_some());
     let now = say("bob", FRIDAY, accepted);
     assert_eq!(now.analysis, None);
+}
+
+#[test]
+fn only_people_who_are_configured_say_that_they_are_there() {
+    let known = known(vec![step(&["bob"])]);
+    let mut state = Operations::default();
+    let (page, event) = escalation::raise(&state.pages, "hold/hold-0", "unconfirmed".into(), "default").unwrap();
+    take(&mut state, FRIDAY, &clock_itself(), [Event::Page { page, event }]);
+    let there = Event::Page { page, event: PageEvent::Acknowledged };
+    let may = |people: &People, who| people.permit(&state, &person(who), &there, FRIDAY).map_err(|error| error.code());
+    assert_eq!(may(&known.people, "mallory"), Err("page-stranger"));
+    assert_eq!(may(&known.people, "bob"), Ok(()));
+    assert_eq!(may(&People::default(), "mallory"), Ok(()));
 }

@@ -8,11 +8,15 @@ pub mod check;
 pub mod config_terms;
 pub mod credential;
 pub mod enforcer;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod metric;
 pub mod notice;
 pub mod probe;
 pub mod proof;
+pub mod replace;
 pub mod runtime;
 pub mod signal;
 pub mod sql;

@@ -4,6 +4,8 @@
 #[expect(dead_code, reason = "shared with the tests of processes, which need all of it")]
 mod runtime_kit;
 mod systemd_kit;
+#[path = "systemd_kit/world.rs"]
+mod systemd_world;
 
 use lastgood_domain::{
     facts::Liveness,
@@ -15,79 +17,14 @@ use lastgood_drivers::runtime::{
     systemd::{Output, SystemdConfig, SystemdRuntime},
     wait_exit,
 };
-use runtime_kit::{SHIM, alice, heard, pipe, release, runs, script, service, until};
+use runtime_kit::{SHIM, alice, heard, pipe, runs, script, service, until};
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::PathBuf,
     process::Command,
 };
 use systemd_kit::in_systemd;
-
-const UNIT: &str = "notes@alice.service";
-const GRACE: Span = Span::seconds(30);
-const TEMPLATE: &str = "[Unit]\nDescription=notes\n[Service]\nExecStart=/bin/false\n";
-
-/// A folder with two installed releases, and a runtime over the template unit.
-struct World {
-    folder: tempfile::TempDir,
-    runtime: SystemdRuntime,
-}
-
-impl World {
-    fn new(template: &str, output: Output) -> Self {
-        fs::write("/etc/systemd/system/notes@.service", template).unwrap();
-        systemctl(&["daemon-reload"]);
-        let folder = tempfile::tempdir_in("/root").unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let runtime = driver(folder.path(), output);
-        Self { folder, runtime }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Installs a release whose program is `text`.
-    fn launch(&self, tag: &str, text: &str) -> Launch {
-        let installation = self.path(&format!("installed-{tag}"));
-        fs::create_dir_all(&installation).unwrap();
-        Launch {
-            service: service(),
-            instance: alice(),
-            release: release(tag),
-            argv: vec![script(&installation.join("run"), text)],
-            installation,
-            env: [("FOLDER".to_owned(), self.folder.path().display().to_string())].into(),
-            workdir: self.folder.path().into(),
-            user: None,
-            log: self.path("log"),
-        }
-    }
-
-    fn liveness(&self) -> Liveness {
-        self.runtime.liveness(&service(), &alice()).unwrap()
-    }
-
-    fn stop(&self, grace: Span) -> Stopped {
-        self.runtime.stop(&service(), &alice(), grace).unwrap()
-    }
-}
-
-fn driver(folder: &std::path::Path, output: Output) -> SystemdRuntime {
-    let drop_in_dir = "/etc/systemd/system".into();
-    let config = SystemdConfig { unit: "notes@{instance}.service".into(), drop_in_dir, output, bus: None };
-    SystemdRuntime::new(config, &folder.join("state")).unwrap()
-}
-
-fn systemctl(arguments: &[&str]) -> (bool, String) {
-    let output = Command::new("systemctl").args(arguments).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap().trim().to_owned())
-}
-
-/// Says its name into the log and stays.
-const SAYS_TAG: &str = "#!/bin/sh\necho running $(basename $(readlink -f $(dirname $0)))\nexec sleep 1000\n";
+use systemd_world::{GRACE, SAYS_TAG, TEMPLATE, UNIT, World, driver, systemctl};
 
 #[test]
 fn a_unit_is_started_stopped_and_moved_to_the_next_release_by_one_link() {

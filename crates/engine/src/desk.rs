@@ -288,6 +288,11 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
         Self { store, subject, routes, folded: Folded::default() }
     }
 
+    /// Decides by another configuration from now on.
+    pub fn decide_by(&mut self, subject: S) {
+        self.subject = subject;
+    }
+
     /// Gives the state of now.
     ///
     /// Errors: the store can't be read; what was folded before stays.

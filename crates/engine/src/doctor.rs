@@ -2,9 +2,10 @@
 
 use crate::{
     config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, Severity},
+    operations::message,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
-    world::runtime_of,
+    world::{aside_of, runtime_of},
 };
 use lastgood_domain::{
     facts::Liveness,
@@ -17,7 +18,7 @@ use lastgood_drivers::{
     channel,
     probe::Secrets,
     runtime::{Runtime, RuntimeError},
-    state::Owner,
+    state::{self, Owner},
 };
 use std::{
     collections::BTreeMap,
@@ -179,6 +180,9 @@ fn whole(config: &Config) -> Vec<Finding> {
     if let Err(error) = Secrets::load(&config.secret, &config.folder) {
         all("secrets", Failure::of(&error), Severity::Required);
     }
+    for failure in message::unreadable(config) {
+        all("incident", failure, Severity::Required);
+    }
     if config.anchor().parent() == Some(config.state_dir.as_path()) {
         let what = format!("the anchor {} shares the state folder's fate", config.anchor().display());
         let fix = "anchor = \"/another/disk/lastgood.checkpoints\"";
@@ -256,7 +260,7 @@ fn one(config: &Config, name: &ServiceName) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |check, failure, severity| findings.push(Finding::own(check, Some(name), failure, severity));
     for instance in &service.instance {
-        if let Some(failure) = data(instance) {
+        if let Some(failure) = data(instance).or_else(|| takes_back(instance)) {
             found("data", failure, Severity::Required);
         }
         if let Some(user) = instance.user.as_ref().or(service.user.as_ref())
@@ -295,12 +299,18 @@ fn channel_answers(config: &Config, name: &ServiceName, until: Instant) -> Vec<F
         thread::sleep(until.saturating_duration_since(Instant::now()));
         cancelled.store(true, Ordering::SeqCst);
     });
-    let asked = service.channel.newest(&context);
-    asked
-        .err()
-        .map(|error| Finding::own("channel", Some(name), Failure::of(&error as &dyn Coded), Severity::Required))
-        .into_iter()
-        .collect()
+    let Err(error) = service.channel.newest(&context) else { return Vec::new() };
+    let failure = Failure::of(&error as &dyn Coded);
+    let mut finding = Finding::own("channel", Some(name), failure, Severity::Required);
+    // It is we who wait no longer: that says nothing of the channel, and a run waits for it.
+    if finding.failure.code == "channel-cancelled" {
+        let seconds = CHANNEL_MAX.as_secs();
+        let what = format!("the channel of {name} has said nothing after {seconds} s; a run waits for it longer");
+        let fix = format!("ask it without that limit: lastgood plan {name}");
+        finding.failure = Failure::new("channel-late", what, Some(&fix));
+        finding.is_unknown = true;
+    }
+    vec![finding]
 }
 
 fn state_dir(path: &Path) -> Option<Failure> {
@@ -319,13 +329,19 @@ fn state_dir(path: &Path) -> Option<Failure> {
     None
 }
 
-fn data(instance: &InstanceConfig) -> Option<Failure> {
+/// Says that an instance's data folder is not there.
+pub(crate) fn data(instance: &InstanceConfig) -> Option<Failure> {
     if instance.data.is_dir() {
         return None;
     }
     let what = format!("{} has no data folder {}", instance.name, instance.data.display());
     let fix = format!("mkdir -p {}", instance.data.display());
     Some(Failure::new("data-missing", what, Some(&fix)))
+}
+
+/// Tells why nothing could be put back into an instance's data: every run would be refused.
+fn takes_back(instance: &InstanceConfig) -> Option<Failure> {
+    state::can_keep_aside(&instance.data, &aside_of(&instance.data)).err().map(|error| Failure::of(&error))
 }
 
 /// Tells whether the address can be listened on at all; one that is in use may be by the instance itself.

@@ -8,6 +8,7 @@ use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Record, Settings, Verdict},
     facts::Outcomes,
+    failure::Failure,
     rollout::{self, Checked, IllegalStep, Input, Judging},
     service::{Phase, Service},
     terms::{Actor, Digest, InstanceName, OrderId, RunId, Timestamp},
@@ -85,6 +86,13 @@ pub enum Happening {
     Revived {
         /// Which.
         instance: InstanceName,
+    },
+    /// The machine kept an instance that died from being started again.
+    NotRevived {
+        /// Which.
+        instance: InstanceName,
+        /// What stood in the way.
+        failure: Failure,
     },
     /// Users' outcomes were counted.
     Counted(Outcomes),
@@ -250,6 +258,7 @@ impl<L: Log, W: World> Driver<L, W> {
             Happening::Answered { order, answer } => Input::Answer { order, answer },
             Happening::Died { instance, why } => Input::Died { instance, why, settings },
             Happening::Revived { instance } => Input::Revived { instance },
+            Happening::NotRevived { instance, failure } => Input::NotRevived { instance, failure },
             Happening::Counted(outcomes) => Input::Counted { outcomes, settings },
             Happening::Judged { on, verdict, because } => Input::Judged { on, verdict, because, settings },
             Happening::Emptied { release } => Input::Emptied { release },

@@ -12,7 +12,7 @@ use lastgood_domain::{
         Event, Operations,
         hold::{self, Enforcement, WideHold, changed},
     },
-    terms::{Actor, EnforcerName, Timestamp, WideHoldId},
+    terms::{Actor, EnforcerName, IncidentId, ServiceName, Span, Timestamp, WideHoldId},
 };
 pub use lastgood_drivers::enforcer::{Found, Held};
 use lastgood_drivers::{
@@ -31,6 +31,8 @@ use std::{
 
 /// Taken by whoever asks enforcers, in the state folder: an older reading must not undo what a newer one has set.
 const LOCK_FILE: &str = "enforcers.lock";
+/// When each enforcer was heard last, in the state folder: the chain has only what changed.
+const READ_BACK_FILE: &str = "enforcers-read-back.json";
 /// How often a lock that somebody else has is tried again.
 const LOCK_TRY: Duration = Duration::from_millis(20);
 
@@ -94,10 +96,76 @@ impl Enforcers {
 }
 
 /// Tells whether an enforcer is for a hold.
-pub fn concerns(config: &EnforcerConfig, scope: &Scope, hold: &WideHold) -> bool {
+pub fn concerns(config: &EnforcerConfig, services: &BTreeMap<ServiceName, hold::Subject>, hold: &WideHold) -> bool {
     let kinds = config.kinds.iter().any(|kind| hold.kinds.contains(kind));
-    let meant = |name| scope.services.get(name).is_some_and(|subject| hold.selector.matches(name, subject));
+    let meant = |name| services.get(name).is_some_and(|subject| hold.selector.matches(name, subject));
     kinds && (config.services.is_empty() || config.services.iter().any(meant))
+}
+
+/// Gives, by enforcer, each standing hold that is for it by the configuration and that it has not confirmed at `now`,
+/// whether or not anybody has asked it yet, and each that is over and was not released there.
+pub fn unconfirmed(
+    config: &Config,
+    operations: &Operations,
+    now: Timestamp,
+) -> BTreeMap<EnforcerName, BTreeSet<WideHoldId>> {
+    let mut all: BTreeMap<EnforcerName, BTreeSet<WideHoldId>> = BTreeMap::new();
+    for (name, holds) in operations.holds.unconfirmed(now) {
+        all.entry(name.clone()).or_default().extend(holds);
+    }
+    for (name, wanted) in wanted(config, operations, now) {
+        let asked = |id: &WideHoldId| operations.holds.enforced.get(id).is_some_and(|of| of.contains_key(&name));
+        let never: Vec<WideHoldId> = wanted.into_keys().filter(|id| !asked(id)).collect();
+        if !never.is_empty() {
+            all.entry(name).or_default().extend(never);
+        }
+    }
+    all
+}
+
+/// Gives the enforcers of an incident's standing holds that were not heard within `fresh` before `now`: what they
+/// confirmed earlier may be otherwise by now.
+pub fn unheard(
+    config: &Config,
+    operations: &Operations,
+    incident: IncidentId,
+    (now, fresh): (Timestamp, Span),
+) -> Vec<EnforcerName> {
+    let heard = read_back(&config.state_dir);
+    let late = |name: &EnforcerName| heard.get(name).is_none_or(|at| *at > now || now.since(*at) > fresh);
+    let ours = |hold: &&WideHold| hold.incident == Some(incident);
+    let asked = wanted(config, operations, now).into_iter().filter(|(_, holds)| holds.values().any(&ours));
+    asked.map(|(name, _)| name).filter(late).collect()
+}
+
+/// Gives the standing holds that are for each enforcer.
+fn wanted<'a>(
+    config: &Config,
+    operations: &'a Operations,
+    now: Timestamp,
+) -> BTreeMap<EnforcerName, BTreeMap<WideHoldId, &'a WideHold>> {
+    let services: BTreeMap<ServiceName, hold::Subject> =
+        config.service.iter().map(|(name, one)| (name.clone(), one.subject())).collect();
+    let of = |enforcer: &EnforcerConfig| {
+        let standing = operations.holds.standing(now).filter(|(_, hold)| concerns(enforcer, &services, hold));
+        standing.map(|(id, hold)| (*id, hold)).collect()
+    };
+    config.enforcers().map(|(name, enforcer)| (name, of(enforcer))).collect()
+}
+
+/// Gives when each enforcer was heard last; what can't be read was never heard.
+fn read_back(state_dir: &Path) -> BTreeMap<EnforcerName, Timestamp> {
+    let text = std::fs::read(state_dir.join(READ_BACK_FILE)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Keeps when each enforcer was heard last. Only who has the lock does.
+fn keep_read_back(state_dir: &Path, heard: BTreeMap<EnforcerName, Timestamp>) -> io::Result<()> {
+    let mut all = read_back(state_dir);
+    all.extend(heard);
+    let (new, file) = (state_dir.join(format!("{READ_BACK_FILE}.new")), state_dir.join(READ_BACK_FILE));
+    std::fs::write(&new, serde_json::to_vec(&all)?)?;
+    std::fs::rename(new, file)
 }
 
 fn held(id: WideHoldId, hold: &WideHold) -> Held {
@@ -195,7 +263,7 @@ pub fn asked(
     scope: &Scope,
     now: Timestamp,
 ) -> Asked {
-    let standing = operations.holds.standing(now).filter(|(_, hold)| concerns(config, scope, hold));
+    let standing = operations.holds.standing(now).filter(|(_, hold)| concerns(config, &scope.services, hold));
     let wanted = standing.map(|(id, hold)| (*id, held(*id, hold))).collect();
     let known = operations.holds.enforced.iter().filter_map(|(id, of)| Some((*id, of.get(name)?.state.clone())));
     Asked { wanted, known: known.collect() }
@@ -210,6 +278,9 @@ pub enum PassError {
     /// The lock can't be used.
     #[error("the lock of the enforcers can't be used")]
     Lock(#[source] io::Error),
+    /// That they were heard can't be kept.
+    #[error("when the enforcers were heard can't be kept in the state folder")]
+    Keep(#[source] io::Error),
 }
 
 /// Asks every enforcer at once, and writes what changed as the answers come, for at most `wait`.
@@ -226,7 +297,7 @@ pub fn pass(
     let deadline = Instant::now() + wait;
     let Some(_lock) = lock(state_dir, deadline).map_err(PassError::Lock)? else { return Ok(false) };
     release_unknown(desk, enforcers, by, clock)?;
-    let mut awaited = 0;
+    let mut awaited = 0_usize;
     let (tell, told) = mpsc::channel();
     for (name, (config, place)) in &enforcers.0 {
         let now = clock();
@@ -240,12 +311,19 @@ pub fn pass(
         thread::spawn(move || tell.send((name, look(&*place, &asked.wanted, &asked.known))));
         awaited += 1;
     }
+    let mut heard = BTreeMap::new();
     for _ in 0..awaited {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Ok((name, outcomes)) = told.recv_timeout(left) else { return Ok(false) };
-        say(desk, &name, &outcomes, by, clock())?;
+        let Ok((name, outcomes)) = told.recv_timeout(left) else { break };
+        let now = clock();
+        say(desk, &name, &outcomes, by, now)?;
+        heard.insert(name, now);
     }
-    Ok(true)
+    let all = heard.len() == awaited;
+    if !heard.is_empty() {
+        keep_read_back(state_dir, heard).map_err(PassError::Keep)?;
+    }
+    Ok(all)
 }
 
 fn say(

@@ -12,6 +12,9 @@ pub mod drive;
 pub mod enforce;
 pub mod expand;
 pub mod fold;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod incident;
 pub mod letter;
 pub mod links;

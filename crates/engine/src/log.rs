@@ -162,7 +162,8 @@ pub fn canonical(record: &Record) -> Vec<u8> {
 pub fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogError> {
     // The corrective entry of the evidence has a form of its own, because it is signed.
     if let Ok(entry) = serde_json::from_slice::<RewindAcknowledged>(bytes) {
-        let event = Event::RewindAcknowledged { reason: entry.reason };
+        let abandoned = entry.abandoned_size();
+        let event = Event::RewindAcknowledged { reason: entry.reason, abandoned };
         return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
     }
     serde_json::from_slice(bytes)

@@ -49,7 +49,7 @@ impl ServiceHome {
         self.0.join("scratch")
     }
 
-    /// What belongs to one instance: its runtime's files, its journal, its log.
+    /// What belongs to one instance: its runtime's files, the journals of its restores, its log.
     pub fn instance(&self, instance: &InstanceName) -> PathBuf {
         self.0.join("instances").join(instance.as_str())
     }
@@ -57,10 +57,5 @@ impl ServiceHome {
     /// The output of one instance's program.
     pub fn log(&self, instance: &InstanceName) -> PathBuf {
         self.instance(instance).join("output.log")
-    }
-
-    /// The journal of restores of one instance.
-    pub fn journal(&self, instance: &InstanceName) -> PathBuf {
-        self.instance(instance).join("restore.journal")
     }
 }

@@ -64,7 +64,9 @@ pub fn in_window(window: &DrainConfig, now: Timestamp, zone: &TimeZone) -> bool 
 fn time_of_day(text: &str) -> Result<Time, String> {
     let wrong = || format!("{text:?} is not a time of day such as 05:30");
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
-    let number = |part: &str| if part.len() == 2 { part.parse().ok() } else { None };
+    // A number's reader takes a sign for a digit.
+    let two = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |part: &str| if two(part) { part.parse().ok() } else { None };
     let (hour, minute) = (number(hour).ok_or_else(wrong)?, number(minute).ok_or_else(wrong)?);
     Time::new(hour, minute, 0, 0).map_err(|_| wrong())
 }
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["5:30", "24:00", "05:60", "0530", "", "05:3x"] {
+        for text in ["5:30", "24:00", "05:60", "0530", "", "05:3x", "+5:30", "05:+3"] {
             assert!(check(&at(text, 0)).is_err(), "{text:?} was accepted");
         }
         let both = Schedule { every: Some(Length::seconds(60)), ..at("05:30", 0) };

@@ -10,7 +10,7 @@ use lastgood_domain::{
         Event as OperationsEvent, Operations, Record as OperationsRecord, Refused,
         approval::{self, Approval, Approvals, Request, Standing},
         cap::{self, Risky},
-        hold, incident,
+        escalation, hold, incident,
         people::Act,
     },
     rollout::{self, Input},
@@ -226,9 +226,7 @@ impl App {
 
     /// Gives the services that decisions beyond one of them may concern.
     pub(crate) fn scope(&self) -> Scope {
-        let services = self.config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
-        let has_links = self.config.approvals.as_ref().is_some_and(|approvals| approvals.url.is_some());
-        Scope { services: services.collect(), people: self.config.people(), has_links }
+        scope(&self.config)
     }
 
     /// Gives what people decided beyond one service, as of now.
@@ -385,7 +383,9 @@ pub(crate) fn exit_of(error: &operations::SayError) -> Exit {
             NotAnswered::Own { .. } | NotAnswered::OwnLink { .. } | NotAnswered::NotAsked { .. },
         )) => Exit::NotAllowed,
         operations::SayError::Refused(Refused::Approval(NotAnswered::Rejected { .. })) => Exit::Declined,
-        operations::SayError::Refused(Refused::NotAllowed(_) | Refused::Overrule(_)) => Exit::NotAllowed,
+        operations::SayError::Refused(
+            Refused::NotAllowed(_) | Refused::Overrule(_) | Refused::Page(escalation::Refused::Stranger { .. }),
+        ) => Exit::NotAllowed,
         operations::SayError::Refused(Refused::Cap(_)) => Exit::Refused,
         operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,
         operations::SayError::Refused(Refused::Incident(error)) => exit_of_incident(error),
@@ -398,7 +398,7 @@ pub(crate) fn exit_of_incident(error: &incident::Refused) -> Exit {
     use incident::Refused as R;
     match error {
         R::NotCommander { .. } | R::NotOwner { .. } | R::RoleNotOffered { .. } => Exit::NotAllowed,
-        R::Unmet { missing: true, .. } => Exit::CannotTell,
+        R::Unmet { missing: true, .. } | R::Overtaken { .. } => Exit::CannotTell,
         R::Unmet { .. } | R::Executed { .. } | R::Owed { .. } | R::OtherEvidence { .. } => Exit::Refused,
         R::Field { .. } | R::NoTime { .. } | R::NoRisk { .. } => Exit::Usage,
         _ => Exit::Failed,
@@ -454,6 +454,13 @@ pub(crate) fn quoted(word: &str) -> String {
         true => word.into(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
     }
+}
+
+/// Gives the services that decisions may concern and the people who may take them.
+pub(crate) fn scope(config: &Config) -> Scope {
+    let services = config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
+    let has_links = config.approvals.as_ref().is_some_and(|approvals| approvals.url.is_some());
+    Scope { services: services.collect(), people: config.people(), has_links }
 }
 
 fn make_state_dir(path: &Path) -> Result<(), Trouble> {

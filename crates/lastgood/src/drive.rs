@@ -8,11 +8,12 @@ use crate::{
     screen::Trouble,
 };
 use lastgood_domain::{
-    event::{Aim, End},
-    failure::Coded,
+    event::{Aim, End, Event},
+    failure::{Coded, Failure},
     rollout::{self, IllegalStep, Input},
-    service::Service,
+    service::{Phase, Service},
     terms::{Actor, RunId, ServiceName, Timestamp},
+    words,
 };
 use lastgood_engine::{
     config::Config,
@@ -26,9 +27,14 @@ use lastgood_engine::{
     world::{self, Host, Site},
 };
 use lastgood_store::{DriverLock, LockError, SignError, Store};
+use signal_hook::{consts::SIGINT, flag};
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +44,10 @@ pub(crate) const DAEMON: &str = "lastgood serve";
 pub(crate) const RUN: &str = "lastgood run";
 /// How often the log is looked at while someone else drives.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked at whether anybody still drives.
+const HOLDER_EVERY: Duration = Duration::from_secs(1);
+/// Silence of a driver after which it is named; most effects take less, and none of a way back by code.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Threads that deliver notices of one command.
 const DELIVERY_THREADS: usize = 2;
 
@@ -106,7 +116,28 @@ pub(crate) fn driving_store(app: &App) -> Result<Store, Trouble> {
         .map_err(|error: SignError| Trouble::new(Exit::Failed, &error))
 }
 
-/// Opens a service's driver behind what is folded; `home` may be a temporary place.
+/// Opens the store for a way back, and says what kept it from being compared with what was signed: rollback needs no
+/// anchor. One that speaks against the store stops it all the same.
+fn returning_store(app: &App) -> Result<(Store, Option<Failure>), Trouble> {
+    let store = app.store()?;
+    let (signer, anchor) = evidence::signer(app)?;
+    match store.check_anchor(&signer.verifier(), &anchor) {
+        Ok(()) => Ok((store, None)),
+        Err(SignError::Anchor(error)) if !error.speaks_against_the_store() => Ok((store, Some(Failure::of(&error)))),
+        Err(error) => Err(Trouble::new(Exit::Failed, &error)),
+    }
+}
+
+/// Refuses what goes forward without what a way back does without.
+pub(crate) fn refuse_forward(driver: &RealDriver) -> Result<(), Trouble> {
+    match driver.world.site().without.first() {
+        Some(failure) => Err(Trouble { exit: Exit::Failed, failure: failure.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Opens a service's driver behind what is folded; `home` may be a temporary place. If a way back is under way, it goes on
+/// without what it doesn't need, and says so.
 pub(crate) fn open(
     app: &App,
     config: &Config,
@@ -115,12 +146,49 @@ pub(crate) fn open(
     folded: Folded,
     progress: Option<Progress>,
 ) -> Result<RealDriver, Trouble> {
-    let log = ServiceLog::new(driving_store(app)?, service.clone(), app.routes(), &folded);
-    let site = Site::open(config, service, home, program()?).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    let settings = site.config.settings();
+    let goes_back = folded.service.run.as_ref().is_some_and(|run| {
+        matches!(run.aim, Aim::Back { .. }) || matches!(run.phase, Phase::Returning { .. } | Phase::Unshifting { .. })
+    });
+    let needs = if goes_back { Needs::WhatReturns } else { Needs::Everything };
+    open_with(app, config, service, home, folded, progress, needs)
+}
+
+/// What must be there before anything is driven.
+enum Needs {
+    Everything,
+    /// What a way back needs.
+    WhatReturns,
+}
+
+fn open_with(
+    app: &App,
+    config: &Config,
+    service: &ServiceName,
+    home: ServiceHome,
+    folded: Folded,
+    progress: Option<Progress>,
+    needs: Needs,
+) -> Result<RealDriver, Trouble> {
+    let open = match needs {
+        Needs::Everything => Site::open,
+        Needs::WhatReturns => Site::open_for_return,
+    };
+    let (store, unanchored) = match needs {
+        Needs::Everything => (driving_store(app)?, None),
+        Needs::WhatReturns => returning_store(app)?,
+    };
+    let log = ServiceLog::new(store, service.clone(), app.routes(), &folded);
+    let mut site = open(config, service, home, program()?).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    site.without.extend(unanchored);
+    let (settings, without) = (site.config.settings(), site.without.clone());
     let by = Actor::new("lastgood:engine").expect("a fixed valid name");
-    Driver::open(Shown::new(log, progress), folded.service, Host::new(site), settings, by)
-        .map_err(|error| drive_trouble(&error))
+    let driver = Driver::open(Shown::new(log, progress), folded.service, Host::new(site), settings, by.clone());
+    let mut driver = driver.map_err(|error| drive_trouble(&error))?;
+    for failure in without {
+        let input = Input::Say(Event::WentOnWithout { failure });
+        driver.put(input, &by).map_err(|error| drive_trouble(&error))?;
+    }
+    Ok(driver)
 }
 
 /// Gives the path of the program that runs now.
@@ -132,8 +200,14 @@ pub(crate) fn program() -> Result<PathBuf, Trouble> {
 
 /// Drives to the end of the run, showing what happens.
 pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Option<End>, Trouble> {
+    driver.world.nobody_rings();
+    let interrupted = interrupted()?;
     let mut silent_until = world::now().after(HEARTBEAT);
     while driver.service().run.is_some() || driver.world.is_busy() {
+        if interrupted.load(Ordering::SeqCst) {
+            progress.end();
+            return Err(stands_still(&driver.world.site().name, driver.service()));
+        }
         let before = driver.service().records;
         driver.turn(Some(silent_until)).map_err(|error| drive_trouble(&error))?;
         let now = world::now();
@@ -147,23 +221,85 @@ pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Opt
     Ok(driver.service().last_end.as_ref().map(|(_, _, end)| end.clone()))
 }
 
-/// Begins a run in the log of a service that someone else drives, and follows it to its end.
-pub(crate) fn ask(app: &App, service: &ServiceName, aim: &Aim, wait: Option<Duration>) -> Result<Option<End>, Trouble> {
+/// Gives what Ctrl-C sets; a second Ctrl-C ends the process at once.
+fn interrupted() -> Result<Arc<AtomicBool>, Trouble> {
+    static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let failed = |error: std::io::Error| {
+        Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+    };
+    if let Some(interrupted) = INTERRUPTED.get() {
+        return Ok(Arc::clone(interrupted));
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let code = Exit::Interrupted as i32;
+    flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&interrupted)).map_err(failed)?;
+    flag::register(SIGINT, Arc::clone(&interrupted)).map_err(failed)?;
+    Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))
+}
+
+/// Says what is left where whoever drove it was interrupted: nothing is lost, and nobody watches.
+fn stands_still(name: &ServiceName, service: &Service) -> Trouble {
+    let (what, awaited) = match &service.run {
+        None => ("what was under way is not cleared up".to_owned(), String::new()),
+        Some(run) => (format!("run {} stands still", run.id), words::awaited(service, run, world::now())),
+    };
+    let so = if awaited.is_empty() { String::new() } else { format!(" ({awaited})") };
+    Trouble::say(
+        Exit::Interrupted,
+        "interrupted",
+        format!("{name}: {what}{so}; nobody watches it until somebody goes on"),
+        &format!("go on: lastgood run {name}; back: lastgood rollback {name}"),
+    )
+}
+
+/// Begins a run in the log of a service that someone else drives, and follows it to its end; without an end if nobody
+/// drives it any more.
+pub(crate) fn ask(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RunId, Option<End>), Trouble> {
+    if !matches!(aim, Aim::Back { .. }) {
+        driving_store(app)?;
+    }
     let mut folded = app.look(service)?;
     let run = write_begin(app, service, aim, &mut folded)?;
     lastgood_engine::bell::ring(app.home.root());
-    follow(app, service, run, folded, wait)
+    Ok((run, follow(app, service, run, folded)?))
+}
+
+/// Drives a run to its end that stands in the log and that nobody drives; whoever takes the wheel first is followed.
+pub(crate) fn take_over(app: &App, service: &ServiceName, run: RunId, what: &str) -> Result<Option<End>, Trouble> {
+    loop {
+        match DriverLock::take(app.home.root(), service, what, app.now()) {
+            Ok(_lock) => {
+                let folded = app.look(service)?;
+                let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
+                let home = app.home.service(service);
+                let mut driver = open(app, &app.config, service, home, folded, Some(progress.clone()))?;
+                let end = to_end(&mut driver, &progress)?;
+                progress.end();
+                settle(app, driver);
+                return Ok(end);
+            }
+            Err(error @ LockError::File { .. }) => return Err(Trouble::new(Exit::Failed, &error)),
+            Err(LockError::Held { .. } | LockError::HeldByUnknown { .. }) => {
+                if let Some(end) = follow(app, service, run, app.look(service)?)? {
+                    return Ok(Some(end));
+                }
+            }
+        }
+    }
 }
 
 /// Takes a service over for a way back, whatever its last driver left undone, and opens its driver.
 ///
 /// The order to go back is written first, so that nothing of the way forward is performed again.
 pub(crate) fn open_over(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RealDriver, Progress), Trouble> {
-    driving_store(app)?;
+    returning_store(app)?;
     let mut folded = app.look(service)?;
     write_begin(app, service, aim, &mut folded)?;
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
-    let driver = open(app, &app.config, service, app.home.service(service), folded, Some(progress.clone()))?;
+    let home = app.home.service(service);
+    let shown = Some(progress.clone());
+    // What was written just now is not folded yet.
+    let driver = open_with(app, &app.config, service, home, folded, shown, Needs::WhatReturns)?;
     Ok((driver, progress))
 }
 
@@ -198,18 +334,13 @@ fn write_begin(app: &App, service: &ServiceName, aim: &Aim, folded: &mut Folded)
     }
 }
 
-/// Shows a run that someone else drives, until it ends or `wait` is over.
-pub(crate) fn follow(
-    app: &App,
-    service: &ServiceName,
-    run: RunId,
-    folded: Folded,
-    wait: Option<Duration>,
-) -> Result<Option<End>, Trouble> {
+/// Shows a run that someone else drives, until it ends; none if it is under way and nobody drives it any more. A driver
+/// that says nothing is named once: only a person can tell a slow one from one that hangs.
+pub(crate) fn follow(app: &App, service: &ServiceName, run: RunId, folded: Folded) -> Result<Option<End>, Trouble> {
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
     let mut log = app.log(service, &folded)?;
     let mut folded = folded.service;
-    let began = Instant::now();
+    let (mut silent_since, mut named, mut looked) = (Instant::now(), false, Instant::now());
     loop {
         let news = log.news().map_err(|error| log_trouble(&error))?;
         for record in &news {
@@ -222,19 +353,45 @@ pub(crate) fn follow(
             progress.end();
             return Ok(Some(end.clone()));
         }
-        if wait.is_some_and(|wait| began.elapsed() >= wait) {
-            progress.end();
-            return Ok(None);
+        if !news.is_empty() {
+            silent_since = Instant::now();
+        }
+        if looked.elapsed() >= HOLDER_EVERY {
+            looked = Instant::now();
+            // Whoever can't be named yet has just taken the lock.
+            let begun = folded.run.as_ref().is_some_and(|one| one.id == run);
+            if begun && is_undriven(app, service, &folded).unwrap_or(false) {
+                progress.end();
+                return Ok(None);
+            }
+            if !named && silent_since.elapsed() >= SILENT_MAX {
+                named = name_silent(app, service);
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
+/// Says who drives and has written nothing for a while; tells whether there was somebody to name.
+fn name_silent(app: &App, service: &ServiceName) -> bool {
+    let Ok(Some(by)) = DriverLock::holder(app.home.root(), service) else { return false };
+    app.screen.tell(&format!(
+        "process {pid} ({what}) drives {service} and has written nothing for {seconds} s; look at it: ps -o stat,cmd -p {pid}\n\
+         if it hangs, end it, and this goes on by itself: kill {pid}",
+        pid = by.pid,
+        what = by.what,
+        seconds = SILENT_MAX.as_secs(),
+    ));
+    true
+}
+
 /// Delivers what is due, signs what was written and keeps the state: what every command does that drove.
 pub(crate) fn settle(app: &App, mut driver: RealDriver) {
-    if let Err(trouble) = deliver(app).and_then(|()| sign(app)) {
-        // What was driven is done; this is said and shows in status as well.
-        app.screen.trouble(&trouble);
+    for done in [deliver(app), sign(app)] {
+        if let Err(trouble) = done {
+            // What was driven is done; this is said and shows in status as well.
+            app.screen.trouble(&trouble);
+        }
     }
     if let Err(error) = driver.keep() {
         app.screen.trouble(&drive_trouble(&error.into()));
@@ -258,9 +415,13 @@ fn deliver(app: &App) -> Result<(), Trouble> {
 /// Makes what delivers notices.
 pub(crate) fn deliverer(app: &App, threads: usize) -> Result<Deliverer, Trouble> {
     use lastgood_drivers::probe::Secrets;
-    let secrets =
-        Secrets::load(&app.config.secret, &app.config.folder).map_err(|error| Trouble::new(Exit::Usage, &error))?;
-    let lookup = move |name: &str| secrets.get(name).map(ToOwned::to_owned);
+    let (sources, folder) = (app.config.secret.clone(), app.config.folder.clone());
+    // Each by itself, when it is needed: one that can't be read silences its own endpoint and no other.
+    let lookup = move |name: &str| {
+        let source = sources.get(name)?.clone();
+        let secrets = Secrets::load(&BTreeMap::from([(name.to_owned(), source)]), &folder).ok()?;
+        secrets.get(name).map(ToOwned::to_owned)
+    };
     Deliverer::new(app.store()?, app.config.notice.clone(), Box::new(lookup), threads, app.now())
         .map(|deliverer| deliverer.finishing(finish(app)))
         .map_err(|error: lastgood_engine::deliver::DeliverError| Trouble::new(Exit::Failed, &error as &dyn Coded))

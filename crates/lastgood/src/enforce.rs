@@ -19,6 +19,8 @@ use std::{
 
 /// What a command waits for enforcers before it answers: with it a declaration takes less than a second.
 const AT_ONCE: Duration = Duration::from_millis(600);
+/// What an emergency waits, which ends with what is and is not held outside.
+const IN_EMERGENCY: Duration = Duration::from_secs(10);
 /// What `hold sync` and the daemon wait: each act has a time of its own, and there are not many.
 const IN_PEACE: Duration = Duration::from_secs(120);
 /// How often the daemon reads back where nothing has changed.
@@ -30,10 +32,25 @@ const STOP_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Asks the enforcers at once, and leaves what takes longer to the daemon. A hold stands whatever comes of it.
 pub(crate) fn at_once(app: &App) {
+    within(app, AT_ONCE);
+}
+
+/// Asks the enforcers in an emergency: longer than a declaration does, and not for ever.
+pub(crate) fn in_emergency(app: &App) {
+    within(app, IN_EMERGENCY);
+}
+
+/// Reads back from the enforcers before something is decided on what they confirm: nobody may have asked them since
+/// yesterday. What is not heard stays as it was written, and counts only as long as it is fresh.
+pub(crate) fn read_back(app: &App) {
+    within(app, IN_PEACE);
+}
+
+fn within(app: &App, wait: Duration) {
     if app.config.enforcer.is_empty() {
         return;
     }
-    if let Err(trouble) = pass(app, AT_ONCE) {
+    if let Err(trouble) = pass(app, wait) {
         app.screen.trouble(&trouble);
     }
     // What has not answered by now is asked again by who stays.

@@ -1,5 +1,6 @@
 //! Speaks: the command line and the daemon. The only printing and exiting.
 
+mod adopt;
 mod app;
 mod canvas;
 mod cli;

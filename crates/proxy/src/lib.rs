@@ -9,6 +9,9 @@ mod carry;
 mod control;
 mod error;
 mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod observe;
 mod proxy;

@@ -1,8 +1,10 @@
 //! A running proxy: its threads, its clock, and what can be asked of it.
 
+mod seconds;
+
 use crate::{
     carry::{
-        Alarms, Door, Site, Stopping,
+        Alarms, Door, Site,
         lane::{Arrived, Lane},
         now_ms, now_seconds,
         site::locked,
@@ -21,34 +23,28 @@ use crate::{
 use lastgood_domain::{
     terms::ServiceName,
     traffic::{
-        Slice, Table,
+        Share, Side, Table,
         wire::{Live, Look, SOCKET},
     },
 };
 use std::{
     collections::BTreeMap,
+    fs, io,
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// How often deadlines are looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// How many looks lie between two questions to the proxy before for what it has counted.
-const INHERIT_TICKS: u64 = 2;
-/// How long a proxy that has ended its work waits for its successor to take its last counts.
-const LAST_COUNTS: Duration = Duration::from_millis(600);
-/// How long a connection may wait for its next request when the proxy stops.
-const STOP_IDLE_MS: u64 = 500;
 /// How long tunnels may take to close after a stop's grace.
 const STOP_TUNNELS_MS: u64 = 10_000;
-/// How often certificates are looked at for a change, in seconds.
-const KEYS_SECONDS: u64 = 2;
 /// Troubles that are kept for those who look.
 const TROUBLES_MAX: usize = 100;
 
@@ -87,6 +83,7 @@ pub struct Proxy {
     finished: AtomicU64,
     /// How often finished seconds were asked for.
     were_read: AtomicU64,
+    state_dir: PathBuf,
 }
 
 impl Proxy {
@@ -109,6 +106,8 @@ impl Proxy {
             .iter()
             .map(|(service, serving)| Arc::new(Door::new(service.clone(), serving.clone(), stopping.clone())))
             .collect();
+        // One that was killed may have left another one behind that still finishes what it has.
+        let orphan = if taken.is_none() { takeover::orphan(&settings.state_dir) } else { None };
         let (link, mut given) = taken.map_or((None, Vec::new()), |taken| (Some(taken.link), taken.sockets));
         let mut sockets = Vec::new();
         for (at, door) in doors.iter().enumerate() {
@@ -150,6 +149,7 @@ impl Proxy {
             troubles: Mutex::new(troubles),
             finished: AtomicU64::new(unix_ms() / 1_000 - 1),
             were_read: AtomicU64::new(0),
+            state_dir: settings.state_dir.clone(),
         });
         proxy.read_tables();
         proxy.start_threads(wake)?;
@@ -158,24 +158,36 @@ impl Proxy {
             // The old one stops accepting only now: there was no moment without anybody who accepts.
             link.ready().map_err(ProxyError::HandOver)?;
             *locked(&proxy.before) = Some(link);
+        } else {
+            *locked(&proxy.before) = orphan;
         }
         Ok(proxy)
     }
 
     /// Takes what the proxy before has counted meanwhile.
     fn inherit(&self) {
-        let mut before = locked(&self.before);
-        let Some(link) = &mut *before else { return };
         for door in &self.doors {
-            match link.slices(&door.service) {
-                Ok(slices) => slices.into_iter().for_each(|slice| locked(&door.ring).merge(slice)),
-                // It has ended.
-                Err(_) => {
-                    *before = None;
-                    return;
-                }
-            }
+            let slices = self.ask_before(|link| link.slices(&door.service)).into_iter().flatten();
+            slices.for_each(|slice| locked(&door.ring).merge(slice));
         }
+    }
+
+    /// Asks the proxy before; `None` if there is none. If it was killed there may be one behind it: whoever serves looks
+    /// for it, and nobody who has handed over, so that no two are behind each other.
+    fn ask_before<T>(&self, mut ask: impl FnMut(&mut Link) -> io::Result<T>) -> Option<T> {
+        let mut before = locked(&self.before);
+        let told = ask(before.as_mut()?);
+        if told.is_err() {
+            let serves = !self.has_handed_over();
+            *before = before.as_ref().filter(|_| serves).and_then(|link| link.behind(&self.state_dir));
+            return ask(before.as_mut()?).ok();
+        }
+        told.ok()
+    }
+
+    /// Tells whether another process has taken over.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        self.is_handing_over.load(Ordering::Acquire) && self.stopping.load(Ordering::Acquire)
     }
 
     fn start_threads(self: &Arc<Self>, wake: OwnedFd) -> Result<(), ProxyError> {
@@ -205,55 +217,6 @@ impl Proxy {
         spawn("front", Box::new(front))?;
         let proxy = self.clone();
         spawn("clock", Box::new(move || proxy.clock()))
-    }
-
-    /// Looks at deadlines ten times a second, and finishes a slice each second; never ends.
-    fn clock(&self) {
-        let mut second = unix_ms() / 1_000;
-        let mut ticks = 0_u64;
-        loop {
-            thread::sleep(LOOK);
-            let (now, unix) = (now_ms(), unix_ms());
-            let stopping = self.stopping.load(Ordering::Relaxed).then(|| {
-                let until = self.tunnels_until.load(Ordering::Relaxed);
-                Stopping { idle_ms: STOP_IDLE_MS, tunnels: until != 0 && until <= now }
-            });
-            for lane in &self.lanes {
-                lane.alarms.look(now, unix, stopping);
-            }
-            ticks += 1;
-            if ticks.is_multiple_of(INHERIT_TICKS) {
-                self.inherit();
-            }
-            if unix / 1_000 != second {
-                self.finish_second(second);
-                second = unix / 1_000;
-                self.lanes.iter().flat_map(|lane| &lane.sites).for_each(|site| site.tidy(now));
-                if second.is_multiple_of(KEYS_SECONDS) {
-                    let mut troubles = Vec::new();
-                    let keys = self.lanes.first().map(|lane| &lane.keys[..]).unwrap_or_default();
-                    keys.iter().flatten().for_each(|keys| keys.read_changed(&mut troubles));
-                    troubles.into_iter().for_each(|trouble| self.trouble(trouble));
-                }
-            }
-        }
-    }
-
-    fn finish_second(&self, second: u64) {
-        for (at, door) in self.doors.iter().enumerate() {
-            let mut slice = Slice { second, counts: Vec::new() };
-            for lane in &self.lanes {
-                for (release, ledger) in lane.sites[at].ledgers() {
-                    let counts = ledger.take();
-                    if counts != Default::default() {
-                        slice.merge(&Slice { second, counts: vec![(release, counts)] });
-                    }
-                }
-            }
-            locked(&door.ring).push(slice);
-        }
-        // A process that ends finishes its second before the clock does, which then comes late.
-        self.finished.fetch_max(second, Ordering::AcqRel);
     }
 
     fn read_tables(&self) {
@@ -327,10 +290,18 @@ impl Proxy {
                 return refused(format!("its epoch {} is not newer than {}", table.epoch, current.table.epoch));
             }
         }
-        // In use first, stored second: a slow disk must not keep a way back waiting.
+        // What gives a candidate more is stored first: it is watched only once it is confirmed, and a share that nobody
+        // watches must not begin.
+        let gains = gains(in_use.get(&table.service).map(|current| &*current.table), &table);
+        if gains && let Err(error) = self.tables.write(&table) {
+            let why = format!("it can't be stored, and is not used: {error}");
+            self.trouble(why.clone());
+            return Err(NotRouted { why, epoch });
+        }
         self.apply(&table);
         self.tell_before(&table);
-        let stored = self.tables.write(&table);
+        // All else is in use first: a slow disk must not keep a way back waiting.
+        let stored = if gains { Ok(()) } else { self.tables.write(&table) };
         let (newer, service) = (table.epoch, table.service.clone());
         in_use.insert(service, InUse { table: Arc::new(table), is_stored: stored.is_ok() });
         match stored {
@@ -344,21 +315,7 @@ impl Proxy {
     }
 
     fn tell_before(&self, table: &Table) {
-        let mut before = locked(&self.before);
-        if before.as_mut().is_some_and(|link| link.route(table).is_err()) {
-            *before = None;
-        }
-    }
-
-    /// Gives the finished seconds of a service; `None` if it is not served here.
-    pub(crate) fn slices(&self, service: &ServiceName, after: u64) -> Option<Vec<Slice>> {
-        let door = self.doors.iter().find(|door| door.service == *service)?;
-        self.inherit();
-        self.were_read.fetch_add(1, Ordering::Relaxed);
-        let mut slices = locked(&door.ring).after(after);
-        let finished = self.finished.load(Ordering::Acquire);
-        slices.retain(|slice| slice.second <= finished);
-        Some(slices)
+        self.ask_before(|link| link.route(table));
     }
 
     /// Tells what goes on at a service; `None` if it is not served here.
@@ -384,13 +341,7 @@ impl Proxy {
                 }
             }
         }
-        let mut before = locked(&self.before);
-        if let Some(link) = &mut *before {
-            match link.look(service) {
-                Ok(theirs) => look.merge(theirs),
-                Err(_) => *before = None,
-            }
-        }
+        self.ask_before(|link| link.look(service)).into_iter().for_each(|theirs| look.merge(theirs));
         Some(look)
     }
 
@@ -433,28 +384,15 @@ impl Proxy {
             }
             let running: usize = self.lanes.iter().map(|lane| lane.alarms.len()).sum();
             let until = self.tunnels_until.load(Ordering::Relaxed);
+            // Another one still finishes what it has: its tables and counts go through here.
+            let is_between = self.has_handed_over() && locked(&self.before).is_some();
             let is_late = until != 0 && until.saturating_add(STOP_TUNNELS_MS) <= now_ms();
-            if running == 0 || is_late {
+            if (running == 0 && !is_between) || is_late {
                 self.leave_counts();
+                let _ = fs::remove_file(server::own_socket(&self.state_dir, std::process::id()));
                 return;
             }
         }
-    }
-
-    /// Finishes the second that has begun, and lets a successor take it.
-    fn leave_counts(&self) {
-        self.finish_second(unix_ms() / 1_000);
-        if !self.is_handing_over.load(Ordering::Acquire) {
-            return;
-        }
-        // Each service is asked for; after as many questions as there are services all of them were.
-        let enough = self.were_read.load(Ordering::Relaxed) + self.doors.len() as u64;
-        let until = Instant::now() + LAST_COUNTS;
-        while self.were_read.load(Ordering::Relaxed) < enough && Instant::now() < until {
-            thread::sleep(LOOK / 10);
-        }
-        // The last answer is being written.
-        thread::sleep(LOOK / 10);
     }
 
     /// Lists what could not be read and was skipped, oldest first.
@@ -468,6 +406,20 @@ impl Proxy {
         let surplus = troubles.len().saturating_sub(TROUBLES_MAX);
         troubles.drain(..surplus);
     }
+}
+
+/// Tells whether a table gives its candidate more than it has.
+fn gains(current: Option<&Table>, table: &Table) -> bool {
+    let Some(candidate) = &table.candidate else { return false };
+    let has = current.map_or(Share::NONE, |current| {
+        let is_it = |side: &&Side| side.release == candidate.release;
+        match (current.last_good.as_ref().filter(is_it), current.candidate.as_ref().filter(is_it)) {
+            (Some(_), _) => Share::ALL,
+            (None, Some(_)) => current.share,
+            (None, None) => Share::NONE,
+        }
+    });
+    table.share > has
 }
 
 fn keys(doors: &[Arc<Door>], troubles: &mut Vec<String>) -> Result<Vec<Option<Arc<Keys>>>, ProxyError> {

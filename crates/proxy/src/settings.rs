@@ -171,7 +171,8 @@ impl std::str::FromStr for Network {
         };
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let all = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(all), |bits| bits.parse().map_err(|_| wrong()))?;
+        let plain = |bits: &str| bits.parse().ok().filter(|number: &u8| number.to_string() == bits).ok_or_else(wrong);
+        let bits = bits.map_or(Ok(all), plain)?;
         if bits > all { Err(wrong()) } else { Ok(Self { address, bits }) }
     }
 }
@@ -274,7 +275,9 @@ mod tests {
         assert!(has("10.0.0.0/8", "10.1.2.3") && has("10.0.0.0/8", "::ffff:10.1.2.3") && has("::1", "::1"));
         assert!(has("0.0.0.0/0", "9.9.9.9") && has("fd00::/8", "fd12::1"));
         assert!(!has("10.0.0.0/8", "11.1.2.3") && !has("127.0.0.1", "127.0.0.2") && !has("fd00::/8", "::1"));
-        assert!("10.0.0.0/33".parse::<Network>().is_err() && "x".parse::<Network>().is_err());
+        for text in ["10.0.0.0/33", "x", "10.0.0.0/+8", "10.0.0.0/08"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -188,6 +188,20 @@ fn decoded(value: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A fuzz target: a reason comes back from its escaped form, and a form says one thing or nothing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn answer_form(bytes: &[u8]) {
+    if let Some(Form::Reject(reason)) = parse(bytes) {
+        let escaped: String = reason.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        assert_eq!(parse(format!("reason={escaped}&answer=reject").as_bytes()), Some(Form::Reject(reason)));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let plain: String = text.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        let form = format!("answer=reject&reason={plain}");
+        assert_eq!(parse(form.as_bytes()), Some(Form::Reject(plain)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

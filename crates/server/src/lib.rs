@@ -5,6 +5,9 @@
 //! link of one's own.
 
 pub mod answers;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod lookout;
 mod metrics;

@@ -191,7 +191,9 @@ fn copy(machine: &mut Machine, stage: u32, instance: &InstanceName, id: Snapshot
         return None;
     }
     let home = machine.home(instance).clone();
-    machine.finish_restore(&home);
+    if let Some(refused) = is_whole(machine, &home) {
+        return Some(refused);
+    }
     let data = machine.places.get(&home).and_then(|place| place.live)?;
     machine.snapshots.entry(id).or_insert_with(|| Copy { instance: home, data });
     facts(machine, id)
@@ -295,7 +297,7 @@ fn start(machine: &mut Machine, stage: u32, instance: &InstanceName, release: Di
             machine.violated(format!("{instance}: was to start a release that was removed"));
             return failed("installation-missing", "the installation is gone");
         }
-        return None;
+        return is_whole(machine, &machine.home(instance).clone());
     }
     let (already, deaths) = {
         let deaths = machine.recipes.get(which)?.faults.iter().find_map(|fault| match fault {
@@ -378,9 +380,10 @@ fn restore(machine: &mut Machine, stage: u32, instance: &InstanceName, snapshot:
     match stage {
         0 => {
             if machine.weather.restore.now() {
-                return failed("restore-failed", "the files could not be written");
+                return give_up_half_way(machine, instance, snapshot);
             }
-            place.journal = Some(snapshot);
+            machine.finish_restore(instance);
+            machine.places.get_mut(instance)?.journal = Some(snapshot);
             None
         }
         1 => {
@@ -396,10 +399,31 @@ fn restore(machine: &mut Machine, stage: u32, instance: &InstanceName, snapshot:
         _ => {
             place.journal = None;
             let aside = Some(format!("/aside/{instance}/{}", place.aside.len()));
-            let facts = RestoreFacts { snapshot, aside, bytes: 1_000, took: Span(100) };
+            let facts = RestoreFacts { snapshot, aside, bytes: 1_000, took: Span(100), earlier: Vec::new() };
             Some(Answer::Restored { facts })
         }
     }
+}
+
+/// Fails before anything is moved, or after the newer data went aside; no dice are thrown for which.
+fn give_up_half_way(machine: &mut Machine, instance: &InstanceName, snapshot: SnapshotId) -> Option<Answer> {
+    let moves = machine.points % 3;
+    let place = machine.places.get_mut(instance)?;
+    if place.journal.is_none() && moves > 0 {
+        place.journal = Some(snapshot);
+        if moves == 2
+            && let Some(old) = place.live.take()
+        {
+            place.aside.push(old);
+        }
+    }
+    failed("restore-failed", "the files could not be moved")
+}
+
+/// Refuses what would read or start on data that a restore has left half-way.
+fn is_whole(machine: &Machine, instance: &InstanceName) -> Option<Answer> {
+    let begun = machine.places.get(instance).is_some_and(|place| place.journal.is_some());
+    begun.then(|| hindered("restore-unfinished", "a restore was begun and is not finished")).flatten()
 }
 
 fn prune(machine: &mut Machine, stage: u32, keep: &[SnapshotId], releases: &[Digest]) -> Option<Answer> {

@@ -254,7 +254,7 @@ impl Machine {
         }
     }
 
-    /// Finishes a restore that a crash cut short, as every act on the data does first.
+    /// Finishes a restore that was cut short, as measuring and restoring do first.
     pub(crate) fn finish_restore(&mut self, name: &InstanceName) {
         let Some(place) = self.places.get_mut(name) else { return };
         let Some(id) = place.journal else { return };
@@ -272,7 +272,6 @@ impl Machine {
 
     /// Starts a process on the live data, which it migrates.
     pub(crate) fn launch(&mut self, name: &InstanceName, which: usize) -> Result<(), Failure> {
-        self.finish_restore(name);
         let broken = |code: &str, text: &str| Err(Failure::new(code, text.to_owned(), None));
         let home = self.home(name).clone();
         let live = self.places.get(&home).and_then(|place| place.live);

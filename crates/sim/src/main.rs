@@ -1,9 +1,13 @@
 //! Prints one world's log, for looking into a seed that failed.
 //!
-//! `cargo run -p lastgood-sim -- --seed 12`, `-- --shared 12` where traffic is shared, `-- --incidents 12` for whole incidents, or `-- --scenario happy`. `-- guards 400` prints how often guards are wrong.
+//! `cargo run -p lastgood-sim -- --seed 12`, `-- --shared 12` where traffic is shared, `-- --incidents 12` for whole incidents,
+//! or `-- --scenario happy`. `-- --incidents 0..2000` plays many and prints what is wrong and how often what came up.
+//! `-- guards 400` prints how often guards are wrong.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
+    ops::Range,
     process::ExitCode,
 };
 
@@ -12,10 +16,15 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("guards") {
         return guards(arguments.nth(1), arguments.next());
     }
-    if let (Some("--incidents"), Some(seed)) =
-        (std::env::args().nth(1).as_deref(), std::env::args().nth(2).and_then(|seed| seed.parse().ok()))
-    {
-        return incidents(seed);
+    if let (Some("--incidents"), Some(which)) = (std::env::args().nth(1).as_deref(), std::env::args().nth(2)) {
+        if let Ok(seed) = which.parse() {
+            return incidents(seed);
+        }
+        if let Some((first, end)) = which.split_once("..")
+            && let (Ok(first), Ok(end)) = (first.parse(), end.parse())
+        {
+            return many_incidents(first..end).unwrap_or(ExitCode::FAILURE);
+        }
     }
     let report = match (arguments.next().as_deref(), arguments.next()) {
         (Some("--seed"), Some(seed)) => seed.parse().ok().map(lastgood_sim::random),
@@ -28,7 +37,7 @@ fn main() -> ExitCode {
     let Some(report) = report else {
         let names: Vec<&str> = lastgood_sim::scenarios().iter().map(|scenario| scenario.name).collect();
         let usage = format!(
-            "usage: lastgood-sim --seed N | --shared N | --incidents N | --scenario {} | guards [RUNS [SEED]]\n",
+            "usage: lastgood-sim --seed N | --shared N | --incidents N | --incidents FIRST..END | --scenario {} | guards [RUNS [SEED]]\n",
             names.join("|")
         );
         // Nothing better can be done when even the usage can't be written.
@@ -52,6 +61,31 @@ fn incidents(seed: u64) -> ExitCode {
     let played = lastgood_sim::random_incidents(seed);
     let written = io::stdout().write_all(played.text().as_bytes());
     if written.is_err() || !played.violations.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Plays worlds of incidents one after the other: a line for each in which something was wrong, and at the end in how many
+/// worlds each thing came up.
+fn many_incidents(seeds: Range<u64>) -> io::Result<ExitCode> {
+    let mut out = io::stdout();
+    let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut wrong, mut records, mut crashes, mut races) = (0_u64, 0, 0_u64, 0_u64);
+    let count = seeds.end.saturating_sub(seeds.start);
+    for seed in seeds {
+        let played = lastgood_sim::random_incidents(seed);
+        if let Some(first) = played.violations.first() {
+            wrong += 1;
+            writeln!(out, "seed {seed}: {first} (and {} more)", played.violations.len() - 1)?;
+        }
+        played.reached.iter().for_each(|what| *reached.entry(what).or_default() += 1);
+        records += played.records;
+        crashes += u64::from(played.crashes);
+        races += u64::from(played.races);
+    }
+    for (what, worlds) in reached {
+        writeln!(out, "{worlds:>7} {what}")?;
+    }
+    writeln!(out, "{count} worlds, {wrong} wrong; {records} records, {crashes} kills, {races} races")?;
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the figures of guards; four hundred runs a cell tell 1 % from 2 %.

@@ -151,8 +151,30 @@ impl Play {
 
     /// Begins a run.
     pub(crate) fn begin(&mut self, aim: Aim, frozen: Option<String>) -> Put {
+        if matches!(aim, Aim::Track) {
+            self.revive();
+        }
         let settings = self.settings.clone();
         self.put(Input::Begin { aim, settings, frozen, preflight: None })
+    }
+
+    /// Starts again what is down and should run, as a pass begins.
+    fn revive(&mut self) {
+        let service = self.driver.service().clone();
+        if service.run.is_some() || self.machine.borrow().shared.is_some() {
+            return;
+        }
+        let is_down = |name: &&InstanceName| {
+            self.machine.borrow().places.get(*name).is_some_and(|place| place.up.is_none() && place.closed)
+        };
+        let should_run = |name: &&InstanceName| {
+            let known = service.instances.get(*name);
+            known.is_some_and(|one| one.release.is_some() && one.condition != Condition::Between)
+        };
+        let down: Vec<InstanceName> = service.instances.keys().filter(is_down).filter(should_run).cloned().collect();
+        for name in down {
+            self.driver.world.revive(&service, &name);
+        }
     }
 
     /// Sets a hold.

@@ -30,7 +30,8 @@ fn name(service: &Service, release: &Digest) -> String {
 fn event(event: &Event, service: &Service) -> String {
     match event {
         Event::Analysis(event) => format!("analysis: {event:?}"),
-        Event::RewindAcknowledged { reason } => format!("rewind acknowledged: {reason}"),
+        Event::RewindAcknowledged { reason, .. } => format!("rewind acknowledged: {reason}"),
+        Event::WentOnWithout { failure } => format!("goes on without: {}", failure.code),
         Event::HoldSet { hold, reason, until: None, .. } => format!("hold {hold}: {reason}"),
         Event::HoldSet { hold, reason, until: Some(_), .. } => format!("hold {hold} for a time: {reason}"),
         Event::HoldExempted { hold, exemption, .. } => format!("{} may pass hold {hold}", exemption.tag),
@@ -70,7 +71,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::ReturnWithData { instance, snapshot } => format!("{instance} needs its data {snapshot} too"),
         Event::Returned { instance } => format!("{instance} is back"),
         Event::ReturnHeld { instance, loss, .. } => format!("{instance} would lose {} rows: held", loss.rows),
-        Event::ReturnFailed { instance, failure } => format!("{instance} is stuck: {failure}"),
+        Event::ReturnFailed { instance, failure, .. } => format!("{instance} is stuck: {failure}"),
         Event::Promoted { release, behind } if behind.is_empty() => {
             format!("{} is last-good", name(service, release))
         }
@@ -81,6 +82,7 @@ fn event(event: &Event, service: &Service) -> String {
         Event::RunEnded { run, end } => format!("{run} ends: {}", self::end(end)),
         Event::Died { instance, why, .. } => format!("{instance} died: {why}"),
         Event::Revived { instance } => format!("{instance} runs again"),
+        Event::NotRevived { instance, failure, .. } => format!("{instance} can't be started again: {}", failure.code),
         Event::OutcomesCounted { health, .. } => format!("outcomes are {health:?}"),
         Event::Traffic(event) => format!("traffic: {event:?}"),
         Event::WentStale { because, .. } => format!("stale: {because}"),

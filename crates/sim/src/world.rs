@@ -115,9 +115,8 @@ fn revived(effect: &Effect, answer: Answer) -> Option<Happening> {
     let instance = effect.instance()?.clone();
     match answer {
         Answer::Started { .. } => Some(Happening::Revived { instance }),
-        Answer::Failed { failure } | Answer::Hindered { failure } => {
-            Some(Happening::Died { instance, why: failure.to_string() })
-        }
+        Answer::Failed { failure } => Some(Happening::Died { instance, why: failure.to_string() }),
+        Answer::Hindered { failure } => Some(Happening::NotRevived { instance, failure }),
         _ => None,
     }
 }

@@ -68,15 +68,31 @@ fn worlds_of_incidents_reach_every_state_and_what_can_go_wrong() {
         "closed-pending-rca",
         "done",
         "stood-down",
-        "a stage was lifted",
+        "the level was raised",
+        "the level was lowered",
+        "a role was handed over",
         "an approved plan ran",
+        "a step failed",
+        "nobody could tell of a step",
+        "a person settled a step",
+        "a person wanted a step again",
+        "a risk was asked for",
+        "a waiver ended",
+        "a stage was lifted",
+        "stages were held again",
+        "a lane was opened",
         "a lane passed",
+        "a run finished under a hold",
+        "a hold took a run back",
+        "a way back took a run over",
+        "last-good became an earlier release",
         "promoted",
+        "an owed analysis stopped a release",
         "every incident ended",
     ];
     let mut reached: BTreeMap<&str, u32> = wanted.into_iter().map(|what| (what, 0)).collect();
     let (mut crashes, mut races) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..120 {
         let played = random_incidents(seed);
         played.reached.iter().for_each(|what| *reached.entry(what).or_default() += 1);
         crashes += played.crashes;

@@ -133,6 +133,22 @@ pub enum AnchorError {
     },
 }
 
+impl AnchorError {
+    /// Tells whether somebody tampered with the store or the anchor: then not even a way back goes on. An anchor that is
+    /// away, or is older than the store, says nothing against the store.
+    pub const fn speaks_against_the_store(&self) -> bool {
+        match self {
+            Self::Rewound { .. } | Self::Forked { .. } | Self::Edited { .. } => true,
+            Self::Missing { .. }
+            | Self::Unreadable { .. }
+            | Self::Unwritable { .. }
+            | Self::Raced { .. }
+            | Self::Foreign { .. }
+            | Self::Behind { .. } => false,
+        }
+    }
+}
+
 impl Coded for AnchorError {
     fn code(&self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
 //! Opens the evidence file: one writer's handle, and a reader's handle for those who only look.
 
+mod still;
+
 use crate::{
     EVIDENCE_FILE,
     error::{BUSY_WAIT_SECONDS, StoreError},
@@ -76,9 +78,16 @@ impl Reader {
     /// Opens the evidence file of the state folder `dir` for reading only; it must be there.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(EVIDENCE_FILE);
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         let begun = Instant::now();
-        let mut found = schema::check_snapshot(&connection, &path)?;
+        let first = schema::check_snapshot(&connection, &path);
+        let mut found = match first {
+            Err(error) if still::would_write(&error) => {
+                connection = still::open(&path).unwrap_or_else(|_| Err(error))?;
+                schema::check_snapshot(&connection, &path)?
+            }
+            other => other?,
+        };
         // An empty file is one that somebody is just making.
         while found == 0 && begun.elapsed() < MAKING_WAIT {
             std::thread::sleep(WAL_PAUSE);

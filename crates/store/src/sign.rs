@@ -234,6 +234,8 @@ impl Reader {
 
     /// Compares every chain with the anchor, in milliseconds: sizes, roots and links, not payloads.
     pub fn check_anchor(&self, key: &VerifierKey, anchor: &Anchor) -> Result<(), SignError> {
+        // What is signed meanwhile is in one of them only; who may not lock the anchor reads it as it is.
+        let _nobody_signs = anchor.lock().ok();
         let anchored = anchor.read(key)?;
         let stored = self.chains()?;
         let names = stored.iter().map(|info| &info.name).chain(anchored.keys());

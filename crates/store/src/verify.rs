@@ -181,8 +181,12 @@ impl Reader {
     pub fn verify(&self, key: Option<&VerifierKey>, anchor: Option<&Anchor>) -> Result<Verification, StoreError> {
         let _snapshot = self.connection.unchecked_transaction().map_err(during("verify the evidence"))?;
         let mut run = Verification::default();
+        // Both as of one moment: what is signed in between is in one of them only, and would look like a loss. Who may not
+        // lock the anchor reads it as it is.
+        let nobody_signs = anchor.and_then(|anchor| anchor.lock().ok());
         let anchored = self.anchored(key, anchor, &mut run);
         let claims = self.claims(&mut run)?;
+        drop(nobody_signs);
         self.find_headless(&claims, &mut run)?;
         for claim in &claims {
             self.verify_chain(claim, key, &anchored, &mut run)?;

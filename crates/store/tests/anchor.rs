@@ -11,6 +11,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
 };
 use tempfile::TempDir;
 
@@ -254,6 +255,37 @@ fn signers_of_many_chains_at_once_lose_no_checkpoint() {
     let found = world.store().verify(Some(&world.signer.verifier()), Some(&world.anchor)).unwrap();
     assert!(found.is_ok(), "{:?}", found.findings);
     assert_eq!(found.chains.iter().filter(|chain| chain.signed == Some(1)).count(), 8);
+}
+
+#[test]
+fn who_looks_while_others_sign_finds_nothing() {
+    let world = World::new();
+    world.grow(&["a"]);
+    world.sign().unwrap();
+    // Many others are looked at before it, so that something is signed between the looks at the two places.
+    let mut store = world.store();
+    for number in 0..100 {
+        let name = ChainName::new(&format!("other/s{number}")).unwrap();
+        let record = NewRecord { at: Timestamp(1), bytes: vec![1] };
+        store.append(&name, &Head::EMPTY, &[record], &[]).unwrap();
+        store.checkpoint(&name, &world.signer, &world.anchor, Timestamp(2)).unwrap();
+    }
+    drop(store);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..60 {
+                world.grow(&["b"]);
+                world.sign().unwrap();
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+        while !over.load(Ordering::SeqCst) {
+            let found = world.store().verify(Some(&world.signer.verifier()), Some(&world.anchor)).unwrap();
+            assert!(found.is_ok(), "{:?}", found.findings);
+            world.drive().unwrap();
+        }
+    });
 }
 
 #[test]

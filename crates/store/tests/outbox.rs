@@ -215,6 +215,30 @@ fn an_operator_skips_a_stuck_message_and_replays_it_at_the_end_of_its_line() {
 }
 
 #[test]
+fn what_is_dead_about_one_subject_is_found_among_however_many_of_others() {
+    let mut world = World::new();
+    let others: Vec<String> = (0..1_100).map(|n| format!("ops/other-{n}/x")).collect();
+    world.enqueue(&others.iter().map(String::as_str).collect::<Vec<_>>());
+    world.enqueue(&["ops/mine/1", "pager/mine/2"]);
+    loop {
+        let claimed = world.claim(0);
+        if claimed.is_empty() {
+            break;
+        }
+        for one in claimed.iter().filter(|one| one.body != b"2") {
+            world.settle(one, 1, Outcome::Failed { class: "http-400".into(), text: "no".into() });
+        }
+        if let Some(parked) = claimed.iter().find(|one| one.body == b"2") {
+            world.store.skip(&parked.id, "nobody reads it", Timestamp(1)).unwrap();
+        }
+    }
+    let about = |subject, state| world.store.notices_about(subject, state, 1_000).unwrap().len();
+    assert_eq!(about("mine", NoticeState::Failed), 1);
+    assert_eq!(about("mine", NoticeState::Parked), 1);
+    assert_eq!(about("nothing", NoticeState::Failed), 0);
+}
+
+#[test]
 fn a_replayed_dead_letter_gets_a_whole_new_run_of_attempts() {
     let mut world = World::new();
     world.enqueue(&["ops/a/1"]);
@@ -224,6 +248,13 @@ fn a_replayed_dead_letter_gets_a_whole_new_run_of_attempts() {
         world.settle(&claimed[0], now, retry(None));
     }
     let id = world.store.notices(NoticeState::Failed, 1).unwrap()[0].id.clone();
+    // Setting a dead one aside takes it from the list of what somebody must look at, and it can still be sent again.
+    world.enqueue(&["ops/a/2"]);
+    world.store.skip(&id, "its receiver is gone", Timestamp(1_999_000_000)).unwrap();
+    assert!(world.store.notices(NoticeState::Failed, 1).unwrap().is_empty());
+    let behind = world.claim(1_999_000_000);
+    assert_eq!(behind.len(), 1, "the next one does not wait for it");
+    world.settle(&behind[0], 1_999_000_000, Outcome::Delivered);
     world.store.replay(&id, Timestamp(2_000_000_000)).unwrap();
     let claimed = world.claim(2_000_000_000);
     assert!(world.settle(&claimed[0], 2_000_000_000, retry(None)).dead.is_empty());

@@ -45,6 +45,12 @@ impl RewindAcknowledged {
         Ok(Self { schema: Self::SCHEMA.into(), actor, reason, at, found, abandoned, statement })
     }
 
+    /// Gives how many records the abandoned checkpoint was signed over; none where it was not kept.
+    pub fn abandoned_size(&self) -> Option<u64> {
+        // The second line of a checkpoint. What the entry says of it was signed; nothing but a bound is made of it.
+        self.abandoned.as_deref()?.lines().nth(1)?.parse().ok()
+    }
+
     /// Checks that `key` signed exactly what the fields say.
     pub fn check(&self, key: &VerifierKey) -> Result<(), NoteError> {
         let note = Note::parse(&self.statement)?;

@@ -2,9 +2,11 @@
 //!
 //! What runs out is *expired*, not rejected, and changes nothing: whatever was blocked stays blocked.
 
+mod door;
 mod due;
 mod refused;
 
+pub use door::Door;
 pub use due::{REMINDED_AT, due};
 pub use refused::Refused;
 
@@ -38,31 +40,6 @@ pub struct Request {
     pub of: BTreeSet<Actor>,
     /// When it runs out.
     pub expires: Timestamp,
-}
-
-/// By which door an answer came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Door {
-    /// A command on this machine: who it is, is whose account it is.
-    #[default]
-    Command,
-    /// A link of the person's own: who it is, is who gets what is sent to them.
-    Link,
-}
-
-impl Door {
-    const fn is_command(&self) -> bool {
-        matches!(self, Self::Command)
-    }
-
-    /// Says it behind what was answered; nothing for a command.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Command => "",
-            Self::Link => " by a link",
-        }
-    }
 }
 
 /// Something that happened to a request for approval.
@@ -219,6 +196,8 @@ pub struct Approval {
     pub reminded: u8,
     /// Where it stands.
     pub standing: Standing,
+    /// By which door the no came in, if somebody said no.
+    pub rejected_through: Door,
     /// Since when it stands there, once it no longer waits.
     pub ended: Option<Timestamp>,
 }
@@ -255,6 +234,7 @@ impl Approvals {
                 given: BTreeSet::new(),
                 reminded: 0,
                 standing: Standing::Pending,
+                rejected_through: Door::Command,
                 ended: None,
             };
             self.all.insert(*approval, one);
@@ -275,7 +255,8 @@ impl Approvals {
                     }
                 }
             }
-            ApprovalEvent::Rejected { reason, .. } => {
+            ApprovalEvent::Rejected { reason, door, .. } => {
+                one.rejected_through = *door;
                 one.standing = Standing::Rejected { by: by.clone(), reason: reason.clone() };
             }
             ApprovalEvent::Reminded { percent, .. } => one.reminded = *percent,
@@ -293,10 +274,12 @@ impl Approvals {
         }
     }
 
-    /// Tells whether exactly this plan was approved for the subject and still is at `now`.
-    pub fn allows(&self, subject: &str, plan: &Digest, now: Timestamp) -> bool {
+    /// Tells whether exactly this plan was approved for the subject, by at least `needed` people, and still is at `now`: what
+    /// fewer agreed to is no answer where more must.
+    pub fn allows(&self, subject: &str, plan: &Digest, needed: u32, now: Timestamp) -> bool {
         self.of(subject).any(|(_, one)| {
-            one.standing == Standing::Approved && one.request.plan == *plan && now < one.request.expires
+            let enough = one.request.needed >= needed;
+            one.standing == Standing::Approved && one.request.plan == *plan && enough && now < one.request.expires
         })
     }
 
@@ -345,6 +328,20 @@ pub fn answered<'a>(
         answered && one.request.plan == *plan && now < one.request.expires
     };
     approvals.of(subject).filter(|(_, one)| stands(one)).last()
+}
+
+/// Refuses to ask again, in the same words, what somebody said no to, while that request's time lasts: only its times
+/// would be others. With other words it is another question.
+///
+/// Errors: [`Refused::Rejected`].
+pub fn not_refused(approvals: &Approvals, subject: &str, what: &str, now: Timestamp) -> Result<(), Refused> {
+    let same = approvals.of(subject).filter(|(_, one)| one.request.what == what && now < one.request.expires);
+    match same.last() {
+        Some((approval, Approval { standing: Standing::Rejected { by, reason }, .. })) => {
+            Err(Refused::Rejected { approval: *approval, by: by.clone(), reason: reason.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Asks. A request for the same subject that still waits is void then.

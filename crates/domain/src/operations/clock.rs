@@ -10,6 +10,7 @@ use super::{
 };
 use crate::terms::{Actor, ServiceName, Timestamp};
 use alloc::{
+    borrow::Cow,
     collections::BTreeMap,
     format,
     string::{String, ToString},
@@ -31,7 +32,7 @@ pub struct Circumstances {
 
 /// Gives everything that is due at `now`, in order; each is decided on what the ones before lead to.
 pub fn due(operations: &Operations, known: &Circumstances, by: &Actor, now: Timestamp) -> Vec<Event> {
-    let mut clock = Clock { state: operations.clone(), said: Vec::new(), by, now };
+    let mut clock = Clock { state: Cow::Borrowed(operations), said: Vec::new(), by, now };
     for event in approval::due(&operations.approvals, now) {
         let page = match &event {
             ApprovalEvent::Reminded { approval, percent: 80 } => Some((*approval, "has a fifth of its time left")),
@@ -68,7 +69,8 @@ pub fn due(operations: &Operations, known: &Circumstances, by: &Actor, now: Time
 }
 
 struct Clock<'a> {
-    state: Operations,
+    /// Most often nothing is due, and nothing is copied.
+    state: Cow<'a, Operations>,
     said: Vec<Event>,
     by: &'a Actor,
     now: Timestamp,
@@ -77,7 +79,7 @@ struct Clock<'a> {
 impl Clock<'_> {
     fn say(&mut self, event: Event) {
         let record = Record { v: Record::VERSION, at: self.now, by: self.by.clone(), event };
-        self.state.take(&record);
+        self.state.to_mut().take(&record);
         self.said.push(record.event);
     }
 

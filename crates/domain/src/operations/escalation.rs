@@ -171,6 +171,14 @@ pub enum Refused {
         /// How it ended.
         standing: String,
     },
+    /// Who says so is nobody who is paged.
+    #[error("page {page} is for people who are configured, and {by} is not")]
+    Stranger {
+        /// Which.
+        page: PageId,
+        /// Who.
+        by: Actor,
+    },
 }
 
 impl Coded for Refused {
@@ -178,11 +186,15 @@ impl Coded for Refused {
         match self {
             Self::Unknown { .. } => "page-unknown",
             Self::Over { .. } => "page-over",
+            Self::Stranger { .. } => "page-stranger",
         }
     }
 
     fn hint(&self) -> Option<String> {
-        Some("see which are open: lastgood page list".into())
+        Some(match self {
+            Self::Unknown { .. } | Self::Over { .. } => "see which are open: lastgood page list".into(),
+            Self::Stranger { .. } => "have one of them say that they are there".into(),
+        })
     }
 }
 

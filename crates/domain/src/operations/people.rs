@@ -7,8 +7,9 @@ use super::{
     Event, Operations, Refused,
     approval::ApprovalEvent,
     cap::{self, Caps},
+    escalation::{self, PageEvent},
     hold::HoldEvent,
-    incident::{IncidentEvent, checklist::ChecklistEvent},
+    incident::{IncidentEvent, Role, checklist::ChecklistEvent},
     overrule,
     rca::AnalysisEvent,
 };
@@ -169,11 +170,23 @@ impl People {
         if let Some(act) = act_of(before, by, event) {
             self.check(by, act)?;
         }
+        // Who can't lead an incident could not end it either.
+        if let Some(commander) = commander_of(by, event) {
+            self.check(commander, Act::Lead)?;
+        }
         if let Event::Approval(ApprovalEvent::Approved { approval, .. } | ApprovalEvent::LinkGiven { approval, .. }) =
             event
             && let Some(act) = opens(before, *approval)
         {
             self.check(by, act)?;
+        }
+        // Who says to be there keeps everybody else from being paged.
+        if let Event::Page { page, event: PageEvent::Acknowledged } = event
+            && !self.all.is_empty()
+            && !self.all.contains_key(by)
+            && !is_ourselves(by)
+        {
+            return Err(escalation::Refused::Stranger { page: *page, by: by.clone() }.into());
         }
         if let Event::Overruled(overrule) = event {
             overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
@@ -230,6 +243,17 @@ impl People {
     }
 }
 
+/// Gives who would lead an incident by an event. Who declares one may lead it until somebody takes it over: everybody may
+/// pull the cord.
+fn commander_of<'a>(by: &Actor, event: &'a Event) -> Option<&'a Actor> {
+    let Event::Incident { event, .. } = event else { return None };
+    match event {
+        IncidentEvent::Declared { commander, .. } => Some(commander).filter(|commander| *commander != by),
+        IncidentEvent::Role(event) => event.commander(),
+        _ => None,
+    }
+}
+
 /// Gives what else a yes to a request takes: who lets a release pass a hold by it must be one who may.
 fn opens(before: &Operations, approval: ApprovalId) -> Option<Act> {
     before.holds.asked.contains_key(&approval).then_some(Act::Exempt)
@@ -262,6 +286,13 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
         },
         Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => Some(Act::Waive),
         Event::Incident { event, .. } if event.has_its_own_door() => None,
+        // Who was given the word speaks, without leading.
+        Event::Incident { incident, event: IncidentEvent::Message(_) } => {
+            // Whoever pulls the cord says so: the first message belongs to the declaration.
+            let found = before.incidents.all.get(incident);
+            let has_the_word = found.is_none_or(|found| found.owner(Role::Communications) == Some(by));
+            (!has_the_word).then_some(Act::Lead)
+        }
         Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
         Event::Overruled(_) => Some(Act::Override),
         // It only blocks, or says what became due: everybody may pull the cord.

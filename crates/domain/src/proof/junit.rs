@@ -16,8 +16,12 @@ struct Suite {
     name: String,
     /// How many tests it says it has.
     says: Option<u64>,
+    /// How many of them it says have failed, or could not be run.
+    says_bad: u64,
     /// Tests of the report before it began.
     before: usize,
+    /// Failures and errors of the report before it began.
+    bad_before: u64,
 }
 
 /// What an open element is to us.
@@ -30,18 +34,18 @@ enum Open {
 
 pub(super) fn read(text: &str) -> Result<Report, Unreadable> {
     let mut report = Report { format: Format::Junit, cases: Vec::new(), taken: Vec::new(), of: BTreeSet::new() };
-    let (mut xml, mut open, mut seen) = (Xml::new(text), Vec::new(), false);
+    let (mut xml, mut open, mut seen, mut bad) = (Xml::new(text), Vec::new(), false, 0);
     while let Some(token) = xml.next()? {
         match token {
             Token::Start { name, attributes } => {
                 let of =
                     |key: &str| attributes.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str());
-                let next = begin(&mut report, &mut open, name, &of)?;
+                let next = begin(&mut report, &mut open, &mut bad, name, &of)?;
                 seen |= matches!(next, Open::Suite(_));
                 open.push(next);
             }
             Token::End => match open.pop() {
-                Some(Open::Suite(suite)) => end_suite(&report, &suite)?,
+                Some(Open::Suite(suite)) => end_suite(&report, bad, &suite)?,
                 Some(Open::Case(case)) => report.cases.push(case),
                 Some(Open::Other) | None => {}
             },
@@ -56,10 +60,12 @@ pub(super) fn read(text: &str) -> Result<Report, Unreadable> {
 fn begin<'a>(
     report: &mut Report,
     open: &mut [Open],
+    bad: &mut u64,
     name: &str,
     of: &impl Fn(&str) -> Option<&'a str>,
 ) -> Result<Open, Unreadable> {
     if let Some(Open::Case(case)) = open.last_mut() {
+        *bad += u64::from(matches!(name, "failure" | "error"));
         child(case, name, of);
         return Ok(Open::Other);
     }
@@ -75,8 +81,10 @@ fn begin<'a>(
                 (_, _, known) => known,
             };
             report.taken.extend(of("timestamp").map(ToString::to_string));
-            let says = of("tests").and_then(|count| count.parse().ok());
-            Open::Suite(Suite { name: suite.into(), says, before: report.cases.len() })
+            let counts = |key: &str| of(key).and_then(|count| count.parse::<u64>().ok());
+            let says_bad = counts("failures").unwrap_or(0).saturating_add(counts("errors").unwrap_or(0));
+            let (says, before, bad_before) = (counts("tests"), report.cases.len(), *bad);
+            Open::Suite(Suite { name: suite.into(), says, says_bad, before, bad_before })
         }
         "testcase" => {
             let suite = open.iter().rev().find_map(|one| match one {
@@ -124,8 +132,16 @@ fn child<'a>(case: &mut Case, name: &str, of: &impl Fn(&str) -> Option<&'a str>)
     }
 }
 
-fn end_suite(report: &Report, suite: &Suite) -> Result<(), Unreadable> {
+fn end_suite(report: &Report, bad: u64, suite: &Suite) -> Result<(), Unreadable> {
     let found = (report.cases.len() - suite.before) as u64;
+    let listed = bad - suite.bad_before;
+    // A suite that could not be set up says so of itself only.
+    if suite.says_bad > listed {
+        return Err(Unreadable::because(format!(
+            "the suite {:?} says that {} failed and lists {listed}: it was cut or edited, or something besides its tests failed",
+            suite.name, suite.says_bad
+        )));
+    }
     match suite.says {
         Some(says) if says > found => Err(Unreadable::because(format!(
             "the suite {:?} says that it has {says} tests and lists {found}: it was cut or edited",

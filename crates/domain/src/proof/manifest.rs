@@ -121,6 +121,10 @@ pub fn verify(
 ) -> Vec<Finding> {
     let proofs = Proofs::of(evidence, demands);
     let mut found: Vec<Finding> = proofs.unfit.iter().map(report).collect();
+    if manifest.promises.is_empty() && manifest.critical.is_empty() {
+        let because = "the manifest promises nothing: was it emptied? Then nothing is proven".to_string();
+        found.push(finding("manifest", None, Kind::Unbound, because));
+    }
     for id in manifest.required.iter().collect::<BTreeSet<_>>() {
         if !manifest.promises.contains_key(id) {
             found.push(finding(

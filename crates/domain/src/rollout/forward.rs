@@ -311,7 +311,7 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
         }
         traffic::returning::died(deciding, &instance);
         let carries = deciding.service.traffic.carries(&instance);
-        if deaths + 1 >= DEATHS_MAX && carries && deciding.service.run.is_none() && watches(deciding, &settings) {
+        if deaths + 1 >= DEATHS_MAX && carries && traffic::is_watched(deciding) && watches(deciding, &settings) {
             traffic::returning::by_itself(deciding, Cause::Candidate { instance, failure }, settings);
         }
         return;
@@ -319,6 +319,14 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
     if deaths + 1 >= DEATHS_MAX && deciding.service.run.is_none() && watches(deciding, &settings) {
         returning::by_itself(deciding, Cause::Candidate { instance, failure }, settings);
     }
+}
+
+/// Reacts to a start after a death that the machine hindered: it is tried again later and later, and blames nobody.
+pub(super) fn not_revived(deciding: &mut Deciding, instance: InstanceName, failure: Failure) {
+    let known = deciding.service.instances.get(&instance);
+    let tries = known.map_or(0, |one| one.deaths.saturating_add(one.hindered));
+    let again_at = deciding.now.after(back_off(tries));
+    deciding.say(Event::NotRevived { instance, failure, again_at });
 }
 
 /// Tells whether last-good is young enough that a late failure goes back by itself.

@@ -17,6 +17,8 @@ mod traffic;
 mod watch;
 
 pub use passing::{Weighed, weigh};
+pub use returning::keeps_data;
+pub(crate) use traffic::returning::proven_back;
 
 use crate::{
     effect::{Answer, Effect},
@@ -96,6 +98,13 @@ pub enum Input {
         /// Which.
         instance: InstanceName,
     },
+    /// The machine kept an instance that died from being started again.
+    NotRevived {
+        /// Which.
+        instance: InstanceName,
+        /// What stood in the way.
+        failure: Failure,
+    },
     /// A person's decision or an observation that needs no further thought; a hold gets its id here.
     Say(Event),
 }
@@ -144,7 +153,9 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Answer { order, answer } => answered(&mut deciding, order, answer)?,
         Input::Tick => {
             forward::tick(&mut deciding);
+            returning::tick(&mut deciding);
             traffic::shifting::go_on(&mut deciding);
+            traffic::returning::tick(&mut deciding);
         }
         Input::Died { instance, why, settings } => forward::died(&mut deciding, instance, why, settings),
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
@@ -154,6 +165,7 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Emptied { release } => traffic::emptied(&mut deciding, release),
         Input::Review { settings } => watch::review(&mut deciding, &settings),
         Input::Revived { instance } => deciding.say(Event::Revived { instance }),
+        Input::NotRevived { instance, failure } => forward::not_revived(&mut deciding, instance, failure),
         // The id is given here: two people who read the same log must not set the same hold.
         Input::Say(Event::HoldSet { reason, until, origin, in_flight, .. }) => {
             let hold = HoldId(deciding.service.next.hold);
@@ -172,6 +184,9 @@ pub fn wakes_at(service: &Service, now: Timestamp) -> Option<Timestamp> {
     match service.run.as_ref().map(|run| &run.phase) {
         Some(Phase::Moving { soak_until, steps, .. }) if steps.values().any(|step| *step == MoveStep::Soaking) => {
             *soak_until
+        }
+        Some(Phase::Returning { back, .. }) => {
+            [returning::wakes_at(back), traffic::wakes_at(service, now)].into_iter().flatten().min()
         }
         _ => traffic::wakes_at(service, now),
     }

@@ -1,17 +1,17 @@
 //! Going back: code, then data where it must, for exactly the instances that moved.
 
-use super::{Deciding, IllegalStep, concluding, gates};
+mod answers;
+
+pub(super) use answers::{answered, tick, wakes_at};
+
+use super::{Deciding, IllegalStep};
 use crate::{
-    effect::{Answer, Effect},
+    effect::Effect,
     event::{Aim, Back, Cause, End, Event, Settings, WayBack},
-    facts::Loss,
-    service::{Condition, Instance, MoveStep, Moved, Phase, ReturnStep},
-    terms::{Digest, InstanceName, ReleaseTag, RunId, Span},
+    service::{Condition, Instance, MoveStep, Moved, Phase, Service},
+    terms::{Digest, InstanceName, ReleaseTag, RunId},
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
-
-/// Tries of each order on the way back: a rollback that gives up at the first hiccup strands people.
-const TRIES_MAX: u32 = 3;
 
 /// Takes back every instance this run has touched.
 pub(super) fn begin(deciding: &mut Deciding, cause: Cause) {
@@ -144,8 +144,11 @@ pub(super) fn asked(
     // A move that was taken over before it touched anything is over with that: what it was about is left.
     let is_abort = target.is_none() && taken_over.is_some() && left == taken_over;
     let leads_nowhere = taken_over.is_none() && back.is_empty();
-    // With nowhere to go back to, a run that has touched nobody still ends: nothing is left and nothing rejected.
-    if leads_nowhere && found == TakenOver::Untouched && target.is_none() && only.is_empty() {
+    // With nowhere to go back to, or everybody there already, a run that has touched nobody still ends: nothing is left
+    // and nothing rejected.
+    let runs = |release| deciding.service.instances.values().all(|one| one.release == Some(release));
+    let is_there = target.is_none_or(|target| Some(target) == deciding.service.last_good && runs(target));
+    if leads_nowhere && found == TakenOver::Untouched && is_there && only.is_empty() {
         go(deciding, Cause::Asked { reason }, back, None);
         return Ok(());
     }
@@ -212,6 +215,27 @@ fn undo(instance: &Instance, name: &InstanceName) -> Option<Back> {
 /// Without data is proven only for what the move's own release left: not for data that a later one migrated.
 fn needs_data(instance: &Instance, moved: &Moved) -> bool {
     moved.way_back != WayBack::CodeOnly || instance.data != Some(moved.to)
+}
+
+/// Gives the instances that run `target` on data that another release left, each with that release: going there takes
+/// code back and no data, or was there already and has nothing to take back.
+pub fn keeps_data(service: &Service, target: &Digest) -> BTreeMap<InstanceName, Digest> {
+    let left = |instance: &Instance| {
+        let data = instance.data.filter(|data| data != target)?;
+        if instance.release == Some(*target) {
+            return instance.half_undone().is_none_or(|moved| !needs_data(instance, moved)).then_some(data);
+        }
+        for moved in instance.history.iter().rev() {
+            if needs_data(instance, moved) {
+                return None;
+            }
+            if moved.from == Some(*target) {
+                return Some(data);
+            }
+        }
+        None
+    };
+    service.instances.iter().filter_map(|(name, instance)| Some((name.clone(), left(instance)?))).collect()
 }
 
 /// Opens an instance again on what it runs, its data as it is.
@@ -293,154 +317,5 @@ fn go(deciding: &mut Deciding, cause: Cause, back: Vec<Back>, left: Option<Diges
     for instance in names {
         deciding.order(Effect::Stop { instance });
     }
-    finish_if_over(deciding);
-}
-
-fn ways(deciding: &Deciding) -> Option<&BTreeMap<InstanceName, (Back, ReturnStep)>> {
-    match deciding.phase() {
-        Some(Phase::Returning { back, .. }) => Some(back),
-        _ => None,
-    }
-}
-
-pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) {
-    let Some(instance) = effect.instance().cloned() else { return };
-    let Some((one, step)) = ways(deciding).and_then(|ways| ways.get(&instance)).cloned() else { return };
-    match step {
-        ReturnStep::Stopping { tries } => match answer {
-            Answer::Stopped => stopped(deciding, &one),
-            other => again_or_fail(deciding, &one, effect, other, tries),
-        },
-        ReturnStep::Measuring => measured(deciding, &one, answer),
-        ReturnStep::Restoring { tries } => match answer {
-            Answer::Restored { .. } => restored(deciding, &one),
-            other => again_or_fail(deciding, &one, effect, other, tries),
-        },
-        ReturnStep::Starting { tries } => match answer {
-            Answer::Started { .. } => {
-                let release = one.to.unwrap_or(Digest([0; 32]));
-                deciding.order(Effect::Probe { instance, release });
-            }
-            other => again_or_with_data(deciding, &one, effect, other, tries),
-        },
-        ReturnStep::Probing { tries } => match answer {
-            Answer::ProbePassed { .. } => deciding.say(Event::Returned { instance }),
-            other => again_or_with_data(deciding, &one, effect, other, tries),
-        },
-        // The fold of the answer has moved it from reopening to held.
-        ReturnStep::Reopening | ReturnStep::Waiting | ReturnStep::Returned | ReturnStep::Held | ReturnStep::Failed => {}
-    }
-    finish_if_over(deciding);
-}
-
-fn stopped(deciding: &mut Deciding, one: &Back) {
-    let instance = one.instance.clone();
-    match (one.with_data, one.snapshot, one.to) {
-        (true, Some(snapshot), _) => deciding.order(Effect::Measure { instance, snapshot }),
-        (_, _, Some(release)) => deciding.order(Effect::Start { instance, release }),
-        (_, _, None) => deciding.say(Event::Returned { instance }),
-    }
-}
-
-fn measured(deciding: &mut Deciding, one: &Back, answer: Answer) {
-    let instance = one.instance.clone();
-    let Some(snapshot) = one.snapshot else { return };
-    let age = one.since.map_or(Span::ZERO, |since| deciding.now.since(since));
-    let loss = match answer {
-        Answer::Measured { loss } => Some(loss),
-        _ => None,
-    };
-    if exceeds(deciding, &instance, loss, age) {
-        let loss = loss.unwrap_or_default();
-        deciding.say(Event::ReturnHeld { instance: instance.clone(), loss, age });
-        let known = deciding.service.instances.get(&instance);
-        // Last-good may have been tried on this data in vain: what wrote it can read it.
-        let opens = known.and_then(|known| if known.release == one.to { known.data } else { known.release });
-        if let Some(release) = opens {
-            deciding.order(Effect::Start { instance, release });
-        }
-    } else {
-        deciding.order(Effect::Restore { instance, snapshot });
-    }
-}
-
-/// Tells whether a restore would drop more than the bound that holds without a person's word.
-///
-/// Data that can't be measured is judged by its age alone; it is kept aside in any case.
-fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Option<Loss>, age: Span) -> bool {
-    let Some(run) = &deciding.service.run else { return true };
-    if let Aim::Back { accept_loss, .. } = &run.aim
-        && accept_loss.contains(instance)
-    {
-        return false;
-    }
-    let settings = &run.settings;
-    let is_old = age > settings.loss_age_max;
-    loss.map_or(is_old, |loss| {
-        loss.rows > settings.loss_rows_max
-            || loss.files > settings.loss_files_max
-            || (loss != Loss::default() && is_old)
-    })
-}
-
-fn restored(deciding: &mut Deciding, one: &Back) {
-    let instance = one.instance.clone();
-    match one.to {
-        Some(release) => deciding.order(Effect::Start { instance, release }),
-        None => deciding.say(Event::Returned { instance }),
-    }
-}
-
-fn again_or_fail(deciding: &mut Deciding, one: &Back, effect: Effect, answer: Answer, tries: u32) {
-    if tries < TRIES_MAX {
-        return deciding.order(effect);
-    }
-    let failure = match answer {
-        Answer::Failed { failure } | Answer::Hindered { failure } => failure,
-        _ => gates::unexpected("the way back"),
-    };
-    deciding.say(Event::ReturnFailed { instance: one.instance.clone(), failure });
-}
-
-/// When last-good does not work on data it was proven to work on, its own data goes back as well.
-fn again_or_with_data(deciding: &mut Deciding, one: &Back, effect: Effect, answer: Answer, tries: u32) {
-    match one.snapshot {
-        Some(snapshot) if !one.with_data && tries >= 2 => {
-            let instance = one.instance.clone();
-            deciding.say(Event::ReturnWithData { instance: instance.clone(), snapshot });
-            deciding.order(Effect::Stop { instance });
-        }
-        _ => again_or_fail(deciding, one, effect, answer, tries),
-    }
-}
-
-fn finish_if_over(deciding: &mut Deciding) {
-    let Some(Phase::Returning { cause, left, back }) = deciding.phase() else { return };
-    if !back.values().all(|(_, step)| step.is_over()) {
-        return;
-    }
-    let (cause, left) = (cause.clone(), *left);
-    let named = |wanted: ReturnStep| -> Vec<InstanceName> {
-        back.iter().filter(|(_, (_, step))| *step == wanted).map(|(name, _)| name.clone()).collect()
-    };
-    let (failed, held) = (named(ReturnStep::Failed), named(ReturnStep::Held));
-    let target = back.values().map(|(one, _)| one.to).find(|to| *to != left).flatten();
-    let everyone = deciding.service.instances.values().all(|one| one.release != left);
-    // What halted the run stands already: nothing is to blame and nothing more to freeze.
-    if !matches!(cause, Cause::Halted { .. }) {
-        concluding::conclude(deciding, &cause, left, target, everyone);
-    }
-    deciding.end(match cause {
-        _ if !failed.is_empty() => End::RollbackFailed { instances: failed },
-        _ if !held.is_empty() => End::RollbackHeld { instances: held },
-        Cause::Halted { because } => End::Held { because, moved: stayed(deciding, left) },
-        cause => End::RolledBack { cause },
-    });
-}
-
-/// Finds who stays on a release that is not last-good.
-fn stayed(deciding: &Deciding, release: Option<Digest>) -> Vec<InstanceName> {
-    let is_new = release.is_some() && release != deciding.service.last_good;
-    let instances = deciding.service.instances.iter().filter(|(_, one)| is_new && one.release == release);
-    instances.map(|(name, _)| name.clone()).collect()
+    answers::finish_if_over(deciding);
 }

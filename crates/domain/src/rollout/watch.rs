@@ -29,13 +29,12 @@ pub(super) fn counted(deciding: &mut Deciding, outcomes: Outcomes, settings: Set
     if known != Some(health) {
         deciding.say(Event::OutcomesCounted { outcomes, health });
     }
-    let goes_back = health == Health::Broken
-        && settings.back_when_broken
-        && deciding.service.run.is_none()
-        && forward::watches(deciding, &settings);
-    if goes_back && settings.traffic.is_some() {
-        traffic::returning::by_itself(deciding, Cause::Broken { outcomes }, settings);
-    } else if goes_back {
+    let goes_back = health == Health::Broken && settings.back_when_broken && forward::watches(deciding, &settings);
+    if settings.traffic.is_some() {
+        if goes_back && traffic::is_watched(deciding) {
+            traffic::returning::by_itself(deciding, Cause::Broken { outcomes }, settings);
+        }
+    } else if goes_back && deciding.service.run.is_none() {
         returning::by_itself(deciding, Cause::Broken { outcomes }, settings);
     }
 }

@@ -1,15 +1,15 @@
 //! Folding: how each record changes the state, and nothing else.
 
 use super::{
-    Condition, Exempt, Hold, Instance, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run,
-    Service, Streak,
+    Condition, Exempt, Hold, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run, Service,
+    Streak,
 };
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, GateFacts, Record, Settings, WayBack},
     facts::Offer,
     operations::rca,
-    terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Timestamp},
+    terms::{Digest, HoldId, InstanceName, OrderId, RunId, Timestamp},
 };
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -95,7 +95,13 @@ impl Service {
                 instance.streak = Some(Streak::then(instance.streak, at));
             }
             Event::Revived { instance } => {
-                self.instances.entry(instance.clone()).or_default().again_at = None;
+                let instance = self.instances.entry(instance.clone()).or_default();
+                (instance.again_at, instance.hindered) = (None, 0);
+            }
+            Event::NotRevived { instance, again_at, .. } => {
+                let instance = self.instances.entry(instance.clone()).or_default();
+                instance.hindered += 1;
+                instance.again_at = Some(*again_at);
             }
             Event::OutcomesCounted { outcomes, health } => {
                 if self.health.map(|(known, _)| known) != Some(*health) {
@@ -104,7 +110,8 @@ impl Service {
                 self.health = Some((*health, *outcomes));
             }
             Event::WentStale { .. } => self.stale = true,
-            Event::Gated { .. } | Event::RewindAcknowledged { .. } => {}
+            Event::RewindAcknowledged { abandoned, .. } => self.next.pass_over(abandoned.unwrap_or_default()),
+            Event::Gated { .. } | Event::WentOnWithout { .. } => {}
             Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
             Event::Ordered { order, effect } => self.order(*order, effect, at),
@@ -152,9 +159,13 @@ impl Service {
 
     fn end_run(&mut self, id: RunId, at: Timestamp, end: &End) {
         let run = self.run.take();
+        let tries_only = run.as_ref().is_some_and(|run| run.aim == Aim::DryRun);
+        if !tries_only && !matches!(end, End::Held { .. } | End::Rehearsed { .. } | End::Superseded | End::Cooled) {
+            self.last_verdict = Some((id, end.clone()));
+        }
         match end {
             // A dry run changes nothing: neither what is accepted nor since when.
-            _ if run.is_some_and(|run| run.aim == Aim::DryRun) => {}
+            _ if tries_only => {}
             End::Promoted | End::UpToDate => {
                 self.behind = None;
                 self.stale = false;
@@ -307,11 +318,22 @@ impl Service {
                     known.undo_moves(snapshot);
                 }
             }
+            (Effect::Restore { instance, .. }, answer) if answer.is_still_held() => {
+                if let Phase::Returning { back, .. } = &mut run.phase
+                    && let Some((_, step)) = back.get_mut(&instance)
+                {
+                    step.held(at);
+                }
+            }
             (Effect::Start { instance, .. }, _) => {
                 if let Phase::Returning { back, .. } = &mut run.phase
-                    && let Some((_, step @ ReturnStep::Reopening)) = back.get_mut(&instance)
+                    && let Some((_, step)) = back.get_mut(&instance)
                 {
-                    *step = ReturnStep::Held;
+                    match step {
+                        ReturnStep::Reopening => *step = ReturnStep::Held,
+                        ReturnStep::FailedReopening => *step = ReturnStep::Failed,
+                        _ => {}
+                    }
                 }
             }
             _ => {}
@@ -446,9 +468,9 @@ impl Service {
                     *step = if known.release.is_some() { ReturnStep::Reopening } else { ReturnStep::Held };
                 }
             }
-            Event::ReturnFailed { instance, failure } => {
+            Event::ReturnFailed { instance, failure, reopens } => {
                 if let Some((_, step)) = back.get_mut(instance) {
-                    *step = ReturnStep::Failed;
+                    *step = if reopens.is_some() { ReturnStep::FailedReopening } else { ReturnStep::Failed };
                 }
                 let known = self.instances.entry(instance.clone()).or_default();
                 known.condition = Condition::Stuck { failure: failure.clone() };
@@ -462,36 +484,8 @@ impl Service {
         let instance = self.instances.entry(name.clone()).or_default();
         instance.condition = Condition::Settled;
         instance.deaths = 0;
-        instance.again_at = None;
+        (instance.again_at, instance.hindered) = (None, 0);
         instance.streak = None;
         instance.stuck_since = None;
-    }
-}
-
-impl Instance {
-    /// Drops the moves that ended in something else than what it runs.
-    fn forget_undone(&mut self) {
-        while self.history.last().is_some_and(|moved| Some(moved.to) != self.release) {
-            self.history.pop();
-        }
-    }
-
-    /// Records that the data is what `snapshot` holds again: every move since is undone.
-    fn undo_moves(&mut self, snapshot: SnapshotId) {
-        let Some(at) = self.history.iter().position(|moved| moved.snapshot == snapshot) else { return };
-        if let Some(oldest) = self.history.drain(at..).next() {
-            (self.release, self.data) = (oldest.from, oldest.data);
-        }
-    }
-}
-
-impl Streak {
-    fn then(streak: Option<Self>, at: Timestamp) -> Self {
-        match streak {
-            Some(before) if at.since(before.last) <= Self::GAP_MAX => {
-                Self { since: before.since, last: at, deaths: before.deaths.saturating_add(1) }
-            }
-            _ => Self { since: at, last: at, deaths: 1 },
-        }
     }
 }

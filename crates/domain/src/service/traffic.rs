@@ -73,10 +73,16 @@ impl Service {
                     to: *to,
                     raise: raise.iter().map(|name| (name.clone(), Raised::Starting { tries: 0 })).collect(),
                     told: 0,
+                    since: record.at,
+                    returned: false,
                 };
             }
+            TrafficEvent::Returned { .. } => {
+                if let Phase::Unshifting { returned, .. } = &mut run.phase {
+                    *returned = true;
+                }
+            }
             TrafficEvent::Judged { .. }
-            | TrafficEvent::Returned { .. }
             | TrafficEvent::Emptied { .. }
             | TrafficEvent::EntriesStopped { .. }
             | TrafficEvent::EntriesResumed { .. } => {}

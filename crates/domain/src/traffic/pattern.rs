@@ -32,13 +32,23 @@ pub struct RoutePattern {
 impl RoutePattern {
     /// Tells whether a request is meant.
     ///
-    /// The path is compared in the form that a lenient service could see: percent-decoded, repeated slashes as one, `.` and
-    /// `..` resolved, letters in either case. What closes a route must not be passed by another spelling of it.
+    /// The path is compared in every form in which a service could see it: percent-decoded not at all, once or twice,
+    /// `.` and `..` resolved or not, repeated slashes as one, letters in either case. One of them is enough: what closes a
+    /// route must not be passed by another spelling of it, and which of them the service takes nobody here knows.
     pub fn covers(&self, method: &str, path: &str) -> bool {
         if self.method.as_deref().is_some_and(|wanted| wanted != method) {
             return false;
         }
-        let path = plain(path);
+        let raw = path.split(['?', '#']).next().unwrap_or_default();
+        let once = decode(raw);
+        let twice = decode(&once);
+        let readings = [(raw, Dots::Stay), (raw, Dots::Resolved), (&*once, Dots::Stay), (&*once, Dots::Resolved)];
+        let readings = readings.into_iter().chain([(&*twice, Dots::Stay), (&*twice, Dots::Resolved)]);
+        let mut readings = readings.map(|(path, dots)| plain(path, dots));
+        readings.any(|path| self.is(&path))
+    }
+
+    fn is(&self, path: &str) -> bool {
         if !self.below {
             return path.eq_ignore_ascii_case(&self.path)
                 || path.strip_suffix('/').is_some_and(|path| path.eq_ignore_ascii_case(&self.path));
@@ -51,20 +61,25 @@ impl RoutePattern {
     }
 }
 
-/// Gives the path in its plainest form; its query is left out.
-fn plain(path: &str) -> String {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let decoded = decode(&decode(path));
+/// What becomes of `.` and `..` in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dots {
+    Stay,
+    Resolved,
+}
+
+/// Gives a path in its plainest form.
+fn plain(path: &str, dots: Dots) -> String {
     let mut parts: alloc::vec::Vec<&str> = alloc::vec::Vec::new();
     // A backslash is a slash to some services, and what follows a semicolon is a parameter to others.
-    for part in decoded.split(['/', '\\']) {
-        match part.split(';').next().unwrap_or_default() {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
+    for part in path.split(['/', '\\']) {
+        match (part.split(';').next().unwrap_or_default(), dots) {
+            ("", _) | (".", Dots::Resolved) => {}
+            ("..", Dots::Resolved) => drop(parts.pop()),
+            (part, _) => parts.push(part),
         }
     }
-    let ends_in_folder = decoded.ends_with('/') && !parts.is_empty();
+    let ends_in_folder = path.ends_with('/') && !parts.is_empty();
     let mut plain = String::with_capacity(path.len() + 1);
     for part in &parts {
         plain.push('/');
@@ -86,6 +101,8 @@ fn decode(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let pair = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
+        // A number's reader takes a sign for a digit.
+        let pair = pair.filter(|pair| pair.iter().all(u8::is_ascii_hexdigit));
         let byte =
             pair.and_then(|pair| core::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());
         match byte {
@@ -144,7 +161,8 @@ impl FromStr for RoutePattern {
         if path.contains('*') {
             return Err(wrong("a star stands only at the end, like /account/*"));
         }
-        if plain(path) != path {
+        // A folder that ends in a slash would have nothing below it.
+        if plain(&decode(&decode(path)), Dots::Resolved) != path || below && path.ends_with('/') {
             return Err(wrong("write the path in its plain form: no dots, no %, no repeated /"));
         }
         Ok(Self { method, path: path.to_owned(), below })
@@ -195,8 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_folder_can_t_be_left_by_dots_that_the_service_may_take_for_a_name() {
+        for path in
+            ["/rooms/%2e%2e/messages", "/rooms/%252e%252e/messages", "/rooms/../messages", "/rooms/x%2f..%2f..%2fy"]
+        {
+            assert!(covers("POST /rooms/*", "POST", path), "{path} passed");
+        }
+        // What leads into it is closed as before, and what never names it is not.
+        assert!(covers("POST /rooms/*", "POST", "/x/%2e%2e/rooms/y"));
+        assert!(!covers("POST /rooms/*", "POST", "/messages/%2e%2e/users"));
+    }
+
+    #[test]
     fn only_the_named_routes_are_covered() {
         for (pattern, method, path) in [
+            // No escape, to anybody.
+            ("/account/\u{f}", "GET", "/account/%+f"),
             ("POST /account/login", "GET", "/account/login"),
             ("/account/login", "POST", "/account/login2"),
             ("/account/*", "POST", "/accounts"),
@@ -211,7 +243,9 @@ mod tests {
 
     #[test]
     fn what_is_no_route_is_refused_and_what_is_one_is_said_back() {
-        for text in ["", "login", "post /login", "POST  /login", "/a*b", "/a?b", "/a/../b", "/%41", "/a//b"] {
+        for text in
+            ["", "login", "post /login", "POST  /login", "/a*b", "/a?b", "/a/../b", "/%41", "/a//b", "/a//*", "//*"]
+        {
             assert!(text.parse::<RoutePattern>().is_err(), "{text:?} was accepted");
         }
         for text in ["*", "POST /login", "/account/*", "GET *", "/"] {

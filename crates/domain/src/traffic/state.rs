@@ -8,6 +8,7 @@ use crate::{
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::String,
     vec::Vec,
 };
@@ -90,6 +91,16 @@ pub struct Stopped {
     pub routes: Vec<RoutePattern>,
     /// What clients are told to wait.
     pub retry_after: Span,
+}
+
+impl Stopped {
+    /// Names what is refused: the routes, or all new entries.
+    pub fn what(&self) -> String {
+        match self.routes.as_slice() {
+            [] => "new entries".into(),
+            routes => routes.iter().map(|route| format!("{route}")).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 impl Traffic {

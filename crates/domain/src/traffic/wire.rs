@@ -46,6 +46,8 @@ pub enum Ask {
     HandOver,
     /// The one who took the sockets over serves now: stop accepting, finish, exit.
     Ready,
+    /// The one who asks serves now, and whoever had taken over is gone: it tells tables and takes the counts instead.
+    Succeed,
 }
 
 /// What the router answers.
@@ -69,6 +71,9 @@ pub enum Told {
     Slices {
         /// Histograms of those older than three minutes are empty.
         slices: Vec<Slice>,
+        /// The last second that is over: of it and those before nothing comes any more.
+        #[serde(default)]
+        finished: u64,
     },
     /// What is going on.
     Looked(Look),

@@ -123,7 +123,7 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "rollback NAME --accept-risk lost-writes:INSTANCE",
         ),
         Event::ReturnFailed { .. } => (
-            "Each step of a way back is tried three times; then it is shown as failed and pages.",
+            "Each step of a way back is tried three times, for 5 min where somebody has the data open; then it pages.",
             "whoever can mend the cause",
             "rollback NAME --instance INSTANCE",
         ),
@@ -136,6 +136,16 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "A program that dies is started again after 1 s, doubled each time up to 5 min; three deaths on watch go back.",
             "whoever can mend the program",
             "rollback NAME",
+        ),
+        Event::NotRevived { .. } => (
+            "A start after a death that the machine hinders is no death: it is tried again, later and later up to 5 min.",
+            "whoever can mend the cause",
+            "log NAME",
+        ),
+        Event::WentOnWithout { .. } => (
+            "A way back waits for nothing that it doesn't need: neither for the anchor nor for a secret of something else.",
+            "whoever can mend the cause; nothing moves forward before that",
+            "doctor",
         ),
         Event::OutcomesCounted { .. } => (
             "Users' outcomes decide while a release is on watch; too few are cannot-tell.",

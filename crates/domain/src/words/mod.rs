@@ -128,8 +128,11 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::ReturnHeld { instance, loss, age } => {
             format!("{instance} waits for a person: going back would drop {} written over {age}", lost(loss))
         }
-        Event::ReturnFailed { instance, failure } => {
+        Event::ReturnFailed { instance, failure, reopens: None } => {
             format!("{instance} could not be brought back: {failure}")
+        }
+        Event::ReturnFailed { instance, failure, reopens: Some(release) } => {
+            format!("{instance} could not be brought back and is opened again on {}: {failure}", name(release))
         }
         Event::Promoted { release, behind } if behind.is_empty() => {
             format!("last-good is {} on every instance", name(release))
@@ -145,6 +148,10 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{instance} died: {why}; starting it again in {}", again_at.since(record.at))
         }
         Event::Revived { instance } => format!("{instance} runs again"),
+        Event::NotRevived { instance, failure, again_at } => {
+            format!("{instance} can't be started again: {failure}; next try in {}", again_at.since(record.at))
+        }
+        Event::WentOnWithout { failure } => format!("the way back goes on without what it doesn't need: {failure}"),
         Event::OutcomesCounted { outcomes, health } => format!(
             "users' outcomes: {} good, {} by a fallback, {} broken: {}",
             outcomes.good,
@@ -152,7 +159,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             outcomes.broken,
             health_name(*health)
         ),
-        Event::RewindAcknowledged { reason } => {
+        Event::RewindAcknowledged { reason, .. } => {
             format!("{} acknowledged that the log was rewound: {reason}", record.by)
         }
         Event::Traffic(event) => traffic::sentence(service, event, record),
@@ -210,7 +217,11 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Restored { facts } => {
             let kept = facts.aside.as_deref().unwrap_or("nowhere: there was none");
-            format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took)
+            let mut said = format!("restored {} in {}; the newer data is kept in {kept}", facts.snapshot, facts.took);
+            if !facts.earlier.is_empty() {
+                said = format!("{said}, and what earlier tries moved away in {}", facts.earlier.join(", "));
+            }
+            said
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),

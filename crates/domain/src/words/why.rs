@@ -42,6 +42,18 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
         who: "anyone, with a reason",
         how: format!("lastgood unpin {name} --reason …"),
     }));
+    reasons.extend(service.traffic.stopped.as_ref().map(|stopped| Why {
+        rule: "new entries are refused, and what runs finishes",
+        because: format!(
+            "{} refused by {} for {}: {}",
+            stopped.what(),
+            stopped.by,
+            now.since(stopped.since),
+            stopped.reason
+        ),
+        who: "anyone, with a reason",
+        how: format!("lastgood stop-new {name} --lift --reason …"),
+    }));
     reasons.extend(rejections(name, service));
     for (instance, state) in &service.instances {
         reasons.extend(condition(name, service, instance, state, now));
@@ -181,6 +193,15 @@ fn condition(
 
 fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Timestamp) -> Option<Why> {
     let again = state.again_at?;
+    if state.hindered > 0 {
+        let (tries, next) = (count(state.hindered.into(), "try"), again.since(now));
+        return Some(Why {
+            rule: "a start that the machine hinders is tried again later and later",
+            because: format!("{instance} can't be started again after {tries}; the next is in {next}"),
+            who: "whoever can mend the cause, which the log names",
+            how: format!("lastgood log {name}"),
+        });
+    }
     Some(Why {
         rule: "a program that dies is started again later and later",
         because: format!(

@@ -1,6 +1,6 @@
 //! One promise each.
 
-use crate::{ID, TERMS, World, actor, command, item, items, last_approval, reason, statement};
+use crate::{ID, TERMS, World, actor, item, items, reason};
 use lastgood_domain::{
     failure::Coded as _,
     notice::{NoticeKind, Severity},
@@ -15,14 +15,15 @@ use lastgood_domain::{
             message::{self, FieldType, MessageKind},
             role,
             unfreeze::{self, Row},
-            verify::Proof,
+            verify::{self, Check, Proof, Verification},
         },
         notice,
+        people::{Act, People, Person},
     },
-    terms::{Actor, ApprovalId, Digest, FollowUpId, ServiceName, Span, Timestamp},
+    terms::{Actor, Digest, FollowUpId, RoleName, ServiceName, Span, Timestamp},
 };
 
-fn code<T>(result: Result<T, impl Into<Refused>>) -> &'static str {
+pub(crate) fn code<T>(result: Result<T, impl Into<Refused>>) -> &'static str {
     match result {
         Ok(_) => "nothing was refused",
         Err(error) => error.into().code(),
@@ -69,6 +70,31 @@ fn a_report_from_before_what_it_should_tell_closes_nothing() {
     world.one(|state| closing::say(state, ID, ClosingEvent::Reported { digest: Digest::of(b"report") })).unwrap();
     world.one(|state| closing::say(state, ID, ClosingEvent::RootCause { text: reason("another one") })).unwrap();
     assert!(closing::owed(world.incident()).iter().any(|owed| owed.contains("report")));
+}
+
+#[test]
+fn a_report_from_before_something_was_done_closes_nothing() {
+    let mut world = World::verifying(Level::L1, false);
+    let report = |world: &mut World| {
+        world.one(|state| closing::say(state, ID, ClosingEvent::Reported { digest: Digest::of(b"report") })).unwrap();
+        assert!(world.incident().closing.report.is_some());
+    };
+    report(&mut world);
+    world.verify(&[("smoke/notes", Proof::Pass)]);
+    assert!(world.incident().closing.report.is_none(), "it was verified since");
+    for _ in 0..5 {
+        report(&mut world);
+        world.lift().unwrap();
+        assert!(world.incident().closing.report.is_none(), "something was lifted since");
+        world.pass(5);
+        world.verify(&[("smoke/notes", Proof::Pass)]);
+    }
+    assert_eq!(world.incident().state, State::ClosedPendingRca);
+    assert!(closing::owed(world.incident()).iter().any(|owed| owed.contains("report")));
+    // What is only noted is no reason to write it again.
+    report(&mut world);
+    world.one(|_| Ok(incident::IncidentEvent::Noted { text: reason("the postmortem is on Friday") })).unwrap();
+    assert!(world.incident().closing.report.is_some());
 }
 
 #[test]
@@ -188,10 +214,10 @@ fn raising_the_level_plans_anew_voids_what_was_signed_and_holds_everything_again
         })
         .unwrap();
     world.approve();
-    assert!(world.operations.approvals.allows("incident/i0/plan", &plan, world.now));
+    assert!(world.operations.approvals.allows("incident/i0/plan", &plan, 1, world.now));
     world.lift().unwrap();
     world.say("carol", |state, _| Ok(level::raise(state, ID, Level::L2, reason("rows are wrong"))?)).unwrap();
-    assert!(!world.operations.approvals.allows("incident/i0/plan", &plan, world.now));
+    assert!(!world.operations.approvals.allows("incident/i0/plan", &plan, 1, world.now));
     assert_eq!((world.incident().state, world.incident().level), (State::Planning, Level::L2));
     assert_eq!(world.held(), HoldKind::ALL);
     // Something was executed: nobody makes it undone by standing down.
@@ -274,69 +300,52 @@ fn what_lastgood_declared_by_itself_somebody_takes_over_once() {
 }
 
 #[test]
-fn an_item_is_closed_by_its_owner_with_its_kind_of_evidence_and_nothing_else() {
-    let mut world = World::declared(Level::L2, false);
-    let queues = item("queues");
-    let done = |by: &'static str, evidence| {
-        let queues = queues.clone();
-        move |state: &Operations| checklist::done(state, ID, &actor(by), &queues, Clone::clone(&evidence))
-    };
-    assert_eq!(code(world.one(done("alice", statement()))), "checklist-other-evidence");
-    assert_eq!(code(world.one(done("alice", command(1)))), "checklist-command-failed");
-    assert_eq!(code(world.one(done("mallory", command(0)))), "incident-not-owner");
-    world.one(done("alice", command(0))).unwrap();
-    assert_eq!(code(world.one(done("alice", command(0)))), "checklist-item-done");
-}
-
-#[test]
-fn a_waiver_takes_a_second_person_ends_by_itself_and_opens_the_item_again() {
-    let mut world = World::declared(Level::L1, false);
-    let errors = item("errors");
-    let standing =
-        |world: &World| world.incident().checklist[&errors].standing(Level::L1, &world.operations.approvals, world.now);
-    let waive = |minutes: u64| {
-        let errors = errors.clone();
-        move |state: &Operations, now: Timestamp| {
-            let until = now.after(Span::minutes(minutes));
-            checklist::waive(state, ID, &actor("alice"), &errors, reason("known noise"), until, now)
+fn what_was_verified_before_a_stage_was_lifted_is_no_proof_of_what_is_after_it_however_late_it_is_written() {
+    let mut world = World::verifying(Level::L1, false);
+    let verified = |proof, steps| {
+        move |state: &Operations, _: Timestamp| -> Result<Vec<Event>, Refused> {
+            let checks = vec![Check { name: "smoke/notes".into(), proof, detail: "1 of 1".into() }];
+            let target = state.incidents.all[&ID].verified.clone().unwrap().1.target;
+            Ok(verify::verified_since(state, ID, Verification { target, checks }, steps)?)
         }
     };
-    assert_eq!(code(world.say("alice", waive(0))), "incident-risk-without-end");
-    world.say("alice", waive(30)).unwrap();
-    assert_eq!(standing(&world), ItemStanding::WaiverAwaited);
-    assert!(standing(&world).is_open());
-    world.approve();
-    assert_eq!(standing(&world), ItemStanding::Waived);
-    world.pass(30);
-    assert_eq!(standing(&world), ItemStanding::Open);
-    let due = incident::due(&world.operations, world.now);
-    assert_eq!(due.len(), 1, "{due:?}");
-    world.take("alice", due);
-    let told = notice(&world.operations, world.log.last().unwrap()).unwrap();
-    assert_eq!(told.severity, Severity::Critical);
-    assert!(incident::due(&world.operations, world.now).is_empty(), "it is told again and again");
-    world.pass(60);
-    assert_eq!(standing(&world), ItemStanding::Overdue);
+    let begun = world.incident().unfreeze.steps;
+    world.lift().unwrap();
+    world.pass(5);
+    assert_eq!(code(world.say("alice", verified(Proof::Pass, begun))), "incident-verification-overtaken");
+    assert_eq!(code(world.lift()), "incident-verification-missing");
+    let now = world.incident().unfreeze.steps;
+    world.say("alice", verified(Proof::Pass, now)).unwrap();
+    world.lift().unwrap();
+    world.pass(5);
+    // What failed blocks, whenever it was seen.
+    world.say("alice", verified(Proof::Fail, begun)).unwrap();
+    assert_eq!(world.held(), HoldKind::ALL);
 }
 
 #[test]
-fn a_rejected_request_waives_nothing() {
+fn who_was_given_the_word_sends_messages_where_only_others_may_lead() {
     let mut world = World::declared(Level::L1, false);
-    world
-        .say("alice", |state, now| {
-            let until = now.after(Span::minutes(30));
-            checklist::waive(state, ID, &actor("alice"), &item("errors"), reason("known noise"), until, now)
-        })
-        .unwrap();
-    let approval = last_approval(&world);
-    world
-        .say("bob", |state, now| {
-            Ok(vec![Event::Approval(approval::reject(&state.approvals, &actor("bob"), approval, reason("no"), now)?)])
-        })
-        .unwrap();
-    let entry = &world.incident().checklist[&item("errors")];
-    assert_eq!(entry.standing(Level::L1, &world.operations.approvals, world.now), ItemStanding::Open);
-    assert_eq!(approval, ApprovalId(0));
+    let commander = RoleName::new("incident-commander").unwrap();
+    let person =
+        |roles: &[&RoleName]| Person { roles: roles.iter().map(|one| (*one).clone()).collect(), notice: Vec::new() };
+    let people = People {
+        all: [(actor("alice"), person(&[&commander])), (actor("bob"), person(&[])), (actor("carol"), person(&[]))]
+            .into(),
+        may: [(Act::Lead, [commander.clone()].into())].into(),
+        ..People::default()
+    };
+    let may = |world: &World, by: &str| {
+        let event = message::send(&world.operations, ID, MessageKind::Update, [].into(), "it goes on", None).unwrap();
+        people.permit(&world.operations, &actor(by), &event, world.now).is_ok()
+    };
+    assert!(may(&world, "alice") && !may(&world, "bob"));
+    world.one(|state| role::assign(state, ID, &actor("alice"), Role::Communications, actor("bob"))).unwrap();
+    assert!(may(&world, "alice") && may(&world, "bob") && !may(&world, "carol"));
+    // The word is all that was given.
+    let given = role::assign(&world.operations, ID, &actor("alice"), Role::Data, actor("carol")).unwrap();
+    let given = Event::Incident { incident: ID, event: given };
+    assert!(people.permit(&world.operations, &actor("bob"), &given, world.now).is_err());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod golden;
+mod items;
 mod life;
 mod random;
 mod recommended;

@@ -29,10 +29,25 @@ fn a_report_that_was_cut_anywhere_is_refused() {
 
 #[test]
 fn a_test_that_was_taken_out_is_noticed_by_the_count() {
-    let from = PYTEST.find("<testcase classname=\"tests.test_accounts\" name=\"test_a_balance_is_wrong\"").unwrap();
+    let from = PYTEST.find("<testcase classname=\"tests.test_accounts\" name=\"test_is_skipped\"").unwrap();
     let to = PYTEST[from..].find("</testcase>").unwrap() + from + "</testcase>".len();
     let edited = format!("{}{}", &PYTEST[..from], &PYTEST[to..]);
     assert!(refused(&edited).contains("says that it has 9 tests and lists 8"));
+}
+
+#[test]
+fn a_failure_that_was_taken_out_and_one_of_the_suite_itself_are_noticed_by_the_count() {
+    let suite = |bad: &str, inner: &str| {
+        format!("<testsuite name='s' tests='1' {bad}><testcase name='a'>{inner}</testcase></testsuite>")
+    };
+    assert!(refused(&suite("failures='1'", "")).contains("says that 1 failed and lists 0"));
+    assert!(refused(&suite("failures='1' errors='2'", "<failure/>")).contains("says that 3 failed and lists 1"));
+    for (bad, inner) in [("failures='1'", "<failure/>"), ("errors='1' failures='0'", "<error/>"), ("failures='0'", "")]
+    {
+        assert!(Report::read(&suite(bad, inner), "s").is_ok(), "{bad}");
+    }
+    let outer = format!("<testsuites failures='1'>{}</testsuites>", suite("failures='1'", "<failure/>"));
+    assert!(Report::read(&outer, "s").is_ok());
 }
 
 #[test]

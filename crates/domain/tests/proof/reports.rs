@@ -122,6 +122,8 @@ fn pg_prove_names_the_files_and_cut_short_it_proves_nothing() {
 fn what_a_test_prints_is_never_taken_for_what_it_proves() {
     let tap = "1..2\nok 1 - a \\# SKIP no\n    not ok 1 - inner\n# not ok 7\nok 2 - b\nokay 3\n";
     assert_eq!(outcomes(tap, "s").1, is(&[("s a \\# SKIP no", Passed), ("s b", Passed)]));
+    let dots = "1..3\nok 1 - a\nok 2 - retries ...\nnot ok 3 - waits ..\n";
+    assert_eq!(outcomes(dots, "s").1, is(&[("s a", Passed), ("s retries ...", Passed), ("s waits ..", Failed)]));
     let xml = "<testsuite name='s' tests='1'><testcase name='a'><system-out><![CDATA[<failure/>]]></system-out>\
                <properties><property name='commit' value='x'/></properties></testcase></testsuite>";
     let (report, all) = outcomes(xml, "");

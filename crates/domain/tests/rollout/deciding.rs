@@ -6,20 +6,13 @@ use lastgood_domain::{
     event::{Aim, Cause, End, Event, Gate, Health, WayBack},
     facts::{Busyness, Loss, Outcomes},
     operations::hold::InFlight,
-    rollout::{Input, back_off},
+    rollout::Input,
     service::Condition,
     terms::{HoldId, Span},
 };
 
 fn start_of(effect: &Effect, name: &str, release: &str) -> bool {
     matches!(effect, Effect::Start { instance: who, release: what } if *who == instance(name) && *what == digest(release))
-}
-
-#[test]
-fn a_program_that_dies_again_and_again_is_started_later_and_later_up_to_five_minutes() {
-    let seconds: Vec<u64> = (0..12).map(|deaths| back_off(deaths).0 / 1_000).collect();
-    assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-    assert_eq!(back_off(u32::MAX), Span::minutes(5));
 }
 
 /// An instance's name, and the bytes and rows of its snapshot.
@@ -476,13 +469,17 @@ fn a_gate_that_cannot_be_answered_is_never_a_yes() {
 }
 
 #[test]
-fn a_death_in_the_soak_names_its_instance_once() {
+fn no_id_of_an_abandoned_log_is_given_away_again() {
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
-    walk.settings.soak = Span::seconds(60);
+    let reason = crate::walk::reason("put back");
+    walk.put(Input::Say(Event::RewindAcknowledged { reason: reason.clone(), abandoned: None }))
+        .expect("it has a place");
+    let next = walk.service.next.clone();
+    assert!(next.order < 100 && next.snapshot < 100, "{next:?}");
+    walk.put(Input::Say(Event::RewindAcknowledged { reason, abandoned: Some(500) })).expect("it has a place");
     walk.track("2.0");
-    walk.until(|effect| matches!(effect, Effect::Probe { release, .. } if *release == digest("2.0")));
-    walk.answer_one(&|_| None);
-    let (why, settings) = ("exit status 1".to_owned(), walk.settings.clone());
-    walk.put(Input::Died { instance: instance("alice"), why, settings }).expect("a death has a place");
-    assert_eq!(walk.end().because(), "alice failed: it died: exit status 1 [instance-died]");
+    let ordered = walk.orders().first().map(|(order, _)| order.0);
+    assert_eq!(ordered, Some(1_500));
+    let next = &walk.service.next;
+    assert!(next.run > 1_500 && next.hold >= 1_500 && next.snapshot >= 1_500, "{next:?}");
 }

@@ -203,7 +203,10 @@ fn said() -> Vec<Event> {
         Event::Waived { release: digest("2.0"), reason: reason("fixed") },
         Event::Died { instance: instance("alice"), why: "exit status 1".into(), again_at: Timestamp(8) },
         Event::Revived { instance: instance("alice") },
-        Event::RewindAcknowledged { reason: reason("restored from a backup") },
+        Event::NotRevived { instance: instance("alice"), failure: failure("port-taken"), again_at: Timestamp(9) },
+        Event::WentOnWithout { failure: failure("anchor-missing") },
+        Event::RewindAcknowledged { reason: reason("restored from a backup"), abandoned: None },
+        Event::RewindAcknowledged { reason: reason("restored from a backup"), abandoned: Some(812) },
         Event::WentStale { since: Timestamp(1), because: "refused".into() },
     ]);
     for health in [Health::Good, Health::Degraded, Health::Broken, Health::CannotTell] {
@@ -281,7 +284,7 @@ fn run() -> Vec<Event> {
         Event::ReturnWithData { instance: alice(), snapshot: SnapshotId(4) },
         Event::Returned { instance: alice() },
         Event::ReturnHeld { instance: alice(), loss: Loss { rows: 5, files: 1 }, age: Span(9) },
-        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed") },
+        Event::ReturnFailed { instance: alice(), failure: failure("stop-failed"), reopens: None },
         Event::Promoted { release: digest("2.0"), behind: vec![alice()] },
         Event::Demoted { release: Some(digest("1.0")) },
         Event::Demoted { release: None },
@@ -334,7 +337,8 @@ fn answers() -> Vec<Answer> {
         standings.map(|standing| Answer::Offered { offer: offer(), standing: Some(standing), foreign: None }).into();
     let busyness = [Busyness::Idle, Busyness::Busy("2".into()), Busyness::CannotTell("late".into())];
     answers.extend(busyness.map(|busyness| Answer::BusyAsked { busyness }));
-    let restored = |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2) };
+    let restored =
+        |aside| RestoreFacts { snapshot: SnapshotId(4), aside, bytes: 1, took: Span(2), earlier: Vec::new() };
     let used = [("login".to_owned(), "new".to_owned())].into();
     answers.extend([
         Answer::Offered { offer: offer(), standing: None, foreign: Some("not a nightly".into()) },

@@ -1,6 +1,7 @@
 //! Promises of the rollout's state machine, as one program of tests: they share how a service is walked.
 
 mod deciding;
+mod dying;
 mod golden;
 mod holding;
 mod passing;

@@ -115,6 +115,10 @@ fn inputs(walk: &Walk) -> Vec<(&'static str, Input)> {
         ("alice died", Input::Died { instance: instance("alice"), why: "exit 1".into(), settings: settings() }),
         ("alice revived", Input::Revived { instance: instance("alice") }),
         (
+            "alice not revived",
+            Input::NotRevived { instance: instance("alice"), failure: crate::walk::failure("port-taken") },
+        ),
+        (
             "broken outcomes",
             Input::Counted { outcomes: Outcomes { good: 0, degraded: 0, broken: 99 }, settings: settings() },
         ),

@@ -246,11 +246,13 @@ impl Walk {
             Effect::Start { .. } => Answer::Started { pid: 7 },
             Effect::Probe { .. } => Answer::ProbePassed { facts: ProbeFacts::default() },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
-            Effect::Restore { snapshot, .. } => {
-                Answer::Restored { facts: RestoreFacts { snapshot: *snapshot, aside: None, bytes: 1, took: Span(1) } }
-            }
+            Effect::Restore { snapshot, .. } => Answer::Restored { facts: restored_facts(*snapshot) },
         }
     }
+}
+
+fn restored_facts(snapshot: SnapshotId) -> RestoreFacts {
+    RestoreFacts { snapshot, aside: None, bytes: 1, took: Span(1), earlier: Vec::new() }
 }
 
 /// What a gate says, and says of last-good.

@@ -50,7 +50,7 @@ impl Git {
         let text = own("cat-file", staging, deadline).args(["cat-file", "tag", &object]).run()?;
         let looking = Looking { object: &object, text: &text, staging, deadline };
         let signature = signers.map(|signers| looking.signature(signers)).transpose()?;
-        Ok(GitTag { commit, named: Some(looking.name()), signature })
+        Ok(GitTag { commit, named: Some(name(&text)), signature })
     }
 }
 
@@ -63,16 +63,9 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    /// Gives what the tag calls itself, in the part that a signature covers.
-    fn name(&self) -> String {
-        let mut headers = self.text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
-        let name = headers.find_map(|line| line.strip_prefix(b"tag "));
-        String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
-    }
-
     fn signature(&self, signers: &SignedBy) -> Result<Signature, ChannelError> {
         let bad = |why: &str| Ok(Signature::Bad { why: why.into() });
-        let Some(begin) = self.signature_begins() else { return Ok(Signature::Missing) };
+        let Some(begin) = signature_begins(self.text) else { return Ok(Signature::Missing) };
         let (payload, signature) = self.text.split_at(begin);
         let folder = &self.deadline.context().folder;
         let starts = |with: &str| signature.starts_with(with.as_bytes());
@@ -89,19 +82,6 @@ impl Looking<'_> {
         } else {
             bad("it is by X.509, which is not looked at")
         }
-    }
-
-    /// Finds the signature as git does: at the last line that starts one.
-    fn signature_begins(&self) -> Option<usize> {
-        let mut at = 0;
-        let mut found = None;
-        for line in self.text.split_inclusive(|byte| *byte == b'\n') {
-            if OPENPGP.into_iter().chain([SSH, X509]).any(|start| line.starts_with(start.as_bytes())) {
-                found = Some(at);
-            }
-            at += line.len();
-        }
-        found
     }
 
     fn by_ssh(&self, payload: &[u8], signature: &[u8], allowed: &Path) -> Result<Signature, ChannelError> {
@@ -195,6 +175,26 @@ impl Looking<'_> {
     }
 }
 
+/// Gives what the tag calls itself, in the part that a signature covers.
+pub(super) fn name(text: &[u8]) -> String {
+    let mut headers = text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let name = headers.find_map(|line| line.strip_prefix(b"tag "));
+    String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+}
+
+/// Finds the signature as git does: at the last line that starts one.
+pub(super) fn signature_begins(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut found = None;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if OPENPGP.into_iter().chain([SSH, X509]).any(|start| line.starts_with(start.as_bytes())) {
+            found = Some(at);
+        }
+        at += line.len();
+    }
+    found
+}
+
 fn write(at: &Path, bytes: &[u8]) -> Result<(), ChannelError> {
     fs::write(at, bytes).map_err(|error| ChannelError::io("write", at, error))
 }
@@ -206,7 +206,7 @@ pub(crate) fn readable(file: &Path) -> Result<(), ChannelError> {
 }
 
 /// Names who signed, from gpg's status lines: the key's own user id and its fingerprint.
-fn signer(status: &str) -> String {
+pub(super) fn signer(status: &str) -> String {
     let value = |word: &str| status.lines().find_map(|line| line.strip_prefix("[GNUPG:] ")?.strip_prefix(word));
     let name = value("GOODSIG ").and_then(|value| value.split_once(' ')).map_or("someone", |(_, name)| name);
     // The last field is the primary key's fingerprint, whichever of its keys signed.

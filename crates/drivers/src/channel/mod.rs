@@ -9,6 +9,8 @@ mod config;
 mod deadline;
 mod directory;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod git;
 mod git_tag;
 mod inside;

@@ -137,13 +137,17 @@ fn field(text: &str, first: u32, last: u32, names: &[&str]) -> Result<u64, Strin
     let wrong = || format!("{text:?} is no field of a schedule from {first} to {last}");
     let value = |text: &str| -> Result<u32, String> {
         let named = names.iter().position(|name| *name == text).and_then(|at| u32::try_from(at).ok());
-        let number = named.map(|at| at + if last == 12 { 1 } else { 0 }).or_else(|| text.parse().ok());
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = named.map(|at| at + if last == 12 { 1 } else { 0 }).or_else(|| digits?.parse().ok());
         number.filter(|number| (first..=last).contains(number)).ok_or_else(wrong)
     };
     let mut bits = 0;
     for part in text.split(',') {
         let (range, step) = match part.split_once('/') {
-            Some((range, step)) => (range, step.parse::<u32>().ok().filter(|step| *step > 0).ok_or_else(wrong)?),
+            Some((range, step)) if step.starts_with(|c: char| c.is_ascii_digit()) => {
+                (range, step.parse::<u32>().ok().filter(|step| *step > 0).ok_or_else(wrong)?)
+            }
+            Some(_) => return Err(wrong()),
             None => (part, 1),
         };
         let (from, to) = match range.split_once('-') {
@@ -211,7 +215,18 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "* * * *", "60 * * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "x * * * *", "0 seconds"] {
+        for text in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "+5 * * * *",
+            "*/+5 * * * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "x * * * *",
+            "0 seconds",
+        ] {
             assert!(Times::parse(text).is_err(), "{text:?}");
         }
     }

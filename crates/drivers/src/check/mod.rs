@@ -10,6 +10,8 @@ mod cron_times;
 mod disk;
 mod env;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host;
 mod http;
 mod marker;

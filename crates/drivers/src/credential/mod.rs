@@ -79,17 +79,25 @@ impl Credential {
 
     /// Makes the present secret worthless. A copy is kept for the proof, until consumers were proven to work.
     ///
-    /// Repeated, it does the same again; after the rotation it does nothing.
+    /// `on_behalf` names who may find it done already, such as an incident; a person who types it means what is in the file
+    /// now, and gives none. Repeated, it does the same again; after the rotation it does nothing if that was for the same one
+    /// and its secret is still in the file. Otherwise what lies there is another secret, and is revoked from the beginning.
     /// Errors: it may or may not have been revoked; repeat it.
-    pub fn revoke(&self) -> Result<Done, CredentialError> {
+    pub fn revoke(&self, on_behalf: Option<&str>) -> Result<Done, CredentialError> {
         let shelf = self.open()?;
-        let phase = shelf.phase()?;
-        if phase == Phase::Rotated {
+        let present = value::read(&self.name, &self.file)?;
+        let mut phase = shelf.phase()?;
+        if phase == Phase::Rotated && shelf.is_rotated_to(&present)? && shelf.is_for(on_behalf)? {
             return Ok(Done::say("it was revoked and rotated before; consumers are not proven yet"));
         }
+        if phase == Phase::Rotated || (phase == Phase::Revoked && !shelf.knows(&present)?) {
+            shelf.clear()?;
+            phase = Phase::Clear;
+        }
         if phase == Phase::Clear {
+            shelf.note_for(on_behalf)?;
             // The copy first: without it nothing could be proven.
-            shelf.keep_old(&value::read(&self.name, &self.file)?)?;
+            shelf.keep_old(&present)?;
         }
         let old = shelf.old()?;
         let done = match &self.kind {
@@ -138,6 +146,10 @@ impl Credential {
         let done = || Done::say(format!("{} holds the new secret", self.file.display()));
         match shelf.phase()? {
             Phase::Clear => return Err(CredentialError::NotRevoked { name: self.name.clone() }),
+            // Changed since: what lies there was never revoked.
+            Phase::Rotated if !shelf.is_rotated_to(&value::read(&self.name, &self.file)?)? => {
+                return Err(CredentialError::NotRevoked { name: self.name.clone() });
+            }
             Phase::Rotated => return Ok(done()),
             Phase::Revoked => {}
         }

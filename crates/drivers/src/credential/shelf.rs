@@ -13,6 +13,8 @@ const OLD: &str = "old";
 const NEW: &str = "new";
 /// For `file`: the secret that nobody knows, while it is in the file.
 const NOBODYS: &str = "nobodys";
+/// On whose behalf it is revoked; not there where a person typed it.
+const BEHALF: &str = "behalf";
 /// There once it is revoked.
 const REVOKED: &str = "revoked";
 /// There once the new one is in its file.
@@ -69,8 +71,42 @@ impl Shelf {
     /// A revocation that had begun may have put one that nobody knows into the file: then what is kept stays. Any other one
     /// is somebody's, and newer than what an attempt of long ago kept.
     pub(super) fn keep_old(&self, present: &Value) -> Result<(), CredentialError> {
-        let nobodys = self.has(NOBODYS)? && value::read(&self.name, &self.folder.join(NOBODYS))?.text == present.text;
-        if nobodys && self.has(OLD)? { Ok(()) } else { self.put(OLD, present) }
+        if self.holds(NOBODYS, &present.text)? && self.has(OLD)? { Ok(()) } else { self.put(OLD, present) }
+    }
+
+    /// Notes on whose behalf the revocation begins.
+    pub(super) fn note_for(&self, on_behalf: Option<&str>) -> Result<(), CredentialError> {
+        match on_behalf {
+            Some(name) => self.put(BEHALF, &Value { text: name.into(), line_break: true }),
+            None => self.remove(BEHALF),
+        }
+    }
+
+    /// Tells whether it was begun on behalf of the same one; what a person typed is nobody's but that person's.
+    pub(super) fn is_for(&self, on_behalf: Option<&str>) -> Result<bool, CredentialError> {
+        match on_behalf {
+            Some(name) => self.holds(BEHALF, name),
+            None => Ok(false),
+        }
+    }
+
+    /// Tells whether `present` is the new secret.
+    pub(super) fn is_rotated_to(&self, present: &Value) -> Result<bool, CredentialError> {
+        self.holds(NEW, &present.text)
+    }
+
+    /// Tells whether `present` is the old secret, or one that we may have put into the file since.
+    pub(super) fn knows(&self, present: &Value) -> Result<bool, CredentialError> {
+        for name in [OLD, NOBODYS, NEW] {
+            if self.holds(name, &present.text)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn holds(&self, name: &str, text: &str) -> Result<bool, CredentialError> {
+        Ok(self.has(name)? && value::read(&self.name, &self.folder.join(name))?.text == text)
     }
 
     /// Gives the secret that nobody knows; it is made once, and lies here before it is in the file.
@@ -114,16 +150,15 @@ impl Shelf {
 
     /// Forgets it all. The last mark goes last: until then the same act is repeated.
     pub(super) fn clear(&self) -> Result<(), CredentialError> {
-        for name in [NEW, OLD, NOBODYS, REVOKED, ROTATED] {
-            let path = self.folder.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(self.failed("removed", &path, error));
-                }
-                _ => {}
-            }
+        [NEW, OLD, NOBODYS, BEHALF, REVOKED, ROTATED].into_iter().try_for_each(|name| self.remove(name))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), CredentialError> {
+        let path = self.folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("removed", &path, error)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn has(&self, name: &str) -> Result<bool, CredentialError> {

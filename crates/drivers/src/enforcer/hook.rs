@@ -63,7 +63,9 @@ impl GitHook {
             let what = format!("{} is no bare git repository", self.repository.display());
             return Err(EnforcerError::repository(what));
         }
-        let ended = program::run(&argv, Some(&self.repository), &[], "", self.timeout)?;
+        // The git that takes pushes runs as somebody else: what our own account has configured is not what it reads.
+        let ours = [("GIT_CONFIG_GLOBAL", "/dev/null")];
+        let ended = program::run(&argv, Some(&self.repository), &ours, "", self.timeout)?;
         match (ended.code, ended.out.trim_end()) {
             (Some(0), path) if !path.is_empty() => Ok(self.repository.join(path)),
             _ => Err(EnforcerError::repository(format!(

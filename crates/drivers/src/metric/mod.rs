@@ -4,6 +4,8 @@
 
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod log;
 mod prometheus;
 mod releases;

@@ -93,15 +93,21 @@ fn value(
     let mut body = Vec::new();
     let read = answer.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut body);
     read.map_err(|error| failed(format!("the answer broke off: {}", error.kind())))?;
-    let parsed: Result<Value, _> = serde_json::from_slice(&body);
-    let value = parsed.map_err(|_| failed(format!("answered {status}: {}", one_line(&body))))?;
+    told(status, &body, url, key)
+}
+
+/// Reads an answer's body.
+pub(super) fn told(status: u16, body: &[u8], url: &str, key: &'static str) -> Result<Option<f64>, MetricError> {
+    let failed = |why| MetricError::QueryFailed { key, url: url.into(), why };
+    let parsed: Result<Value, _> = serde_json::from_slice(body);
+    let value = parsed.map_err(|_| failed(format!("answered {status}: {}", one_line(body))))?;
     if value["status"] != "success" {
-        let why = value["error"].as_str().map_or_else(|| one_line(&body), |error| one_line(error.as_bytes()));
+        let why = value["error"].as_str().map_or_else(|| one_line(body), |error| one_line(error.as_bytes()));
         return Err(failed(format!("answered {status}: {why}")));
     }
     // A part of the data could not be read: what is left is no count.
     if let Some(warning) = value["warnings"].get(0) {
-        let why = warning.as_str().map_or_else(|| one_line(&body), |warning| one_line(warning.as_bytes()));
+        let why = warning.as_str().map_or_else(|| one_line(body), |warning| one_line(warning.as_bytes()));
         return Err(failed(format!("answered with a warning: {why}")));
     }
     let not_one = |why| MetricError::NotACount { key, why };
@@ -126,7 +132,7 @@ fn picked(data: &Value) -> Result<Option<&str>, String> {
 }
 
 /// Reads a count; `increase` gives fractions, which are rounded.
-fn count(number: f64) -> Result<u64, String> {
+pub(super) fn count(number: f64) -> Result<u64, String> {
     if number.is_finite() && (0.0..=COUNT_MAX).contains(&number) {
         Ok(number.round() as u64)
     } else {

@@ -7,6 +7,8 @@ mod alertmanager;
 mod command;
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod post;
 mod retry_after;

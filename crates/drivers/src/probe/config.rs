@@ -31,7 +31,7 @@ pub struct Step {
     pub(crate) ways: Vec<Way>,
     /// Whether the ways have names that are recorded.
     pub(crate) is_choice: bool,
-    keys: StepKeys,
+    pub(super) keys: StepKeys,
 }
 
 impl PartialEq for Step {

@@ -20,7 +20,7 @@ impl Jar {
         let mut parts = header.split(';').map(str::trim);
         let (name, value) = parts.next()?.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
-        if name.is_empty() || value.contains(char::is_control) {
+        if name.is_empty() || name.contains(char::is_control) || value.contains(char::is_control) {
             return None;
         }
         let mut cookie_path = default_path(path).to_owned();
@@ -81,6 +81,7 @@ mod tests {
         jar.keep("session=abc; Path=/; HttpOnly", "/account/login");
         jar.keep("step=2", "/account/login?x=1");
         jar.keep("nonsense", "/");
+        jar.keep("two\rX-Lines: y=1", "/");
         assert_eq!(jar.header("/notes").as_deref(), Some("session=abc"));
         assert_eq!(jar.header("/account/me?y=2").as_deref(), Some("step=2; session=abc"));
         assert_eq!(jar.header("/accounts").as_deref(), Some("session=abc"));

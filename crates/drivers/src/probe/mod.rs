@@ -9,6 +9,8 @@ mod busy;
 mod check;
 mod config;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod http;
 mod https;
 mod jar;
@@ -47,6 +49,20 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 pub struct ProbeConfig {
     /// The steps; each may use what earlier ones captured.
     pub steps: Vec<Step>,
+}
+
+impl ProbeConfig {
+    /// Makes one of acts that need no names: several without are `step 1`, `step 2`, by their places.
+    pub fn of_acts(acts: &[Step]) -> Self {
+        let named = |(number, act): (usize, &Step)| {
+            let mut act = act.clone();
+            if act.keys.name.is_none() && acts.len() > 1 {
+                act.name = format!("step {number}");
+            }
+            act
+        };
+        Self { steps: (1..).zip(acts).map(named).collect() }
+    }
 }
 
 /// What a probe talks to.

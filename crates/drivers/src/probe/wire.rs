@@ -71,7 +71,9 @@ impl Base {
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(fits) || prefix.contains(['?', '#', ' ']) {
+        // Each stands in a request's head: nothing in them may end its line.
+        let splits = |c: char| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control();
+        if host.is_empty() || !host.chars().all(fits) || prefix.contains(splits) {
             return Err(wrong());
         }
         Ok(Self { is_tls, host: host.into(), port, prefix: prefix.trim_end_matches('/').into() })
@@ -193,7 +195,15 @@ mod tests {
         assert_eq!(parsed("http://[::1]:80"), Ok((false, "[::1]".into(), 80, String::new())));
         assert_eq!(parsed("http://:::7101"), Ok((false, "[::]:7101".into(), 7101, String::new())));
         assert_eq!(parsed("localhost:81"), Ok((false, "localhost:81".into(), 81, String::new())));
-        for wrong in ["ftp://x", "http://", "http://a b", "http://user:pw@host:1", "http://x:99999", "http://x/?a"] {
+        for wrong in [
+            "ftp://x",
+            "http://",
+            "http://a b",
+            "http://user:pw@host:1",
+            "http://x:99999",
+            "http://x/?a",
+            "http://x/a\r\nHost:",
+        ] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 use zbus::{
     blocking::{Connection, Proxy, connection::Builder},
-    zvariant::{DynamicType, ObjectPath, OwnedObjectPath, OwnedValue, Value},
+    zvariant::{DeserializeValue, DynamicType, ObjectPath, OwnedObjectPath, OwnedValue, Value},
 };
 
 /// Longest wait for the bus to take our connection, and for an answer to one call: the bus's own default.
@@ -163,6 +163,17 @@ impl Bus {
             .call_method(Some(DESTINATION), &unit.path, Some(PROPERTIES), "Get", &(interface, name))
             .and_then(|reply| reply.body().deserialize::<OwnedValue>())
             .and_then(|value| T::try_from(value).map_err(Into::into))
+            .map_err(|source| refused("look at", &unit.name, source))
+    }
+
+    /// Reads one property of a unit that is more than one word.
+    pub(crate) fn typed<T>(&self, unit: &Unit, interface: &str, name: &str) -> Result<T, RuntimeError>
+    where
+        T: serde::de::DeserializeOwned + zbus::zvariant::Type,
+    {
+        self.connection
+            .call_method(Some(DESTINATION), &unit.path, Some(PROPERTIES), "Get", &(interface, name))
+            .and_then(|reply| reply.body().deserialize::<DeserializeValue<'_, T>>().map(|value| value.0))
             .map_err(|source| refused("look at", &unit.name, source))
     }
 

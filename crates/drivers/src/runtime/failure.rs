@@ -204,6 +204,14 @@ pub enum RuntimeError {
         /// Its load state and what systemd said about it.
         why: String,
     },
+    /// The unit is not what was declared, and could not be made so.
+    #[error("the unit {unit} differs from what is declared: {}", left.join(", "))]
+    UnitDiffers {
+        /// The unit's full name.
+        unit: String,
+        /// What differs.
+        left: Vec<String>,
+    },
     /// A start or stop job of systemd did not end well.
     #[error("systemd's {act} job for {unit} ended as {result}: {why}")]
     JobFailed {
@@ -295,6 +303,7 @@ impl Coded for RuntimeError {
             Self::SystemdRefused { .. } => "systemd-refused",
             Self::SystemdForbids { .. } => "systemd-not-permitted",
             Self::UnitMissing { .. } => "systemd-unit-missing",
+            Self::UnitDiffers { .. } => "drift-unit",
             Self::JobFailed { .. } => "systemd-job-failed",
             Self::JobTooLong { .. } => "systemd-job-too-long",
             Self::Unspeakable { .. } => "systemd-text-refused",
@@ -341,7 +350,9 @@ impl Coded for RuntimeError {
             Self::BusUnreachable { .. } => "check that systemd runs: systemctl is-system-running".into(),
             Self::SystemdRefused { unit, .. } => format!("look at the unit: systemctl status {unit}"),
             Self::SystemdForbids { .. } => "run lastgood as root, or allow it with a polkit rule".into(),
-            Self::UnitMissing { unit, .. } => format!("see what systemd knows of it: systemctl cat {unit}"),
+            Self::UnitMissing { unit, .. } | Self::UnitDiffers { unit, .. } => {
+                format!("see what systemd knows of it: systemctl cat {unit}")
+            }
             Self::JobFailed { unit, .. } | Self::JobTooLong { unit, .. } => {
                 format!("read its journal: journalctl -u {unit} -n 50")
             }

@@ -222,6 +222,11 @@ pub(crate) fn own_mark() -> Option<Vec<u8>> {
     mark_in(&environment_of(std::process::id()).ok()?).map(<[u8]>::to_vec)
 }
 
+/// Tells whether a process has been executed as one of an instance.
+pub(crate) fn carries(pid: u32, mark: &str) -> bool {
+    environment_of(pid).is_ok_and(|environment| mark_in(&environment) == Some(mark.as_bytes()))
+}
+
 fn environment_of(pid: u32) -> io::Result<Vec<u8>> {
     let mut environment = Vec::new();
     fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment)?;

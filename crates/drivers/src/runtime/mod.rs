@@ -30,15 +30,16 @@ pub use wait::{Watched, wait_exit};
 
 use lastgood_domain::{
     facts::Liveness,
-    terms::{InstanceName, Release, ServiceName, Span},
+    terms::{Digest, InstanceName, Release, ServiceName, Span},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// The search path of an instance whose environment names none; systemd has the same.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One order to run one release as one instance, with every placeholder already filled in.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Launch {
     /// The service.
     pub service: ServiceName,
@@ -97,6 +98,17 @@ pub enum Stopped {
     Killed,
 }
 
+/// What stands on the machine around an instance was compared with what was declared and kept, and put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// What is compared: the unit's full name.
+    pub unit: String,
+    /// What differed; nothing does any more.
+    pub differed: Vec<String>,
+    /// True if the program was started again, because it was not known to have been started as declared.
+    pub restarted: bool,
+}
+
 /// Runs instances; every act is a "make it so" that can be repeated after a kill at any instant.
 pub trait Runtime: Send + Sync {
     /// Opens the instance and starts it, unless this release already runs as it.
@@ -110,6 +122,14 @@ pub trait Runtime: Send + Sync {
     /// When it returns without error, no process of the instance is left.
     fn stop(&self, service: &ServiceName, instance: &InstanceName, grace: Span) -> Result<Stopped, RuntimeError>;
 
+    /// Gives the release that was started last and not stopped since; none if it was stopped or never started.
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError>;
+
+    /// Gives the user that the instance runs as where its launch names none; none is ours.
+    fn own_user(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
+        Ok(None)
+    }
+
     /// Tells whether it runs, and what.
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError>;
 
@@ -121,4 +141,14 @@ pub trait Runtime: Send + Sync {
     /// None if it runs, was stopped by us or was never started.
     fn post_mortem(&self, service: &ServiceName, instance: &InstanceName)
     -> Result<Option<RuntimeError>, RuntimeError>;
+
+    /// Gives the environment that the program has of `launch` when this runtime starts it.
+    fn environment(&self, launch: &Launch) -> BTreeMap<String, String>;
+
+    /// Makes the unit of a running or dead instance what `launch` declares and what was kept of it for that release,
+    /// and reads it back; the instance is started again only if it may run with something else.
+    ///
+    /// What is replaced is kept beside it, its name followed by `beside`. None where nothing of the machine's starts
+    /// instances. Errors: [`RuntimeError::UnitDiffers`] names what still differs.
+    fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError>;
 }

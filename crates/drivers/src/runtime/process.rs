@@ -14,7 +14,7 @@ use self::{
     seat::Seat,
 };
 use super::{
-    Launch, Runtime, RuntimeError, Started, Stopped, Watched,
+    Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
     closed::{self, Lasting},
     identity::Identity,
     launcher::{EXECUTING, Fault, Order},
@@ -27,7 +27,7 @@ use lastgood_domain::{
     terms::{Digest, InstanceName, ServiceName, Span},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -171,6 +171,11 @@ impl Runtime for ProcessRuntime {
         }
     }
 
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {
+        // A stop removes the record.
+        Ok(self.seat(service, instance).record()?.map(|record| record.release.digest))
+    }
+
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
         let seat = self.seat(service, instance);
         let Some(record) = seat.record()? else {
@@ -209,6 +214,14 @@ impl Runtime for ProcessRuntime {
         let why = self.end_of(&seat, &record.identity).unwrap_or_else(unknown_end);
         let lines = last_lines(&record.log, record.log_bytes)?;
         Ok(Some(reason(seat.to_string(), why, lines)))
+    }
+
+    fn environment(&self, launch: &Launch) -> BTreeMap<String, String> {
+        launch.env.clone()
+    }
+
+    fn put_back(&self, _launch: &Launch, _beside: &str) -> Result<Option<PutBack>, RuntimeError> {
+        Ok(None)
     }
 }
 

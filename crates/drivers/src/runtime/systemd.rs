@@ -6,18 +6,22 @@
 //!
 //! The state folder must be reachable (mode x) for the unit's user, as the installations must.
 
+mod drift;
+mod kept;
 mod seat;
+mod written;
 
-use self::seat::{Seat, check};
+use self::{
+    seat::{Seat, check},
+    written::through_link,
+};
 use super::{
-    Launch, Runtime, RuntimeError, Started, Stopped, Watched,
+    Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
     bus::{Bus, SERVICE, UNIT, Unit},
     closed::{self, Lasting},
     identity::open_pid,
-    launcher::write_whole,
-    members::MARK,
     post_mortem::{LAST_LINES_MAX, cut, last_lines, reason},
-    unit_file, wait,
+    wait,
 };
 use lastgood_domain::{
     facts::Liveness,
@@ -26,8 +30,8 @@ use lastgood_domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs, io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError},
@@ -139,64 +143,12 @@ impl SystemdRuntime {
         Err(missing(if text.is_empty() { format!("it is {state}") } else { format!("it is {state}: {text}") }))
     }
 
-    /// Writes a drop-in if it is not there as wanted; tells whether it wrote.
-    fn write_drop_in(&self, seat: &Seat, name: &str, text: &str) -> Result<bool, RuntimeError> {
-        let folder = self.config.drop_in_dir.join(format!("{}.d", seat.unit));
-        let path = folder.join(name);
-        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
-            return Ok(false);
-        }
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(&folder)?;
-            write_whole(&path, text.as_bytes())?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
-            fs::File::open(&path)?.sync_all()?;
-            closed::sync_folder(&folder)?;
-            closed::sync_folder(&self.config.drop_in_dir)
-        };
-        write().map_err(|source| RuntimeError::io("write the drop-in", &path, source))?;
-        Ok(true)
-    }
-
     /// Makes systemd read the drop-ins again, if it has not: also after a kill between writing and reloading.
     fn reload_if(&self, bus: &Bus, unit: &Unit, written: bool) -> Result<(), RuntimeError> {
         if written || bus.property::<bool>(unit, UNIT, "NeedDaemonReload")? {
             bus.call::<_, ()>("reload the unit files for", &unit.name, "Reload", &())?;
         }
         Ok(())
-    }
-
-    fn write_service(&self, seat: &Seat, launch: &Launch) -> Result<bool, RuntimeError> {
-        let link = seat.folder.join("now/program");
-        let (link, installation) = (link.to_string_lossy(), launch.installation.to_string_lossy());
-        let through = |text: &str| unit_file::through_link(text, &installation, &link);
-        let argv: Vec<String> = launch.argv.iter().map(|word| through(word)).collect();
-        let environment_file = seat.folder.join("environment");
-        let text = unit_file::service_drop_in(&unit_file::Service {
-            label: &seat.label,
-            argv: &argv,
-            workdir: &through(&launch.workdir.to_string_lossy()),
-            environment_file: &environment_file,
-            user: launch.user.as_deref(),
-            log: (self.config.output == Output::File).then_some(launch.log.as_path()),
-        })?;
-        let mut env: Vec<(String, String)> =
-            launch.env.iter().map(|(name, value)| (name.clone(), through(value))).collect();
-        env.push((MARK.into(), seat.mark.clone()));
-        let environment =
-            unit_file::environment(&seat.label, env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(&seat.folder)?;
-            write_whole(&environment_file, environment.as_bytes())?;
-            fs::File::open(&environment_file)?.sync_all()
-        };
-        write().map_err(|source| RuntimeError::io("write the environment", &environment_file, source))?;
-        self.write_drop_in(seat, "50-lastgood.conf", &text)
-    }
-
-    fn write_closed(&self, seat: &Seat) -> Result<bool, RuntimeError> {
-        let text = unit_file::closed_drop_in(&seat.label, &seat.marker)?;
-        self.write_drop_in(seat, "40-lastgood-closed.conf", &text)
     }
 
     fn state_of(&self, bus: &Bus, unit: &Unit) -> Result<String, RuntimeError> {
@@ -323,8 +275,10 @@ impl Runtime for SystemdRuntime {
         let written = self.write_closed(&seat)? | self.write_service(&seat, launch)?;
         self.reload_if(&bus, &unit, written)?;
         seat.flip(launch)?;
+        self.keep(&bus, &seat, &unit, launch);
         closed::open(&seat.marker, Lasting::OverReboot)?;
         let pid = self.start_unit(&bus, &seat, &unit)?;
+        self.remember(&bus, &seat, &unit, launch, pid);
         Ok(Started { pid, already: false })
     }
 
@@ -367,6 +321,21 @@ impl Runtime for SystemdRuntime {
                 why: format!("the unit is {state}"),
             }),
         }
+    }
+
+    fn own_user(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
+        let seat = self.seat(service, instance);
+        let bus = self.bus()?;
+        let unit = self.load(&bus, &seat)?;
+        let user: String = bus.property(&unit, SERVICE, "User")?;
+        Ok(Some(user).filter(|user| !user.is_empty()))
+    }
+
+    fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {
+        let seat = self.seat(service, instance);
+        // A stop closes the unit until the next start.
+        let generation = if seat.marker.exists() { None } else { seat.generation()? };
+        Ok(generation.map(|generation| generation.release.digest))
     }
 
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
@@ -417,5 +386,13 @@ impl Runtime for SystemdRuntime {
             Output::Journal => self.journal(&seat),
         };
         Ok(Some(reason(seat.label.clone(), self.end_of(&bus, &unit)?, lines)))
+    }
+
+    fn environment(&self, launch: &Launch) -> BTreeMap<String, String> {
+        through_link(&self.seat(&launch.service, &launch.instance), launch)
+    }
+
+    fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError> {
+        self.mend(launch, beside).map(Some)
     }
 }

@@ -29,15 +29,16 @@ impl Watched {
 
     /// Watches `table`, such as `accounts` or `public.accounts`, whose rows `key` tells apart.
     ///
-    /// Errors: a name that is empty or too long, or no key.
+    /// Errors: a name that is empty, too long or can't stand in a script, or no key.
     pub fn new(table: &str, key: &[String]) -> Result<Self, String> {
         let (schema, name) = match table.split_once('.') {
             Some((schema, name)) => (Some(schema.to_owned()), name),
             None => (None, table),
         };
-        let bad = |text: &str| text.is_empty() || text.contains(['\0', '.']);
+        let bad = |text: &str| unfit(text) || text.contains('.');
         if bad(name) || schema.as_deref().is_some_and(bad) || name.len() > Self::TABLE_BYTES_MAX {
-            return Err(format!("table {table:?} is not a name of at most {} bytes", Self::TABLE_BYTES_MAX));
+            let most = Self::TABLE_BYTES_MAX;
+            return Err(format!("table {table:?} is not a name of at most {most} bytes without line breaks and $$"));
         }
         if key.is_empty() || key.iter().any(|column| bad(column)) {
             return Err("key names the columns of the primary key, such as key = [\"id\"]".into());
@@ -48,6 +49,9 @@ impl Watched {
     /// Counts the changes without a log row, as of one moment.
     pub(super) fn count(&self, database: &Database, limit: Span) -> Result<Reading, SignalError> {
         let limits = Limits { time: limit, rows: EXAMPLES_MAX };
+        if let Some(placed) = self.placed(database, limits)? {
+            return placed.count(database, limit);
+        }
         let images = self.images(database, limits)?;
         let table = database.query(&self.question(database.dialect(), &images), limits)?;
         let mut value = 0.0;
@@ -67,13 +71,38 @@ impl Watched {
     /// Writes the statements that make the change log and its triggers, and take the table as it is for the beginning.
     ///
     /// Run once more they take it as it is then: gaps that were there are accepted by that.
-    /// Errors: SQLite's table must be there, because its triggers name its columns.
+    /// Errors: the table must be there, because triggers name its columns in SQLite and its schema in PostgreSQL.
     pub fn script(&self, database: &Database, limits: Limits) -> Result<String, SignalError> {
+        if let Some(placed) = self.placed(database, limits)? {
+            return placed.script(database, limits);
+        }
         let images = self.images(database, limits)?;
         Ok(match database.dialect() {
             Dialect::Postgres => self.postgres_script(),
             Dialect::Sqlite => self.sqlite_script(&images),
         })
+    }
+
+    /// Finds the schema of a PostgreSQL table that was named without one.
+    ///
+    /// The trigger runs with a search path of its own, so that nobody's objects come before ours: everything it names
+    /// needs its schema. `None` if it has one.
+    fn placed(&self, database: &Database, limits: Limits) -> Result<Option<Self>, SignalError> {
+        if self.schema.is_some() || database.dialect() != Dialect::Postgres {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT n.nspname::text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+             ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass({})",
+            text(&quoted(&self.table))
+        );
+        let table = database.query(&sql, limits)?;
+        let missing = || SignalError::NoTable { table: self.name(), column: self.key.join(", ") };
+        let schema = table.rows.first().and_then(|row| row.first()).map(Scalar::to_string).ok_or_else(missing)?;
+        if unfit(&schema) {
+            return Err(missing());
+        }
+        Ok(Some(Self { schema: Some(schema), ..self.clone() }))
     }
 
     fn name(&self) -> String {
@@ -272,6 +301,11 @@ INSERT INTO {log} (op, key, after) SELECT 'baseline', {}, {} FROM {table} AS r;
 fn sqlite_row(row: &str, columns: &[String]) -> String {
     let values: Vec<String> = columns.iter().map(|column| format!("quote({row}.{})", quoted(column))).collect();
     values.join(" || ',' || ")
+}
+
+/// Tells whether a name can't stand in a script: it would end the comment or the body that it stands in.
+fn unfit(name: &str) -> bool {
+    name.is_empty() || name.contains(char::is_control) || name.contains("$$")
 }
 
 fn quoted(name: &str) -> String {

@@ -6,6 +6,8 @@
 
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod postgres;
 mod sqlite;
 mod table;

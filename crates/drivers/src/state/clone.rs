@@ -38,7 +38,8 @@ pub fn clone_to(snapshot: &Path, place: &StatePlace) -> Result<u64, StateError> 
     let (manifest, _) = Manifest::read(snapshot)?;
     let roots = place.roots()?;
     if roots.len() != manifest.roots {
-        return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
+        let (kept, now) = (manifest.place.data.to_string(), place.data.to_string());
+        return Err(StateError::OtherShape { kept, now });
     }
     verify_sizes(snapshot, &manifest)?;
     let mut bytes = 0;

@@ -126,9 +126,12 @@ pub enum StateError {
     /// The journal tells of another restore.
     #[error("{} is the journal of another restore", journal.display())]
     JournalOther { journal: PathBuf },
-    /// The snapshot was taken of a state with other parts than this one.
-    #[error("the snapshot has {snapshot_roots} parts, the state has {place_roots}")]
-    OtherShape { snapshot_roots: usize, place_roots: usize },
+    /// An earlier restore of the data was begun and is not finished.
+    #[error("a restore of this data was begun and is not finished: {}", journal.display())]
+    RestoreUnfinished { journal: PathBuf },
+    /// The snapshot was taken of a state of another kind, or of other databases.
+    #[error("the snapshot is of {kept}, the state is now {now}")]
+    OtherShape { kept: String, now: String },
     /// The system refused a file operation.
     #[error("could not {act} {}", path.display())]
     Io { act: String, path: PathBuf, source: Cause },
@@ -190,6 +193,7 @@ impl Coded for StateError {
             Self::AsideElsewhere { .. } => "restore-aside-elsewhere",
             Self::NestedMount { .. } => "restore-nested-mount",
             Self::JournalOther { .. } => "restore-journal-other",
+            Self::RestoreUnfinished { .. } => "restore-unfinished",
             Self::OtherShape { .. } => "restore-other-shape",
             Self::Io { .. } => "state-io",
             Self::Sqlite { .. } => "state-sqlite",
@@ -236,9 +240,12 @@ impl Coded for StateError {
             Self::ScratchInMemory { .. } => "set the scratch folder to a disk, not /tmp or /dev/shm in memory".into(),
             Self::TargetTaken { .. } => "give an empty or new folder".into(),
             Self::StillHeld { holders } => format!("stop it first: ps -fp {}", holders[0].pid),
-            Self::AsideElsewhere { .. } => "choose a folder for abandoned data on the data's file system".into(),
+            Self::AsideElsewhere { path, .. } => {
+                format!("put the data one folder below its mount point: findmnt -T {}", path.display())
+            }
             Self::NestedMount { .. } => "exclude the mount, or unmount it".into(),
             Self::JournalOther { .. } => "finish that restore first: lastgood rollback SERVICE --instance NAME".into(),
+            Self::RestoreUnfinished { .. } => "finish it: lastgood rollback SERVICE --instance NAME".into(),
             Self::OtherShape { .. } => "the `state` setting changed since the snapshot; set it back to restore".into(),
             Self::Io { .. } | Self::Sqlite { .. } => return None,
         };

@@ -1,10 +1,14 @@
 //! The journal of a restore: what was begun, kept until it is known to be done.
 //!
 //! One file, two lines: the intent before anything is moved, the facts after everything is in place. A line counts
-//! only with its line end, so that a line cut by a power cut is no line.
+//! only with its line end, so that a line cut by a power cut is no line. One instance's journals lie in one folder, one
+//! for each order, so that the next order sees what an earlier one has left.
 
 use super::{error::StateError, manifest::Dress, place::Data};
-use lastgood_domain::{facts::RestoreFacts, terms::Digest};
+use lastgood_domain::{
+    facts::RestoreFacts,
+    terms::{Digest, OrderId},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -36,6 +40,33 @@ pub(super) enum Progress {
     None,
     Begun(Intent),
     Done(Intent, RestoreFacts),
+}
+
+/// How a journal's name begins and ends; the order stands in between.
+const NAME: (&str, &str) = ("restore-", ".journal");
+
+/// Names the journal of one order in the folder of its instance's journals.
+pub fn restore_journal(folder: &Path, order: OrderId) -> PathBuf {
+    folder.join(format!("{}{order}{}", NAME.0, NAME.1))
+}
+
+/// Lists the journals in a folder, in the order in which they were ordered; none if there is no folder.
+pub(super) fn journals(folder: &Path) -> Result<Vec<(OrderId, PathBuf)>, StateError> {
+    let failed = |error: io::Error| StateError::io("list", folder, error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let order = name.and_then(|name| name.strip_prefix(NAME.0)?.strip_suffix(NAME.1)?.parse().ok());
+        found.extend(order.map(|order| (order, path)));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Reads how far the restore of `journal` is.

@@ -49,10 +49,7 @@ pub fn loss(place: &StatePlace, snapshot: &Path) -> Result<Loss, StateError> {
 /// Counts the same table by table.
 pub fn loss_report(place: &StatePlace, snapshot: &Path) -> Result<LossReport, StateError> {
     let (manifest, _) = Manifest::read(snapshot)?;
-    let roots = place.roots()?;
-    if roots.len() != manifest.roots {
-        return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
-    }
+    let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
     let mut report = LossReport::default();
     for (number, root) in roots.iter().enumerate() {
         let entries: BTreeMap<&Path, &Entry> =

@@ -67,7 +67,9 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         if first == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            // A number's reader takes a sign for a digit.
+            let digits = tail.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit))?;
+            let digits = std::str::from_utf8(digits).ok()?;
             bytes.push(u8::from_str_radix(digits, 16).ok()?);
             rest = &tail[2..];
         } else {

@@ -8,8 +8,9 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
-    fs,
+    fmt, fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -194,8 +195,14 @@ impl StatePlace {
     }
 
     pub(super) fn roots(&self) -> Result<Vec<Root>, StateError> {
-        match &self.data {
-            Data::Sqlite(paths) => paths
+        self.data.roots()
+    }
+}
+
+impl Data {
+    pub(super) fn roots(&self) -> Result<Vec<Root>, StateError> {
+        match self {
+            Self::Sqlite(paths) => paths
                 .iter()
                 .map(|path| {
                     let bad = || StateError::BadPath { path: path.clone() };
@@ -204,11 +211,53 @@ impl StatePlace {
                     Ok(Root { base, scope: Scope::Only(name.to_owned()) })
                 })
                 .collect(),
-            Data::Directory { path, exclude } => {
+            Self::Directory { path, exclude } => {
                 if !is_plain(path) || path.parent().is_none() {
                     return Err(StateError::BadPath { path: path.clone() });
                 }
                 Ok(vec![Root { base: path.clone(), scope: Scope::AllBut(globs(exclude)?) }])
+            }
+        }
+    }
+}
+
+impl Data {
+    /// Gives what a restore of a snapshot that was taken of `kept` puts back, with the paths of today.
+    ///
+    /// What the snapshot left out is left alone, and nothing else: what is left out only today is in the snapshot, and
+    /// what is no longer left out is not. Errors: it is of another kind, or of other databases.
+    pub(super) fn as_kept(&self, kept: &Self) -> Result<Self, StateError> {
+        let other = || StateError::OtherShape { kept: kept.to_string(), now: self.to_string() };
+        match (self, kept) {
+            (Self::Directory { path, .. }, Self::Directory { exclude, .. }) => {
+                Ok(Self::Directory { path: path.clone(), exclude: exclude.clone() })
+            }
+            (Self::Sqlite(now), Self::Sqlite(kept)) => {
+                let sorted = |paths: &[PathBuf]| paths.iter().cloned().collect::<BTreeSet<_>>();
+                let names = |paths: &[PathBuf]| paths.iter().map(|path| path.file_name().map(OsString::from)).collect();
+                let (now_names, kept_names): (Vec<_>, Vec<_>) = (names(now), names(kept));
+                if now.len() == kept.len() && sorted(now) == sorted(kept) {
+                    // Listed in another order today, or in the same.
+                    Ok(Self::Sqlite(kept.clone()))
+                } else if now_names == kept_names {
+                    // The folder has moved.
+                    Ok(self.clone())
+                } else {
+                    Err(other())
+                }
+            }
+            _ => Err(other()),
+        }
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { path, .. } => write!(f, "the folder {}", path.display()),
+            Self::Sqlite(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                write!(f, "the databases {}", names.join(", "))
             }
         }
     }

@@ -53,10 +53,7 @@ struct Mark {
 /// file system, a damaged snapshot; nothing is laid ready then, and a restore copies.
 pub fn lay_ready(snapshot: &Path, place: &StatePlace, aside: &Path) -> Result<u64, StateError> {
     let (manifest, digest) = Manifest::read(snapshot)?;
-    let roots = place.roots()?;
-    if roots.len() != manifest.roots {
-        return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
-    }
+    let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
     let failed = |error: io::Error| StateError::io("lay ready in", aside, error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(aside).map_err(failed)?;
     let folder = Folder::open(aside)?;

@@ -14,6 +14,7 @@ use super::{
     copy,
     error::{Holder, StateError},
     intent::{self, Intent, Progress},
+    left,
     manifest::{Dress, Entry, Manifest},
     place::{Data, OURS, Root, Scope, StatePlace},
     ready::{Ready, discard_ready},
@@ -21,7 +22,11 @@ use super::{
     snapshot::{token, verify_sizes},
     space,
 };
-use lastgood_domain::{facts::RestoreFacts, terms::Span};
+use lastgood_domain::{
+    facts::RestoreFacts,
+    terms::{Digest, Span},
+};
+use rustix::fs::{Access, AtFlags, StatxFlags};
 use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
@@ -61,8 +66,9 @@ impl Default for RestoreContext<'_> {
 /// Puts the snapshot in folder `snapshot` back to `place`, whose instance the caller has stopped.
 ///
 /// The data that is there goes to a new folder in `aside`, which must be on the data's file system; excluded files
-/// stay. `journal` is a file of this restore alone: with it the same call, repeated after a kill, finishes, and
-/// repeated after the end, does nothing. Errors before the first move leave everything as it was.
+/// stay. `journal` is a file of this restore alone ([`super::restore_journal`]): with it the same call, repeated after a
+/// kill, finishes, and repeated after the end, does nothing. What other restores beside it have left half-way is finished
+/// first, and what they put aside is named as well. Errors before the first move leave everything as it was.
 pub fn restore(
     snapshot: &Path,
     place: &StatePlace,
@@ -70,49 +76,67 @@ pub fn restore(
     journal: &Path,
     context: &RestoreContext<'_>,
 ) -> Result<RestoreFacts, StateError> {
-    let began = Instant::now();
     if !context.still_held.is_empty() {
         return Err(StateError::StillHeld { holders: context.still_held.clone() });
     }
     let known = intent::read(journal)?;
-    let same = |intent: &Intent| {
-        intent.snapshot == snapshot && intent.data == place.data && intent.aside.parent() == Some(aside)
-    };
+    // Where its data is stands in it: `state` may have been changed since.
+    let same = |intent: &Intent| intent.snapshot == snapshot && intent.aside.parent() == Some(aside);
     let intent = match known {
+        // After evidence was put back, another snapshot may bear the id: that one is still to be restored.
+        Progress::Done(intent, _) if same(&intent) && holds_another(snapshot, intent.manifest) => None,
         Progress::Done(intent, facts) if same(&intent) => return Ok(facts),
         Progress::Begun(intent) if same(&intent) => Some(intent),
         Progress::None => None,
         Progress::Begun(_) | Progress::Done(..) => return Err(StateError::JournalOther { journal: journal.into() }),
     };
-    let (manifest, digest) = Manifest::read(snapshot)?;
-    let roots = place.roots()?;
-    if roots.len() != manifest.roots {
-        return Err(StateError::OtherShape { snapshot_roots: manifest.roots, place_roots: roots.len() });
+    let earlier = left::clear_up(journal, context)?;
+    if let Some(intent) = intent {
+        return go_on(journal, &intent, earlier, context);
     }
+    let (manifest, digest) = Manifest::read(snapshot)?;
+    let data = place.data.as_kept(&manifest.place.data)?;
+    let roots = data.roots()?;
     let ready = Ready::find(aside, &manifest, digest, &roots);
-    let intent = match intent {
-        Some(intent) if intent.manifest == digest => intent,
-        Some(_) => return Err(StateError::JournalOther { journal: journal.into() }),
-        None => {
-            verify_sizes(snapshot, &manifest)?;
-            may_own(&manifest)?;
-            let wore = look_ahead(&manifest, &roots, aside, ready.as_ref())?;
-            let id = manifest.id;
-            let token = token()?;
-            let aside = aside.join(format!("{id}-{token}"));
-            let (snapshot, data) = (snapshot.to_path_buf(), place.data.clone());
-            let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
-            context.steps.before("write the intent");
-            intent::begin(journal, &intent)?;
-            intent
-        }
-    };
-    let run = Run { intent: &intent, manifest: &manifest, roots: &roots, ready: ready.as_ref(), steps: context.steps };
+    verify_sizes(snapshot, &manifest)?;
+    may_own(&manifest)?;
+    make_aside(aside)?;
+    let wore = look_ahead(&manifest, &roots, &Folder::open(aside)?, aside, ready.as_ref())?;
+    let token = token()?;
+    let aside = aside.join(format!("{}-{token}", manifest.id));
+    let snapshot = snapshot.to_path_buf();
+    let intent = Intent { snapshot, manifest: digest, data, token, aside, wore };
+    context.steps.before("write the intent");
+    intent::begin(journal, &intent)?;
+    go_on(journal, &intent, earlier, context)
+}
+
+/// Carries out what `journal` says was begun, from wherever it stands: all it needs stands in the intent.
+///
+/// `earlier` are the folders that keep newer data of other restores: whoever reads the answer is told of them.
+pub(super) fn go_on(
+    journal: &Path,
+    intent: &Intent,
+    earlier: Vec<String>,
+    context: &RestoreContext<'_>,
+) -> Result<RestoreFacts, StateError> {
+    let began = Instant::now();
+    if !context.still_held.is_empty() {
+        return Err(StateError::StillHeld { holders: context.still_held.clone() });
+    }
+    let (manifest, digest) = Manifest::read(&intent.snapshot)?;
+    if intent.manifest != digest {
+        return Err(StateError::JournalOther { journal: journal.into() });
+    }
+    let roots = intent.data.roots()?;
+    let ready = intent.aside.parent().and_then(|aside| Ready::find(aside, &manifest, digest, &roots));
+    let run = Run { intent, manifest: &manifest, roots: &roots, ready: ready.as_ref(), steps: context.steps };
     let bytes = match run.stage() {
         Ok(bytes) => bytes,
+        Err(error) if intent.aside.exists() => return Err(error),
         Err(error) => {
             // Nothing has been moved yet: leave no trace, so that another snapshot can be tried.
-            run.abandon();
+            Run::abandon(intent, &roots);
             intent::forget(journal)?;
             return Err(error);
         }
@@ -123,11 +147,16 @@ pub fn restore(
         aside: aside.map(|path| path.to_string_lossy().into_owned()),
         bytes,
         took: Span(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        earlier,
     };
     context.steps.before("write that all is done");
     intent::finish(journal, &facts)?;
     run.tidy();
     Ok(facts)
+}
+
+fn holds_another(snapshot: &Path, manifest: Digest) -> bool {
+    Manifest::read(snapshot).is_ok_and(|(_, digest)| digest != manifest)
 }
 
 /// Gives the place of the data that a restore of `place` put aside.
@@ -145,6 +174,51 @@ pub(super) fn aside_place(aside: &Path, place: &StatePlace) -> Result<StatePlace
     Ok(StatePlace { data, owner: None })
 }
 
+/// Refuses what a restore of the snapshot in folder `snapshot` to `place` would refuse, while the instance still runs.
+///
+/// Opens no file of the data and writes nothing.
+pub fn can_restore(snapshot: &Path, place: &StatePlace, aside: &Path) -> Result<(), StateError> {
+    let (manifest, digest) = Manifest::read(snapshot)?;
+    let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
+    may_own(&manifest)?;
+    let ready = Ready::find(aside, &manifest, digest, &roots);
+    look_ahead(&manifest, &roots, &aside_or_parent(aside)?, aside, ready.as_ref()).map(drop)
+}
+
+/// Refuses if what a restore moves out of folder `data` could not go to `aside`; writes nothing.
+pub fn can_keep_aside(data: &Path, aside: &Path) -> Result<(), StateError> {
+    same_mount(&open_or_parent(data)?, data, &aside_or_parent(aside)?, aside)
+}
+
+/// Opens the folder for what goes aside, or the one that it will be made in.
+fn aside_or_parent(aside: &Path) -> Result<Folder, StateError> {
+    let folder = open_or_parent(aside)?;
+    rustix::fs::accessat(&folder, ".", Access::WRITE_OK, AtFlags::EACCESS)
+        .map_err(|error| StateError::io("make", aside, error))?;
+    Ok(folder)
+}
+
+fn make_aside(aside: &Path) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(aside);
+    made.map_err(|error| StateError::io("make", aside, error))
+}
+
+/// Refuses if a rename from `base` to `aside` can't be: they are of two file systems, or of two mounts of one.
+fn same_mount(base: &Folder, path: &Path, aside: &Folder, aside_path: &Path) -> Result<(), StateError> {
+    let of = |folder: &Folder| {
+        let asked = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, asked)
+            .map_err(|error| StateError::io("look at", &folder.path, error))?;
+        // Kernels before 5.8 don't tell.
+        let mount = (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id);
+        Ok((stat.stx_dev_major, stat.stx_dev_minor, mount))
+    };
+    if of(base)? != of(aside)? {
+        return Err(StateError::AsideElsewhere { aside: aside_path.into(), path: path.into() });
+    }
+    Ok(())
+}
+
 fn may_own(manifest: &Manifest) -> Result<(), StateError> {
     let ours = rustix::process::geteuid();
     match manifest.entries.iter().find(|entry| entry.dress.uid != ours.as_raw()) {
@@ -159,15 +233,10 @@ fn may_own(manifest: &Manifest) -> Result<(), StateError> {
 fn look_ahead(
     manifest: &Manifest,
     roots: &[Root],
+    aside_folder: &Folder,
     aside: &Path,
     ready: Option<&Ready>,
 ) -> Result<Vec<Option<Dress>>, StateError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(aside)
-        .map_err(|error| StateError::io("make", aside, error))?;
-    let aside_folder = Folder::open(aside)?;
     let device = |folder: &Folder| {
         folder
             .stat(Path::new(""))
@@ -178,9 +247,7 @@ fn look_ahead(
     for (number, root) in roots.iter().enumerate() {
         let base = open_or_parent(&root.base)?;
         wore.push(None);
-        if device(&base)? != device(&aside_folder)? {
-            return Err(StateError::AsideElsewhere { aside: aside.into(), path: root.base.clone() });
-        }
+        same_mount(&base, &root.base, aside_folder, aside)?;
         if base.path == root.base
             && let Scope::AllBut(_) = root.scope
         {
@@ -212,8 +279,16 @@ fn open_or_parent(base: &Path) -> Result<Folder, StateError> {
     }
 }
 
+fn half(intent: &Intent, number: usize) -> PathBuf {
+    format!("{OURS}half-{}-{number}", intent.token).into()
+}
+
+fn staged(intent: &Intent, number: usize) -> PathBuf {
+    format!("{OURS}new-{}-{number}", intent.token).into()
+}
+
 /// One restore under way.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     intent: &'a Intent,
     manifest: &'a Manifest,
     roots: &'a [Root],
@@ -224,11 +299,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn half(&self, number: usize) -> PathBuf {
-        format!("{OURS}half-{}-{number}", self.intent.token).into()
+        half(self.intent, number)
     }
 
     fn staged(&self, number: usize) -> PathBuf {
-        format!("{OURS}new-{}-{number}", self.intent.token).into()
+        staged(self.intent, number)
     }
 
     /// Where the empty staged folder goes when all of it is in place.
@@ -296,12 +371,12 @@ impl Run<'_> {
     }
 
     /// Removes what was staged.
-    fn abandon(&self) {
-        for (number, root) in self.roots.iter().enumerate() {
+    pub(super) fn abandon(intent: &Intent, roots: &[Root]) {
+        for (number, root) in roots.iter().enumerate() {
             // What can't be removed has a name of ours, which nothing reads.
             if let Ok(base) = Folder::open(&root.base) {
-                let _ = base.remove_tree(&self.half(number));
-                let _ = base.remove_tree(&self.staged(number));
+                let _ = base.remove_tree(&half(intent, number));
+                let _ = base.remove_tree(&staged(intent, number));
             }
         }
     }

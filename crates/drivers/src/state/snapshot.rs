@@ -24,9 +24,13 @@ use std::{
     os::unix::{fs::DirBuilderExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Whether the service may be writing.
@@ -64,10 +68,14 @@ pub struct SnapshotContext {
     pub about: BTreeMap<String, String>,
     /// After this the child is killed and the snapshot fails.
     pub limit: Duration,
+    /// Set when nobody wants the snapshot any more: the child is killed and the snapshot fails.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// What a child may write to stderr that we keep for the error: a panic's message.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
+/// How soon it is noticed that nobody wants a snapshot any more: an instance may be waited for.
+const CANCELLED_AFTER: Duration = Duration::from_millis(20);
 /// Begins the names of folders that are not yet, or no longer, snapshots.
 const HALF: &str = ".half-";
 
@@ -82,6 +90,7 @@ impl SnapshotContext {
             about: BTreeMap::new(),
             // 1 h: 100 GiB at 30 MB/s; a snapshot that takes longer wants another kind of state.
             limit: Duration::from_secs(3_600),
+            cancelled: Arc::default(),
         }
     }
 }
@@ -342,13 +351,16 @@ fn ask_child(order: &Order, context: &SnapshotContext) -> Result<Manifest, State
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| failed("start", error))?;
-    let answer = converse(&mut child, &text, context.limit);
+    let answer = converse(&mut child, &text, context);
     if answer.is_none() {
-        // Too slow; after its end it can't write to the folder any more.
+        // Too slow, or unwanted; after its end it can't write to the folder any more.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| failed("await", error))?;
     let Some((answer, complaint)) = answer else {
+        if context.cancelled.load(Ordering::SeqCst) {
+            return Err(StateError::WorkerDied { how: "nobody wanted the snapshot any more".into() });
+        }
         return Err(StateError::TooSlow { limit_seconds: context.limit.as_secs() });
     };
     match serde_json::from_slice::<Result<Manifest, StateError>>(&answer) {
@@ -364,8 +376,8 @@ fn ask_child(order: &Order, context: &SnapshotContext) -> Result<Manifest, State
     }
 }
 
-/// Gives what the child wrote to stdout and stderr, or none if it didn't end in time.
-fn converse(child: &mut Child, text: &[u8], limit: Duration) -> Option<(Vec<u8>, String)> {
+/// Gives what the child wrote to stdout and stderr, or none if it didn't end in time or nobody wants it any more.
+fn converse(child: &mut Child, text: &[u8], context: &SnapshotContext) -> Option<(Vec<u8>, String)> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (tell, told) = mpsc::channel();
     let complain = thread::spawn(move || {
@@ -389,8 +401,15 @@ fn converse(child: &mut Child, text: &[u8], limit: Duration) -> Option<(Vec<u8>,
         // A child that is gone is noticed by its answer.
         let _ = stdin.write_all(text);
     }
-    let answer = told.recv_timeout(limit).ok()?;
-    Some((answer, complain.join().unwrap_or_default()))
+    let begun = Instant::now();
+    loop {
+        match told.recv_timeout(CANCELLED_AFTER) {
+            Ok(answer) => return Some((answer, complain.join().unwrap_or_default())),
+            Err(RecvTimeoutError::Timeout)
+                if begun.elapsed() < context.limit && !context.cancelled.load(Ordering::SeqCst) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Opens a file of a snapshot for reading.

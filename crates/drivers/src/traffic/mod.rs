@@ -6,7 +6,7 @@
 mod builtin;
 mod error;
 mod exchange;
-mod haproxy;
+pub(crate) mod haproxy;
 
 pub use builtin::{Builtin, Carries};
 pub use error::RouterError;

@@ -21,7 +21,7 @@ fn a_file_goes_through_the_four_acts_and_each_may_be_repeated() {
     assert_eq!(credential.rotate().unwrap_err().code(), "credential-not-revoked");
     assert_eq!(credential.standing().unwrap(), "in use");
     for _ in 0..2 {
-        credential.revoke().unwrap();
+        credential.revoke(None).unwrap();
         assert_ne!(world.secret(), OLD);
         assert_eq!(credential.standing().unwrap(), "revoked");
         credential.prove_refused().unwrap();
@@ -32,15 +32,13 @@ fn a_file_goes_through_the_four_acts_and_each_may_be_repeated() {
     let new = world.secret();
     assert_ne!(new, nobodys);
     credential.rotate().unwrap();
-    assert!(credential.revoke().unwrap().what.contains("rotated before"));
-    assert_eq!(world.secret(), new);
     world.file_is_as_it_was_but_new();
     credential.prove_refused().unwrap();
     credential.prove_consumers().unwrap();
     world.shelf_is_empty();
     assert_eq!(credential.standing().unwrap(), "in use");
     // And the same again, with the new one as the old one.
-    credential.revoke().unwrap();
+    credential.revoke(None).unwrap();
     credential.prove_refused().unwrap();
     credential.rotate().unwrap();
     credential.prove_consumers().unwrap();
@@ -48,11 +46,51 @@ fn a_file_goes_through_the_four_acts_and_each_may_be_repeated() {
 }
 
 #[test]
+fn a_rotation_without_a_proof_is_no_revocation_of_what_leaks_later() {
+    let world = World::new();
+    let credential = world.credential(&service(&world), None);
+    // Rotated for an incident, and consumers were never proven: the same incident finds it done.
+    credential.revoke(Some("incident i1")).unwrap();
+    credential.rotate().unwrap();
+    let first = world.secret();
+    assert!(credential.revoke(Some("incident i1")).unwrap().what.contains("rotated before"));
+    assert_eq!((world.secret(), credential.standing().unwrap()), (first.clone(), "rotated"));
+    // Another one has the present secret revoked, and it is the one that is tried.
+    credential.revoke(Some("incident i2")).unwrap();
+    assert_eq!(fs::read_to_string(world.path("shelf/old")).unwrap().trim_end(), first);
+    assert_eq!((world.secret() == first, credential.standing().unwrap()), (false, "revoked"));
+    credential.prove_refused().unwrap();
+    credential.rotate().unwrap();
+    let second = world.secret();
+    // What a person types is about what lies there now, whoever rotated it.
+    credential.revoke(None).unwrap();
+    assert_eq!(fs::read_to_string(world.path("shelf/old")).unwrap().trim_end(), second);
+    credential.rotate().unwrap();
+    credential.revoke(None).unwrap();
+    credential.prove_refused().unwrap();
+}
+
+#[test]
+fn a_secret_that_somebody_put_there_since_was_neither_revoked_nor_rotated() {
+    let world = World::new();
+    let credential = world.credential(&service(&world), None);
+    credential.revoke(Some("incident i1")).unwrap();
+    fs::write(world.path("secret"), "by-hand\n").unwrap();
+    credential.revoke(Some("incident i1")).unwrap();
+    assert_eq!(fs::read_to_string(world.path("shelf/old")).unwrap().trim_end(), "by-hand");
+    credential.rotate().unwrap();
+    fs::write(world.path("secret"), "by-hand-again\n").unwrap();
+    assert_eq!(credential.rotate().unwrap_err().code(), "credential-not-revoked");
+    credential.revoke(Some("incident i1")).unwrap();
+    assert_eq!(fs::read_to_string(world.path("shelf/old")).unwrap().trim_end(), "by-hand-again");
+}
+
+#[test]
 fn a_service_that_keeps_the_old_one_is_found_whatever_the_file_says() {
     let world = World::new();
     let attempt = service(&world).lines().take(2).collect::<Vec<_>>().join("\n");
     let credential = world.credential(&attempt, None);
-    credential.revoke().unwrap();
+    credential.revoke(None).unwrap();
     assert_eq!(credential.prove_refused().unwrap_err().code(), "credential-still-accepted");
 }
 
@@ -64,7 +102,7 @@ fn an_attempt_that_breaks_proves_nothing() {
         let attempt = world.script("attempt", how);
         let credential =
             world.credential(&format!("kind = \"file\"\nattempt = [\"{attempt}\"]\ntimeout = \"1s\""), None);
-        credential.revoke().unwrap();
+        credential.revoke(None).unwrap();
         let error = credential.prove_refused().unwrap_err();
         assert_eq!(error.code(), "credential-cannot-tell", "{how}");
         assert!(error.to_string().contains(wanted), "{how}: {error}");
@@ -77,9 +115,9 @@ fn a_kill_between_any_two_steps_leaves_what_a_repeat_makes_whole() {
     let credential = world.credential(&service(&world), None);
     let shelf = |name: &str| world.path("shelf").join(name);
     // After the file was written and before it was noted: the old one is still what is tried.
-    credential.revoke().unwrap();
+    credential.revoke(None).unwrap();
     fs::remove_file(shelf("revoked")).unwrap();
-    credential.revoke().unwrap();
+    credential.revoke(None).unwrap();
     assert_eq!(fs::read_to_string(shelf("old")).unwrap().trim_end(), OLD);
     credential.prove_refused().unwrap();
     // After the new one was made and before it was in the file: the same one is taken.
@@ -101,9 +139,9 @@ fn a_kill_between_any_two_steps_leaves_what_a_repeat_makes_whole() {
 fn a_secret_changed_by_hand_after_an_attempt_that_failed_is_the_one_that_is_revoked() {
     let world = World::new();
     let fails = "kind = \"command\"\nrevoke = [\"false\"]\nattempt = [\"false\"]\nrotate = [\"false\"]";
-    assert_eq!(world.credential(fails, None).revoke().unwrap_err().code(), "credential-act-failed");
+    assert_eq!(world.credential(fails, None).revoke(None).unwrap_err().code(), "credential-act-failed");
     fs::write(world.path("secret"), "changed-by-hand").unwrap();
-    world.credential(fails, None).revoke().unwrap_err();
+    world.credential(fails, None).revoke(None).unwrap_err();
     assert_eq!(fs::read_to_string(world.path("shelf/old")).unwrap(), "changed-by-hand");
 }
 
@@ -122,7 +160,7 @@ fn commands_get_files_and_no_secret_is_said_though_they_say_it() {
         ),
         None,
     );
-    credential.revoke().unwrap();
+    credential.revoke(None).unwrap();
     credential.prove_refused().unwrap();
     credential.rotate().unwrap();
     fs::write(world.path("status"), "3").unwrap();
@@ -142,8 +180,8 @@ fn a_link_and_a_file_open_to_all_are_no_secrets() {
     let toml = service(&world);
     fs::rename(world.path("secret"), world.path("real")).unwrap();
     std::os::unix::fs::symlink(world.path("real"), world.path("secret")).unwrap();
-    assert_eq!(world.credential(&toml, None).revoke().unwrap_err().code(), "credential-file");
+    assert_eq!(world.credential(&toml, None).revoke(None).unwrap_err().code(), "credential-file");
     fs::remove_file(world.path("secret")).unwrap();
     fs::write(world.path("secret"), OLD).unwrap();
-    assert_eq!(world.credential(&toml, None).revoke().unwrap_err().code(), "secret-exposed");
+    assert_eq!(world.credential(&toml, None).revoke(None).unwrap_err().code(), "secret-exposed");
 }

@@ -63,7 +63,7 @@ fn a_roles_password_goes_through_the_four_acts_and_no_clear_one_reaches_the_serv
     while server.sql(sessions) != "1" {
         assert!(std::time::Instant::now() < deadline, "the consumer has no session");
     }
-    let done = credential.revoke().unwrap();
+    let done = credential.revoke(None).unwrap();
     assert!(done.what.ends_with("sessions of it that were ended: 1"), "{}", done.what);
     assert_eq!(server.sql(sessions), "0");
     assert!(!session.wait().unwrap().success());
@@ -98,7 +98,7 @@ fn a_server_that_trusts_is_found_at_every_door() {
     let address = server.net_address("app%20%22of%22%20'it'", "postgres");
     let toml = format!("kind = \"postgres\"\ndatabase = \"admin\"\nrole = \"{role}\"");
     let by_socket = world.credential(&toml, Some(database(&world, &server)));
-    by_socket.revoke().unwrap();
+    by_socket.revoke(None).unwrap();
     by_socket.prove_refused().unwrap();
     let by_loopback = world.credential(&format!("{toml}\ndoors = [\"{address}\"]"), Some(database(&world, &server)));
     let error = by_loopback.prove_refused().unwrap_err();
@@ -110,7 +110,7 @@ fn a_server_that_trusts_is_found_at_every_door() {
 fn no_rule_no_role_and_no_server_prove_nothing() {
     let (world, mut server) = (World::new(), server());
     let credential = credential(&world, &server);
-    credential.revoke().unwrap();
+    credential.revoke(None).unwrap();
     server.log_ins("local all postgres scram-sha-256\n");
     let error = credential.prove_refused().unwrap_err();
     assert!(error.cannot_tell() && error.to_string().contains("28000"), "{error}");
@@ -141,7 +141,7 @@ fn a_role_that_may_not_and_a_role_that_is_not_there_are_said() {
     for (server, role, wanted) in
         [(weak, role.as_str(), "permission denied"), (database(&world, &server), "gone", "does not exist")]
     {
-        let error = world.credential(&format!("{toml}\"{role}\""), Some(server)).revoke().unwrap_err();
+        let error = world.credential(&format!("{toml}\"{role}\""), Some(server)).revoke(None).unwrap_err();
         assert_eq!(error.code(), "credential-act-failed");
         assert!(error.to_string().contains(wanted), "{error}");
     }

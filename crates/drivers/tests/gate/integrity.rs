@@ -69,6 +69,10 @@ fn every_way_to_lose_a_proof_is_found() {
     assert_eq!(found(at, &[]), [Kind::Unreadable]);
     fs::remove_file(at.join("src/bank.rs")).unwrap();
     assert_eq!(found(at, &[]), [Kind::Unreadable]);
+    for emptied in ["", "# every promise is gone\n", "reports = [\"db.tap\"]\n"] {
+        write(at, "integrity.toml", emptied);
+        assert_eq!(found(at, &[]), [Kind::Unbound], "{emptied}");
+    }
     for wrong in ["[B-1]\npromise = 1", "requird = []", "max_age = \"old\"", "["] {
         write(at, "integrity.toml", wrong);
         assert!(verify(&at.join("integrity.toml"), &[], &[], now()).is_err(), "{wrong}");

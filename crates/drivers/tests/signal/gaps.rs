@@ -115,6 +115,31 @@ fn in_postgresql_every_change_past_the_triggers_is_found_and_no_other() {
 }
 
 #[test]
+fn a_table_in_postgresql_named_without_its_schema_goes_on_being_written() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Postgres::start());
+    server.sql(
+        "CREATE TABLE accounts (id int PRIMARY KEY, owner text); INSERT INTO accounts VALUES (1, 'ann');
+         CREATE ROLE teller LOGIN PASSWORD 'of-the-teller'; GRANT ALL ON accounts TO teller",
+    );
+    let world = World::new(admin(folder.path(), &server), "accounts", &["id"]);
+    assert_eq!(
+        World::new(admin(folder.path(), &server), "nowhere", &["id"]).read().unwrap_err().code(),
+        "signal-no-table"
+    );
+    world.install();
+    // A table of one's own that is called like our log takes nothing in.
+    let changes = "CREATE TEMP TABLE lastgood_changes_accounts (op text, key text, before text, after text);
+                   INSERT INTO accounts VALUES (2, 'bob'); UPDATE accounts SET owner = 'eve' WHERE id = 1;
+                   DELETE FROM accounts WHERE id = 2";
+    let done = server.psql("teller", "of-the-teller", changes);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    world.is_whole();
+    assert_eq!(server.sql("SELECT count(*) FROM public.lastgood_changes_accounts WHERE by = 'teller'"), "3");
+    server.sql("SET session_replication_role = 'replica'; UPDATE accounts SET owner = 'mallory' WHERE id = 1");
+    world.has(1.0, "[1] is not as the log says");
+}
+
+#[test]
 fn in_sqlite_every_change_past_the_triggers_is_found_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let service = Connection::open(folder.path().join("app.db")).unwrap();

@@ -77,7 +77,18 @@ fn a_table_that_is_not_there_and_names_that_can_t_be_are_said() {
     let watched = Watched::new("accounts", &key).unwrap();
     let error = Source::Gaps { database: file(folder.path()), watched }.read(LIMIT).unwrap_err();
     assert_eq!(error.code(), "signal-no-table");
-    for (table, key) in [("", &key[..]), (&"t".repeat(41), &key), ("a.b.c", &key), ("t", &[])] {
+    // The last ones would end the comment, or the body, that they stand in.
+    let ends = ["id$$".to_owned()];
+    for (table, key) in [
+        ("", &key[..]),
+        (&"t".repeat(41), &key),
+        ("a.b.c", &key),
+        ("t", &[]),
+        ("a\nDROP TABLE b;--", &key),
+        ("bank\n;.accounts", &key),
+        ("a$$b", &key),
+        ("t", &ends),
+    ] {
         assert!(Watched::new(table, key).is_err(), "{table}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod clone;
 mod hostile;
+mod interrupted;
 mod live;
 mod loss;
 mod property;

@@ -1,7 +1,7 @@
 //! A way back that lies ready is moved: the same end, without copying, and without room.
 
 use crate::{
-    restore::{restore_in_process, wear_on, worn},
+    interrupted::{restore_in_process, wear_on, worn},
     room::Tiny,
     stage::{Stage, audit, bank, code, listing, names},
 };

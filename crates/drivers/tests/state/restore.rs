@@ -1,13 +1,15 @@
 //! A restore puts everything back, loses nothing, and ends well whatever kills it.
 
-use crate::stage::{Peer, Stage, audit, bank, code, listing, names, peer, text};
+use crate::stage::{Peer, Stage, audit, bank, code, listing, names, text};
 use lastgood_domain::terms::SnapshotId;
-use lastgood_drivers::state::{Holder, Mode, RestoreContext, StatePlace, adopt_aside, restore, snapshot_folder};
+use lastgood_drivers::state::{
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, loss, restore, snapshot_folder,
+};
 use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::{fs::symlink, process::ExitStatusExt as _},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -61,6 +63,33 @@ fn a_restore_done_twice_is_done_once() {
     // Even when its snapshot has been pruned since.
     fs::remove_dir_all(stage.snapshot(1)).unwrap();
     assert_eq!(stage.restore(1, &place, "journal").unwrap(), first);
+}
+
+#[test]
+fn a_journal_of_another_snapshot_under_the_same_id_is_not_taken_for_this_restore() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "delete", 10));
+    let place = StatePlace::sqlite([&database]);
+    let write = |id: u32| {
+        let write = format!("INSERT INTO transfers VALUES ({id}, 1, 1)");
+        Connection::open(&database).unwrap().execute_batch(&write).unwrap();
+    };
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    write(1);
+    stage.restore(1, &place, "journal").unwrap();
+    assert_eq!(audit(&database).2, 0);
+    // Evidence was put back: the ids come again, for data that is further on.
+    fs::remove_dir_all(stage.snapshot(1)).unwrap();
+    write(1);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    write(2);
+    let facts = stage.restore(1, &place, "journal").unwrap();
+    assert_eq!(audit(&database).2, 1);
+    // And that one is done once.
+    write(3);
+    assert_eq!(stage.restore(1, &place, "journal").unwrap(), facts);
+    assert_eq!(audit(&database).2, 2);
 }
 
 #[test]
@@ -234,6 +263,97 @@ fn one_journal_is_for_one_restore() {
 }
 
 #[test]
+fn what_is_left_out_only_since_the_snapshot_goes_back_and_what_the_snapshot_left_out_stays() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for path in ["cache/a", "db", "logs/b", "zone"] {
+        fs::create_dir_all(data.join(path).parent().unwrap()).unwrap();
+        fs::write(data.join(path), path).unwrap();
+    }
+    let then = StatePlace::directory(&data, &["logs"]);
+    stage.snap(&then, Mode::Online, 1).unwrap();
+    for path in ["cache/a", "db", "logs/b", "zone"] {
+        fs::write(data.join(path), "newer").unwrap();
+    }
+    let now = StatePlace::directory(&data, &["cache"]);
+    assert_eq!(loss(&now, &stage.snapshot(1)).unwrap().files, 3);
+    let aside = PathBuf::from(stage.restore(1, &now, "journal").unwrap().aside.unwrap());
+    let read = |path: &str| fs::read_to_string(data.join(path)).unwrap();
+    assert_eq!(["cache/a", "db", "logs/b", "zone"].map(read), ["cache/a", "db", "newer", "zone"]);
+    assert_eq!(names(&aside.join("0")), ["cache", "db", "zone"]);
+    assert_eq!(names(&data), ["cache", "db", "logs", "zone"]);
+}
+
+#[test]
+fn a_snapshot_of_another_kind_of_state_or_of_other_databases_is_refused_before_anything_changes() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    for name in ["a.db", "b.db"] {
+        drop(bank(&data.join(name), "delete", 10));
+    }
+    fs::write(data.join("photo"), "kept").unwrap();
+    let one = |name: &str| StatePlace::sqlite([data.join(name)]);
+    stage.snap(&one("a.db"), Mode::Online, 1).unwrap();
+    stage.snap(&StatePlace::directory(&data, &[]), Mode::Online, 2).unwrap();
+    let before = listing(&data);
+    for (id, place) in [(1, StatePlace::directory(&data, &[])), (1, one("b.db")), (2, one("a.db"))] {
+        assert_eq!(code(stage.restore(id, &place, "journal")), "restore-other-shape");
+        assert_eq!(code(loss(&place, &stage.snapshot(id))), "restore-other-shape");
+        assert_eq!(listing(&data), before);
+        assert!(!stage.path("journal").exists());
+    }
+}
+
+#[test]
+fn databases_that_are_listed_in_another_order_today_keep_their_own_content() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let (a, b) = (data.join("a.db"), data.join("b.db"));
+    drop(bank(&a, "delete", 10));
+    drop(bank(&b, "delete", 10));
+    Connection::open(&b).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
+    stage.snap(&StatePlace::sqlite([&a, &b]), Mode::Online, 1).unwrap();
+    stage.restore(1, &StatePlace::sqlite([&b, &a]), "journal").unwrap();
+    assert_eq!((audit(&a).2, audit(&b).2), (0, 1));
+}
+
+#[test]
+fn what_a_restore_would_refuse_is_known_while_the_service_runs_and_nothing_is_written_for_it() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    drop(bank(&data.join("db.sqlite"), "delete", 10));
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let before = listing(&stage.root);
+    can_restore(&stage.snapshot(1), &place, &stage.path("aside")).unwrap();
+    can_keep_aside(&data, &stage.path("aside")).unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert_eq!(code(can_restore(&stage.snapshot(1), &place, elsewhere.path())), "restore-aside-elsewhere");
+    assert_eq!(code(can_keep_aside(&data, elsewhere.path())), "restore-aside-elsewhere");
+    let other = StatePlace::sqlite([data.join("db.sqlite")]);
+    assert_eq!(code(can_restore(&stage.snapshot(1), &other, &stage.path("aside"))), "restore-other-shape");
+    assert_eq!(listing(&stage.root), before);
+}
+
+#[test]
+fn data_on_a_mount_of_its_own_is_known_to_have_no_way_back_even_on_the_same_disk() {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    fs::write(data.join("file"), "").unwrap();
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    let mount =
+        |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
+    mount(&["mount", "--bind", text(&data), text(&data)]);
+    let can = can_restore(&stage.snapshot(1), &place, &stage.path("aside"));
+    let done = stage.restore(1, &place, "journal");
+    mount(&["umount", text(&data)]);
+    assert_eq!(code(can), "restore-aside-elsewhere");
+    assert_eq!(code(done), "restore-aside-elsewhere");
+    can_restore(&stage.snapshot(1), &place, &stage.path("aside")).unwrap();
+}
+
+#[test]
 fn what_goes_aside_must_stay_on_its_file_system() {
     let stage = Stage::new();
     let database = stage.folder("data").join("db.sqlite");
@@ -245,116 +365,6 @@ fn what_goes_aside_must_stay_on_its_file_system() {
     let done = restore(&stage.snapshot(1), &place, elsewhere.path(), &stage.path("journal"), &context);
     assert_eq!(code(done), "restore-aside-elsewhere");
     assert!(!stage.path("journal").exists());
-}
-
-/// The data of a kill test: a folder with every kind of change a restore has to undo.
-pub(crate) fn worn(stage: &Stage, name: &str) -> (PathBuf, StatePlace) {
-    let data = stage.folder(name);
-    drop(bank(&data.join("db.sqlite"), "wal", 20));
-    for path in ["sub/file", "sub/cache/x", "gone", "link-target"] {
-        fs::create_dir_all(data.join(path).parent().unwrap()).unwrap();
-        fs::write(data.join(path), path).unwrap();
-    }
-    symlink("link-target", data.join("link")).unwrap();
-    let place = StatePlace::directory(&data, &["**/cache/**"]);
-    (data, place)
-}
-
-pub(crate) fn wear_on(data: &Path) {
-    let newer = Connection::open(data.join("db.sqlite")).unwrap();
-    newer.execute_batch("ALTER TABLE accounts RENAME TO people").unwrap();
-    drop(newer);
-    fs::write(data.join("db.sqlite-wal"), "stale").unwrap();
-    fs::write(data.join("sub/file"), "changed").unwrap();
-    fs::write(data.join("sub/cache/x"), "warm").unwrap();
-    fs::remove_file(data.join("gone")).unwrap();
-    fs::create_dir_all(data.join("new/cache")).unwrap();
-    fs::write(data.join("new/cache/y"), "y").unwrap();
-    fs::write(data.join("new/file"), "new").unwrap();
-}
-
-/// Restores in a process of its own that dies at step `die_at`; gives the steps if it lived.
-pub(crate) fn restore_in_process(stage: &Stage, place: &StatePlace, journal: &Path, die_at: u64) -> Option<u64> {
-    let output = Command::new(peer())
-        .args(["restore", text(&stage.snapshot(1)), &serde_json::to_string(place).unwrap()])
-        .args([text(&stage.path("aside")), text(journal), &die_at.to_string()])
-        .output()
-        .unwrap();
-    if output.status.success() {
-        let said = String::from_utf8(output.stdout).unwrap();
-        return Some(said.split(' ').next().unwrap().parse().unwrap());
-    }
-    assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
-    None
-}
-
-#[test]
-fn killed_at_any_step_a_restore_called_again_ends_the_same() {
-    let mut steps = 0;
-    for die_at in 0.. {
-        let stage = Stage::new();
-        let (data, place) = worn(&stage, "data");
-        stage.snap(&place, Mode::Stopped, 1).unwrap();
-        let mut before = listing(&data);
-        wear_on(&data);
-        let journal = stage.path("journal");
-        let lived = restore_in_process(&stage, &place, &journal, die_at);
-        // Killed a second time, at each of the first steps of the resumption.
-        if lived.is_none() {
-            restore_in_process(&stage, &place, &journal, die_at % 7);
-        }
-        let facts = stage.restore(1, &place, "journal").unwrap();
-        let mut after = listing(&data);
-        for excluded in ["sub/cache/x", "new", "new/cache", "new/cache/y"] {
-            before.remove(excluded);
-            after.remove(excluded);
-        }
-        assert_eq!(after, before, "killed at step {die_at}");
-        assert_eq!(fs::read_to_string(data.join("sub/cache/x")).unwrap(), "warm");
-        let aside = PathBuf::from(facts.aside.unwrap()).join("0");
-        assert_eq!(names(&aside), ["db.sqlite", "db.sqlite-wal", "link", "link-target", "new", "sub"], "step {die_at}");
-        assert_eq!(fs::read_to_string(aside.join("sub/file")).unwrap(), "changed");
-        assert_eq!(fs::read_to_string(aside.join("new/file")).unwrap(), "new");
-        assert_eq!(audit(&data.join("db.sqlite")), (100_000, 0, 0, "ok".into()));
-        if let Some(count) = lived {
-            steps = count;
-            break;
-        }
-    }
-    assert!(steps >= 15, "only {steps} steps were tried");
-}
-
-#[test]
-fn killed_at_any_step_two_databases_are_restored_together() {
-    let mut steps = 0;
-    for die_at in 0.. {
-        let stage = Stage::new();
-        let data = stage.folder("data");
-        let paths = [data.join("a.db"), data.join("b.db")];
-        for path in &paths {
-            drop(bank(path, "wal", 5));
-        }
-        let place = StatePlace::sqlite(&paths);
-        stage.snap(&place, Mode::Stopped, 1).unwrap();
-        for path in &paths {
-            Connection::open(path).unwrap().execute_batch("INSERT INTO transfers VALUES (1, 1, 1)").unwrap();
-            fs::write(path.with_extension("db-wal"), "stale").unwrap();
-        }
-        let lived = restore_in_process(&stage, &place, &stage.path("journal"), die_at);
-        // Never data without a journal that says how to finish.
-        let whole = paths.iter().all(|path| path.exists());
-        assert!(whole || stage.path("journal").exists(), "killed at step {die_at}");
-        stage.restore(1, &place, "journal").unwrap();
-        assert_eq!(names(&data), ["a.db", "b.db"]);
-        for path in &paths {
-            assert_eq!(audit(path), (100_000, 0, 0, "ok".into()), "killed at step {die_at}");
-        }
-        if let Some(count) = lived {
-            steps = count;
-            break;
-        }
-    }
-    assert!(steps >= 12, "only {steps} steps were tried");
 }
 
 #[test]

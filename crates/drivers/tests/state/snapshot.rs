@@ -437,3 +437,22 @@ fn pruning_keeps_what_it_is_told_to_keep() {
     assert_eq!(stage.shelved(), ["mine", "s007", "s2", "s4"]);
     assert_eq!(prune(Path::new("/nowhere/at/all"), &[]).unwrap(), 0);
 }
+
+#[test]
+fn a_snapshot_that_nobody_wants_any_more_ends_its_child_and_leaves_nothing() {
+    let stage = Stage::new();
+    let database = stage.folder("data").join("db.sqlite");
+    drop(bank(&database, "wal", 10));
+    let mut context = crate::stage::context();
+    context.arguments = vec!["hang".into()];
+    let cancelled = std::sync::Arc::clone(&context.cancelled);
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(|| {
+            let place = StatePlace::sqlite([&database]);
+            lastgood_drivers::state::snapshot(&place, Mode::Online, SnapshotId(1), &stage.shelf(), &context)
+        });
+        cancelled.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(code(taken.join().unwrap()), "snapshot-worker-died");
+    });
+    assert_eq!(stage.shelved(), Vec::<String>::new());
+}

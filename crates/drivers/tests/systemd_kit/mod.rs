@@ -18,8 +18,13 @@ const BOOT_WAIT: Duration = Duration::from_secs(60);
 /// One test, in seconds as `timeout` reads it.
 const TEST_WAIT_SECONDS: &str = "120";
 
+/// Tells whether this is the test inside its container.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 pub(crate) fn in_systemd(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return body();
     }
     check_tools();

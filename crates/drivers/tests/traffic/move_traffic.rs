@@ -2,7 +2,7 @@
 
 use crate::world::{Server, World, only, release, service, side, states, table};
 use lastgood_domain::{failure::Coded as _, traffic::Share};
-use lastgood_drivers::traffic::{Load, Router as _};
+use lastgood_drivers::traffic::{Load, Router as _, RouterError};
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -11,8 +11,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
+    time::Duration,
 };
 use tungstenite::Message;
 
@@ -170,6 +172,54 @@ fn killed_after_any_command_of_a_move_and_told_again_the_end_is_the_same_and_no_
     }
     let (asked, failed) = load.end();
     assert_eq!(failed, Vec::<String>::new(), "of {asked}");
+}
+
+/// Hands on what a driver says, but its first line only when it is let.
+fn held_up(world: &World) -> (std::path::PathBuf, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let path = world.path("held-up.sock");
+    let (listener, real) = (UnixListener::bind(&path).unwrap(), world.path("admin.sock"));
+    let ((came, has_come), (go, may_go)) = (mpsc::channel(), mpsc::channel());
+    thread::spawn(move || {
+        for (at, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            if at == 0 {
+                came.send(()).unwrap();
+                may_go.recv().unwrap();
+            }
+            hand_on(stream, &real, &AtomicUsize::new(usize::MAX));
+        }
+    });
+    (path, has_come, go)
+}
+
+#[test]
+fn a_table_that_is_told_again_by_somebody_else_at_the_same_time_undoes_no_way_back() {
+    let (one, two) = (Server::start("1"), Server::start("2"));
+    let world = World::start((one.port, two.port), |cfg| cfg);
+    let (good, next) = (side("1.0.0", &[("web", one.port)]), side("1.1.0", &[("web", two.port)]));
+    let driver = world.router();
+    driver.route(&table(1, &good, &next, Share::ALL)).unwrap();
+    let (socket, has_come, go) = held_up(&world);
+    let admin = world.path("admin.sock");
+    let again = world.router_with(|toml| toml.replace(&admin.display().to_string(), &socket.display().to_string()));
+    let shares = table(1, &good, &next, Share::ALL);
+    let telling = thread::spawn(move || again.route(&shares).map(drop).map_err(|error| error.to_string()));
+    // It has read what was told last, and is about to tell that again.
+    has_come.recv().unwrap();
+    let back = only(2, &good, &next);
+    let (done, is_done) = mpsc::channel();
+    let flipping = thread::spawn(move || {
+        let routed = driver.route(&back).map(drop).map_err(|error| error.to_string());
+        let _ = done.send(());
+        routed
+    });
+    // Long enough for a way back that does not wait.
+    let _ = is_done.recv_timeout(Duration::from_secs(1));
+    go.send(()).unwrap();
+    telling.join().unwrap().unwrap();
+    flipping.join().unwrap().unwrap();
+    assert_eq!(world.people(20), vec!["1"; 20], "the way back was confirmed, and undone");
+    let told = world.router().route(&table(1, &good, &next, Share::ALL)).unwrap_err();
+    assert!(matches!(told, RouterError::TableOlder { has: 2, .. }), "{told}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
             return Err(unfit(format!("preflight.{name}"), what, "service = \"…\", one of the services of this file"));
         }
     }
-    if let Some((place, what, example)) = config.incident.wrong(&config.folder) {
+    if let Some((place, what, example)) = config.incident.wrong() {
         return Err(unfit(place, what, example));
     }
     if let Some((place, what, example)) = config.wrong_holds() {

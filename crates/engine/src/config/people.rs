@@ -8,7 +8,7 @@ use lastgood_domain::{
     },
     terms::{Actor, RoleName, Span},
 };
-use lastgood_drivers::config_terms::Length;
+use lastgood_drivers::{config_terms::Length, notice::EndpointConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -184,9 +184,26 @@ pub(super) fn wrong_around(config: &super::Config) -> Option<(String, String, &'
         let what = format!("there is no [escalation.{chain}]");
         return Some(("approvals.escalation".into(), what, "escalation = \"default\""));
     }
+    if approvals.url.is_some()
+        && let Some(wrong) = in_the_clear(config)
+    {
+        return Some(wrong);
+    }
     let wrong = approvals.url.as_ref().filter(|url| !is_address(url))?;
     let what = format!("{wrong:?} is no https:// address (http:// only of this machine), without query and user");
     Some(("approvals.url".into(), what, "url = \"https://ops.example\""))
+}
+
+/// Finds a place of a person that links would be sent to through a network in the clear.
+fn in_the_clear(config: &super::Config) -> Option<(String, String, &'static str)> {
+    let places = config.person.values().flat_map(|person| &person.notice);
+    places.into_iter().find_map(|name| match &config.notice.get(name)?.endpoint {
+        EndpointConfig::Webhook { url, .. } if url.starts_with("http://") && !is_address(url) => {
+            let what = format!("links to approve by would be sent to {url} in the clear; http:// only on this machine");
+            Some((format!("notice.{name}"), what, "webhook = \"https://pager.example/alice\""))
+        }
+        _ => None,
+    })
 }
 
 /// Tells whether links may lead there: what a link allows must not go through a network in the clear.
@@ -201,4 +218,33 @@ fn is_address(url: &str) -> bool {
             .then_some(rest)
     });
     plain && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastgood_domain::failure::Coded as _;
+    use std::path::Path;
+
+    #[test]
+    fn links_are_sent_to_no_webhook_of_a_person_in_the_clear_but_on_this_machine() {
+        let of = |webhook: &str, approvals: &str| {
+            let text = format!(
+                "{approvals}\n[secret.hook]\nfile = \"hook\"\n[person.alice]\nnotice = [\"pager\"]\n\
+                 [notice.pager]\nwebhook = \"{webhook}\"\nsecret = \"hook\"\nallow_private = true\n"
+            );
+            let parsed = Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/"));
+            parsed.err().map(|error| (error.code(), error.to_string()))
+        };
+        let links = "[approvals]\nurl = \"https://ops.example\"";
+        for fine in ["https://pager.example/a", "http://127.0.0.1:8080/a", "http://localhost/a", "http://[::1]:9/a"] {
+            assert_eq!(of(fine, links), None, "{fine}");
+        }
+        for wrong in ["http://pager.example/a", "http://10.0.0.1/a", "http://127.0.0.1.pager.example/a"] {
+            let (code, says) = of(wrong, links).expect(wrong);
+            assert_eq!(code, "config-unfit", "{says}");
+            assert!(says.contains("notice.pager") && says.contains("in the clear"), "{says}");
+            assert_eq!(of(wrong, ""), None, "without links it is a notice like others");
+        }
+    }
 }

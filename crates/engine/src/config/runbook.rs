@@ -268,7 +268,7 @@ impl RunbookConfig {
             if steps.is_empty() {
                 return Some((place, "nothing is done".into(), "do = [{ command = [\"/usr/local/bin/rebuild\"] }]"));
             }
-            if let Err(problem) = (ProbeConfig { steps: steps.clone() }).check(secrets) {
+            if let Err(problem) = ProbeConfig::of_acts(steps).check(secrets) {
                 return Some((place, problem.to_string(), "do = [{ command = [\"/usr/local/bin/rebuild\"] }]"));
             }
             if let Some(service) = services.iter().find(|one| !known.contains(one)) {

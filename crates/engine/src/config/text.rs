@@ -27,7 +27,7 @@ fn example_for(value: &str) -> Option<String> {
         return Some("its real value".into());
     }
     let program = value.strip_suffix("/CHANGE").map(|folder| format!("the program's path, such as {folder}/server"));
-    program.or_else(|| value.strip_prefix("CHANGE:").map(|what| format!("{what}, such as log in and read")))
+    program.or_else(|| value.strip_prefix("CHANGE:").map(|what| format!("{}, such as log in and read", what.trim())))
 }
 
 /// Gives the values in quotation marks of one line, without its comment.

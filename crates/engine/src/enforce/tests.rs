@@ -1,9 +1,13 @@
 use super::*;
+use crate::operations::facts;
 use lastgood_domain::{
-    operations::hold::{HoldKind, InFlight, Selector, Wanted},
-    terms::{Reason, Span},
+    operations::{
+        hold::{HoldKind, InFlight, Selector, Wanted},
+        incident::{self, Declaration, Level},
+    },
+    terms::{IncidentId, Reason, Span},
 };
-use lastgood_store::Store;
+use lastgood_store::{Reader, Store};
 use std::sync::Mutex;
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -200,4 +204,31 @@ fn an_enforcer_that_left_the_configuration_is_red_while_its_hold_stands() {
     world.enforcers = Enforcers::default();
     world.pass();
     assert_eq!(world.states(), [(0, "failed")]);
+}
+
+#[test]
+fn a_hold_that_nobody_asked_an_enforcer_for_is_not_confirmed_and_neither_is_what_was_heard_long_ago() {
+    let mut world = World::with(&Fake::new(false));
+    let keys = "[enforcer.repository]\ngit = \"/srv/git/web.git\"\n";
+    let mut config = Config::parse(keys, Path::new("/lastgood.toml"), Path::new("/")).unwrap();
+    config.state_dir = world.folder.path().into();
+    let (level, trigger, services) = (Level::L1, Reason::new("orders are doubled").unwrap(), [].into());
+    let declaration = Declaration { level, trigger, services, commander: alice(), drill: false };
+    // As it is where who declares is killed before anything outside is asked.
+    world.desk.say(&alice(), NOW, &|state| Ok(incident::declare(state, declaration.clone()))).unwrap();
+    let unconfirmed = |world: &mut World, now| {
+        let reader = Reader::open(world.folder.path()).unwrap();
+        let state = world.desk.look().unwrap().state.clone();
+        let id = IncidentId(0);
+        facts(Some(&reader), &config, &state, id, &state.incidents.all[&id], now).unconfirmed
+    };
+    assert_eq!(unconfirmed(&mut world, NOW), ["repository has not confirmed hold-1"]);
+    world.pass();
+    assert!(unconfirmed(&mut world, NOW).is_empty());
+    assert!(unconfirmed(&mut world, NOW.after(Span::minutes(30))).is_empty());
+    let late = unconfirmed(&mut world, NOW.after(Span::minutes(31)));
+    assert!(late.len() == 1 && late[0].starts_with("repository was not read back within"), "{late:?}");
+    world.now = NOW.after(Span::minutes(31));
+    world.pass();
+    assert!(unconfirmed(&mut world, NOW.after(Span::minutes(31))).is_empty());
 }

@@ -7,7 +7,7 @@ mod run;
 mod take;
 
 pub use lastgood_drivers::probe::Step as ProbeStep;
-pub use perform::{Asked, Before, Door, Hands, Logs, Performer, emergency_step};
+pub use perform::{Asked, Before, Door, Hands, Logs, Performer, carried_out, emergency_step};
 pub use plan::{by_hand, hash_of, plan, spec_of};
 pub use run::{Book, Decide, Doer, RunError, Told, carry_out, needed};
 pub use take::{ask, take};

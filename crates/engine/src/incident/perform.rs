@@ -17,10 +17,20 @@ use lastgood_drivers::{
     sql::{Database, Limits, Scalar, SqlError, Table},
 };
 use lastgood_store::Reader;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Where requests of a step go that is about no service; commands need no place.
 const NOWHERE: &str = "http://127.0.0.1";
+
+/// The code of what nobody answers at.
+const UNREACHABLE: &str = "probe-unreachable";
+/// How often is asked what can't be reached, and the pause between: what restarts is there within a second or two.
+const REACHED_TRIES: u32 = 5;
+const REACH_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why nobody but a person can tell of a step that people do.
 const BY_HAND: &str = "people do it, and say when it is so";
@@ -50,8 +60,8 @@ pub trait Hands {
     /// Signs every chain's head and gives the list of positions. Errors: what can't be signed.
     fn cut_over(&self) -> Result<String, Failure>;
 
-    /// Does one turn of replacing a credential. Errors: why it is not so; never the secret.
-    fn credential(&self, name: &str, turn: Turn) -> Result<String, Failure>;
+    /// Does one turn of replacing a credential for an incident. Errors: why it is not so; never the secret.
+    fn credential(&self, incident: IncidentId, name: &str, turn: Turn) -> Result<String, Failure>;
 
     /// Carries out steps as a probe has them, within a time. Errors: the first that did not pass; never a secret.
     fn probe(&self, config: &Config, steps: &[probe::Step], door: Door, within: Span) -> Result<String, Failure> {
@@ -138,7 +148,12 @@ impl Performer<'_> {
             return Asked::CannotTell(format!("there is no [runbook.step.{name}] any more"));
         };
         if !config.verify.is_empty() {
-            return match self.probe(&config.verify, &config.services, step.timeout) {
+            // Before it is done nobody is there who could be waited for.
+            let asked = match before {
+                Before::Never => self.probe(&config.verify, &config.services, step.timeout),
+                Before::Failed | Before::CutOff => self.reached(&config.verify, &config.services, step.timeout),
+            };
+            return match asked {
                 Ok(seen) => Asked::Done(format!("it is so already: {seen}")),
                 // What can't be asked may be so: doing it may harm, and is for a person to say.
                 Err(failure) if before != Before::Never && cannot_ask(&failure) => Asked::CannotTell(failure.message),
@@ -173,7 +188,7 @@ impl Performer<'_> {
             Act::Annotate => self.hands.annotate(self.incident, &self.services),
             Act::VerifyEvidence => self.hands.verify_evidence(),
             Act::CutOver => self.hands.cut_over(),
-            Act::Credential { name, turn } => self.hands.credential(name, *turn),
+            Act::Credential { name, turn } => self.hands.credential(self.incident, name, *turn),
             Act::ByHand { .. } => Err(Failure::new("by-hand", BY_HAND, None)),
         };
         match done {
@@ -190,7 +205,23 @@ impl Performer<'_> {
         let seen = self.probe(&config.act, &config.services, step.timeout)?;
         match config.verify.is_empty() {
             true => Ok(seen),
-            false => self.probe(&config.verify, &config.services, step.timeout),
+            // What was done may have started what is asked only now.
+            false => self.reached(&config.verify, &config.services, step.timeout),
+        }
+    }
+
+    /// Asks what may not be reached yet, several times.
+    fn reached(&self, steps: &[probe::Step], about: &BTreeSet<ServiceName>, within: Span) -> Result<String, Failure> {
+        let begun = Instant::now();
+        let mut asked = 1;
+        loop {
+            match self.probe(steps, about, within) {
+                Err(failure)
+                    if failure.code == UNREACHABLE && asked < REACHED_TRIES && begun.elapsed() < within.duration() => {}
+                answer => return answer,
+            }
+            asked += 1;
+            thread::sleep(REACH_AGAIN);
         }
     }
 
@@ -232,7 +263,8 @@ impl Performer<'_> {
         let mut running = folded.instances.values().filter(|one| one.release.is_some()).peekable();
         running.peek()?;
         let all = running.all(|one| one.release == Some(*release)) && folded.last_good == Some(*release);
-        (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}", folded.records))
+        let data = plan::kept(&folded, release).map_or_else(String::new, |kept| format!("; {kept}"));
+        (all && folded.run.is_none()).then(|| format!("{service} is at {to}, by its log at {}{data}", folded.records))
     }
 }
 
@@ -246,11 +278,17 @@ pub fn emergency_step(config: &Config, name: &str) -> Result<String, Failure> {
     if step.verify.is_empty() { Ok(seen) } else { run(&step.verify) }
 }
 
-fn carried_out(config: &Config, steps: &[probe::Step], (base, vars): Door, within: Span) -> Result<String, Failure> {
+/// Carries out steps as a probe has them, within a time. Errors: the first that did not pass; never a secret.
+pub fn carried_out(
+    config: &Config,
+    steps: &[probe::Step],
+    (base, vars): Door,
+    within: Span,
+) -> Result<String, Failure> {
     let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| Failure::of(&error))?;
     let (secrets_of, folder) = (secrets.clone(), config.folder.clone());
     let target = ProbeTarget { base, vars, secrets: secrets_of, folder, ..ProbeTarget::default() };
-    match (ProbeConfig { steps: steps.to_vec() }).run(&target, within.duration()) {
+    match ProbeConfig::of_acts(steps).run(&target, within.duration()) {
         Ok(facts) => Ok(format!("{} passed in {}", words::count(steps.len() as u64, "step"), facts.took)),
         Err(error) => {
             let mut failure = Failure::of(&error);
@@ -261,8 +299,8 @@ fn carried_out(config: &Config, steps: &[probe::Step], (base, vars): Door, withi
 }
 
 fn cannot_ask(failure: &Failure) -> bool {
-    // A program that can't be started, and one that doesn't end, say nothing about what is asked.
-    matches!(failure.code.as_str(), "probe-config" | "probe-timeout")
+    // A program that can't be started, one that doesn't end, and a door at which nobody is, say nothing about what is asked.
+    matches!(failure.code.as_str(), "probe-config" | "probe-timeout" | UNREACHABLE)
 }
 
 fn gone(place: &str) -> Failure {

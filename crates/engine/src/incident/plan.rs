@@ -1,7 +1,7 @@
 //! Makes the plan of an incident from the configuration and the services' logs.
 
 use crate::{
-    config::{CheckConfig, Config, FileConfig, StepConfig},
+    config::{CheckConfig, Config, FileConfig, RuntimeConfig, StepConfig},
     world,
 };
 use lastgood_domain::{
@@ -9,6 +9,7 @@ use lastgood_domain::{
         Incident, Level,
         plan::{Act, Area, Plan, Step, Target, Turn, Undo},
     },
+    rollout::keeps_data,
     service::Service,
     terms::{Digest, Reason, ReleaseTag, ServiceName, Span},
     words,
@@ -37,7 +38,7 @@ pub fn plan(
     let mut steps = Vec::new();
     for target in &targets {
         let risks = risks.get(&target.service).cloned().unwrap_or_default();
-        steps.push(roll_back(config, target, risks));
+        steps.push(roll_back(config, target, &services[&target.service], risks));
     }
     steps.extend(targets.iter().map(|target| put_back(config, target)));
     let concerns =
@@ -121,13 +122,27 @@ fn target(config: &Config, name: &ServiceName, service: &Service, to: Option<&Re
     Some(Target { service: name.clone(), tag, release, commit, config, data, position })
 }
 
-fn roll_back(config: &Config, target: &Target, risks: Vec<String>) -> Step {
+/// Says whose data a way back to a release does not take back, if there is any.
+pub(super) fn kept(service: &Service, release: &Digest) -> Option<String> {
+    let kept = keeps_data(service, release);
+    let each = kept.iter().map(|(name, left)| format!("{name} (of {})", service.name_of(Some(left))));
+    (!kept.is_empty()).then(|| format!("the data of {} stays as it is", each.collect::<Vec<_>>().join(", ")))
+}
+
+fn roll_back(config: &Config, target: &Target, state: &Service, risks: Vec<String>) -> Step {
     let Target { service, tag, .. } = target;
+    let is_shared = config.service.get(service).is_some_and(|one| one.traffic.is_some());
+    let data = match kept(state, &target.release) {
+        _ if is_shared => "; its data stays as it is".to_owned(),
+        None => ", with the data that belongs to it; newer data is kept aside".to_owned(),
+        // Nothing was proved to be wrong with it; where the incident is about it, people take it back.
+        Some(kept) => format!("; {kept}"),
+    };
     let act = Act::RollBack { service: service.clone(), to: tag.clone(), risks };
     Step {
         id: format!("roll-back/{service}"),
         area: Area::Application,
-        says: format!("{service} goes back to {tag}, with the data that belongs to it; newer data is kept aside"),
+        says: format!("{service} goes back to {tag}{data}"),
         undo: Undo::By { how: format!("let it follow its channel again: lastgood run {service} --now") },
         timeout: ROLL_BACK_MAX,
         attempts: 1,
@@ -140,18 +155,17 @@ fn roll_back(config: &Config, target: &Target, risks: Vec<String>) -> Step {
 fn put_back(config: &Config, target: &Target) -> Step {
     let service = target.service.clone();
     let files = files(config, &service).len();
+    let systemd = config.service.get(&service).is_some_and(|one| matches!(one.runtime, RuntimeConfig::Systemd(_)));
+    let mut parts = vec!["installation".to_owned()];
+    parts.extend(systemd.then(|| "units (one that may run with another is started again)".to_owned()));
+    parts.push("environment".into());
+    parts.extend((files > 0).then(|| words::count(files as u64, "file")));
+    let parts = if parts.len() == 2 { parts.join(" and ") } else { parts.join(", ") };
     let act = Act::PutBack { service: service.clone() };
     Step {
         id: format!("put-back/{service}"),
         area: Area::Infrastructure,
-        says: match files {
-            0 => format!("what {service} runs with is what {} declares: installation and environment", target.tag),
-            _ => format!(
-                "what {service} runs with is what {} declares: installation, environment, {}",
-                target.tag,
-                words::count(files as u64, "file")
-            ),
-        },
+        says: format!("what {service} runs with is what {} declares: {parts}", target.tag),
         undo: Undo::By { how: "what was replaced is kept beside, as .before-INCIDENT".into() },
         timeout: QUICK_MAX,
         attempts: 1,

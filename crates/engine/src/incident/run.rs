@@ -251,7 +251,7 @@ fn allowed(
         self::planned(state, id, seen)?;
     }
     let needed = needed(config, incident);
-    if needed > 0 && !incident.drill && !state.approvals.allows(&subject(id), &hash, now) {
+    if needed > 0 && !incident.drill && !state.approvals.allows(&subject(id), &hash, needed, now) {
         return Ok(Err(Told::NotApproved { hash, needed }));
     }
     Ok(Ok(hash))

@@ -49,7 +49,7 @@ pub fn take(
     Ok(events)
 }
 
-/// Asks `needed` people besides `by` to approve a plan, unless that is asked already.
+/// Asks `needed` people besides `by` to approve a plan, unless as many are asked already.
 ///
 /// Errors: there is no such incident; another plan was made since; somebody said no to this one.
 pub fn ask(
@@ -66,7 +66,11 @@ pub fn ask(
         return Err(incident::Refused::from(plan::Refused::OtherPlan { incident: id, is, seen }).into());
     }
     let subject = plan::subject(id);
-    if let Some((approval, one)) = approval::answered(&state.approvals, &subject, &hash, now) {
+    // What fewer people were asked is no answer to this.
+    let is_as_strict = |one: &approval::Approval| one.request.needed >= needed;
+    let answer = approval::answered(&state.approvals, &subject, &hash, now)
+        .filter(|(_, one)| is_as_strict(one) || matches!(one.standing, approval::Standing::Rejected { .. }));
+    if let Some((approval, one)) = answer {
         // A no is an answer: what comes after it is another plan.
         let approval::Standing::Rejected { by, reason } = &one.standing else { return Ok(Vec::new()) };
         let (approval, by, reason) = (*approval, by.clone(), reason.clone());

@@ -8,7 +8,7 @@ use lastgood_domain::{
         Event, Operations, Record, Refused, approval,
         incident::{
             self, Declaration, IncidentEvent, Level, State, level,
-            plan::{Outcome, Plan, PlanEvent, Step, Turn},
+            plan::{Next, Outcome, Plan, PlanEvent, Step, Turn},
         },
     },
     service::Service,
@@ -218,6 +218,30 @@ fn a_plan_that_was_begun_and_is_made_anew_needs_a_yes_of_its_own() {
 }
 
 #[test]
+fn what_was_cut_off_is_asked_about_in_each_later_plan_until_somebody_says_what_became_of_it() {
+    let mut memory = Memory::new(Level::L1);
+    memory.take();
+    let step = || "command/one".to_owned();
+    let plan_event = |event| vec![Event::Incident { incident: ID, event: IncidentEvent::Plan(event) }];
+    memory.write("alice", plan_event(PlanEvent::Begun { step: step() }));
+    let asks = |memory: &Memory| {
+        let planned = memory.state.incidents.all[&ID].planned.as_ref().unwrap();
+        matches!(planned.next(), Next::Ask(next) if next.id == step())
+    };
+    memory.take();
+    assert!(asks(&memory), "planned anew");
+    let outcome = Outcome::CannotTell { why: "nobody saw it".into() };
+    memory.write("alice", plan_event(PlanEvent::Ended { step: step(), outcome }));
+    memory.raise();
+    memory.take();
+    assert!(asks(&memory), "after a raise");
+    let outcome = Outcome::Settled { reason: Reason::new("I saw it").unwrap() };
+    memory.write("alice", plan_event(PlanEvent::Ended { step: step(), outcome }));
+    memory.take();
+    assert!(!asks(&memory), "what somebody settled is a step like any other");
+}
+
+#[test]
 fn a_plan_made_for_another_level_is_not_taken() {
     let mut memory = Memory::new(Level::L1);
     let (made, hash) = memory.plan();
@@ -253,6 +277,36 @@ fn a_plan_needs_the_people_of_the_level_it_was_made_for_also_when_that_is_lowere
 }
 
 #[test]
+fn what_fewer_people_agreed_to_is_not_run_once_more_must() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    let config = |approvals: u32| {
+        let text = format!("{CONFIG}\n[runbook]\napprovals = {{ L1 = {approvals} }}\n");
+        Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap()
+    };
+    let run = |memory: &mut Memory, approvals| {
+        let (config, clock) = (config(approvals), Cell::new(memory.now.get()));
+        let doer = Does { config: &config, clock: &clock, each: Span::seconds(1) };
+        let now = || Timestamp(clock.get());
+        carry_out(memory, &doer, &actor("alice"), Some(hash), &now, &mut |_, _| {}).unwrap()
+    };
+    assert_eq!(run(&mut memory, 2), Told::NotApproved { hash, needed: 2 });
+    assert!(memory.begun.is_empty());
+    // Two are asked then, and the one who agreed is asked again with them.
+    let asked = ask(&memory.state, ID, (hash, 2), &actor("alice"), memory.at()).unwrap();
+    memory.write("alice", asked);
+    let id = *memory.state.approvals.all.last_key_value().unwrap().0;
+    assert!(ask(&memory.state, ID, (hash, 2), &actor("alice"), memory.at()).unwrap().is_empty());
+    for who in ["bob", "carol"] {
+        assert_eq!(run(&mut memory, 2), Told::NotApproved { hash, needed: 2 });
+        let yes = approval::approve(&memory.state.approvals, &actor(who), id, hash, memory.at()).unwrap();
+        memory.write(who, vec![Event::Approval(yes)]);
+    }
+    assert_eq!(run(&mut memory, 2), Told::Done);
+}
+
+#[test]
 fn a_no_to_a_plan_is_an_answer_and_nobody_is_asked_again() {
     let mut memory = Memory::new(Level::L1);
     let hash = memory.take();
@@ -280,8 +334,14 @@ fn a_plan_with_nothing_left_to_do_ends_without_another_yes() {
     assert_eq!(memory.run(hash, Span::seconds(1)).unwrap(), Told::Done);
 }
 
-/// Hands of which only the question whether it is so matters, which nobody can answer.
-struct Dumb;
+/// Hands of which only the question whether it is so matters: nobody can answer, for this reason, so many times.
+struct Dumb(&'static str, Cell<u32>);
+
+impl Dumb {
+    fn never(code: &'static str) -> Self {
+        Self(code, Cell::new(u32::MAX))
+    }
+}
 
 impl Hands for Dumb {
     fn roll_back(&self, _: &ServiceName, _: &ReleaseTag, _: &[String], _: &str, _: Span) -> Result<String, Failure> {
@@ -300,12 +360,17 @@ impl Hands for Dumb {
         Ok(String::new())
     }
 
-    fn credential(&self, _: &str, _: Turn) -> Result<String, Failure> {
+    fn credential(&self, _: IncidentId, _: &str, _: Turn) -> Result<String, Failure> {
         Ok(String::new())
     }
 
     fn probe(&self, _: &Config, _: &[ProbeStep], _: Door, _: Span) -> Result<String, Failure> {
-        Err(Failure::new("probe-timeout", "nobody can tell", None))
+        let left = self.1.get();
+        self.1.set(left.saturating_sub(1));
+        match left {
+            0 => Ok("it answers".into()),
+            _ => Err(Failure::new(self.0, "nobody can tell", None)),
+        }
     }
 }
 
@@ -322,10 +387,36 @@ fn a_step_that_failed_is_not_done_again_where_nobody_can_tell_whether_it_was_don
     let memory = Memory::new(Level::L1);
     let made = plan(&config, &memory.state.incidents.all[&ID], &BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new());
     let step = made.steps.iter().find(|step| step.id == "command/two").unwrap();
-    let (reader, hands, services) = (&Dumb, &Dumb, Vec::new());
-    let performer = Performer { config: &config, reader, incident: ID, drill: false, services, hands };
-    assert_eq!(performer.ask(step, Before::Never), Asked::NotDone);
-    for before in [Before::Failed, Before::CutOff] {
-        assert!(matches!(performer.ask(step, before), Asked::CannotTell(_)), "{before:?}");
+    let asked = |hands: &Dumb, before| {
+        let services = Vec::new();
+        Performer { config: &config, reader: hands, incident: ID, drill: false, services, hands }.ask(step, before)
+    };
+    for code in ["probe-timeout", "probe-config", "probe-unreachable"] {
+        assert_eq!(asked(&Dumb::never(code), Before::Never), Asked::NotDone);
+        for before in [Before::Failed, Before::CutOff] {
+            let answer = asked(&Dumb::never(code), before);
+            assert!(matches!(answer, Asked::CannotTell(_)), "{code} {before:?}: {answer:?}");
+        }
     }
+    // An answer that says no is one.
+    assert_eq!(asked(&Dumb::never("probe-failed"), Before::CutOff), Asked::NotDone);
+    // What is not there yet is asked again before a person is.
+    let late = asked(&Dumb("probe-unreachable", Cell::new(2)), Before::CutOff);
+    assert_eq!(late, Asked::Done("it is so already: it answers".into()));
+}
+
+#[test]
+fn several_acts_of_a_step_need_no_names_and_two_of_one_name_are_refused() {
+    let of = |acts: &str| {
+        let text = format!("[runbook.step.rebuild]\narea = \"data\"\ndo = [{acts}]\nundo = \"again\"\n");
+        Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).map_err(|error| error.to_string())
+    };
+    let config =
+        of("{ command = [\"true\"] }, { command = [\"false\"] }, { name = \"last\", command = [\"true\"] }").unwrap();
+    let (base, vars) = ("http://127.0.0.1".to_owned(), BTreeMap::new());
+    let steps = &config.runbook.step["rebuild"].act;
+    let failure = perform::carried_out(&config, steps, (base, vars), Span::seconds(20)).unwrap_err();
+    assert!(failure.message.contains("\"step 2\""), "{failure}");
+    let twice = of("{ name = \"a\", command = [\"true\"] }, { name = \"a\", command = [\"true\"] }").unwrap_err();
+    assert!(twice.contains("two steps are called \"a\""), "{twice}");
 }

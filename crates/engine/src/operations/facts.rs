@@ -1,20 +1,25 @@
 //! What the unfreeze of an incident looks at besides its own record.
 
 use super::Operations;
-use crate::{config::Config, fold::Folded};
+use crate::{config::Config, enforce, fold::Folded};
 use lastgood_domain::{
     operations::incident::{Incident, unfreeze::Facts},
-    service::{Condition, Service},
+    service::Service,
     terms::{IncidentId, ServiceName, Timestamp, WideHoldId},
 };
 use lastgood_store::{NoticeState, Reader};
 
-/// Messages looked at: more dead ones than anybody leaves lying.
+/// Messages of an incident looked at: more dead ones than anybody leaves lying.
 const DEAD_MAX: usize = 1_000;
 
 /// Gives the services that an incident is about.
 pub(super) fn services<'a>(config: &'a Config, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
     config.service.keys().filter(|name| incident.services.is_empty() || incident.services.contains(*name))
+}
+
+/// Gives the services that an incident names and that are not configured, or no longer called so.
+pub(super) fn gone<'a>(config: &'a Config, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
+    incident.services.iter().filter(|name| !config.service.contains_key(*name))
 }
 
 /// Messages of the incident that were given up, or why nobody knows.
@@ -37,11 +42,21 @@ pub fn facts(
         folded.map(|folded| folded.service).map_err(|error| error.to_string())
     };
     let subject = format!("incident/{id}");
-    let dead = store.notices(NoticeState::Failed, DEAD_MAX).map_err(|error| error.to_string()).map(|dead| {
-        let ours = dead.into_iter().filter(|row| row.subject == subject);
-        ours.map(|row| format!("notice {} to {} is dead", row.id, row.endpoint)).collect()
+    // Given up by the last try, or set aside by a person: nobody gets either.
+    let gone = [(NoticeState::Failed, "is dead"), (NoticeState::Parked, "was set aside")].map(|(state, what)| {
+        let rows = store.notices_about(&subject, state, DEAD_MAX).map_err(|error| error.to_string());
+        rows.map(|rows| rows.into_iter().map(|row| format!("notice {} to {} {what}", row.id, row.endpoint)).collect())
     });
-    facts_of(&service, dead, config, operations, (id, incident), now)
+    let dead = gone.into_iter().collect::<Result<Vec<Vec<String>>, String>>().map(|all| all.concat());
+    let mut facts = facts_of(&service, dead, config, operations, (id, incident), now);
+    let fresh = config.incident.verify.fresh.0;
+    for enforcer in enforce::unheard(config, operations, id, (now, fresh)) {
+        // What was confirmed long ago may have been taken away since.
+        if !facts.unconfirmed.iter().any(|one| one.starts_with(&format!("{enforcer} "))) {
+            facts.unconfirmed.push(format!("{enforcer} was not read back within {fresh}"));
+        }
+    }
+    facts
 }
 
 /// As [`facts`], of logs that lie elsewhere.
@@ -60,7 +75,7 @@ pub fn facts_of(
             Err(error) => facts.unsettled.push(format!("{name} can't be read: {error}")),
         }
     }
-    for (enforcer, holds) in operations.holds.unconfirmed(now) {
+    for (enforcer, holds) in enforce::unconfirmed(config, operations, now) {
         let ours = |hold: &&WideHoldId| operations.holds.all.get(hold).is_some_and(|one| one.incident == Some(id));
         let unconfirmed = holds.iter().filter(ours).map(|hold| format!("{enforcer} has not confirmed {hold}"));
         facts.unconfirmed.extend(unconfirmed);
@@ -93,7 +108,8 @@ fn look(
     for instance in configured {
         let state = service.instances.get(&instance.name);
         let is_good = state.is_some_and(|state| {
-            state.release.is_some() && state.release == service.last_good && state.condition == Condition::Settled
+            // One that a held run left where it was runs what it should.
+            state.release.is_some() && state.release == service.last_good && state.is_settled()
         });
         if !is_good {
             facts.unsettled.push(format!("{} of {name} is not settled on last-good", instance.name));

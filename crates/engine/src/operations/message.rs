@@ -2,7 +2,7 @@
 
 use crate::{config::Config, letter::rfc3339};
 use lastgood_domain::{
-    failure::Coded,
+    failure::{Coded, Failure},
     operations::{
         hold::HoldKind,
         incident::{Incident, message::MessageKind},
@@ -78,6 +78,17 @@ pub fn write(
     let text = std::fs::read_to_string(&template)
         .map_err(|source| MessageError::Unreadable { path: template.clone(), source })?;
     render(kind, &text, id, incident, fields, next_update_by)
+}
+
+/// Finds the templates that can't be read: their messages would not be sent when they are needed.
+pub fn unreadable(config: &Config) -> Vec<Failure> {
+    let files = config.incident.message.values().filter_map(|message| message.template.as_ref());
+    let unreadable = files.filter_map(|file| {
+        let path = config.folder.join(file);
+        let source = std::fs::read_to_string(&path).err()?;
+        Some(Failure::of(&MessageError::Unreadable { path, source }))
+    });
+    unreadable.collect()
 }
 
 /// Writes a message from our own template, which needs nothing but its fields.

@@ -33,7 +33,10 @@ use lastgood_domain::{
     terms::{Actor, ChainName, HoldId, ServiceName, Timestamp},
 };
 use lastgood_store::{Append, AppendError, NewNotice, NewRecord, Reader};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Names the chain.
 pub fn chain() -> ChainName {
@@ -153,9 +156,10 @@ impl Scope {
         records: &'a [Record],
         others: &[ServiceName],
     ) -> BTreeMap<ServiceName, Parts<'a>> {
-        let mut state = before.clone();
+        // Most often there is one record, and the state is not copied.
+        let mut state = Cow::Borrowed(before);
         let mut parts: BTreeMap<ServiceName, Parts<'a>> = BTreeMap::new();
-        for record in records {
+        for (at, record) in (1..).zip(records) {
             if let Event::Hold(hold::HoldEvent::Lifted { hold, reason }) = &record.event {
                 for service in others {
                     let lift = Mirror::Lift { origin: *hold, reason: reason.clone() };
@@ -165,7 +169,9 @@ impl Scope {
             for (service, mirror) in mirrored(&state, record, &self.services) {
                 parts.entry(service).or_default().push((mirror, record));
             }
-            state.take(record);
+            if at < records.len() {
+                state.to_mut().take(record);
+            }
         }
         parts
     }

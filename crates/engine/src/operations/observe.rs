@@ -45,19 +45,20 @@ fn named(sign: Sign, name: String, what: String) -> Observation {
 
 fn of_service(name: &ServiceName, service: &Service) -> Vec<Observation> {
     let mut seen = Vec::new();
-    match &service.last_end {
-        Some((run, _, End::RollbackFailed { instances })) => {
+    // Runs that were held since, as by the incident itself, found nothing out.
+    match &service.last_verdict {
+        Some((run, End::RollbackFailed { instances })) => {
             let instances = instances.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             seen.push(observation(Sign::RollbackFailed, Some(name), format!("{run} could not bring back {instances}")));
         }
-        Some((run, _, End::Refused { gate: Gate::Required, because })) => {
+        Some((run, End::Refused { gate: Gate::Required, because })) => {
             seen.push(observation(Sign::CiFailing, Some(name), format!("{run} was refused: {because}")));
         }
-        Some((run, _, End::Unproven { gate: Gate::Required, because })) => {
+        Some((run, End::Unproven { gate: Gate::Required, because })) => {
             let what = format!("{run}: nobody can tell: {because}");
             seen.push(observation(Sign::CiFailing, Some(name), what));
         }
-        Some((run, _, End::RolledBack { cause: Cause::Gate { because, .. } })) => {
+        Some((run, End::RolledBack { cause: Cause::Gate { because, .. } })) => {
             seen.push(observation(Sign::CiFailing, Some(name), format!("{run} was taken back: {because}")));
         }
         _ => {}
@@ -85,4 +86,28 @@ fn of_signals(store: &Reader, config: &Config) -> Vec<Observation> {
         Some(named(sign, name.to_string(), format!("{name}: {}", firing.why)))
     });
     firing.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastgood_domain::{
+        event::Gate,
+        terms::{InstanceName, RunId, Timestamp},
+    };
+
+    #[test]
+    fn runs_that_were_held_since_hide_neither_a_red_gate_nor_a_rollback_that_failed() {
+        let name = ServiceName::new("web").unwrap();
+        let held = End::Held { because: "incident i0".into(), moved: Vec::new() };
+        let because = "lint failed".to_owned();
+        let red = End::Refused { gate: Gate::Required, because };
+        let failed = End::RollbackFailed { instances: vec![InstanceName::new("alice").unwrap()] };
+        for (end, sign) in [(red, Sign::CiFailing), (failed, Sign::RollbackFailed)] {
+            let last_end = Some((RunId(9), Timestamp(9), held.clone()));
+            let service = Service { last_end, last_verdict: Some((RunId(3), end)), ..Service::default() };
+            let seen: Vec<Sign> = of_service(&name, &service).iter().map(|one| one.sign).collect();
+            assert_eq!(seen, [sign]);
+        }
+    }
 }

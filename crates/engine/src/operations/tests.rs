@@ -1,11 +1,13 @@
 use super::*;
+use crate::config::Config;
 use lastgood_domain::{
     operations::{
         approval,
         hold::{HoldKind, Selector},
         incident::{self, Declaration, Level, State},
     },
-    terms::{ApprovalId, Digest, IncidentId, Reason, ReleaseTag, Span, WideHoldId},
+    service::{Condition, Instance},
+    terms::{ApprovalId, Digest, IncidentId, InstanceName, Reason, ReleaseTag, Span, WideHoldId},
 };
 use lastgood_store::Store;
 use std::path::Path;
@@ -198,4 +200,41 @@ fn a_hold_that_is_lifted_is_lifted_in_the_chain_of_a_service_that_is_not_configu
     lift(&mut without, 0);
     assert!(holds_of(folder.path(), "notes").is_empty());
     assert!(holds_of(folder.path(), "web").is_empty());
+}
+
+#[test]
+fn an_instance_that_a_held_run_left_where_it_was_keeps_no_incident_frozen() {
+    let text = r#"
+[service.web]
+channel = { directory = "releases", version_file = "VERSION" }
+command = ["{release}/run"]
+state = { directory = "{data}" }
+probe = [{ name = "works", http = { method = "GET", path = "/" }, expect = { status = 200 } }]
+instance = [{ name = "web-1", port = 8001, data = "web-1" }]
+"#;
+    let config = Config::parse(text, Path::new("/lastgood.toml"), Path::new("/")).unwrap();
+    let declaration = Declaration {
+        level: Level::L1,
+        trigger: reason("orders are doubled"),
+        services: [name("web")].into(),
+        commander: alice(),
+        drill: true,
+    };
+    let mut state = Operations::default();
+    for event in incident::declare(&state, declaration) {
+        state.take(&Record { v: Record::VERSION, at: NOW, by: alice(), event });
+    }
+    let (id, good) = (IncidentId(0), Digest::of(b"1.0"));
+    let unsettled = |runs: Digest, condition: Condition| {
+        let instance = Instance { release: Some(runs), condition, ..Instance::default() };
+        let instances = [(InstanceName::new("web-1").unwrap(), instance)].into();
+        let service = Service { last_good: Some(good), instances, ..Service::default() };
+        let found = &state.incidents.all[&id];
+        facts_of(&|_| Ok(service.clone()), Ok(Vec::new()), &config, &state, (id, found), NOW).unsettled.len()
+    };
+    let left = || Condition::Deferred { why: "the run was held".into(), since: NOW, asked: NOW };
+    assert_eq!(unsettled(good, Condition::Settled), 0);
+    assert_eq!(unsettled(good, left()), 0);
+    assert_eq!(unsettled(Digest::of(b"2.0"), left()), 1, "one that runs something else is behind");
+    assert_eq!(unsettled(good, Condition::Between), 1);
 }

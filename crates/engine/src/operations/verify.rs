@@ -1,6 +1,9 @@
 //! The verification of an incident, carried out: each check asks something real, and says what came with numbers.
 
-use super::{Record, Scope, chain, facts::services};
+use super::{
+    Record, Scope, chain,
+    facts::{gone, services},
+};
 use crate::{
     config::Config,
     desk::Subject as _,
@@ -44,7 +47,9 @@ pub fn checks(
     (id, incident): (IncidentId, &Incident),
     facts: &Facts,
 ) -> Vec<Check> {
-    let mut all = Vec::new();
+    let mut all: Vec<Check> = gone(config, incident)
+        .map(|name| check(format!("release/{name}"), Proof::Missing, format!("there is no [service.{name}]")))
+        .collect();
     for name in services(config, incident) {
         all.push(release(store, config, name));
         all.extend(instances(config, home, program, name));
@@ -132,6 +137,13 @@ fn gate(store: Option<&Reader>, config: &Config, incident: &Incident, name: &Gat
     let requiring: Vec<&ServiceName> = config.requiring(name).collect();
     let about: Vec<_> =
         services(config, incident).filter(|one| requiring.is_empty() || requiring.contains(one)).collect();
+    let is_about_others = about.is_empty() && services(config, incident).next().is_some();
+    if is_about_others && gone(config, incident).next().is_none() {
+        return None;
+    }
+    if about.is_empty() {
+        return Some(check(title, Proof::Missing, "there is no service to ask it about"));
+    }
     let Some(gate) = config.gate.get(name) else { return Some(check(title, Proof::Missing, "there is no such gate")) };
     let secrets = match Secrets::load(&config.secret, &config.folder) {
         Ok(secrets) => secrets,
@@ -158,7 +170,7 @@ fn gate(store: Option<&Reader>, config: &Config, incident: &Incident, name: &Gat
     let worst = [Proof::Fail, Proof::Missing].into_iter().find(|worst| said.iter().any(|(proof, _)| proof == worst));
     let shown = said.iter().filter(|(proof, _)| worst.is_none_or(|worst| *proof == worst));
     let detail = shown.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
-    (!said.is_empty()).then(|| check(title, worst.unwrap_or(Proof::Pass), detail))
+    Some(check(title, worst.unwrap_or(Proof::Pass), detail))
 }
 
 /// Gives the release that a service runs, as gates ask about it.

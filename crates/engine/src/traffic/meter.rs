@@ -1,5 +1,6 @@
 //! What the built-in proxy has counted and carries now, for whoever shows numbers; nothing is decided from it.
 
+use super::newest::{Place, place};
 use lastgood_domain::{
     terms::{Digest, ServiceName, Timestamp},
     traffic::Slice,
@@ -9,8 +10,6 @@ use std::{collections::BTreeMap, path::Path};
 
 /// Releases of one service that are kept: a watcher must not get a series for each release that ever was.
 const RELEASES_MAX: usize = 8;
-/// Seconds that the clock must have gone back before counting goes on from the time it shows.
-const CLOCK_BACK: u64 = 10;
 
 /// Counts of one release since the meter began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,9 +61,6 @@ impl Meter {
     pub fn read(&mut self, now: Timestamp) -> BTreeMap<ServiceName, Metered> {
         let now = second_of(now);
         for (name, (taken, metered)) in &mut self.services {
-            if *taken > now.saturating_add(CLOCK_BACK) {
-                *taken = now;
-            }
             metered.forget_present();
             let Ok(carries) = self.router.carries(name) else { continue };
             (metered.up, metered.epoch) = (true, carries.epoch);
@@ -77,8 +73,9 @@ impl Meter {
                 }
             }
             for slice in self.router.slices(name, *taken).unwrap_or_default() {
-                *taken = (*taken).max(slice.second);
-                metered.take(&slice);
+                if place(taken, slice.second, now) != Place::Taken {
+                    metered.take(&slice);
+                }
             }
             metered.bound();
         }

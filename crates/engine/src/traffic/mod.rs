@@ -1,6 +1,7 @@
 //! Shared traffic outside: tables for the router, the proxy's process, and the watch over what is on trial.
 
 mod meter;
+mod newest;
 mod proxy;
 mod table;
 mod watchman;

@@ -80,8 +80,10 @@ impl ProxyHost {
         if self.answers() && self.is_current() {
             return Ok(false);
         }
-        self.write_settings().map_err(|error| self.unusable("can't write the settings in", &error))?;
-        self.start()?;
+        let next = self.write_settings().map_err(|error| self.unusable("can't write the settings in", &error))?;
+        self.start(&next)?;
+        // Only now, so that whoever is killed in between leaves the settings of the one that runs.
+        fs::rename(next, self.file()).map_err(|error| self.unusable("can't keep the settings in", &error))?;
         Ok(true)
     }
 
@@ -146,17 +148,18 @@ impl ProxyHost {
         serde_json::to_vec_pretty(&self.settings).unwrap_or_default()
     }
 
-    fn write_settings(&self) -> std::io::Result<()> {
-        let beside = self.folder.join("settings.json.new");
+    /// Writes the settings that the next proxy is started with, beside those of the one that runs; gives where.
+    fn write_settings(&self) -> std::io::Result<PathBuf> {
+        let beside = self.folder.join("settings.next.json");
         let mut file = File::create(&beside)?;
         file.write_all(&self.written())?;
         file.sync_all()?;
-        fs::rename(beside, self.file())
+        Ok(beside)
     }
 
-    fn start(&self) -> Result<(), Failure> {
+    fn start(&self, settings: &Path) -> Result<(), Failure> {
         let text = |path: &Path| path.display().to_string();
-        let argv = [text(&self.program), "proxy".into(), "--settings".into(), text(&self.file())];
+        let argv = [text(&self.program), "proxy".into(), "--settings".into(), text(settings)];
         let log = self.folder.join("proxy.log");
         let written = fs::metadata(&log).map_or(0, |meta| meta.len());
         let started = session::detach(&self.program, &argv, &log, None).map_err(|error| Failure::of(&error))?;
@@ -173,12 +176,32 @@ impl ProxyHost {
             String::from_utf8_lossy(said.get(usize::try_from(written).unwrap_or(0)..).unwrap_or_default()).into_owned();
         let end: String =
             said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
-        // Nobody may take settings for those of a running proxy.
-        let _ = fs::remove_file(self.file());
         Err(Failure::new(
             "proxy-not-answering",
             format!("the proxy did not answer within {} s: {end}", START_WAIT.as_secs()),
             Some("read proxy/proxy.log in the state folder; most often a port is taken"),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn settings_are_those_of_the_running_proxy_only_once_it_has_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { state_dir: folder.path().into(), threads: None, services: BTreeMap::new() };
+        let host = ProxyHost { folder: folder.path().into(), program: "/bin/true".into(), settings };
+        let starting = host.clone();
+        thread::spawn(move || starting.ensure());
+        let until = Instant::now() + START_WAIT;
+        while !folder.path().join("proxy.log").exists() {
+            assert!(Instant::now() < until, "nothing was started");
+            thread::sleep(LOOK_EVERY);
+        }
+        // Whoever is killed here must not leave it so that the next one finds nothing to do.
+        assert!(!host.is_current());
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Nothing here decides: a verdict goes to the step function, which knows what it means.
 
-use super::table::synthetic;
+use super::{
+    newest::{Place, place},
+    table::synthetic,
+};
 use crate::drive::Happening;
 use lastgood_domain::{
     event::{Settings, Verdict},
@@ -25,8 +28,6 @@ use std::{
 
 /// How often the router is asked: it finishes a slice each second, and a total failure is to be found within one.
 const ASK_EVERY: Duration = Duration::from_millis(50);
-/// Seconds that the clock must have gone back before counting begins again.
-const CLOCK_BACK: u64 = 10;
 /// A verdict that stays the same is told again so often, with its newest numbers.
 const TELL_EVERY: u64 = 10;
 
@@ -119,10 +120,11 @@ impl Watchman {
     }
 }
 
-/// Finds what is on trial: a candidate with a share, or a promoted release that is still watched.
+/// Finds what is on trial: a candidate with a share, or a promoted release that is still watched, also while the next
+/// one is looked at and has none.
 fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial> {
     let route = service.traffic.route.as_ref().filter(|_| service.traffic.confirmed)?;
-    if let Some(run) = &service.run {
+    if let Some(run) = service.run.as_ref().filter(|run| !run.phase.leaves_traffic()) {
         let Phase::Shifting { until: Some(until), .. } = &run.phase else { return None };
         let candidate = route.candidate.as_ref()?.release;
         let steps = run.settings.traffic.iter().flat_map(|traffic| &traffic.steps);
@@ -202,15 +204,15 @@ impl Round {
         }
         let slices = self.slices();
         let Some(watch) = &mut self.watch else { return Ok(()) };
-        for slice in &slices {
-            watch.guard.take(slice);
-            watch.taken = watch.taken.max(slice.second);
-        }
         let now = (self.now)();
         let second = u64::try_from(now.0 / 1_000).unwrap_or(0);
-        if watch.taken > second.saturating_add(CLOCK_BACK) {
-            watch.guard.clock_set_back(now);
-            watch.taken = second;
+        for slice in &slices {
+            match place(&mut watch.taken, slice.second, second) {
+                Place::Next => {}
+                Place::SetBack => watch.guard.clock_set_back(of_second(slice.second)),
+                Place::Taken => continue,
+            }
+            watch.guard.take(slice);
         }
         let said = watch.guard.verdict(now);
         if has_seen_too_little(&said)
@@ -283,6 +285,10 @@ impl Round {
     }
 }
 
+fn of_second(second: u64) -> Timestamp {
+    Timestamp(i64::try_from(second.saturating_mul(1_000)).unwrap_or(i64::MAX))
+}
+
 const fn has_seen_too_little(said: &GuardVerdict) -> bool {
     matches!(said, GuardVerdict::CannotTell { why: Doubt::NoCandidateTraffic | Doubt::TooFew, .. })
 }
@@ -307,3 +313,6 @@ const fn verdict(said: &GuardVerdict) -> Verdict {
         GuardVerdict::CannotTell { .. } | GuardVerdict::Watching { .. } => Verdict::CannotTell,
     }
 }
+
+#[cfg(test)]
+mod tests;

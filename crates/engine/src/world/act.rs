@@ -1,8 +1,12 @@
 //! One effect, made so. Each answer is a fact; what it means is decided elsewhere.
 
-use super::{Site, deaths::Deaths, gate, rehearse, switching};
+use super::{
+    Site,
+    data::{can_return, is_whole, lay_ready, measure, prune, restore, take},
+    deaths::Deaths,
+    gate, rehearse, switching,
+};
 use crate::{
-    boundary::EachAct,
     config::{InstanceConfig, RuntimeConfig},
     fold::Folded,
     ports::Occupant,
@@ -14,42 +18,52 @@ use lastgood_domain::{
     facts::{Busyness, Liveness, Offer},
     failure::{Coded, Failure},
     service::Service,
-    terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
+    terms::{Digest, InstanceName, OrderId, ReleaseTag, Span},
     traffic::{Route, Table},
 };
 use lastgood_drivers::{
     channel::{self, ChannelError},
     probe::{ResumePart, wait_ready},
     runtime::RuntimeError,
-    state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
+    state::Mode,
 };
 use lastgood_store::Reader;
 use std::{
     net::TcpStream,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-/// Room that must remain beside a snapshot for rehearsals and a restore: both copies of it, once each.
-const SPACE_FACTOR: u64 = 3;
-
 /// Makes `effect` so and tells what came of it.
-pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderId, effect: &Effect) -> Answer {
+///
+/// `void` is set when nobody wants it any more.
+pub(super) fn act(
+    site: &Site,
+    deaths: &Deaths,
+    service: &Service,
+    order: OrderId,
+    effect: &Effect,
+    void: &Arc<AtomicBool>,
+) -> Answer {
     let done = match effect {
         Effect::Check { tag, except } => check(site, service, tag.as_ref(), except),
         Effect::Install { offer } => install(site, service, offer),
         Effect::Verify { release } => verify_whole(site, service, release),
         Effect::AskGate { gate, release, control } => gate::ask(site, service, gate, release, control.as_ref()),
-        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online),
-        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped),
+        Effect::Snapshot { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Online, void),
+        Effect::SnapshotStopped { instance, snapshot } => take(site, service, instance, *snapshot, Mode::Stopped, void),
         Effect::Rehearse { instance, snapshot, release, leg } => {
             rehearse::rehearse(site, service, instance, *snapshot, release, *leg)
         }
         Effect::ClearRehearsal => clear_rehearsal(site),
         Effect::AskBusy { instance } => ask_busy(site, instance),
-        Effect::Stop { instance } => stop(site, deaths, instance),
-        Effect::Start { instance, release } => start(site, deaths, service, instance, release),
+        Effect::Stop { instance } => stop(site, deaths, service, instance),
+        Effect::Start { instance, release } => start(site, deaths, service, instance, release, &|| false),
         Effect::Probe { instance, .. } => probe(site, instance),
         Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
         Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
@@ -61,7 +75,7 @@ pub(super) fn act(site: &Site, deaths: &Deaths, service: &Service, order: OrderI
         }
         Effect::TurnOff { run, flags } => patiently(|| switching::turn_off(site, *run, flags)),
         Effect::Trip { run, switches, because } => patiently(|| switching::trip(site, *run, switches, because)),
-        Effect::Prune { snapshots, releases } => prune(site, snapshots, releases),
+        Effect::Prune { snapshots, releases } => prune(site, order, snapshots, releases),
     };
     done.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
 }
@@ -72,7 +86,7 @@ pub(super) fn scrubbed(site: &Site, mut failure: Failure) -> Failure {
     failure
 }
 
-fn hindered(error: &dyn Coded) -> Failure {
+pub(super) fn hindered(error: &dyn Coded) -> Failure {
     Failure::of(error)
 }
 
@@ -150,30 +164,6 @@ fn not_installed(service: &Service, release: &Digest) -> Failure {
     )
 }
 
-fn take(
-    site: &Site,
-    service: &Service,
-    instance: &InstanceName,
-    snapshot: SnapshotId,
-    mode: Mode,
-) -> Result<Answer, Failure> {
-    let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
-    let runs = service.instances.get(instance).and_then(|one| one.release);
-    let mut context = SnapshotContext::new(&site.program);
-    // An instance that never ran under lastgood may come with its data or without any.
-    context.novelty = if runs.is_none() { Novelty::New } else { Novelty::Existing };
-    let expected = state::demand(&place).unwrap_or_default();
-    context.extra_bytes = expected.saturating_mul(SPACE_FACTOR - 1);
-    if let Some(known) = runs.and_then(|release| service.installed.get(&release)) {
-        context.about.insert("release".into(), known.installation.release.tag.to_string());
-        context.about.insert("digest".into(), known.installation.release.digest.to_string());
-    }
-    let facts =
-        state::snapshot(&place, mode, snapshot, &site.home.shelf(), &context).map_err(|error| hindered(&error))?;
-    Ok(Answer::Snapshotted { facts })
-}
-
 fn clear_rehearsal(site: &Site) -> Result<Answer, Failure> {
     remove_tree(&site.home.scratch())?;
     Ok(Answer::Cleared)
@@ -214,7 +204,13 @@ fn is_down(site: &Site, config: &InstanceConfig) -> bool {
     down && TcpStream::connect((site.config.bind.as_str(), config.port)).is_err()
 }
 
-fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
+fn stop(site: &Site, deaths: &Deaths, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
+    can_return(site, service, instance)?;
+    halt(site, deaths, instance)
+}
+
+/// Stops an instance, wherever it was going.
+fn halt(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer, Failure> {
     deaths.forget(instance);
     site.runtime.stop(&site.name, instance, site.config.stop_timeout.0).map_err(|error| hindered(&error))?;
     if let Some(config) = site.config.instance(instance) {
@@ -223,14 +219,40 @@ fn stop(site: &Site, deaths: &Deaths, instance: &InstanceName) -> Result<Answer,
     Ok(Answer::Stopped)
 }
 
+/// Starts an instance once more that died; `effect` is its start. What it left behind is ended first: a worker whose
+/// master was killed, or a unit that systemd means to start again later.
+pub(super) fn revive(
+    site: &Site,
+    deaths: &Deaths,
+    service: &Service,
+    effect: &Effect,
+    is_superseded: &AtomicBool,
+) -> Answer {
+    let Effect::Start { instance, release } = effect else { return Answer::Stopped };
+    // systemd may have started it again before us.
+    let runs = matches!(
+        site.runtime.liveness(&site.name, instance),
+        Ok(Liveness::Up { release: Some(running), .. }) if running == *release
+    );
+    let stopped = if runs { Ok(Answer::Stopped) } else { halt(site, deaths, instance) };
+    let is_given_up = || is_superseded.load(Ordering::SeqCst);
+    let started = stopped.and_then(|stopped| match is_given_up() {
+        true => Ok(stopped),
+        false => start(site, deaths, service, instance, release, &is_given_up),
+    });
+    started.unwrap_or_else(|failure| Answer::Hindered { failure: scrubbed(site, failure) })
+}
+
 fn start(
     site: &Site,
     deaths: &Deaths,
     service: &Service,
     instance: &InstanceName,
     release: &Digest,
+    is_given_up: &dyn Fn() -> bool,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
+    is_whole(site, instance)?;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     // A way back that starts something else than what was proven is no way back.
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
@@ -249,6 +271,7 @@ fn start(
         Err(error) => return Err(hindered(&error)),
     };
     let died = || match site.runtime.post_mortem(&site.name, instance) {
+        _ if is_given_up() => Some("it is to be stopped".into()),
         Ok(Some(reason)) => Some(reason.end()),
         Ok(None) | Err(_) => None,
     };
@@ -404,60 +427,4 @@ fn newest_table(site: &Site, ordered: &Service, route: &Route) -> Result<Option<
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Gives the folder of a snapshot on the shelf.
-pub(super) fn folder_of(site: &Site, snapshot: SnapshotId) -> PathBuf {
-    state::snapshot_folder(&site.home.shelf(), snapshot)
-}
-
-fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
-    let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
-    let loss = thread::scope(|scope| {
-        // What follows is a restore, and it has to know who else has the data open.
-        let looking = thread::Builder::new().spawn_scoped(scope, || site.sole_holder.look_ahead(&config.data));
-        let loss = state::loss(&place, &folder_of(site, snapshot));
-        // Without a thread the restore looks itself.
-        drop(looking);
-        loss
-    });
-    let loss = loss.map_err(|error| hindered(&error))?;
-    Ok(Answer::Measured { loss })
-}
-
-fn restore(site: &Site, instance: &InstanceName, snapshot: SnapshotId, order: OrderId) -> Result<Answer, Failure> {
-    let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
-    let holders = site.sole_holder.holders_of(&config.data).map_err(|why| {
-        Failure::new("holders-unknown", format!("nobody can tell who has {} open: {why}", config.data.display()), None)
-    })?;
-    let context = RestoreContext {
-        still_held: holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() }).collect(),
-        steps: &EachAct,
-    };
-    let aside = site.aside(config);
-    let journal = site.home.instance(instance).join(format!("restore-{order}.journal"));
-    let facts = state::restore(&folder_of(site, snapshot), &place, &aside, &journal, &context)
-        .map_err(|error| hindered(&error))?;
-    Ok(Answer::Restored { facts })
-}
-
-fn lay_ready(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
-    let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
-    let bytes = state::lay_ready(&folder_of(site, snapshot), &place, &site.aside(config));
-    bytes.map(|bytes| Answer::LaidReady { bytes }).map_err(|error| hindered(&error))
-}
-
-fn prune(site: &Site, snapshots: &[SnapshotId], releases: &[Digest]) -> Result<Answer, Failure> {
-    for instance in &site.config.instance {
-        state::discard_ready(&site.aside(instance), snapshots).map_err(|error| hindered(&error))?;
-    }
-    state::prune(&site.home.shelf(), snapshots).map_err(|error| hindered(&error))?;
-    let installed = channel::ChannelConfig::installed(&site.home.installations()).map_err(|error| hindered(&error))?;
-    for installation in installed.iter().filter(|one| !releases.contains(&one.release.digest)) {
-        channel::discard(installation).map_err(|error| hindered(&error))?;
-    }
-    Ok(Answer::Cleared)
 }

@@ -3,8 +3,8 @@
 //! The work is done by lastgood itself in a process of its own behind a fence, so that the candidate can't
 //! reach live data or the network, and nothing of it survives, however this process ends.
 
-use super::{Site, act};
-use crate::config::InstanceConfig;
+use super::{Site, act, data};
+use crate::{config::InstanceConfig, doctor};
 use lastgood_domain::{
     effect::{Answer, Leg},
     facts::{ProbeFacts, RehearsalFacts},
@@ -14,38 +14,36 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     probe::{LogPatterns, ProbeConfig, ProbeTarget, SecretSource, Secrets, Step, wait_ready},
-    runtime::fence::{self, Fence},
-    state::{self, Owner, StatePlace},
+    runtime::{
+        Launch, Runtime as _, RuntimeError,
+        fence::{self, Fence},
+        process::ProcessRuntime,
+    },
+    state::{self, StatePlace},
 };
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 /// Longest plan or report: both are a few KiB.
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
-/// How often the end of the worker is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The code of a program that could not be executed at all.
 const START_REFUSED: &str = "start-refused";
 
 /// What the worker is to do; it holds secrets, so it goes through a pipe and is never written down.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Plan {
-    argv: Vec<String>,
-    env: BTreeMap<String, String>,
-    workdir: PathBuf,
-    owner: Option<Owner>,
-    log: PathBuf,
+    /// What production would start, with the user it would run as.
+    launch: Launch,
+    /// Where the throwaway's record is kept: a runtime of its own, so that no other finds it.
+    runtime: PathBuf,
     ready: Option<Step>,
     probe: Vec<Step>,
     base: String,
@@ -104,22 +102,20 @@ pub(super) fn rehearse(
     })?;
     let port = free_port(&site.config.bind)?;
     let log = root.join(format!("{leg:?}.log").to_lowercase());
-    let launch = site.launch(
-        config,
-        &known.installation.release,
-        Path::new(&known.installation.path),
-        &data,
-        port,
-        log.clone(),
-    )?;
+    let installation = Path::new(&known.installation.path);
+    let mut launch = site.launch(config, &known.installation.release, installation, &data, port, log)?;
+    launch.user = site.user(config)?;
     let target = site.target(config, &data, Some(port));
     let fence = site.fence();
+    // The copy lies over the folder, which takes one to lie over.
+    if *fence == Fence::Namespaces
+        && let Some(missing) = doctor::data(config)
+    {
+        return Err(missing);
+    }
     let plan = Plan {
-        argv: launch.argv,
-        env: launch.env,
-        workdir: launch.workdir,
-        owner: site.owner(config)?,
-        log,
+        launch,
+        runtime: root.join("runtime"),
         ready: site.config.ready.clone(),
         probe: site.config.probe.clone(),
         base: target.base,
@@ -184,7 +180,7 @@ fn make_folder(path: &Path) -> Result<(), Failure> {
 }
 
 fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> Result<(), Failure> {
-    let from = act::folder_of(site, snapshot);
+    let from = data::folder_of(site, snapshot);
     // A single SQLite file needs its folder; a folder is made by the copy itself.
     if let state::Data::Sqlite(_) = place.data {
         make_folder(data)?;
@@ -275,26 +271,27 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
         folder: plan.folder.clone(),
         headers: Vec::new(),
     };
-    let seen_before = fs::metadata(&plan.log).map_or(0, |meta| meta.len());
-    let mut program = match start(plan)? {
-        Ok(child) => Throwaway { child, limit: plan.stop_limit.duration() },
+    let log = &plan.launch.log;
+    let seen_before = fs::metadata(log).map_or(0, |meta| meta.len());
+    let program = match Throwaway::start(plan)? {
+        Ok(program) => program,
         Err(failure) => return Ok(Report::Failed(failure)),
     };
     let ready = wait_ready(plan.ready.as_ref(), &target, plan.ready_limit.duration(), &|| program.gone());
     let report = match ready {
-        Err(error) => Report::Failed(with_reason(Failure::of(&error), &patterns, &plan.log, seen_before)),
+        Err(error) => Report::Failed(with_reason(Failure::of(&error), &patterns, log, seen_before)),
         Ok(ready_after) => {
             let probe = ProbeConfig { steps: plan.probe.clone() };
             match probe.run(&target, plan.limit.duration()) {
                 Ok(probe) => Report::Passed { probe, ready_after },
-                Err(error) => Report::Failed(with_reason(Failure::of(&error), &patterns, &plan.log, seen_before)),
+                Err(error) => Report::Failed(with_reason(Failure::of(&error), &patterns, log, seen_before)),
             }
         }
     };
     let died = program.gone();
-    program.stop();
+    drop(program);
     // A program may serve and have failed to migrate: its own words count.
-    Ok(match (report, patterns.scan(&plan.log, seen_before), died) {
+    Ok(match (report, patterns.scan(log, seen_before), died) {
         (Report::Passed { .. }, Some(line), _) => Report::Failed(Failure::new(
             "rehearsal-log",
             format!("its output says: {line}"),
@@ -303,7 +300,7 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
         (Report::Passed { .. }, None, Some(why)) => Report::Failed(with_reason(
             Failure::new("start-died", format!("it ended after its probe: {why}"), None),
             &patterns,
-            &plan.log,
+            log,
             seen_before,
         )),
         (report, _, _) => report,
@@ -318,73 +315,42 @@ fn with_reason(mut failure: Failure, patterns: &LogPatterns, log: &Path, from: u
     failure
 }
 
-fn start(plan: &Plan) -> Result<Result<Child, Failure>, Failure> {
-    let machine = |what: String| Failure::new("rehearsal-broken", what, None);
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&plan.log)
-        .map_err(|error| machine(format!("{} can't be written: {error}", plan.log.display())))?;
-    let errors = log.try_clone().map_err(|error| machine(error.to_string()))?;
-    let (program, arguments) = plan.argv.split_first().ok_or_else(|| machine("there is no program".into()))?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .envs(&plan.env)
-        .current_dir(&plan.workdir)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .process_group(0);
-    if let Some(owner) = &plan.owner {
-        command.uid(owner.uid).gid(owner.gid);
-    }
-    Ok(command
-        .spawn()
-        .map_err(|error| Failure::new(START_REFUSED, format!("{program} can't be started: {error}"), None)))
+/// The throwaway program, started by the very code that starts instances; it never outlives its drop.
+struct Throwaway<'a> {
+    runtime: ProcessRuntime,
+    launch: &'a Launch,
+    limit: Span,
 }
 
-/// The throwaway program; it never outlives its drop.
-struct Throwaway {
-    child: Child,
-    limit: Duration,
-}
-
-impl Throwaway {
-    fn gone(&self) -> Option<String> {
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).ok()?)?;
-        // Looks without reaping, so that the process id stays ours until the stop.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let ended = waitid(WaitId::Pid(pid), options).ok()??;
-        Some(match (ended.exit_status(), ended.terminating_signal()) {
-            (Some(status), _) => format!("exit status {status}"),
-            (_, Some(signal)) => format!("signal {signal}"),
-            _ => "it ended".into(),
-        })
-    }
-
-    fn stop(&mut self) {
-        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let Some(group) = group else { return };
-        let _ = kill_process_group(group, Signal::TERM);
-        let until = Instant::now() + self.limit;
-        while Instant::now() < until {
-            match self.child.try_wait() {
-                Ok(None) => thread::sleep(LOOK_EVERY),
-                Ok(Some(_)) | Err(_) => break,
+impl<'a> Throwaway<'a> {
+    /// Starts the program; the inner failure is the program's own.
+    fn start(plan: &'a Plan) -> Result<Result<Self, Failure>, Failure> {
+        // Whatever the fence has hidden, this process can execute itself.
+        let runtime =
+            ProcessRuntime::new(&plan.runtime, Path::new("/proc/self/exe")).map_err(|error| Failure::of(&error))?;
+        let program = Self { runtime, launch: &plan.launch, limit: plan.stop_limit };
+        match program.runtime.start(&plan.launch) {
+            Ok(_) => Ok(Ok(program)),
+            Err(error @ (RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. })) => {
+                Ok(Err(Failure::new(START_REFUSED, error.to_string(), None)))
             }
+            Err(error) => Err(Failure::of(&error)),
         }
-        // Whatever it left behind in its group goes too.
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = self.child.wait();
+    }
+
+    fn gone(&self) -> Option<String> {
+        match self.runtime.post_mortem(&self.launch.service, &self.launch.instance) {
+            // Its words are looked for in its log.
+            Ok(Some(RuntimeError::Exited { why, .. } | RuntimeError::PortInUse { why, .. })) => Some(why),
+            Ok(Some(other)) => Some(other.to_string()),
+            Ok(None) | Err(_) => None,
+        }
     }
 }
 
-impl Drop for Throwaway {
+impl Drop for Throwaway<'_> {
     fn drop(&mut self) {
-        self.stop();
+        // What can't be ended dies with the fence, or is shown by whoever looks at the port.
+        let _ended = self.runtime.stop(&self.launch.service, &self.launch.instance, self.limit);
     }
 }

@@ -26,7 +26,7 @@ use lastgood_drivers::{
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 /// One service as the drivers need it.
@@ -43,6 +43,8 @@ pub struct Site {
     pub runtime: Arc<dyn Runtime>,
     /// Its secrets, loaded.
     pub secrets: Secrets,
+    /// What is missing that a way back doesn't need and a forward run insists on.
+    pub without: Vec<Failure>,
     /// Where they come from, for a worker that loads them itself.
     pub(super) secret_sources: BTreeMap<String, SecretSource>,
     /// The lastgood program, which executes itself for work in other identities and namespaces.
@@ -60,6 +62,8 @@ pub struct Site {
     /// The gates that the service requires.
     pub gates: Gates,
     pub(super) sole_holder: SoleHolder,
+    /// The users that units themselves name, as far as they were asked for.
+    own_users: Mutex<BTreeMap<InstanceName, Option<String>>>,
     fence: OnceLock<Fence>,
 }
 
@@ -124,6 +128,23 @@ impl Site {
     ///
     /// Errors: [`SiteError`] names what is missing.
     pub fn open(config: &Config, name: &ServiceName, home: ServiceHome, program: PathBuf) -> Result<Self, SiteError> {
+        let site = Self::open_for_return(config, name, home, program)?;
+        match site.without.first() {
+            Some(failure) => Err(SiteError::Driver(failure.clone())),
+            None => Ok(site),
+        }
+    }
+
+    /// Sets up one service for a way back: a secret that can't be read stands in [`Site::without`], and only what needs it
+    /// fails.
+    ///
+    /// Errors: [`SiteError`] names what is missing.
+    pub fn open_for_return(
+        config: &Config,
+        name: &ServiceName,
+        home: ServiceHome,
+        program: PathBuf,
+    ) -> Result<Self, SiteError> {
         let service = config.service.get(name).ok_or_else(|| SiteError::UnknownService { name: name.clone() })?.clone();
         let driver = |error: &dyn Coded| SiteError::Driver(Failure::of(error));
         let mut folders = vec![home.installations(), home.shelf(), home.root().join("traffic")];
@@ -133,7 +154,8 @@ impl Site {
         }
         let runtime = runtime_of(&service, &config.state_dir, &program).map_err(|error| driver(&error))?;
         let sole_holder = SoleHolder::of(service.instance.iter().map(|instance| instance.data.clone()).collect());
-        let secrets = Secrets::load(&config.secret, &config.folder).map_err(|error| driver(&error))?;
+        let (secrets, unread) = Secrets::load_usable(&config.secret, &config.folder);
+        let without = unread.iter().map(|error| Failure::of(error)).collect();
         let proxy = ProxyHost::of(config, &program)
             .filter(|_| service.traffic.as_ref().is_some_and(|traffic| traffic.proxy.is_some()));
         let haproxy = service.traffic.as_ref().and_then(|traffic| traffic.haproxy.clone());
@@ -149,6 +171,7 @@ impl Site {
             state_dir: config.state_dir.clone(),
             runtime,
             secrets,
+            without,
             secret_sources: config.secret.clone(),
             program,
             channel: channel::Context { folder: config.folder.clone(), ..channel::Context::default() },
@@ -158,6 +181,7 @@ impl Site {
             proxy,
             gates: config.gate.clone(),
             sole_holder,
+            own_users: Mutex::default(),
             fence: OnceLock::new(),
         })
     }
@@ -198,10 +222,22 @@ impl Site {
         Some(busy.ask(&self.target(instance, &instance.data, None)))
     }
 
-    /// Gives the user an instance runs as and that owns its data.
-    pub(super) fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
-        let user = instance.user.as_ref().or(self.config.user.as_ref());
-        user.map(|user| Owner::named(user)).transpose().map_err(|error| Failure::of(&error))
+    /// Gives the user an instance runs as and that owns its data: the configuration's, or its unit's own; none is ours.
+    pub(super) fn user(&self, instance: &InstanceConfig) -> Result<Option<String>, Failure> {
+        if let Some(user) = instance.user.as_ref().or(self.config.user.as_ref()) {
+            return Ok(Some(user.clone()));
+        }
+        let mut known = self.own_users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = known.get(&instance.name) {
+            return Ok(user.clone());
+        }
+        let user = self.runtime.own_user(&self.name, &instance.name).map_err(|error| Failure::of(&error))?;
+        known.insert(instance.name.clone(), user.clone());
+        Ok(user)
+    }
+
+    fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
+        self.user(instance)?.map(|user| Owner::named(&user)).transpose().map_err(|error| Failure::of(&error))
     }
 
     /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`.
@@ -215,9 +251,7 @@ impl Site {
 
     /// Gives the folder that takes data which a restore puts aside: beside the data, on its file system.
     pub(super) fn aside(&self, instance: &InstanceConfig) -> PathBuf {
-        let mut name = instance.data.file_name().unwrap_or_default().to_os_string();
-        name.push(".lastgood-aside");
-        instance.data.with_file_name(name)
+        aside_of(&instance.data)
     }
 
     fn values(
@@ -259,8 +293,14 @@ impl Site {
             }
         }
         let fill = |text: &str| {
-            expand::expand(text, &values)
-                .map_err(|what| Failure::new("config-unfit", format!("service.{}: {what}", self.name), None))
+            expand::expand(text, &values).map_err(|what| {
+                let unread =
+                    |name: &&String| self.secrets.get(name).is_none() && text.contains(&format!("{{secret:{name}}}"));
+                match self.secret_sources.keys().find(unread).and(self.without.first()) {
+                    Some(failure) => failure.clone(),
+                    None => Failure::new("config-unfit", format!("service.{}: {what}", self.name), None),
+                }
+            })
         };
         let mut argv = self.config.command.iter().map(|part| fill(part)).collect::<Result<Vec<_>, _>>()?;
         // A relative program starts at the configuration's folder; a bare name is looked up in PATH.
@@ -294,6 +334,19 @@ impl Site {
         })
     }
 
+    /// Gives how an instance that runs a release would be started now.
+    ///
+    /// Errors: the instance is not configured, or the release not installed, any more.
+    pub fn declared(&self, service: &Service, name: &InstanceName, release: &Digest) -> Result<Launch, Failure> {
+        let config = self.instance(name)?;
+        let known = service.installed.get(release).ok_or_else(|| {
+            Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
+        })?;
+        let installation = PathBuf::from(&known.installation.path);
+        let log = self.home.log(name);
+        self.launch(config, &known.installation.release, &installation, &config.data, config.port, log)
+    }
+
     /// Names the declared variables that a running program has otherwise or not at all; never a value.
     ///
     /// Errors: it can't be told what is declared, or the program has ended.
@@ -304,20 +357,15 @@ impl Site {
         release: &Digest,
         pid: u32,
     ) -> Result<Vec<String>, Failure> {
-        let config = self.instance(name)?;
-        let known = service.installed.get(release).ok_or_else(|| {
-            Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
-        })?;
-        let installation = PathBuf::from(&known.installation.path);
-        let log = self.home.log(name);
-        let launch = self.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
+        let launch = self.declared(service, name, release)?;
         let bytes = std::fs::read(format!("/proc/{pid}/environ")).map_err(|error| {
             Failure::new("drift-environment", format!("what {name} runs with can't be read: {error}"), None)
         })?;
         let text = String::from_utf8_lossy(&bytes);
         let has: BTreeMap<&str, &str> = text.split('\0').filter_map(|one| one.split_once('=')).collect();
-        let differ = launch.env.iter().filter(|(name, value)| has.get(name.as_str()) != Some(&value.as_str()));
-        Ok(differ.map(|(name, _)| name.clone()).collect())
+        let declared = self.runtime.environment(&launch).into_iter();
+        let differ = declared.filter(|(name, value)| has.get(name.as_str()) != Some(&value.as_str()));
+        Ok(differ.map(|(name, _)| name).collect())
     }
 
     /// Gives what probes of an instance talk to: its front door, or `port` of its address.
@@ -343,6 +391,14 @@ impl Site {
         ProbeConfig { steps: self.config.probe.clone() }
     }
 }
+
+/// Gives the folder that takes what a restore moves out of the data folder `data`.
+pub(crate) fn aside_of(data: &Path) -> PathBuf {
+    let mut name = data.file_name().unwrap_or_default().to_os_string();
+    name.push(".lastgood-aside");
+    data.with_file_name(name)
+}
+
 /// Finds a program by its bare name in `PATH`, as a shell does.
 fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

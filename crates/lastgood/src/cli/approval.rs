@@ -1,6 +1,9 @@
 //! `lastgood approval`: what waits for people, and their answers.
 
-use super::{Ended, incident::person};
+use super::{
+    Ended,
+    incident::{known, person},
+};
 use crate::{
     app::{App, Ask},
     exit::Exit,
@@ -11,6 +14,7 @@ use lastgood_domain::{
     operations::{
         Event, Operations,
         approval::{self, Approval as Found, Standing},
+        incident::{Signature, plan},
         people::Act,
     },
     terms::{ApprovalId, Digest, Reason, Span},
@@ -97,7 +101,7 @@ impl Question {
         let plan = Digest::of(&plan);
         // A place of their own: nobody asks here for what lastgood itself asks for.
         let subject = format!("asked/{}", self.subject);
-        let of = self.of.iter().map(|name| person(name)).collect::<Result<_, _>>()?;
+        let of = self.of.iter().map(|name| known(app, name)).collect::<Result<_, _>>()?;
         let what = self.what.to_string();
         app.need_approval(&Ask { subject: subject.clone(), what: what.clone(), plan, needed: self.needed, of })?;
         let data = json!({ "subject": subject, "what": what, "plan": plan.to_string(), "approved": true });
@@ -153,7 +157,41 @@ fn approve(app: &App, id: ApprovalId, plan: Option<&str>) -> Ended {
     // Without a digest the plan that was asked for now is meant; one that changes meanwhile is another.
     let plan = plan.map_or(Ok(found.request.plan), |written| seen(found, written))?;
     let (now, by) = (app.now(), &app.actor);
-    answer(app, id, &|state| approval::approve(&state.approvals, by, id, plan, now))
+    let (_, after) = app
+        .say_operations(&|state| Ok(vec![Event::Approval(approval::approve(&state.approvals, by, id, plan, now)?)]))?;
+    let found = find(&after, id)?;
+    let mut text = format!("{id} is {}", standing(app, found));
+    if found.standing == Standing::Approved {
+        text += &format!("\n{}", took_effect(&after, id, found));
+    }
+    app.screen.show("approval", &data(app, id, found), &text);
+    Ok(Exit::Done)
+}
+
+/// Says what is so now that a request is approved, and where nothing is yet, what to type.
+fn took_effect(operations: &Operations, id: ApprovalId, found: &Found) -> String {
+    if let Some(asked) = operations.holds.asked.get(&id) {
+        let (service, tag, until) = (&asked.service, &asked.exemption.tag, rfc3339(asked.exemption.until));
+        return format!("{service} {tag} may pass {} until {until}: lastgood run {service} --now", asked.hold);
+    }
+    for (incident, one) in &operations.incidents.all {
+        let is_this = |signature: &Signature| signature.approval == id;
+        let mut items = one.checklist.iter().filter_map(|(item, entry)| Some((item, &entry.waiver.as_ref()?.0)));
+        if let Some((item, signature)) = items.find(|(_, signature)| is_this(signature)) {
+            return format!("{item} of incident {incident} is waived until {}", rfc3339(signature.until));
+        }
+        if let Some((row, (signature, _))) = one.unfreeze.risks.iter().find(|(_, (signature, _))| is_this(signature)) {
+            let (row, until) = (row.as_str(), rfc3339(signature.until));
+            return format!("the risk of {row} is taken until {until}: lastgood incident unfreeze {incident}");
+        }
+        if let Some(lower) = one.lowering.as_ref().filter(|lower| is_this(&lower.signature)) {
+            return format!("lower it: lastgood incident level {incident} {} --reason …", lower.level.as_str());
+        }
+        if found.request.subject == plan::subject(*incident) {
+            return format!("run it: lastgood incident run {incident}");
+        }
+    }
+    format!("{} may go on: {}", found.by, found.request.what)
 }
 
 type Deciding<'a> = &'a dyn Fn(&Operations) -> Result<approval::ApprovalEvent, approval::Refused>;
@@ -205,10 +243,24 @@ fn standing(app: &App, one: &Found) -> String {
             let (yes, needed) = (one.yes.len(), one.request.needed);
             format!("pending: {yes} of {needed}, {} left", one.request.expires.since(now))
         }
-        Standing::Rejected { by, reason } => format!("rejected by {by}: {reason}"),
+        Standing::Rejected { by, reason } => {
+            format!("rejected by {by}{}: {reason}", one.rejected_through.words())
+        }
         Standing::Approved => format!("approved, for {} from now", one.request.expires.since(now)),
         other => other.words(),
     }
+}
+
+/// Gives each answer that came, and by which door.
+fn answers(one: &Found) -> Vec<Value> {
+    let yes = one.yes.iter().map(|(by, yes)| json!({ "by": by, "said": "yes", "at": yes.at, "door": yes.door }));
+    let no = match &one.standing {
+        Standing::Rejected { by, .. } => {
+            Some(json!({ "by": by, "said": "no", "at": one.ended, "door": one.rejected_through }))
+        }
+        _ => None,
+    };
+    yes.chain(no).collect()
 }
 
 fn data(app: &App, id: ApprovalId, one: &Found) -> Value {
@@ -224,6 +276,7 @@ fn data(app: &App, id: ApprovalId, one: &Found) -> Value {
         "asked_by": one.by, "asked_at": one.at, "expires": request.expires,
         "left_seconds": request.expires.since(now).0 / 1_000,
         "needed": request.needed, "of": request.of, "yes": one.yes.keys().collect::<Vec<_>>(),
+        "answers": answers(one),
         "standing": standing.word(), "reason": reason,
     })
 }
@@ -233,7 +286,9 @@ fn list(app: &App, all: bool) -> Ended {
     let open = |one: &Found| one.standing_at(app.now()) == Standing::Pending;
     let chosen: Vec<_> = approvals.all.iter().filter(|(_, one)| all || open(one)).collect();
     let line = |(id, one): &(&ApprovalId, &Found)| {
-        format!("{id}  {}  asked by {}: {}\n", standing(app, one), one.by, one.request.what)
+        let yes = one.yes.iter().map(|(who, yes)| format!("{who}{}", yes.door.words())).collect::<Vec<_>>().join(", ");
+        let yes = if yes.is_empty() { yes } else { format!("  yes: {yes}") };
+        format!("{id}  {}{yes}  asked by {}: {}\n", standing(app, one), one.by, one.request.what)
     };
     let mut text: String = chosen.iter().map(line).collect();
     match chosen.iter().find(|(_, one)| open(one)) {

@@ -11,13 +11,14 @@ use lastgood_domain::{
     operations::{
         Event,
         incident::{
-            self,
+            self, Signed,
             checklist::{self, Evidence, EvidenceKind},
         },
     },
     terms::{ChainName, Digest, IncidentId, ItemName, Reason, Span},
 };
 use lastgood_drivers::proof::{self, NoProof};
+use lastgood_engine::letter::rfc3339;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -242,12 +243,17 @@ fn waive(app: &App, id: IncidentId, item: &ItemName, risk: &Reason, span: Span) 
         app.say_operations(&|state| checklist::waive(state, id, &app.actor, item, risk.clone(), until, now))?;
     let found = incident::find(&after, id).map_err(|error| refused(&error))?;
     let waiver = found.checklist.get(item).and_then(|entry| entry.waiver.as_ref());
-    let approval = waiver.map(|(signature, _)| signature.approval.to_string()).unwrap_or_default();
-    let text = format!(
-        "{item} stays open until a second person has approved {approval}\n\
-         have them type: lastgood approval approve {approval}"
-    );
+    let (signature, _) = waiver.expect("a waiver is asked for or stands");
+    let (approval, until) = (signature.approval, signature.until);
+    let is_given = signature.standing(&after.approvals, now) == Signed::Given;
+    let text = match is_given {
+        true => format!("{item} is waived already, by {approval}, until {}", rfc3339(until)),
+        false => format!(
+            "{item} stays open until a second person has approved {approval}\n\
+             have them type: lastgood approval approve {approval}"
+        ),
+    };
     let data = json!({ "incident": id, "item": item, "approval": approval, "until": until });
     app.screen.show("checklist-waiver", &data, &text);
-    Ok(Exit::Pending)
+    Ok(if is_given { Exit::Done } else { Exit::Pending })
 }

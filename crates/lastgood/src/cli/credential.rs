@@ -87,7 +87,7 @@ fn revoke(app: &App, name: &str) -> Ended {
         let hint = format!("say yes: lastgood --yes credential revoke {name}");
         return Err(Trouble::say(Exit::Declined, "declined", "nothing was revoked", &hint));
     }
-    let done = credential.revoke().map_err(|error| trouble(&error))?;
+    let done = credential.revoke(None).map_err(|error| trouble(&error))?;
     let next = format!("prove it: lastgood credential prove {name}");
     say(app, "credential-revoked", name, &[done], &next);
     Ok(Exit::Done)

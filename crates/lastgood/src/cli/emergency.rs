@@ -3,14 +3,14 @@
 //! Each act stands alone: one that fails keeps no other from being done, and is said.
 
 use super::{Ended, evidence, switch};
-use crate::{app::App, exit::Exit, screen::Trouble};
+use crate::{app::App, enforce, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     failure::Failure,
     operations::{
         Event,
         emergency::{Act, EmergencyEvent, Row},
-        hold::{self, HoldKind, InFlight, Selector},
+        hold::{self, HoldEvent, HoldKind, InFlight, Selector},
     },
     switches,
     terms::{ChainName, Digest, Reason, Timestamp},
@@ -104,8 +104,29 @@ fn hold_all(app: &App, reason: &Reason) -> Result<String, Failure> {
         let set = hold::set(&state.holds, wanted)?;
         Ok(vec![Event::Hold(set)])
     });
+    let (records, _) = said.map_err(|trouble| trouble.failure)?;
+    let set = records.iter().find_map(|record| match record.event {
+        Event::Hold(HoldEvent::Set { hold, .. }) => Some(hold),
+        _ => None,
+    });
+    let hold = set.expect("a hold was set");
+    // Nobody else may be there to ask those outside.
+    enforce::in_emergency(app);
+    let operations = app.operations().map_err(|trouble| trouble.failure)?;
+    let open = lastgood_engine::enforce::unconfirmed(&app.config, &operations, app.now());
+    let open: Vec<String> =
+        open.into_iter().filter(|(_, holds)| holds.contains(&hold)).map(|(name, _)| name.to_string()).collect();
     let kinds = HoldKind::ALL.map(HoldKind::as_str).join(", ");
-    said.map(|_| format!("{kinds} of every service are held")).map_err(|trouble| trouble.failure)
+    match open.is_empty() {
+        true => Ok(format!("{kinds} of every service are held")),
+        false => {
+            let what = format!(
+                "{hold} stands, and is not confirmed by {}: close it there by hand, and ask again: lastgood hold sync",
+                open.join(", ")
+            );
+            Err(Failure::new("emergency-not-held", what, None))
+        }
+    }
 }
 
 fn verify(app: &App) -> Result<String, Failure> {

@@ -2,6 +2,7 @@
 
 mod closing;
 mod declare;
+mod driving;
 mod lead;
 mod message;
 mod plan;
@@ -10,7 +11,7 @@ mod unfreeze;
 mod verify;
 
 pub(super) use declare::{recommendation, recommended, recommended_words};
-pub(super) use lead::person;
+pub(super) use lead::{known, person};
 
 use super::Ended;
 use crate::{
@@ -65,6 +66,14 @@ pub(crate) enum Incident {
     Handoff(lead::Hand),
     /// Accept a role that is offered to you.
     Accept(lead::Accept),
+    /// Lead it instead of somebody who can't: no longer configured, without a role for it, or lastgood itself.
+    TakeOver {
+        /// Which, such as i0.
+        incident: IncidentId,
+        /// Why.
+        #[arg(long)]
+        reason: Reason,
+    },
     /// Note something for the timeline.
     Note {
         /// Which, such as i0.
@@ -151,6 +160,7 @@ impl Incident {
             Self::Assign(hand) => hand.assign(app),
             Self::Handoff(hand) => hand.offer(app),
             Self::Accept(accept) => accept.run(app),
+            Self::TakeOver { incident, reason } => lead::take_over(app, incident, &reason),
             Self::Note { incident, text } => lead::note(app, incident, &text),
             Self::Timeline { incident } => room::timeline(app, incident),
             Self::Update(update) => update.run(app),

@@ -94,6 +94,7 @@ impl Init {
 /// Makes a service name of a channel's: the last part, in small letters.
 fn name_of(what: &str) -> String {
     let last = what.trim_end_matches('/').rsplit('/').next().unwrap_or(what);
+    let last = last.strip_suffix(".git").unwrap_or(last);
     let name: String = last.to_ascii_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
     if name.is_empty() { "app".into() } else { name }
 }

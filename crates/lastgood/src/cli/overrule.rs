@@ -69,8 +69,13 @@ impl Give {
         let one = Overrule { gate, service, tag, digest, reason, until };
         let (_, after) = app.say_operations(&|_| Ok::<_, Refused>(vec![Event::Overruled(one.clone())]))?;
         let given = after.overrules.all.last().expect("it was just written");
+        // A tag is a name that others choose.
+        let whatever = match one.digest {
+            Some(_) => String::new(),
+            None => format!("\nnobody here has seen its bytes: whatever the channel offers as {} passes", one.tag),
+        };
         let text = format!(
-            "{} passes the gate {} until {}\ngo on: lastgood run {} --now",
+            "{} passes the gate {} until {}{whatever}\ngo on: lastgood run {} --now",
             one.tag,
             one.gate,
             rfc3339(until),

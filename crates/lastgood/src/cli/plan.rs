@@ -1,6 +1,6 @@
 //! `lastgood plan`: what would happen now, and why; nothing is changed.
 
-use super::Ended;
+use super::{Ended, rollback};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -91,7 +91,9 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         .collect();
     let everywhere = behind.is_empty() || config.traffic.is_some();
     let up_to_date = known.is_some() && known == folded.last_good.as_ref() && everywhere;
-    let mut text = format!("{service}  last-good {last_good}, the channel offers {}\n", offer.tag);
+    let offers = if folded.pin.is_some() { "it is pinned to" } else { "the channel offers" };
+    let mut text = format!("{service}  last-good {last_good}, {offers} {}\n", offer.tag);
+    let back = rollback::pinned(app, service, &folded);
     for (_, because) in &passed {
         text += &format!("  passed over    {}\n", words::one_line(because));
     }
@@ -107,6 +109,12 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
             (format!("nothing would move: the {} gate says {}", line.gate, line.verdict), exit)
         }
         (None, true) => ("nothing to do: every instance runs it".to_owned(), Exit::Done),
+        (None, false) if let Some(back) = &back => {
+            for line in back {
+                text += &format!("  back      {line}\n");
+            }
+            (format!("the pin takes {} back to {}, all at once", words::names(&behind), offer.tag), Exit::Done)
+        }
         (None, false) => {
             text += &format!("  way back  {way_back}\n");
             text += &asks(config);
@@ -118,6 +126,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     };
     text += &format!("{verdict}\n");
     text += &match exit {
+        Exit::Done if back.is_some() => format!("leave it where it is: lastgood unpin {service} --reason …\n"),
         Exit::Done if !up_to_date => format!("try it without changing anything: lastgood run {service} --dry-run\n"),
         Exit::Done => format!("see it: lastgood status {service}\n"),
         _ => format!("why: lastgood why {service}\n"),
@@ -125,7 +134,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let data = json!({
         "service": service, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
         "passed_over": passed.iter().map(|(tag, because)| json!({ "tag": tag, "because": because })).collect::<Vec<_>>(),
-        "moves": behind, "up_to_date": up_to_date,
+        "moves": behind, "up_to_date": up_to_date, "back": back,
         "gates": lines.iter().map(|line| json!({
             "gate": line.gate, "verdict": line.verdict, "because": line.because,
         })).collect::<Vec<_>>(),
@@ -160,7 +169,7 @@ fn moves(config: &ServiceConfig, state: &Service, behind: &[InstanceName]) -> St
         traffic.shares.iter().map(|share| format!("{} % for at least {}", share.percent, share.bake.0)).collect();
     let resume = match traffic.resume {
         Some(_) => "  then      above 25 %, prove that cut sessions are resumed, on it and back on last-good\n",
-        None => "",
+        None => "  then      go above 25 % without a proof that cut sessions are resumed: traffic.resume is not set\n",
     };
     let again = match config.gates.as_slice() {
         [] => "",

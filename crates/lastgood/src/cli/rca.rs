@@ -135,7 +135,12 @@ impl Waive {
         let decide = |one: &_| rca::waive(one, self.reason.clone(), span, self.release.clone(), now);
         decide(&folded).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         let owed = folded.analysis.as_ref().expect("what is waived is owed");
-        let only = self.release.as_ref().map_or_else(|| "every release".into(), |tag| format!("{tag} only"));
+        let only = match &self.release {
+            None => "every release".into(),
+            Some(tag) if folded.tags.contains_key(tag) => format!("{tag} only"),
+            // A tag is a name that others choose: who agrees must know.
+            Some(tag) => format!("{tag} only, whatever bytes the channel offers as it: nobody here has seen them"),
+        };
         let what = format!("{service} goes on for {span} without the analysis it owes ({only}): {}", self.reason);
         let subject = format!("rca/{service}/waiver");
         // Bound to what is owed: after another rollback it is asked for anew.

@@ -25,6 +25,8 @@ use std::{collections::BTreeSet, path::Path};
 
 /// The reason in the evidence where none is given.
 const NO_REASON: &str = "asked on the command line";
+/// What a rollback calls itself where it drives.
+const ROLLBACK: &str = "lastgood rollback";
 
 /// Take instances back to last-good or a named release, with their data.
 #[derive(Debug, Args)]
@@ -187,6 +189,15 @@ pub(crate) fn take_back(
     rollback.carry_out(app, service, aim)
 }
 
+/// Says what a pin to a release that ran here does: each instance goes back to it as by hand, with the data that belongs
+/// to it. `None` if that is no way back, and the release is offered like any other.
+pub(super) fn pinned(app: &App, service: &ServiceName, folded: &Service) -> Option<Vec<String>> {
+    let to = folded.pin.as_ref().map(|pin| pin.tag.clone())?;
+    let aim = Aim::Back { to: Some(to), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
+    let Preview { back, traffic } = preview(app, service, folded, &aim).ok()?;
+    (traffic.is_none() && !back.is_empty()).then(|| back.iter().map(|one| says(app, folded, one)).collect())
+}
+
 /// What a rollback would do.
 struct Preview {
     /// Instance by instance.
@@ -258,7 +269,7 @@ fn refuse_busy(
     if app.config.service[service].busy.is_none() {
         return Ok(());
     }
-    let site = Site::open(&app.config, service, app.home.service(service), drive::program()?)
+    let site = Site::open_for_return(&app.config, service, app.home.service(service), drive::program()?)
         .map_err(|error| Trouble::new(Exit::Failed, &error))?;
     let mut risks = Vec::new();
     for name in back.iter().map(|one| &one.instance).filter(|name| !accepted.contains(*name)) {
@@ -305,13 +316,25 @@ impl Rollback {
     fn carry_out(&self, app: &App, service: &ServiceName, aim: Aim) -> Result<Option<End>, Trouble> {
         let driven =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        if driven.is_some() {
-            return drive::ask(app, service, &aim, None);
-        }
         // A rollback typed in a session that the service itself hosts must outlive that session.
-        match session::host() {
-            Some(host) => self.go_outside(app, service, &host),
-            None => here(app, service, &aim),
+        let host = session::host();
+        if driven.is_none() {
+            if let Some(host) = &host {
+                return self.go_outside(app, service, host);
+            }
+            match drive::lock(app, service, ROLLBACK) {
+                Ok(lock) => return here(app, service, &aim, &lock),
+                // A daemon begins just now.
+                Err(trouble) if trouble.exit == Exit::Driven => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let (run, end) = drive::ask(app, service, &aim)?;
+        match (end, host) {
+            (Some(end), _) => Ok(Some(end)),
+            // Whoever drove has ended; what was asked for stands in the log.
+            (None, None) => drive::take_over(app, service, run, ROLLBACK),
+            (None, Some(host)) => self.go_outside(app, service, &host),
         }
     }
 
@@ -325,12 +348,19 @@ impl Rollback {
         argv.extend(self.arguments(service));
         let log = app.home.root().join("rollback.log");
         session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        drive::follow(app, service, RunId(folded.service.next.run), folded, None)
+        let end = drive::follow(app, service, RunId(folded.service.next.run), folded)?;
+        end.map(Some).ok_or_else(|| {
+            Trouble::say(
+                Exit::Failed,
+                "run-undriven",
+                format!("the process that took {service} back has ended before its time"),
+                &format!("read what it said: {}; go on: {}", log.display(), self.typed(app, service)),
+            )
+        })
     }
 }
 
-fn here(app: &App, service: &ServiceName, aim: &Aim) -> Result<Option<End>, Trouble> {
-    let _lock = drive::lock(app, service, "lastgood rollback")?;
+fn here(app: &App, service: &ServiceName, aim: &Aim, _lock: &DriverLock) -> Result<Option<End>, Trouble> {
     // A run that was killed half-way is taken over, not finished first: the way back is open from any state.
     let (mut driver, progress) = drive::open_over(app, service, aim)?;
     let end = drive::to_end(&mut driver, &progress)?;

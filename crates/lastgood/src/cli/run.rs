@@ -1,7 +1,7 @@
 //! `lastgood run`: one pass over a service, or all of them.
 
-use super::Ended;
-use crate::{app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
+use super::{Ended, rollback};
+use crate::{adopt, app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, Cause, End},
@@ -42,8 +42,17 @@ impl Run {
             app.service(None)?;
         }
         let mut worst = Exit::Done;
-        for service in services {
-            let exit = if self.dry_run { dry(app, &service)? } else { self.one(app, &service)? };
+        for service in &services {
+            let ended = if self.dry_run { dry(app, service) } else { self.one(app, service) };
+            let exit = match ended {
+                // One service's trouble is no reason to leave the others unlooked at.
+                Err(mut trouble) if services.len() > 1 => {
+                    trouble.failure.message = format!("{service}: {}", trouble.failure.message);
+                    app.screen.trouble(&trouble);
+                    trouble.exit
+                }
+                ended => ended?,
+            };
             if worst == Exit::Done {
                 worst = exit;
             }
@@ -55,7 +64,11 @@ impl Run {
         let driven =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         if self.now && driven.is_some() {
-            let end = drive::ask(app, service, &Aim::Track, None)?;
+            let (run, end) = drive::ask(app, service, &Aim::Track)?;
+            let end = match end {
+                Some(end) => Some(end),
+                None => drive::take_over(app, service, run, drive::RUN)?,
+            };
             return Ok(conclude(app, service, end.as_ref()));
         }
         pass(app, service).map(|end| conclude(app, service, end.as_ref()))
@@ -75,8 +88,10 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
     let mut driver = drive::open(app, &app.config, service, home, folded, Some(progress.clone()))?;
     // What an earlier driver left undone comes first.
     drive::to_end(&mut driver, &progress)?;
-    let down = revive(&mut driver, &progress)?;
-    let running = running(&driver);
+    drive::refuse_forward(&driver)?;
+    let foreign = adopt::foreign(&mut driver)?;
+    let down = revive(&mut driver, &progress, &foreign)?;
+    let running = running(&driver).into_iter().filter(|name| !foreign.contains(name));
     driver.world.watch(running);
     if driver.service().traffic.cools_at().is_some_and(|at| at <= app.now()) {
         driver.begin(Aim::Cool, None, None, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
@@ -107,9 +122,13 @@ pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trou
 }
 
 /// Starts every instance again that should run and does not, as the daemon does; gives those that stayed down.
-fn revive(driver: &mut drive::RealDriver, progress: &Progress) -> Result<Vec<InstanceName>, Trouble> {
+fn revive(
+    driver: &mut drive::RealDriver,
+    progress: &Progress,
+    foreign: &[InstanceName],
+) -> Result<Vec<InstanceName>, Trouble> {
     let mut down = Vec::new();
-    for name in running(driver) {
+    for name in running(driver).into_iter().filter(|name| !foreign.contains(name)) {
         let Some(why) = why_down(driver, &name) else { continue };
         let turn = |driver: &mut drive::RealDriver| driver.turn(None).map_err(|error| drive::drive_trouble(&error));
         // The daemon may have noticed before it was stopped.
@@ -123,7 +142,8 @@ fn revive(driver: &mut drive::RealDriver, progress: &Progress) -> Result<Vec<Ins
             continue;
         }
         let before = driver.service().records;
-        driver.world.revive(driver.service(), name.clone());
+        let service = driver.service().clone();
+        driver.world.revive(&service, name.clone());
         while driver.service().records == before {
             turn(driver)?;
         }
@@ -167,6 +187,13 @@ fn dry(app: &App, service: &ServiceName) -> Ended {
     let service_now = app.look(service)?.service;
     if let Some(run) = &service_now.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
+    }
+    // Nothing is rehearsed on the way to a release that ran here: its way back is the one that was.
+    if let Some(back) = rollback::pinned(app, service, &service_now) {
+        let text =
+            format!("{}\n{service}: the pin takes them back, all at once; nothing is rehearsed\n", back.join("\n"));
+        app.screen.show("dry-run", &json!({ "service": service, "back": back }), &text);
+        return Ok(Exit::Done);
     }
     let mut config = app.config.clone();
     config.state_dir = temporary.path().to_path_buf();

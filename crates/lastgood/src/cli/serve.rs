@@ -1,18 +1,25 @@
 //! `lastgood serve`: the daemon. One thread drives each service; others deliver notices and answer metrics.
 
 mod answers;
+mod bells;
 mod delivery;
 mod due;
 mod duties;
+mod outcomes;
 mod pages;
 mod readiness;
 mod reconcile;
 mod signals;
 mod switchboard;
 
-use self::readiness::{Asking, Readiness};
+use self::{
+    bells::{listen, ring},
+    outcomes::Counting,
+    readiness::{Asking, Readiness},
+};
 use super::Ended;
 use crate::{
+    adopt,
     app::{App, log_trouble},
     drive,
     exit::Exit,
@@ -30,17 +37,16 @@ use lastgood_domain::{
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
     words,
 };
-use lastgood_drivers::metric::{Count, Watch};
+use lastgood_drivers::metric::Watch;
 use lastgood_engine::{
     alerts::Reconciler,
-    bell,
     config::ServiceConfig,
     deliver::Wake,
     drive::{Happening, World as _},
     preflight::Asker,
     schedule, world,
 };
-use lastgood_server::switches::{Bell, SwitchServer};
+use lastgood_server::switches::SwitchServer;
 use lastgood_store::DriverLock;
 use std::{
     collections::BTreeMap,
@@ -82,11 +88,21 @@ impl Serve {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
-        if services.is_empty() && app.config.switches.is_none() && app.config.signal.is_empty() {
+        if services.is_empty() && is_idle(app) {
             app.service(None)?;
         }
-        let locks: Vec<DriverLock> =
-            services.iter().map(|service| drive::lock(app, service, drive::DAEMON)).collect::<Result<_, _>>()?;
+        let mut locks = BTreeMap::new();
+        let mut held = None;
+        for service in &services {
+            match drive::lock(app, service, drive::DAEMON) {
+                Ok(lock) => drop(locks.insert(service.clone(), lock)),
+                Err(trouble) => held = Some(trouble),
+            }
+        }
+        // A service that somebody else has now is driven when that one lets go; with none of them there is nothing to do.
+        if let Some(trouble) = held.filter(|_| locks.is_empty()) {
+            return Err(trouble);
+        }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
@@ -113,7 +129,8 @@ impl Serve {
                     let mut pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
                     pulses.insert(service.clone(), world::now());
                 };
-                scope.spawn(move || keep_driving(app, service, bells, delivery, stop, &alive));
+                let lock = locks.remove(service);
+                scope.spawn(move || keep_driving(app, service, lock, bells, delivery, stop, &alive));
             }
             if app.config.service.values().any(|service| service.traffic.is_some()) {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
@@ -162,39 +179,16 @@ impl Serve {
             ring(&bells);
         });
         sign(app);
-        drop(locks);
         Ok(Exit::Done)
     }
 }
 
-fn ring(bells: &Bells) {
-    for bell in bells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        // A driver that has ended needs no bell.
-        let _ = bell.send(Happening::Woken);
-    }
-}
-
-/// Passes the bell that other commands ring on to all drivers.
-fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Option<Bell>) -> Result<(), Trouble> {
-    let socket = bell::listen(app.home.root()).map_err(|error| {
-        Trouble::say(
-            Exit::Failed,
-            "state-dir-unusable",
-            format!("the bell can't be hung up: {error}"),
-            "check the state folder",
-        )
-    })?;
-    let (bells, delivery) = (Arc::clone(bells), Arc::clone(delivery));
-    thread::spawn(move || {
-        let mut buffer = [0; 16];
-        while socket.recv(&mut buffer).is_ok() {
-            // A switch is what must not wait.
-            board.iter().for_each(Bell::ring);
-            ring(&bells);
-            delivery.ring();
-        }
-    });
-    Ok(())
+/// Tells whether there is nothing to do without a service: nobody to page, nothing to hold or to look at.
+fn is_idle(app: &App) -> bool {
+    let config = &app.config;
+    let people = config.person.is_empty() && config.escalation.is_empty() && config.notice.is_empty();
+    let incidents = config.enforcer.is_empty() && config.incident.is_default();
+    people && incidents && config.switches.is_none() && config.signal.is_empty()
 }
 
 fn sign(app: &App) {
@@ -205,18 +199,39 @@ fn sign(app: &App) {
     }
 }
 
-/// Drives one service until the daemon ends; trouble is said, and it begins anew after a while.
-fn keep_driving(app: &App, service: &ServiceName, bells: &Bells, delivery: &Wake, stop: &AtomicBool, alive: &dyn Fn()) {
-    while !stop.load(Ordering::SeqCst) {
-        let driving = Driving::begin(app, service, bells);
-        if let Err(trouble) = driving.and_then(|mut driving| driving.until(stop, delivery, alive)) {
+/// Drives one service until the daemon ends; trouble is said, and it begins anew after a while. In between it lets go of
+/// the lock: a daemon that can't drive must not keep others from going back.
+fn keep_driving(
+    app: &App,
+    service: &ServiceName,
+    mut lock: Option<DriverLock>,
+    bells: &Bells,
+    delivery: &Wake,
+    stop: &AtomicBool,
+    alive: &dyn Fn(),
+) {
+    let is_told = || stop.load(Ordering::SeqCst);
+    let mut said = None;
+    while !is_told() {
+        let taken = lock.take().map_or_else(|| drive::lock(app, service, drive::DAEMON), Ok);
+        let driven = taken.and_then(|_lock| {
+            let mut driving = Driving::begin(app, service, bells)?;
+            said = None;
+            let ended = driving.until(stop, delivery, alive);
+            driving.driver.world.wait_until_idle(&is_told);
+            ended
+        });
+        let Err(trouble) = driven else { continue };
+        // The same trouble every few seconds is no news.
+        if said.as_ref() != Some(&trouble.failure) {
             app.screen.trouble(&trouble);
-            for _ in 0..50 {
-                if stop.load(Ordering::SeqCst) {
-                    return;
-                }
-                thread::sleep(LOOK_EVERY);
+            said = Some(trouble.failure);
+        }
+        for _ in 0..50 {
+            if is_told() {
+                return;
             }
+            thread::sleep(LOOK_EVERY);
         }
     }
 }
@@ -231,15 +246,15 @@ struct Driving<'a> {
     next_review: Timestamp,
     next_drain: Timestamp,
     next_cool: Timestamp,
-    counter: Option<(Watch, Count)>,
-    /// Since when outcomes are counted: the promotion they belong to.
-    counted_for: Option<Timestamp>,
+    counting: Option<Counting>,
     /// A run that begins once what stands before a move is looked at.
     asking: Option<Asking>,
     /// Remembers what hangs.
     asker: Asker,
     /// Instances being started again after they died.
     reviving: BTreeMap<InstanceName, Timestamp>,
+    /// Instances that run something else than the log says: they are left alone.
+    foreign: Vec<InstanceName>,
     by: Actor,
 }
 
@@ -260,15 +275,16 @@ impl<'a> Driving<'a> {
             next_review: now,
             next_drain: now.after(DRAIN_EVERY),
             next_cool: now,
-            counter: None,
-            counted_for: None,
+            counting: None,
             asking: None,
             asker: Asker::default(),
             reviving: BTreeMap::new(),
+            foreign: Vec::new(),
             by: Actor::new("lastgood:schedule").expect("a fixed valid name"),
         };
         // Arming never fires a missed run: the next time is computed from now.
         driving.arm(now);
+        driving.foreign = adopt::foreign(&mut driving.driver)?;
         driving.adopt();
         Ok(driving)
     }
@@ -285,6 +301,7 @@ impl<'a> Driving<'a> {
             if state.release.is_none()
                 || state.condition == Condition::Between
                 || self.driver.service().stays_down(name)
+                || self.foreign.contains(name)
             {
                 continue;
             }
@@ -308,6 +325,9 @@ impl<'a> Driving<'a> {
             if stopping && !self.driver.world.is_busy() {
                 return Ok(());
             }
+            if stopping {
+                self.driver.world.give_up_revivals();
+            }
             let before = self.driver.service().records;
             let now = world::now();
             if !stopping {
@@ -318,6 +338,8 @@ impl<'a> Driving<'a> {
                 delivery.ring();
             }
             if self.driver.service().run.is_none() && !self.driver.world.is_busy() {
+                // What the way back went on without is looked for again.
+                drive::refuse_forward(&self.driver)?;
                 self.driver.keep().map_err(|error| log_trouble(&error))?;
             }
         }
@@ -418,15 +440,16 @@ impl<'a> Driving<'a> {
     fn count(&mut self) {
         let Some(watch) = self.config.watch.clone() else { return };
         let promoted = self.driver.service().promoted_at;
-        if self.counted_for != promoted || self.counter.is_none() {
-            let logs = self.driver.world.site().watched_logs(&watch);
-            let counter = Watch::new(&watch, logs);
-            let begun = counter.begin();
-            self.counter = begun.ok().map(|count| (counter, count));
-            self.counted_for = promoted;
-        }
-        let Some((counter, count)) = &mut self.counter else { return };
-        match counter.count(count) {
+        let known = self.counting.take().filter(|counting| counting.is_of(promoted));
+        let counting = known.map_or_else(
+            || {
+                let logs = self.driver.world.site().watched_logs(&watch);
+                Counting::open(self.app, self.name, Watch::new(&watch, logs), promoted)
+            },
+            Ok,
+        );
+        let counted = counting.and_then(|counting| self.counting.insert(counting).count(self.app));
+        match counted {
             Ok(outcomes) => drop(self.driver.world.reporter().send(Happening::Counted(outcomes))),
             Err(error) => self.app.screen.trouble(&Trouble::new(Exit::CannotTell, &error)),
         }
@@ -446,11 +469,12 @@ impl<'a> Driving<'a> {
             .iter()
             .filter_map(|(name, one)| Some((name.clone(), one.again_at?)))
             .filter(|(name, at)| *at <= now && self.reviving.get(name) != Some(at))
-            .filter(|(name, _)| !theirs.contains(name) && !service.stays_down(name))
+            .filter(|(name, _)| !theirs.contains(name) && !self.foreign.contains(name) && !service.stays_down(name))
             .collect();
         for (name, at) in due {
             self.reviving.insert(name.clone(), at);
-            self.driver.world.revive(self.driver.service(), name);
+            let service = self.driver.service().clone();
+            self.driver.world.revive(&service, name);
         }
     }
 }

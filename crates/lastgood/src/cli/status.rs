@@ -1,6 +1,6 @@
 //! `lastgood status`: what runs where, and what is awaited.
 
-use super::{Ended, incident};
+use super::{Ended, incident, switch};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -46,6 +46,10 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
         let driver =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         text += &service_text(service, folded, now);
+        let closed = switch::closed(app, service)?;
+        for closed in &closed {
+            text += &format!("  CLOSED by switch {}: {}\n", closed.switch, closed.routes.join(", "));
+        }
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
         } else if drive::is_undriven(app, service, folded)? {
@@ -53,6 +57,7 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
         }
         let mut data = service_data(service, folded, now);
         data["driver"] = json!(driver);
+        data["closed"] = json!(closed);
         services.push(data);
     }
     let (outbox, outbox_text) = outbox(app, now)?;
@@ -150,7 +155,11 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
         text += &format!("  {release} has turned on {}; a rollback turns it off\n", flags.join(", "));
     }
     if let Some(stopped) = &service.traffic.stopped {
-        text += &format!("  NEW ENTRIES STOPPED by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));
+        let what = match stopped.routes.is_empty() {
+            true => "NEW ENTRIES STOPPED".to_owned(),
+            false => format!("STOPPED {}", stopped.what()),
+        };
+        text += &format!("  {what} by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));
     }
     text
 }

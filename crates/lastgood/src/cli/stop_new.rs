@@ -6,7 +6,7 @@ use clap::Args;
 use lastgood_domain::{
     event::Event,
     terms::{Reason, ServiceName, Span},
-    traffic::{RoutePattern, TrafficEvent},
+    traffic::{RoutePattern, Stopped, TrafficEvent},
 };
 use lastgood_engine::world::Site;
 use serde_json::{Value, json};
@@ -67,7 +67,10 @@ impl StopNew {
         let says = match (lift, confirmed) {
             (_, false) => "it never had traffic; this holds from its first release on".to_owned(),
             (true, true) => "the router lets new entries in again".to_owned(),
-            (false, true) => "the router refuses new entries; what runs finishes".to_owned(),
+            (false, true) => {
+                let what = after.traffic.stopped.as_ref().map_or_else(String::new, Stopped::what);
+                format!("the router refuses {what}; what runs finishes")
+            }
         };
         let (left, text) = left(app, &service)?;
         let next = match lift {

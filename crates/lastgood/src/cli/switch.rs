@@ -6,7 +6,7 @@ use clap::Subcommand;
 use lastgood_domain::{
     operations::cap::Risky,
     switches::{self, Declared, Event, Refused, Switches},
-    terms::{Actor, Reason, SwitchName},
+    terms::{Actor, Reason, ServiceName, SwitchName},
 };
 use lastgood_engine::{
     config::SwitchesConfig,
@@ -107,6 +107,30 @@ pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
             Folded::read(&reader, &Scope::of(environment)).map_err(|error| Trouble::new(Exit::Failed, &error))
         }
     }
+}
+
+/// What a tripped switch closes of a service.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Closed {
+    pub(super) switch: SwitchName,
+    pub(super) routes: Vec<String>,
+    pub(super) status: u16,
+}
+
+/// Gives what tripped switches close of a service now.
+pub(super) fn closed(app: &App, service: &ServiceName) -> Result<Vec<Closed>, Trouble> {
+    let traffic = app.config.service.get(service).and_then(|service| service.traffic.as_ref());
+    let Some(closes) = traffic.map(|traffic| &traffic.closes).filter(|closes| !closes.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let folded = look(app)?;
+    let tripped = closes.iter().filter(|one| folded.state.is_tripped(one.switch.as_str()));
+    let closed = tripped.map(|one| Closed {
+        switch: one.switch.clone(),
+        routes: one.routes.iter().map(ToString::to_string).collect(),
+        status: one.status,
+    });
+    Ok(closed.collect())
 }
 
 fn trip(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {

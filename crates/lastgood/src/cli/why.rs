@@ -1,6 +1,6 @@
 //! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
 
-use super::{Ended, log::Telling};
+use super::{Ended, log::Telling, switch};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::words;
@@ -32,6 +32,18 @@ impl Why {
         let file = app.config.freeze_file();
         let freeze_file = file.exists().then(|| file.display().to_string());
         let mut reasons = words::why(&service, &folded, freeze_file.as_deref(), app.now());
+        of_incidents(app, &mut reasons)?;
+        reasons.extend(switch::closed(app, &service)?.into_iter().map(|closed| words::Why {
+            rule: "a tripped switch closes the routes that name it",
+            because: format!(
+                "{} is tripped: {} is answered {}",
+                closed.switch,
+                closed.routes.join(", "),
+                closed.status
+            ),
+            who: "anyone, with a reason; a second person where [switches] wants one",
+            how: format!("lastgood switch reset {} --reason …", closed.switch),
+        }));
         if let Some(run) = &folded.run
             && drive::is_undriven(app, &service, &folded)?
         {
@@ -49,6 +61,21 @@ impl Why {
         app.screen.show("why", &reasons, &text);
         Ok(Exit::Done)
     }
+}
+
+/// Says of holds that belong to an incident who lifts them: nobody does so one by one.
+fn of_incidents(app: &App, reasons: &mut [words::Why]) -> Result<(), Trouble> {
+    if !reasons.iter().any(|why| why.how.starts_with("lastgood hold lift ")) {
+        return Ok(());
+    }
+    for (id, hold) in &app.operations()?.holds.all {
+        let Some(incident) = hold.incident else { continue };
+        for why in reasons.iter_mut().filter(|why| why.how == format!("lastgood hold lift {id} --reason …")) {
+            why.who = "whoever leads the incident, when every row is met";
+            why.how = format!("lastgood incident unfreeze {incident}");
+        }
+    }
+    Ok(())
 }
 
 impl Explain {

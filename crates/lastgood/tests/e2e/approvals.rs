@@ -139,8 +139,9 @@ fn after_an_automatic_rollback_nothing_moves_forward_before_its_analysis_is_acce
     by("alice", "hold lift notebook h0 --reason understood").ended(0);
     farm.publish("2.5.0");
     by("alice", "run --now").ended(9).says("an analysis is owed");
-    by("alice", "rca waive notebook --reason fair --for 1h").ended(8).says("asked as a0");
-    by("bob", "approval approve a0").ended(0);
+    by("alice", "rca waive notebook --reason fair --for 1h --release 9.9.9").ended(8).says("whatever bytes");
+    by("alice", "rca waive notebook --reason fair --for 1h").ended(8).says("asked as a1");
+    by("bob", "approval approve a1").ended(0);
     fs::write(farm.path("analysis"), "A quote in a name broke the log-in.\n").unwrap();
     let analysis = farm.path("analysis").display().to_string();
     by("alice", &format!("rca submit notebook --file {analysis}")).ended(0);

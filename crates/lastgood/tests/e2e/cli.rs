@@ -330,6 +330,11 @@ fn who_may_not_write_the_evidence_is_told_so_on_what_and_as_whom_to_run_it() {
         .says("[state-dir-denied]")
         .says(&format!(" hint: run it as root: sudo -u root lastgood --config {config} hold set --reason 'a fair'"));
     assert_eq!(farm.log(), before);
+    // Whoever may read it may look, though nobody has it open and nothing can be made beside it.
+    farm.lastgood(&["hold", "set", "--reason", "a fair"]).ended(0);
+    assert!(!farm.path("state/evidence.db-wal").exists());
+    as_nobody(&["status"]).ended(0).says("last-good 1.0.0");
+    as_nobody(&["why"]).ended(0);
     fs::set_permissions(farm.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
     as_nobody(&["status"]).ended(4).says("permission denied");
 }

@@ -1,13 +1,13 @@
 //! `lastgood serve`: keeps the schedule, keeps instances alive, outlives nothing that it need not.
 
 use crate::{
-    kit::{Farm, Plan, request, said, until, until_within},
+    kit::{Daemon, Farm, Plan, program, request, said, until, until_within},
     sink::{Request, Sink},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 /// Longest wait for something that comes round every minute.
 const SCHEDULE_MAX: Duration = Duration::from_secs(180);
@@ -159,6 +159,41 @@ fn notices_reach_a_webhook_signed() {
 }
 
 #[test]
+fn outcomes_counted_before_a_restart_of_the_daemon_count_after_it_and_a_log_that_is_none_is_said() {
+    // Nothing that the service itself writes is good or broken here.
+    let watch = r#"watch = { log = "{data}/access.log", good = ' 299$', broken = ' 599$', outcomes_min = 20 }"#;
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], service: watch.into(), ..Plan::default() });
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    let (log, aside) = (farm.data("alice").join("access.log"), farm.path("access.log"));
+    fs::rename(&log, &aside).unwrap();
+    fs::create_dir(&log).unwrap();
+    let daemon = farm.serve();
+    let said = || fs::read_to_string(farm.path("serve.log")).unwrap();
+    until("the trouble with the log", || said().contains("is not a regular file"));
+    fs::remove_dir(&log).unwrap();
+    fs::rename(&aside, &log).unwrap();
+    let counted = || {
+        let kept = fs::read(farm.path("state/services/notebook/outcomes.json")).unwrap_or_default();
+        let kept: Value = serde_json::from_slice(&kept).unwrap_or_default();
+        kept["count"]["outcomes"]["broken"].as_u64()
+    };
+    until("the beginning of the count", || counted() == Some(0));
+    let break_twelve = || {
+        let mut log = fs::File::options().append(true).open(&log).unwrap();
+        std::io::Write::write_all(&mut log, "POST /notes 599\n".repeat(12).as_bytes()).unwrap();
+    };
+    break_twelve();
+    until("the first count", || counted() == Some(12));
+    daemon.stop();
+    // Alone, either half is too few to tell anything.
+    break_twelve();
+    let _daemon = farm.serve();
+    until("the way back", || farm.status()["last_good"] == "1.0.0" && farm.status()["run"].is_null());
+    assert_eq!(farm.version("alice"), "1.0.0");
+}
+
+#[test]
 fn a_rollback_typed_inside_an_instance_outlives_it() {
     let farm = Farm::running(Plan::default());
     farm.publish("2.0.0");
@@ -229,4 +264,24 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let pad = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect() };
     let inner = Sha256::new().chain_update(pad(0x36)).chain_update(text).finalize();
     Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().to_vec()
+}
+
+#[test]
+fn a_daemon_without_a_service_keeps_holds_enforced() {
+    let farm = Farm::new(Plan::default());
+    farm.configure(&format!(
+        "state_dir = \"state\"\nlisten = \"127.0.0.1:{}\"\n[person.alice]\n[enforcer.queue]\nkinds = [\"claim\"]\n\
+         command = {{ set = [\"touch\", \"closed\"], lift = [\"rm\", \"closed\"], read = [\"sh\", \"-c\", \"test ! -e closed || echo hold-0\"] }}\n",
+        farm.port("listen")
+    ));
+    let mut command = Command::new(program());
+    command.arg("--config").arg(farm.path("lastgood.toml")).arg("serve").current_dir(farm.path(""));
+    let log = fs::File::create(farm.path("serve.log")).unwrap();
+    let daemon = Daemon(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    until("the daemon", || {
+        fs::read_to_string(farm.path("serve.log")).is_ok_and(|said| said.contains("serves 0 services"))
+    });
+    farm.lastgood(&["hold", "set", "--all", "--kind", "claim", "--reason", "an audit"]).ended(0);
+    until("the queue to be closed", || farm.path("closed").exists());
+    daemon.stop();
 }

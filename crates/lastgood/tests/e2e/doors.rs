@@ -36,6 +36,7 @@ fn who_has_no_role_is_refused_whatever_door_they_use_and_may_still_stop_everythi
         ("hold set --all --reason stop", 0),
         ("switch trip auth --reason stop", 0),
         ("reject notebook 1.0.0 --reason bad", 0),
+        ("incident declare --level L1 --trigger fire --drill", 0),
         (&format!("approval ask tidy --what tidy-up --plan {plan}"), 8),
         ("hold exempt hold-0 --service notebook --release 1.0.0 --reason fix", 8),
     ] {
@@ -74,8 +75,8 @@ fn who_has_no_role_is_refused_whatever_door_they_use_and_may_still_stop_everythi
         links.address(&Link::of(ApprovalId(id), &state.approvals.all[&ApprovalId(id)], &person))
     };
     for (id, who, why) in [
-        (0, "bob", "is not among those who may approve"),
-        (0, "mallory", "can&#39;t approve"),
+        (0, "bob", "may not approve"),
+        (0, "mallory", "may not approve"),
         (1, "bob", "may not approve"),
         (1, "dave", "may not exempt"),
     ] {
@@ -110,6 +111,9 @@ fn who_has_no_role_is_refused_whatever_door_they_use_and_may_still_stop_everythi
     for (_, line) in acts[..7].iter().filter(|(_, line)| !line.contains("approval link")) {
         by(&farm, if line.contains("approval") { "carol" } else { "alice" }, line).ended(0);
     }
+    // A tag whose bytes nobody has seen is said to be only a name.
+    let unseen = "override give preflight --service notebook --release 9.9.9 --reason go";
+    by(&farm, "alice", unseen).ended(0).says("whatever the channel offers as 9.9.9 passes");
 }
 
 #[test]
@@ -119,8 +123,10 @@ fn at_its_cap_an_exemption_and_a_waiver_are_refused_whoever_would_agree_and_anot
     by(&farm, "alice", "hold set --all --reason stop").ended(0);
     let exempt = "hold exempt hold-0 --service notebook --release 1.0.0 --reason fix";
     by(&farm, "alice", exempt).ended(8);
-    by(&farm, "alice", exempt).ended(9).says("[cap-reached]").says("1 of at most 1 exempt");
-    by(&farm, "carol", exempt).ended(8);
+    // Typed again it is the same request, and counts once.
+    by(&farm, "alice", exempt).ended(8).says("a0 asks");
+    by(&farm, "alice", &format!("{exempt}ed")).ended(9).says("[cap-reached]").says("1 of at most 1 exempt");
+    by(&farm, "carol", &format!("{exempt}ed")).ended(8).says("a1 asks");
     let (reject, waive) = ("reject notebook 1.0.0 --reason bad", "waive notebook 1.0.0 --reason good");
     // What is refused or not there is not counted.
     by(&farm, "alice", waive).ended(1).says("[rejection-none]");

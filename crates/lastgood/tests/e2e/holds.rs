@@ -3,10 +3,11 @@
 use crate::kit::{Farm, Plan, said, until};
 use lastgood_domain::{
     operations::{
-        Event, Operations, approval,
+        Event, Operations,
         hold::{self, Exemption, HoldKind, Selector},
+        incident,
     },
-    terms::{Actor, ApprovalId, Digest, Reason, ReleaseTag, Timestamp, WideHoldId},
+    terms::{Actor, Digest, Reason, ReleaseTag, Timestamp, WideHoldId},
 };
 use lastgood_engine::operations::{Desk, Scope};
 use lastgood_store::Store;
@@ -16,21 +17,6 @@ use std::{
     path::PathBuf,
     process::{Command, Output},
 };
-
-/// Approves as another person does, whose command this test does not depend on.
-fn approve(farm: &Farm, approval: &str, who: &str) {
-    let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
-    let services = config.service.iter().map(|(name, one)| (name.clone(), one.subject())).collect();
-    let mut desk =
-        Desk::new(Store::open(&farm.path("state")).unwrap(), Scope { services, ..Scope::default() }, Vec::new());
-    let (by, approval): (Actor, ApprovalId) = (Actor::new(who).unwrap(), approval.parse().unwrap());
-    let now = Timestamp(jiff::Timestamp::now().as_millisecond());
-    let decide = |state: &Operations| {
-        let plan = state.approvals.all[&approval].request.plan;
-        Ok(Event::Approval(approval::approve(&state.approvals, &by, approval, plan, now)?))
-    };
-    desk.say_one(&by, now, &decide).unwrap();
-}
 
 #[test]
 fn of_two_holds_one_is_lifted_and_a_persons_run_is_still_refused_by_the_other_and_its_owner() {
@@ -77,9 +63,24 @@ fn a_fix_passes_a_hold_when_a_second_person_agrees_and_nothing_else_does() {
     let asked: Vec<&str> = ["--json"].iter().chain(&exempt).chain(&["--digest", digest.as_str()]).copied().collect();
     let said = farm.lastgood(&asked).ended(8);
     let document: Value = serde_json::from_str(&said.out).unwrap();
-    let approval = document["data"]["approval"].as_str().unwrap();
+    let first = document["data"]["approval"].as_str().unwrap();
     farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
-    approve(&farm, approval, "person:second");
+    // A no stands for the time of the request: only with other words is it another question.
+    crate::kit::said(
+        farm.command(&["approval", "reject", first, "--reason", "which orders?"]).env("SUDO_USER", "second"),
+    )
+    .ended(0);
+    farm.lastgood(&asked).ended(3).says("approval-rejected");
+    let asked: Vec<&str> =
+        asked.iter().map(|word| if *word == "the fix" { "the fix of doubled orders" } else { word }).collect();
+    let said = farm.lastgood(&asked).ended(8);
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let approval = document["data"]["approval"].as_str().unwrap();
+    let yes = crate::kit::said(farm.command(&["approval", "approve", approval]).env("SUDO_USER", "second"));
+    yes.ended(0).says("notebook 1.1.0 may pass hold-0 until");
+    // Typed again it is no other request, which would void what was agreed to.
+    let again: Vec<&str> = asked.iter().copied().filter(|word| *word != "--json").collect();
+    farm.lastgood(&again).ended(0).says("may pass hold-0").says("already");
     farm.publish("2.0.0");
     let passed = farm.lastgood(&["run", "notebook", "--now"]).ended(0);
     passed.says("approved by person:second").says("the fix");
@@ -96,7 +97,45 @@ fn a_request_that_expires_over_a_weekend_has_paged_is_expired_and_everything_sta
                   [escalation.default]\nsteps = [{ to = [\"bob\"] }]\n";
     let farm = Farm::running(Plan { tail: people.into(), ..Plan::default() });
     farm.publish("1.1.0");
-    // Everything was held and asked for on Friday evening, and nobody was there to say yes.
+    held_and_asked_on_friday(&farm);
+    let daemon = farm.serve();
+    let pages = || fs::read_to_string(farm.path("bob")).unwrap_or_default();
+    until("bob's page", || pages().contains("a0"));
+    daemon.stop();
+    assert_eq!(farm.json(&["approval", "show", "a0"])["standing"], "expired");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(1).says("expired");
+    said(farm.command(&["run", "notebook", "--now"]).env("SUDO_USER", "alice")).ended(9).says("hold-0");
+    assert_eq!(farm.version("alice"), "1.0.0");
+}
+
+#[test]
+fn one_services_damaged_record_stops_nobodys_pages_and_no_plan() {
+    let people = "\n[person.bob]\nnotice = [\"pager-bob\"]\n\
+                  [notice.pager-bob]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> bob\"]\nkinds = [\"page\"]\n\
+                  [escalation.default]\nsteps = [{ to = [\"bob\"] }]\n";
+    let farm = Farm::running(Plan { tail: people.into(), ..Plan::default() });
+    let daemon = farm.serve();
+    let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
+    let newest = "SELECT max(seq) FROM record WHERE chain = (SELECT id FROM chain WHERE name = 'service/notebook')";
+    let damage = format!(
+        "UPDATE record SET bytes = CAST('{{}}' AS BLOB) WHERE seq = ({newest}) \
+         AND chain = (SELECT id FROM chain WHERE name = 'service/notebook')"
+    );
+    assert_eq!(database.execute(&damage, []).unwrap(), 1);
+    drop(database);
+    farm.lastgood(&["status", "notebook"]).ended(1);
+    held_and_asked_on_friday(&farm);
+    until("bob's page", || fs::read_to_string(farm.path("bob")).unwrap_or_default().contains("a0"));
+    // An incident about just that has its plan, and says what nobody could look at.
+    let declare = ["incident", "declare", "--level", "L2", "--trigger", "the evidence is uncertain"];
+    said(farm.command(&declare).env("SUDO_USER", "bob")).ended(0);
+    let plan = said(farm.command(&["incident", "plan", "i0"]).env("SUDO_USER", "bob"));
+    plan.ended(0).says("by hand: say what becomes of notebook");
+    daemon.stop();
+}
+
+/// Everything was held and asked for on Friday evening, and nobody was there to say yes.
+fn held_and_asked_on_friday(farm: &Farm) {
     let friday = Timestamp(jiff::Timestamp::now().as_millisecond() - 3 * 86_400_000);
     let after = |days: i64| Timestamp(friday.0 + days * 86_400_000);
     let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
@@ -126,15 +165,6 @@ fn a_request_that_expires_over_a_weekend_has_paged_is_expired_and_everything_sta
     let ask =
         |state: &Operations| hold::ask(state, &alice, (WideHoldId(0), &name, &subject), exemption.clone(), friday);
     desk.say(&alice, friday, &ask).unwrap();
-    drop(desk);
-    let daemon = farm.serve();
-    let pages = || fs::read_to_string(farm.path("bob")).unwrap_or_default();
-    until("bob's page", || pages().contains("a0"));
-    daemon.stop();
-    assert_eq!(farm.json(&["approval", "show", "a0"])["standing"], "expired");
-    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(1).says("expired");
-    said(farm.command(&["run", "notebook", "--now"]).env("SUDO_USER", "alice")).ended(9).says("hold-0");
-    assert_eq!(farm.version("alice"), "1.0.0");
 }
 
 fn git(farm: &Farm, arguments: &[&str]) -> Output {
@@ -199,5 +229,54 @@ fn the_daemon_puts_back_what_somebody_took_away_and_asks_again_what_is_down() {
     farm.lastgood(&["hold", "set", "--all", "--kind", "merge", "--reason", "another"]).ended(0);
     until("the hook again", || bare.join("hooks/pre-receive").exists());
     daemon.stop();
+    assert!(!push(&farm).status.success());
+}
+
+#[test]
+fn an_emergency_stops_pushes_with_nobody_alive_and_says_what_may_be_open_still() {
+    let (farm, _) = with_repository();
+    let said = farm.lastgood(&["emergency", "--reason", "a key leaked", "--confirm", "everything"]).ended(1);
+    said.says("FAILED  hold every change").says("not confirmed by claims").says("hold sync");
+    let refused = push(&farm);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("a key leaked"), "{words}");
+}
+
+#[test]
+fn an_incident_that_nobody_asked_enforcers_for_is_frozen_only_when_they_confirm_it() {
+    let (farm, _) = with_repository();
+    // As it is where who declares is killed before anything outside is asked, and no daemon is alive.
+    let config = lastgood_engine::config::Config::read(&farm.path("lastgood.toml")).unwrap();
+    let services = config.service.iter().map(|(name, one)| (name.clone(), one.subject())).collect();
+    let mut desk =
+        Desk::new(Store::open(&farm.path("state")).unwrap(), Scope { services, ..Scope::default() }, Vec::new());
+    let alice = Actor::new("person:alice").unwrap();
+    let declaration = incident::Declaration {
+        level: incident::Level::L1,
+        trigger: Reason::new("notes are lost").unwrap(),
+        services: [].into(),
+        commander: alice.clone(),
+        drill: false,
+    };
+    let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+    desk.say(&alice, now, &|state| Ok(incident::declare(state, declaration.clone()))).unwrap();
+    assert!(push(&farm).status.success());
+    let by_alice = |arguments: &[&str]| said(farm.command(arguments).env("SUDO_USER", "alice"));
+    by_alice(&["incident", "show", "i0"]).ended(0).says("NOT CONFIRMED: repository has not confirmed hold-1");
+    by_alice(&["incident", "freeze", "i0"]).ended(8).says("claims has not confirmed hold-0");
+    assert!(!push(&farm).status.success());
+    by_alice(&["incident", "stand-down", "i0", "--reason", "it was none"]).ended(0);
+    assert!(push(&farm).status.success());
+}
+
+#[test]
+fn where_a_repository_has_its_hook_is_not_asked_of_who_sets_a_hold() {
+    let (farm, bare) = with_repository();
+    fs::create_dir(farm.path("home")).unwrap();
+    let hooks = farm.path("home/hooks");
+    fs::write(farm.path("home/.gitconfig"), format!("[core]\n\thooksPath = {}\n", hooks.display())).unwrap();
+    let set = ["hold", "set", "--all", "--kind", "merge", "--reason", "an audit"];
+    said(farm.command(&set).env("HOME", farm.path("home"))).ended(0).says("repository confirmed");
+    assert!(bare.join("hooks/pre-receive").exists() && !hooks.exists());
     assert!(!push(&farm).status.success());
 }

@@ -63,7 +63,9 @@ pub(crate) struct Farm {
 impl Farm {
     /// Makes data of 1.0.0 for each instance and offers that release; nothing runs yet.
     pub(crate) fn new(plan: Plan) -> Self {
-        let temporary = tempfile::Builder::new().prefix("lastgood-e2e-").tempdir().unwrap();
+        // A container of its own has /tmp in memory, where nothing is rehearsed.
+        let place = if crate::systemd_kit::is_inside() { "/var/lib".into() } else { std::env::temp_dir() };
+        let temporary = tempfile::Builder::new().prefix("lastgood-e2e-").tempdir_in(place).unwrap();
         let (mut ports, mut reserved) = (BTreeMap::new(), Vec::new());
         let names = plan.instances.iter().map(|(name, _)| (*name).to_owned());
         for name in names.chain(["listen".to_owned(), "nobody".to_owned()]) {
@@ -324,15 +326,20 @@ expect = { status = 200 }
         until(&format!("the end of {name}"), || !Path::new(&format!("/proc/{pid}")).exists());
     }
 
-    /// Starts the daemon.
+    /// Starts the daemon and waits until it drives.
     pub(crate) fn serve(&self) -> Daemon {
+        let daemon = self.begin_serving();
+        until("the daemon", || self.status()["driver"].is_object());
+        daemon
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn begin_serving(&self) -> Daemon {
         let log = fs::File::options().append(true).create(true).open(self.path("serve.log")).unwrap();
         let mut command = Command::new(program());
         command.arg("--config").arg(self.path("lastgood.toml")).arg("serve").current_dir(self.temporary.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let daemon = Daemon(command.spawn().unwrap());
-        until("the daemon", || self.status()["driver"].is_object());
-        daemon
+        Daemon(command.spawn().unwrap())
     }
 }
 

@@ -170,6 +170,10 @@ fn two_of_three_approve_by_links_of_their_own_once_each_and_a_look_changes_nothi
     // Who answers by a link is told apart from who types.
     let shown = world.by("dave", "approval show a0").ended(0).out;
     assert_eq!(shown.matches(" by a link").count(), 2, "{shown}");
+    let listed = world.by("dave", "approval list --all").ended(0).out;
+    assert!(listed.contains("yes: person:bob by a link, person:carol by a link"), "{listed}");
+    let answers = world.json("dave", "approval show a0")["answers"].clone();
+    assert_eq!((&answers[0]["by"], &answers[0]["door"]), (&"person:bob".into(), &"link".into()), "{answers}");
     daemon.stop();
     // Nobody who asks gets a link, and what goes to everybody has none.
     assert_eq!(read("alice"), "");
@@ -263,4 +267,30 @@ fn a_link_ends_with_its_request_a_changed_plan_voids_it_and_the_same_roles_are_a
     // Who tries very often waits.
     let statuses: Vec<u16> = (0..130).map(|_| browse("GET", &format!("{url}/approval/x"), "").0).collect();
     assert!(statuses.starts_with(&[404, 404]) && statuses.ends_with(&[429, 429]), "{statuses:?}");
+}
+
+#[test]
+fn whoever_is_taken_out_of_the_configuration_has_no_link_from_then_on() {
+    let to_bob = Sink::new(|_| ("204 No Content", String::new()));
+    let world = world(to_bob.port, to_bob.port);
+    let daemon = serve(&world);
+    world.by("alice", &format!("{ASK} --needed 2")).ended(8);
+    let carol = world.by("bob", "approval link a0 --person carol").ended(0).out.trim().to_owned();
+    let written = fs::read_to_string(world.path("lastgood.toml")).unwrap();
+    assert_eq!(browse("GET", &carol, "").0, 200);
+    fs::write(world.path("lastgood.toml"), written.replace("[person.carol]\nnotice = [\"to-carol\"]\n", "")).unwrap();
+    let (status, page) = browse("GET", &carol, "");
+    assert!(status == 409 && page.contains("may not approve") && !page.contains("tidy-up"), "{status} {page}");
+    assert_eq!(browse("POST", &carol, "answer=approve").0, 409);
+    assert_eq!(world.json("bob", "approval show a0")["yes"], serde_json::json!([]));
+    // One that can't be read opens nothing.
+    fs::write(world.path("lastgood.toml"), "[person").unwrap();
+    assert_eq!(browse("POST", &carol, "answer=approve").0, 503);
+    fs::write(world.path("lastgood.toml"), &written).unwrap();
+    // A no by a link is told apart too.
+    assert_eq!(browse("POST", &carol, "answer=reject&reason=not today").0, 200);
+    let says = "rejected by person:carol by a link: not today";
+    world.by("bob", "approval show a0").ended(0).says(says);
+    world.by("bob", "approval list --all").ended(0).says(says);
+    daemon.stop();
 }

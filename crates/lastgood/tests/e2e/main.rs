@@ -5,16 +5,21 @@
 //! is a terminal, `runbook` is what an incident does, `gates` is what must say yes first, `signals` is signals and
 //! credentials, `links` is how people answer from afar, `doors` is who may do it, `proofs` is what closes an
 //! item, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
-//! flags with other people's SDKs.
+//! flags with other people's SDKs, `revive` is what died, `alike` is rehearsals beside production, `hindered` is what
+//! stands in the way of a way back, `restoring` what stands in the way of putting data
+//! back, `put_back` is evidence from a backup.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
+mod alike;
 mod approvals;
 mod cli;
+mod commanding;
 mod crash;
 mod daemon;
 mod doors;
 mod gates;
+mod hindered;
 mod holds;
 mod incident;
 mod kit;
@@ -28,9 +33,14 @@ mod postgres_kit;
 mod preflight;
 mod proofs;
 mod provenance;
+mod put_back;
+mod restoring;
+mod revive;
 mod runbook;
 mod signals;
 mod sink;
 mod story;
 mod switches;
+#[path = "../../../drivers/tests/systemd_kit/mod.rs"]
+mod systemd_kit;
 mod watch;

@@ -3,6 +3,7 @@
 use crate::{
     kit::{Farm, Plan, kept_aside, said, secret_file, until},
     postgres_kit::{PASSWORD, Postgres},
+    systemd_kit::in_systemd,
 };
 use serde_json::Value;
 use std::{
@@ -85,6 +86,48 @@ fn an_incident_takes_code_and_data_back_rebuilds_what_is_derived_and_puts_files_
 }
 
 #[test]
+fn a_plan_says_whose_data_it_does_not_take_back() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    farm.write("alice", "written on 1.1.0");
+    declare(&farm, "L2");
+    // It can be left by code alone, which keeps every write.
+    let stays = "notebook goes back to 1.0.0; the data of alice (of 1.1.0) stays as it is";
+    farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]).ended(0).says(stays);
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    assert_eq!(farm.version("alice"), "1.0.0");
+    // It is there already, and its data is as it was left.
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0).says(stays);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("the data of alice (of 1.1.0) stays as it is");
+    assert!(farm.notes("alice").contains(&"written on 1.1.0".to_owned()));
+}
+
+#[test]
+fn what_a_step_starts_for_good_keeps_nobody_from_driving_the_plan_on() {
+    let farm = Farm::running(Plan::default());
+    let (did, seen) = (farm.path("did"), farm.path("seen"));
+    let keys = format!(
+        "\n[runbook.step.rebuild]\narea = \"data\"\nundo = \"rebuild it again\"\n\
+         do = [{{ command = [\"sh\", \"-c\", \"sleep 20 & echo once >> {}\"] }}]\n\
+         [runbook.check.seen]\nask = [{{ command = [\"test\", \"-e\", \"{}\"] }}]\n",
+        did.display(),
+        seen.display()
+    );
+    farm.configure(&(farm.config() + &keys));
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]).ended(0);
+    // No daemon drives: the instances that go back are started by this command, and so is what the step leaves behind.
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("check/seen FAILED");
+    fs::write(&seen, "").unwrap();
+    farm.lastgood(&["incident", "step", "i0", "check/seen", "--again", "--reason", "it is there"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    assert_eq!((lines(&did), farm.version("alice").as_str()), (1, "1.0.0"));
+}
+
+#[test]
 fn a_step_cut_off_in_its_middle_is_finished_and_never_done_twice() {
     let farm = Farm::running(Plan::default());
     farm.configure(&(farm.config() + &runbook(&farm, &verify(&farm))));
@@ -112,6 +155,26 @@ fn a_step_that_nobody_can_tell_about_waits_for_a_person() {
     farm.lastgood(&done).ended(0);
     farm.lastgood(&["incident", "run", "i0"]).ended(0);
     assert_eq!(lines(&farm.path("did")), 1);
+}
+
+#[test]
+fn a_step_that_was_cut_off_is_not_done_again_unasked_by_a_plan_made_anew_or_for_a_higher_level() {
+    let farm = Farm::running(Plan::default());
+    farm.configure(&(farm.config() + &runbook(&farm, "undo = \"rebuild it again\"")));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    cut_off(&farm);
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    farm.lastgood(&["incident", "level", "i0", "L3", "--reason", "the record is wrong too"]).ended(0);
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(8).says("asked for as a0");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("CANNOT TELL");
+    assert_eq!(lines(&farm.path("did")), 1);
+    farm.lastgood(&["incident", "step", "i0", "command/rebuild", "--again", "--reason", "half of it"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0);
+    assert_eq!(lines(&farm.path("did")), 2);
 }
 
 #[test]
@@ -317,4 +380,35 @@ sql = {{ database = "app", query = "SELECT table_name, privilege_type FROM infor
     server.sql("ALTER ROLE app NOCREATEDB");
     again(&farm);
     run().ended(0).says("none of 1 in app is wrong");
+}
+
+#[test]
+fn a_unit_that_somebody_changed_is_put_back_and_its_program_started_again() {
+    in_systemd("runbook::a_unit_that_somebody_changed_is_put_back_and_its_program_started_again", || {
+        let (template, folder) =
+            ("/etc/systemd/system/notebook@.service", "/etc/systemd/system/notebook@alice.service.d");
+        fs::write(template, "[Service]\nExecStart=/bin/false\n").unwrap();
+        let systemctl =
+            |arguments: &[&str]| assert!(Command::new("systemctl").args(arguments).status().unwrap().success());
+        systemctl(&["daemon-reload"]);
+        let unit = "runtime = { systemd = { unit = \"notebook@{instance}.service\" } }".to_owned();
+        let farm = Farm::running(Plan { service: unit, ..Plan::default() });
+        let pids = farm.pids();
+        fs::write(format!("{folder}/90-debug.conf"), "[Service]\nEnvironment=DEBUG=1\n").unwrap();
+        systemctl(&["daemon-reload"]);
+        systemctl(&["restart", "notebook@alice.service"]);
+        declare(&farm, "L1");
+        let plan = farm.lastgood(&["incident", "plan", "i0"]);
+        plan.ended(0).says("units (one that may run with another is started again)");
+        let run = farm.lastgood(&["incident", "run", "i0"]);
+        run.ended(0).says("notebook@alice.service: added notebook@alice.service.d/90-debug.conf, started again");
+        assert!(Path::new(&format!("{folder}/90-debug.conf.before-i0")).exists());
+        let now = farm.pids();
+        let same: Vec<&str> = farm.names().filter(|name| pids[*name] == now[*name]).collect();
+        assert_eq!(same, ["bob", "carol"]);
+        let environment = fs::read_to_string(format!("/proc/{}/environ", now["alice"].unwrap())).unwrap();
+        assert!(!environment.contains("DEBUG=1"), "{environment}");
+        assert_eq!(farm.version("alice"), "1.0.0");
+        farm.lastgood(&["evidence", "verify"]).ended(0);
+    });
 }

@@ -1,6 +1,6 @@
 //! What a user lives through: good bumps, bad releases, and every way back.
 
-use crate::kit::{Farm, Plan, dump, kept_aside};
+use crate::kit::{Farm, Plan, dump, kept_aside, until};
 use std::{
     collections::BTreeMap,
     fs,
@@ -225,6 +225,11 @@ fn a_pin_on_an_older_release_is_enforced_and_unpinning_goes_on() {
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(0);
     farm.lastgood(&["pin", "notebook", "1.0.0", "--reason", "the new colour"]).ended(0);
+    // What is shown before is what happens: all at once, nothing rehearsed.
+    let (pids, way) = (farm.pids(), "alice: 1.1.0 -> 1.0.0");
+    farm.lastgood(&["plan"]).ended(0).says(way).says("back to 1.0.0, all at once").says("lastgood unpin notebook");
+    farm.lastgood(&["run", "--dry-run"]).ended(0).says(way).says("nothing is rehearsed");
+    assert_eq!(farm.pids(), pids);
     farm.lastgood(&["run"]).ended(5).says("pinned to 1.0.0");
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.0.0");
@@ -235,6 +240,27 @@ fn a_pin_on_an_older_release_is_enforced_and_unpinning_goes_on() {
     farm.lastgood(&["run"]).ended(0);
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.1.0");
+    }
+}
+
+#[test]
+fn who_interrupts_a_run_is_told_what_stands_still_and_the_next_run_goes_on() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("2.0.0");
+    let mut command = std::process::Command::new(crate::kit::program());
+    command.arg("--config").arg(farm.path("lastgood.toml")).arg("run").current_dir(farm.path(""));
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    let run = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    until("a run", || farm.json(&["status"])["services"][0]["run"].is_object());
+    let interrupted = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let said = run.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(130), "{text}");
+    assert!(text.contains("stands still") && text.contains("[interrupted]") && text.contains("lastgood run"), "{text}");
+    farm.lastgood(&["run"]).ended(0);
+    for name in farm.names() {
+        assert_eq!(farm.version(name), "2.0.0");
     }
 }
 

@@ -26,6 +26,7 @@ fn new_entries_stop_at_once_and_what_runs_goes_on() {
     assert!(heard.iter().any(|text| text.contains("\"message\"") && text.contains("a-1")), "{heard:?}");
     let status = chat.lastgood(&["status"]).ended(0);
     status.says("NEW ENTRIES STOPPED");
+    chat.lastgood(&["why"]).ended(0).says("new entries refused by").says("stop-new chat --lift");
     chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(0).says("lets new entries in again");
     assert_eq!(chat.version(), "1.0.0");
     chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(1).says("are not stopped");
@@ -34,14 +35,19 @@ fn new_entries_stop_at_once_and_what_runs_goes_on() {
 #[test]
 fn only_the_named_routes_are_stopped_whatever_their_spelling() {
     let chat = Chat::running("");
-    chat.lastgood(&["stop-new", "--route", "/rooms/*", "--reason", "an audit"]).ended(0);
-    for path in
-        ["/rooms/lobby/messages", "//rooms/lobby/messages", "/%72ooms/lobby/messages", "/x/../rooms/lobby/messages"]
-    {
+    chat.lastgood(&["stop-new", "--route", "/rooms/*", "--reason", "an audit"]).ended(0).says("refuses /rooms/*");
+    for path in [
+        "/rooms/lobby/messages",
+        "//rooms/lobby/messages",
+        "/%72ooms/lobby/messages",
+        "/x/../rooms/lobby/messages",
+        "/rooms/%2e%2e/messages",
+    ] {
         let answer = chat.ask(&format!("GET {path}"));
         assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
     }
     assert_eq!(chat.version(), "1.0.0");
+    chat.lastgood(&["status"]).ended(0).says("STOPPED /rooms/* by");
     chat.lastgood(&["stop-new", "--route", "rooms", "--reason", "an audit"]).ended(2).says("a path starts with /");
 }
 
@@ -69,6 +75,8 @@ fn a_kill_switch_closes_exactly_its_routes_at_once_and_opens_them_again() {
         let answer = post();
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("Posting is switched off."), "{answer}");
         assert_eq!(chat.version(), "1.0.0");
+        chat.lastgood(&["status"]).ended(0).says("CLOSED by switch posting: POST /rooms/*");
+        chat.lastgood(&["why"]).ended(0).says("POST /rooms/* is answered 403").says("switch reset posting");
         chat.lastgood(&["switch", "reset", switch, "--reason", "over"]).ended(0);
         assert!(!post().starts_with("HTTP/1.1 403"));
     }

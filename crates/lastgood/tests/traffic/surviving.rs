@@ -102,7 +102,9 @@ fn a_full_disk_under_the_proxy_s_tables_lets_no_share_begin_and_costs_nobody_any
     let said = chat.lastgood(&["run"]);
     assert_ne!(said.code, 0, "{said:?}");
     assert_eq!((chat.version().as_str(), chat.share()), ("1.0.0", 0.0), "{said:?}");
-    nobody_lost_anything(&people.join().unwrap());
+    let report = people.join().unwrap();
+    nobody_lost_anything(&report);
+    assert!(!report.releases.contains_key("1.1.0"), "a share that nobody watches has begun: {report:#?}");
     std::fs::remove_file(disk.0.join("filled")).unwrap();
     chat.lastgood(&["--yes", "rollback"]);
     chat.lastgood(&["waive", "chat", "1.1.0", "--reason", "the disk was full"]);

@@ -1,7 +1,7 @@
 //! One client's HTTP/1 connection: request after request, until one of the two has enough.
 
 use super::{
-    Buf, Phase, Site, Watched,
+    BreaksOff, Buf, Phase, Site, Watched,
     answer::Answer,
     buf,
     exchange::{Sent, Way},
@@ -56,6 +56,8 @@ pub(crate) enum After {
     Next,
     /// It is closed.
     Close,
+    /// It is broken off: the client must not take what it has for the whole answer.
+    BreakOff,
     /// It is closed when the client has seen the answer, although it may still be sending.
     Linger,
     /// It has become a tunnel.
@@ -88,7 +90,7 @@ pub(crate) struct Facts {
     pub(crate) person: u64,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
     /// Carries requests until the connection ends; gives itself back if it turns out to speak HTTP/2.
     pub(crate) async fn serve(mut self) -> Option<Self> {
         poll_fn(|cx| {
@@ -110,6 +112,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 After::Next => {}
                 After::Close => {
                     self.shutdown().await;
+                    return None;
+                }
+                After::BreakOff => {
+                    self.stream.break_off();
                     return None;
                 }
                 After::Linger => {
@@ -271,6 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 if way.upload.is_done() { After::Close } else { After::Linger }
             }
             Sent::Stuck(Stuck::ClientLeft | Stuck::Refused) => After::Close,
+            Sent::Stuck(Stuck::Stalled) => self.refuse(TOO_SLOW).await,
             Sent::Stuck(Stuck::Malformed(why)) => self.refuse(Refusal { status: 400, why }).await,
             Sent::Stuck(Stuck::TooLong) => self.refuse(TOO_LONG).await,
         }

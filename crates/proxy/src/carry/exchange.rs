@@ -1,7 +1,7 @@
 //! One request to an instance and its answer back.
 
 use super::{
-    Buf, Phase,
+    BreaksOff, Buf, Phase,
     client::{After, Client, Facts, Scratch, is_time_out},
     now_ms,
     site::OpenTunnel,
@@ -81,7 +81,7 @@ enum Came {
     Stuck(Stuck),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
     /// Sends the request to `party`, and once more to last-good if that can do no harm.
     pub(crate) async fn send(
         &mut self,
@@ -245,7 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
             }
             if alarm.poll().is_ready() {
-                return Poll::Ready(Came::TooSlow);
+                // Whoever was waited for is at fault.
+                let is_clients = way.upload.awaits_client(head.len(), buf);
+                return Poll::Ready(if is_clients { Came::Stuck(Stuck::Stalled) } else { Came::TooSlow });
             }
             if way.upload.is_done() && Self::poll_left(stream, buf, cx).is_ready() {
                 return Poll::Ready(Came::Stuck(Stuck::ClientLeft));
@@ -267,11 +269,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if unchunked {
             response.framing = Framing::Chunked(Chunked::bare());
         }
-        let closes = way.facts.last
-            || unchunked
-            || response.framing == Framing::Close
-            || !way.upload.is_done()
-            || site.door.is_stopping();
+        // Only the connection's end tells the client where the answer's is.
+        let unmarked = unchunked || response.framing == Framing::Close;
+        let closes = way.facts.last || unmarked || !way.upload.is_done() || site.door.is_stopping();
         let ending = if closes { Ending::Closes } else { Ending::Stays };
         let mut out = super::buf::head();
         rewrite::response(
@@ -302,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             // The client must not take what it has for the whole.
             Brought::Cut => {
                 way.flight.aborted();
-                After::Close
+                if unmarked { After::BreakOff } else { After::Close }
             }
             Brought::ClientLeft => After::Close,
         }
@@ -346,7 +346,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 alarm.set(pause);
             } else if alarm.poll().is_ready() {
                 // Whoever was waited for is at fault.
-                let is_clients = download.pass > 0 || download.out_at < out.len();
+                let is_clients = download.pass > 0
+                    || download.out_at < out.len()
+                    || way.upload.awaits_client(scratch.head.len(), buf);
                 return Poll::Ready(if is_clients { Brought::ClientLeft } else { Brought::Cut });
             }
             if way.upload.is_done() && Self::poll_left(stream, buf, cx).is_ready() {

@@ -3,7 +3,7 @@
 //! A request's head is written out as HTTP/1.1 and read by the same strict reader; what is written back is read again
 //! and becomes frames. A WebSocket over HTTP/2 (RFC 8441) is an upgrade then.
 
-use super::{Buf, Phase, Site, client::Client, now_ms};
+use super::{BreaksOff, Buf, Phase, Site, client::Client, now_ms};
 use crate::http::{Framing, Response, chunked::Chunked, head_end, rewrite, rewrite::Asker};
 use bytes::{Buf as _, Bytes};
 use h2::{
@@ -314,17 +314,26 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !std::mem::replace(&mut this.is_done, true) {
-            match &mut this.send {
-                Some(send) if this.framing == Framing::Close => {
-                    let _ = send.send_data(Bytes::new(), true);
-                }
-                // The client must not take what it has for the whole.
-                Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
-                None => this.respond.send_reset(Reason::INTERNAL_ERROR),
+        match &mut this.send {
+            Some(send) if this.framing == Framing::Close && !this.is_done => {
+                this.is_done = true;
+                let _ = send.send_data(Bytes::new(), true);
             }
+            // The client must not take what it has for the whole.
+            _ => this.break_off(),
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl BreaksOff for Stream {
+    fn break_off(&mut self) {
+        if !std::mem::replace(&mut self.is_done, true) {
+            match &mut self.send {
+                Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+                None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One thread that carries: it takes connections from the front and runs a task for each.
 
-use super::{Alarms, Buf, Site, Watched, client::Client, http2, site::Entered};
+use super::{Alarms, BreaksOff, Buf, Site, Watched, client::Client, http2, site::Entered};
 use crate::{http::rewrite::Asker, tls::Keys};
 use std::{
     net::{SocketAddr, TcpStream as StdStream},
@@ -73,7 +73,7 @@ impl Lane {
     }
 }
 
-async fn carry<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(client: Client<S>) {
+async fn carry<S: AsyncRead + AsyncWrite + BreaksOff + Unpin + Send + 'static>(client: Client<S>) {
     if let Some(client) = client.serve().await {
         Box::pin(http2::serve(client)).await;
     }

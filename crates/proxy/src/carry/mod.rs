@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod answer;
+pub(crate) mod broken;
 pub(crate) mod buf;
 pub(crate) mod client;
 pub(crate) mod exchange;
@@ -13,6 +14,7 @@ pub(crate) mod upload;
 pub(crate) mod upstream;
 
 pub(crate) use alarm::{Alarm, Alarms, Phase, Stopping, Watched, now_ms};
+pub(crate) use broken::BreaksOff;
 pub(crate) use buf::Buf;
 pub(crate) use site::{Door, Site};
 

@@ -4,7 +4,7 @@
 //! long, where a frame ends), never within one. What the client still sends goes to the instance until its own Close,
 //! so that no message of its is lost on the way.
 
-use super::{Buf, client::Client, now_ms, site::OpenTunnel, unix_ms};
+use super::{BreaksOff, Buf, client::Client, now_ms, site::OpenTunnel, unix_ms};
 use crate::{
     observe::{Ended, ledger::Tunnel},
     websocket::frames::{Frames, close, masked_close},
@@ -90,7 +90,7 @@ enum Closing {
 }
 
 /// Carries a tunnel to its end, and counts how it ended.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut client: Client<S>, ends: Ends) {
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + BreaksOff + Unpin>(mut client: Client<S>, ends: Ends) {
     let _ = client.alarm.drained_with.set(ends.tunnel.ledger().clone());
     let idle_seconds = client.site.door.serving.limits.tunnel_idle_seconds;
     client.alarm.set(idle_seconds);
@@ -104,6 +104,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut client: Client<S>
         first_close: None,
         idle_seconds,
         is_ending: false,
+        is_refused: false,
     };
     let how = poll_fn(|cx| both.poll(cx, &mut client, &ends.tunnel)).await;
     drop(both);
@@ -132,6 +133,8 @@ struct Both {
     idle_seconds: u32,
     /// One side has ended it; the deadline is for the rest.
     is_ending: bool,
+    /// The instance took no more while the client was there.
+    is_refused: bool,
 }
 
 impl Both {
@@ -160,6 +163,7 @@ impl Both {
             }
             if up.is_err() {
                 // The instance takes no more; what it sent before is still brought.
+                self.is_refused |= !self.up.is_over;
                 (self.up.is_over, self.up.is_shut) = (true, true);
                 buf.release();
                 self.up.pass = 0;
@@ -276,7 +280,7 @@ impl Both {
             (_, Some(1002 | 1003 | 1007..=1011)) => Ended::Error,
             (_, Some(_)) => Ended::Clean,
             // The client went away, or the instance did.
-            (_, None) if self.up.is_over => Ended::Clean,
+            (_, None) if self.up.is_over && !self.is_refused => Ended::Clean,
             (_, None) => Ended::Cut,
         }
     }

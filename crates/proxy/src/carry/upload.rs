@@ -23,6 +23,8 @@ pub(crate) enum Stuck {
     TooLong,
     /// The instance takes no more; it may have answered all the same.
     Refused,
+    /// The client sends nothing more of its body.
+    Stalled,
 }
 
 /// A request's way to the instance.
@@ -57,6 +59,12 @@ impl Upload {
     /// Tells whether all was sent.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// Tells whether everything at hand was sent, of a head of so many bytes too, so that it is the client's turn.
+    pub(crate) fn awaits_client(&self, head: usize, buf: &Buf) -> bool {
+        let all_sent = self.head_at >= head && self.pass == 0 && self.skip == 0 && buf.is_empty();
+        !self.is_done && all_sent && !self.framing.is_over()
     }
 
     /// Starts anew on another connection; nothing of the body may have been sent.

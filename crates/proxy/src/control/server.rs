@@ -12,7 +12,7 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,12 +26,27 @@ const ASKERS_MAX: usize = 64;
 /// How long a write to an asker may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Listens at the control socket in `state_dir`, in the place of whoever listened before.
+/// Gives the socket at which a process stays reachable when another one listens at the control socket.
+pub(crate) fn own_socket(state_dir: &Path, pid: u32) -> PathBuf {
+    state_dir.join(format!("{SOCKET}.{pid}"))
+}
+
+/// Tells whether a path is such a socket.
+pub(crate) fn is_own_socket(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let pid = name.strip_prefix(SOCKET).and_then(|rest| rest.strip_prefix('.'));
+    pid.is_some_and(|pid| pid.parse::<u32>().is_ok())
+}
+
+/// Listens at the control socket in `state_dir`, in the place of whoever listened before, and at one of its own.
 pub(crate) fn listen(proxy: &Arc<Proxy>, state_dir: &Path) -> io::Result<()> {
-    let beside = state_dir.join(format!("{SOCKET}.{}", std::process::id()));
+    let own = own_socket(state_dir, std::process::id());
+    let _ = fs::remove_file(&own);
+    let listener = UnixListener::bind(&own)?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o600))?;
+    let beside = own.with_extension("new");
     let _ = fs::remove_file(&beside);
-    let listener = UnixListener::bind(&beside)?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
+    fs::hard_link(&own, &beside)?;
     fs::rename(&beside, state_dir.join(SOCKET))?;
     let proxy = proxy.clone();
     thread::Builder::new().name("control".into()).spawn(move || {
@@ -99,6 +114,11 @@ fn serve(proxy: &Proxy, stream: UnixStream) -> io::Result<()> {
                 Told::Stopping
             }
             Ask::Ready => refused("nothing was handed over to you".into()),
+            Ask::Succeed if proxy.has_handed_over() => {
+                asker = Asker::Successor;
+                Told::Stopping
+            }
+            Ask::Succeed => refused("it serves by itself".into()),
             Ask::Route { table } => {
                 let routed = if asker == Asker::Successor { proxy.route_along(table) } else { proxy.route(table) };
                 match routed {
@@ -107,7 +127,7 @@ fn serve(proxy: &Proxy, stream: UnixStream) -> io::Result<()> {
                 }
             }
             Ask::Slices { service, after } => match proxy.slices(&service, after) {
-                Some(slices) => Told::Slices { slices },
+                Some((slices, finished)) => Told::Slices { slices, finished },
                 None => refused(format!("{service} is not served here")),
             },
             Ask::Look { service } => match proxy.look(&service) {

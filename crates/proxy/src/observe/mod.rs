@@ -6,4 +6,4 @@ pub(crate) mod ring;
 
 pub(crate) use ledger::{Ended, Flight, Ledger};
 pub(crate) use people::People;
-pub(crate) use ring::Ring;
+pub(crate) use ring::{EARLIER, Ring, Turn, turn};

@@ -62,7 +62,7 @@ impl Builtin {
     /// Gives the finished seconds later than `after`, oldest first.
     pub(crate) fn slices(&self, service: &ServiceName, after: u64) -> Result<Vec<Slice>, BuiltinError> {
         match self.ask(&Ask::Slices { service: service.clone(), after })? {
-            Told::Slices { slices } => Ok(slices),
+            Told::Slices { slices, .. } => Ok(slices),
             other => Err(unfit(&other)),
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     service::Service,
     stage::{Stage, body, chat, side},
 };
-use lastgood_domain::traffic::{Answering, Closed};
+use lastgood_domain::traffic::{Answering, Closed, Share};
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 #[test]
@@ -26,6 +26,32 @@ fn an_older_table_never_wins_and_the_same_again_is_no_error() {
         }
     }
     assert_eq!(body(&stage.get("/hello", "")), "two");
+}
+
+#[test]
+fn a_share_that_can_t_be_stored_does_not_begin_and_a_way_back_that_can_t_be_is_used_all_the_same() {
+    let (stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::percent(1));
+    let served = |name: &str| (0..60).filter(|_| body(&stage.get("/hello", "")) == name).count();
+    // Nothing can be written where a folder is in the way.
+    let in_the_way = stage.folder.path().join("state/tables/chat.new");
+    fs::create_dir(&in_the_way).unwrap();
+    let share = |share| {
+        let mut table = stage.table(Some(side("1", &[one.address])));
+        (table.candidate, table.share) = (Some(side("2", &[two.address])), share);
+        stage.control().route(&table)
+    };
+    match share(Share::ALL) {
+        Err(BuiltinError::Refused { epoch: Some(1), why, .. }) => assert!(why.contains("is not used"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(served("one") > 30, "a share that nobody watches has begun");
+    fs::remove_dir(&in_the_way).unwrap();
+    share(Share::ALL).unwrap();
+    assert_eq!(served("two"), 60);
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(share(Share::NONE).is_err());
+    assert_eq!(served("one"), 60);
 }
 
 #[test]

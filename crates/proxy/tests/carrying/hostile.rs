@@ -65,6 +65,26 @@ fn slow_heads_and_slow_bodies_are_ended_in_time_and_nobody_waits_for_them() {
 }
 
 #[test]
+fn a_client_that_stalls_its_body_is_its_own_fault_and_a_service_that_takes_nothing_is_the_service_s() {
+    let stage =
+        Stage::with(|serving| serving["limits"] = serde_json::json!({ "pause_seconds": 1, "answer_seconds": 1 }));
+    let service = Service::start("one");
+    stage.all_to(service.address);
+    let mut stream = stage.connect();
+    stream.write_all(b"POST /echo HTTP/1.1\r\nHost: c\r\nContent-Length: 9\r\n\r\nabc").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let counts = stage.counted("1", |counts| counts.left + counts.requests() > 0);
+    assert_eq!((counts.aborted, counts.left, counts.requests()), (0, 1, 0));
+    // The whole body is there, and no answer comes.
+    let answer = stage.say(b"POST /silent HTTP/1.1\r\nHost: c\r\nContent-Length: 3\r\n\r\nabc");
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    let counts = stage.counted("1", |counts| counts.aborted > 0);
+    assert_eq!((counts.aborted, counts.left), (1, 1));
+}
+
+#[test]
 fn ten_thousand_idle_connections_cost_little_and_hurt_nobody() {
     let (stage, service) = (Stage::new(), Service::start("one"));
     stage.all_to(service.address);

@@ -7,24 +7,24 @@ use crate::{
 use std::{io::Write as _, net::TcpStream, sync::atomic::Ordering, time::Duration};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -36,7 +36,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// Writes fields as literals without Huffman coding and without indexing.
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -49,7 +49,7 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-fn get(path: &str) -> Vec<(&str, &str)> {
+pub(crate) fn get(path: &str) -> Vec<(&str, &str)> {
     vec![(":method", "GET"), (":scheme", "http"), (":authority", "chat"), (":path", path)]
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Client<S> {
 }
 
 impl Client<TcpStream> {
-    fn new(stage: &Stage) -> Self {
+    pub(crate) fn new(stage: &Stage) -> Self {
         Self::over(stage.connect())
     }
 }
@@ -72,7 +72,7 @@ impl<S: std::io::Read + std::io::Write> Client<S> {
         Self { stream, read: Vec::new() }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         // The proxy may have ended the connection already.
         let _ = self.stream.write_all(bytes);
     }
@@ -89,7 +89,7 @@ impl<S: std::io::Read + std::io::Write> Client<S> {
     }
 
     /// Reads the next frame; acknowledges settings. `None` at the end.
-    fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
             if self.read.len() >= 9 {
                 let length = u32::from_be_bytes([0, self.read[0], self.read[1], self.read[2]]) as usize;
@@ -225,6 +225,31 @@ fn an_answer_that_breaks_off_resets_its_stream_and_no_other() {
     until("the service is left", || service.seen.left.load(Ordering::Relaxed) == before + 1);
     client.request(7, &get("/hello"), None);
     assert_eq!(client.answer(7).0, "one");
+}
+
+#[test]
+fn an_answer_without_a_length_that_breaks_off_is_an_error_for_clients_of_both_versions() {
+    let stage = Stage::new();
+    let service = Service::speaking(|mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        if crate::service::head(&mut reader).is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf of it");
+            // What was said has arrived; then the connection is reset.
+            std::thread::sleep(Duration::from_millis(100));
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+    });
+    stage.all_to(service.address);
+    let mut client = Client::new(&stage);
+    client.request(1, &get("/"), None);
+    assert_eq!(client.answer(1).1, RST_STREAM);
+    let mut stream = stage.connect();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let read = std::io::Read::read_to_end(&mut stream, &mut answer);
+    assert!(read.is_err(), "it was taken for the whole: {}", String::from_utf8_lossy(&answer));
+    let counts = stage.counted("1", |counts| counts.requests() == 2);
+    assert_eq!(counts.aborted, 2);
 }
 
 #[test]

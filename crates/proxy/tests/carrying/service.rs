@@ -87,7 +87,7 @@ pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-fn value<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().skip(1).find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then_some(value.trim())

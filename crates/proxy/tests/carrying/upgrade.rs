@@ -14,9 +14,9 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
-use tungstenite::Message;
+use tungstenite::{Message, WebSocket};
 
 /// Clients that ask without a pause, each on a kept connection, and count what fails.
 struct Load {
@@ -57,6 +57,38 @@ impl Load {
     }
 }
 
+/// Asks for the seconds since the last one, as a guard does, and adds them up.
+struct Guard {
+    stop: Arc<AtomicBool>,
+    total: Arc<AtomicU64>,
+    asking: thread::JoinHandle<()>,
+}
+
+impl Guard {
+    fn start(stage: &Stage) -> Self {
+        let (stop, total) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, sum, control) = (stop.clone(), total.clone(), stage.control());
+        let asking = thread::spawn(move || {
+            let mut after = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                for slice in control.slices(&chat(), after).unwrap_or_default() {
+                    assert!(slice.second > after, "a second is given twice");
+                    after = slice.second;
+                    sum.fetch_add(slice.counts.iter().map(|(_, counts)| counts.requests()).sum(), Ordering::Relaxed);
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, total, asking }
+    }
+
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.asking.join().unwrap();
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
 /// Sends a POST, which nobody may repeat, and reads its answer; half of the clients connect anew each time.
 fn ask(address: SocketAddr, kept: &mut Option<TcpStream>, client: usize) -> Result<(), String> {
     let mut stream = match kept.take() {
@@ -91,6 +123,7 @@ fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
     let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
     stage.split(one.address, two.address, Share::percent(30));
     let load = Load::start(stage.address, 8);
+    let guard = Guard::start(&stage);
     for _ in 0..5 {
         let before = load.done();
         until("requests flow", || load.done() > before + 200);
@@ -110,6 +143,9 @@ fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
         let counted = stage.counted("1", |_| true).requests() + stage.counted("2", |_| true).requests();
         counted == done
     });
+    // Nor for one who asks for what is new again and again, as a guard does.
+    until("a guard has counted all", || guard.total.load(Ordering::Relaxed) >= done);
+    assert_eq!(guard.end(), done);
 }
 
 #[test]
@@ -147,10 +183,66 @@ fn tunnels_stay_with_the_old_process_are_seen_by_the_new_one_and_drained_by_its_
         other => panic!("{other:?}"),
     }
     let _ = socket.read();
-    let closed = Instant::now();
     until("the old one has ended", || old.try_wait().unwrap().is_some());
-    println!("the old process ended {:?} after its last tunnel", closed.elapsed());
+    assert!(old.wait().unwrap().success());
     assert_eq!(body(&stage.get("/hello", "")), "one");
+}
+
+#[test]
+fn tunnels_of_the_first_process_are_seen_and_drained_through_as_many_as_took_over_since() {
+    let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::ALL);
+    let mut socket = open(&stage);
+    echo(&mut socket, "before");
+    let mut first = stage.start_again();
+    let mut second = stage.start_again();
+    let mut third = stage.start_again();
+    // Time enough for one that carries nothing to end, which is what must not happen.
+    thread::sleep(Duration::from_secs(1));
+    echo(&mut socket, "after");
+    assert_eq!(stage.live("2").1, 1, "nobody knows of the first one's tunnel any more");
+    drain(&stage, &one, &two, &mut socket);
+    for old in [&mut first, &mut second, &mut third] {
+        until("the old ones have ended", || old.try_wait().unwrap().is_some());
+        assert!(old.wait().unwrap().success());
+    }
+    let left = std::fs::read_dir(stage.folder.path().join("state")).unwrap();
+    let sockets =
+        left.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("control")).count();
+    assert_eq!(sockets, 2, "the control socket, and the living one's own");
+}
+
+#[test]
+fn tunnels_outlive_the_death_of_whoever_took_over_and_the_next_one_finds_them() {
+    let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
+    stage.split(one.address, two.address, Share::ALL);
+    let mut socket = open(&stage);
+    echo(&mut socket, "before");
+    let mut first = stage.start_again();
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    drop(stage.start_again());
+    echo(&mut socket, "after");
+    assert_eq!(stage.live("2").1, 1, "the first one's tunnel is nobody's");
+    // Also one that dies between two that live.
+    let mut second = stage.start_again();
+    second.kill().unwrap();
+    second.wait().unwrap();
+    until("it is found again", || stage.live("2").1 == 1);
+    drain(&stage, &one, &two, &mut socket);
+    until("the old one has ended", || first.try_wait().unwrap().is_some());
+    assert!(first.wait().unwrap().success());
+}
+
+/// Leaves release 2 now, and waits until its tunnel is told to come again.
+fn drain(stage: &Stage, one: &Service, two: &Service, socket: &mut WebSocket<TcpStream>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    stage.leave(one.address, two.address, Some(now));
+    match socket.read().unwrap() {
+        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1012),
+        other => panic!("{other:?}"),
+    }
+    let _ = socket.read();
 }
 
 #[test]

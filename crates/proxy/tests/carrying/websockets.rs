@@ -27,7 +27,7 @@ pub(crate) fn echo(socket: &mut WebSocket<TcpStream>, text: &str) {
     assert_eq!(socket.read().unwrap(), Message::text(text));
 }
 
-fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
@@ -117,7 +117,7 @@ fn a_tunnel_that_says_nothing_for_long_is_closed_in_order() {
 }
 
 /// Opens a WebSocket and gives the bare connection.
-fn open_bare(stage: &Stage) -> TcpStream {
+pub(crate) fn open_bare(stage: &Stage) -> TcpStream {
     let mut stream = stage.connect();
     let request = "GET /ws HTTP/1.1\r\nHost: c\r\nCookie: lastgood=0123456789abcdef0123456789abcdef\r\nConnection: upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -133,7 +133,7 @@ fn open_bare(stage: &Stage) -> TcpStream {
 }
 
 /// A service that switches and then does what it wants with the bare connection.
-fn switching(then: impl Fn(TcpStream) + Send + Sync + 'static) -> Service {
+pub(crate) fn switching(then: impl Fn(TcpStream) + Send + Sync + 'static) -> Service {
     Service::speaking(move |mut stream, _| {
         let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
         if crate::service::head(&mut reader).is_some() {
@@ -275,4 +275,31 @@ fn what_a_client_says_after_the_close_and_before_its_own_still_reaches_the_servi
     let mut end = Vec::new();
     let _ = stream.read_to_end(&mut end);
     until("the service heard it", || heard.lock().unwrap().starts_with(&last));
+}
+
+#[test]
+fn an_instance_that_resets_while_its_client_sends_has_cut_the_tunnel() {
+    let stage = Stage::new();
+    let service = Service::speaking(|mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let Some(head) = crate::service::head(&mut reader) else { return };
+        let key = crate::service::value(&head, "sec-websocket-key").unwrap_or_default();
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let _ = stream.write_all(answer.as_bytes());
+        let _ = reader.read(&mut [0; 4_096]);
+        rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    });
+    stage.all_to(service.address);
+    for _ in 0..20 {
+        let mut socket = open(&stage);
+        let piece = Message::binary(vec![0; 64 << 10]);
+        while socket.send(piece.clone()).is_ok() {}
+    }
+    let ended =
+        |counts: &lastgood_domain::traffic::Counts| counts.closes.clean + counts.closes.cut + counts.closes.errors;
+    let counts = stage.counted("1", |counts| ended(counts) == 20);
+    assert_eq!((counts.closes.cut, counts.closes.clean), (20, 0));
 }

@@ -170,12 +170,14 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Decodes `%3A` and its like; what is no code stays as it is.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let digits = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        // A number's reader takes a sign for a digit.
+        let two = |digits: &&str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let digits = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').filter(two);
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 plain.push(byte);

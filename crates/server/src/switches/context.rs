@@ -42,7 +42,9 @@ impl<'a> Asked<'a> {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        match serde_json::from_slice::<Question<'a>>(body) {
+        // What is passed over is not looked at as text, and must be some all the same.
+        let text = std::str::from_utf8(body).map_err(|error| Unread::Parse(format!("it is no UTF-8: {error}")))?;
+        match serde_json::from_str::<Question<'a>>(text) {
             Ok(question) => Ok(question.context.unwrap_or_default()),
             Err(error) if error.is_data() => Err(Unread::Context(error.to_string())),
             Err(error) => Err(Unread::Parse(error.to_string())),
@@ -234,6 +236,9 @@ mod tests {
         for wrong in ["{", "{\"context\":}", "\u{ff}"] {
             assert_eq!(code(wrong), Some("PARSE_ERROR"), "{wrong}");
         }
+        // Also where nobody looks at it.
+        let unread = Asked::read(b"{\"more\":\"\xe5\"}").err().unwrap();
+        assert_eq!(unread.parts().0, "PARSE_ERROR");
         for wrong in ["[]", "7", "{\"context\":7}", "{\"context\":[]}", "{\"context\":{\"targetingKey\":7}}"] {
             assert_eq!(code(wrong), Some("INVALID_CONTEXT"), "{wrong}");
         }

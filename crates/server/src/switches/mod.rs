@@ -6,6 +6,8 @@ mod answer;
 mod board;
 mod connection;
 mod context;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod given;
 mod http;
 mod shard;

@@ -6,12 +6,14 @@ use super::{
 };
 use lastgood_domain::{
     operations::{
-        Event, Operations, Refused, approval, escalation,
-        hold::{self, Exemption, HoldKind, InFlight, Selector, Wanted},
+        Event, Operations, Refused,
+        approval::{self, Approval, Standing},
+        escalation,
+        hold::{self, Exemption, HoldKind, InFlight, Selector, Wanted, WideHold},
         incident::{self, Declaration, IncidentEvent, Level, checklist, message::MessageKind},
         overrule::Overrule,
     },
-    terms::{Actor, Digest, IncidentId, ServiceName, Span, WideHoldId},
+    terms::{Actor, ApprovalId, Digest, IncidentId, ServiceName, Span, WideHoldId},
 };
 use std::collections::BTreeMap;
 
@@ -22,14 +24,15 @@ pub(super) type Decided = Result<Vec<Event>, Refused>;
 pub(crate) fn somebody_acts(world: &World) {
     let Some(who) = world.somebody() else { return };
     match world.below(100) {
-        0..52 => world.go_on(&who),
-        52..66 => world.answer(&who),
-        66..74 => world.holds(&who),
-        74..85 => world.services_act(&who),
-        85..88 => world.declare(&who),
-        88..92 => world.see_pages(&who),
-        92..94 => world.overrule(&who),
-        94..96 => world.configure_otherwise(),
+        0..46 => world.go_on(&who),
+        46..60 => world.answer(&who),
+        60..67 => world.holds(&who),
+        67..72 => world.pass_by_a_lane(&who),
+        72..84 => world.services_act(&who),
+        84..87 => world.declare(&who),
+        87..90 => world.see_pages(&who),
+        90..92 => world.overrule(&who),
+        92..94 => world.configure_otherwise(),
         _ => world.anything(&who),
     }
 }
@@ -49,6 +52,12 @@ impl World {
 
     pub(crate) fn a_service(&self) -> Option<ServiceName> {
         let names: Vec<ServiceName> = self.config().service.keys().cloned().collect();
+        self.pick(&names)
+    }
+
+    /// Gives a service with a run under way.
+    fn a_busy_service(&self) -> Option<ServiceName> {
+        let names: Vec<ServiceName> = self.config().service.keys().filter(|name| self.runs(name)).cloned().collect();
         self.pick(&names)
     }
 
@@ -92,9 +101,13 @@ impl World {
     /// Somebody answers a request, their own or another's, for the plan that is asked or for one that was.
     pub(crate) fn answer(&self, by: &Actor) {
         let state = self.state();
-        let ids: Vec<_> = state.approvals.all.keys().rev().take(4).copied().collect();
+        let last: Vec<_> = state.approvals.all.keys().rev().take(4).copied().collect();
+        let waits = |id: &ApprovalId| state.approvals.all.get(id).is_some_and(|one| one.standing == Standing::Pending);
+        let open: Vec<_> = state.approvals.all.keys().filter(|id| waits(id)).copied().collect();
+        let ids = if open.is_empty() || self.often(300) { last } else { open };
         let Some(id) = self.pick(&ids) else { return };
         let Some(plan) = state.approvals.all.get(&id).map(|one| one.request.plan) else { return };
+        drop(state);
         let plan = if self.often(50) { Digest::of(b"another plan") } else { plan };
         let now = self.now();
         match self.below(10) {
@@ -142,8 +155,15 @@ impl World {
         self.command(by, "overrides", &|_| Ok(vec![Event::Overruled(one.clone())]));
     }
 
-    fn services_act(&self, by: &Actor) {
+    /// Somebody does something with a service.
+    pub(crate) fn services_act(&self, by: &Actor) {
+        if let Some(name) = self.a_busy_service().filter(|_| self.often(300)) {
+            return self.roll_back(by, &name);
+        }
         let Some(name) = self.a_service() else { return };
+        if self.service(&name).analysis.is_some() && self.often(400) {
+            return self.follow(by, &name);
+        }
         match self.below(10) {
             0..2 => self.release(&name),
             2..5 => {
@@ -163,12 +183,16 @@ impl World {
             0..4 => {
                 let ends = self.often(500).then(|| now.after(Span::minutes(10 + self.below(3_000))));
                 let mut selector = Selector::default();
+                let busy = self.a_busy_service().filter(|_| self.often(600));
+                let deploys = busy.is_some();
                 match self.below(3) {
+                    _ if deploys => selector.services.extend(busy),
                     0 => selector.services.extend(self.a_service()),
                     1 => drop(selector.labels.insert("tier".into(), "front".into())),
                     _ => {}
                 }
                 let kinds = self.pick(&[HoldKind::Deploy, HoldKind::Deploy, HoldKind::Merge, HoldKind::Claim]);
+                let kinds = if deploys { Some(HoldKind::Deploy) } else { kinds };
                 let wanted = Wanted {
                     kinds: kinds.into_iter().collect(),
                     selector,
@@ -185,20 +209,76 @@ impl World {
                     Ok(vec![Event::Hold(hold::lift(&state.holds, hold, reason("the bug is found"))?)])
                 });
             }
-            _ => self.exempt(by, &all),
+            _ => {
+                let (Some(hold), Some(name)) = (self.pick(&all), self.a_service()) else { return };
+                self.exempt(by, hold, &name);
+            }
         }
     }
 
-    /// Somebody asks that one release may pass; later it is tried.
-    fn exempt(&self, by: &Actor, all: &[WideHoldId]) {
-        let (Some(hold), Some(name)) = (self.pick(all), self.a_service()) else { return };
-        let Some((tag, release)) = self.newest(&name) else { return };
+    /// Somebody wants one release past what holds a service: asks for it, or has it and goes.
+    fn pass_by_a_lane(&self, by: &Actor) {
+        let (state, now) = (self.state(), self.now());
+        let config = self.config();
+        let stops = |(hold, one): (&WideHoldId, &WideHold)| {
+            let stopped = config.service.iter().filter(|(name, service)| one.stops(name, &service.subject()));
+            stopped.map(|(name, _)| (*hold, name.clone())).collect::<Vec<_>>()
+        };
+        let held: Vec<(WideHoldId, ServiceName)> = state.holds.standing(now).flat_map(stops).collect();
+        let busy: Vec<_> = held.iter().filter(|(_, name)| self.runs(name)).cloned().collect();
+        let wanted = if busy.is_empty() || self.often(400) { &held } else { &busy };
+        let Some((hold, name)) = self.pick(wanted) else { return };
+        drop(state);
+        let folded = self.service(&name);
+        let opened = folded.holds.values().any(|part| part.exempt_at(now).next().is_some());
+        if opened && self.often(700) {
+            // What comes in between is another release.
+            if self.often(300) {
+                self.release(&name);
+            }
+            return self.follow(by, &name);
+        }
+        if self.often(300) {
+            self.release(&name);
+        }
+        // A service may be held more than once; all must let it pass.
+        let all = held.iter().filter(|(_, of)| *of == name).map(|(hold, _)| *hold);
+        let asked: Vec<WideHoldId> = if self.often(600) { all.collect() } else { Vec::from([hold]) };
+        for hold in asked {
+            self.exempt(by, hold, &name);
+        }
+        // A second person sits beside.
+        let second = self.somebody().filter(|who| who != by && self.often(500));
+        if let Some(second) = second {
+            let lane = format!("/exempt/{name}");
+            self.agree(&second, &|subject| subject.ends_with(&lane));
+        }
+    }
+
+    /// Somebody says yes to every request for a subject.
+    pub(crate) fn agree(&self, by: &Actor, is_meant: &dyn Fn(&str) -> bool) {
+        let (state, now) = (self.state(), self.now());
+        let waits = |one: &Approval| one.standing == Standing::Pending && is_meant(&one.request.subject);
+        let open = state.approvals.all.iter().filter(|(_, one)| waits(one));
+        let open: Vec<_> = open.map(|(id, one)| (*id, one.request.plan)).collect();
+        drop(state);
+        for (id, plan) in open {
+            self.command(by, "agrees", &|state| {
+                Ok(vec![Event::Approval(approval::approve(&state.approvals, by, id, plan, now)?)])
+            });
+        }
+    }
+
+    /// Somebody asks that one release may pass.
+    fn exempt(&self, by: &Actor, hold: WideHoldId, name: &ServiceName) {
+        let Some((tag, release)) = self.newest(name) else { return };
         let now = self.now();
-        let until = now.after(Span::minutes(60 + self.below(2_000)));
+        let minutes = if self.often(300) { 10 + self.below(60) } else { 60 + self.below(2_000) };
+        let until = now.after(Span::minutes(minutes));
         let exemption = Exemption { release, tag, reason: reason("the fix itself"), until };
-        let Some(subject) = self.config().service.get(&name).map(|service| service.subject()) else { return };
+        let Some(subject) = self.config().service.get(name).map(|service| service.subject()) else { return };
         self.command(by, "asks for a lane", &|state| {
-            hold::ask(state, by, (hold, &name, &subject), exemption.clone(), now)
+            hold::ask(state, by, (hold, name, &subject), exemption.clone(), now)
         });
     }
 }

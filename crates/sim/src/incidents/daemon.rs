@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const LOOKS_EVERY: Span = Span::minutes(25);
 
 /// Looks of one wait; more time passes in longer steps.
-const LOOKS_MAX: u64 = 40;
+const LOOKS_MAX: u64 = 24;
 
 impl World {
     /// Lets time pass while the daemon looks now and then.
@@ -28,6 +28,7 @@ impl World {
             let now = left.min(step);
             left -= now;
             self.pass(Span(now));
+            self.drive_on();
             if self.daemon_runs() {
                 self.process(|| self.look_once());
             }
@@ -44,8 +45,8 @@ impl World {
             self.say(&keeper, &|state| Ok(state.holds.due(now, review_after).into_iter().map(Event::Hold).collect()));
         let enforced = self.enforce(&keeper);
         let said = self.say(&clock, &|state| Ok(incident::due(state, now)));
-        let known = self.circumstances(now);
-        let paged = self.say(&clock, &|state| Ok(clock::due(state, &known, &clock, now)));
+        let paged =
+            self.with_circumstances(now, |known| self.say(&clock, &|state| Ok(clock::due(state, known, &clock, now))));
         let whole = enforced && [held.is_ok(), said.is_ok(), paged.is_ok()].into_iter().all(|done| done);
         if whole && self.now() == now {
             let told = self.checks.borrow_mut().after_a_look(now);
@@ -53,16 +54,31 @@ impl World {
         }
     }
 
-    fn circumstances(&self, now: Timestamp) -> Circumstances {
+    /// Looks at what the clock knows besides the chain; people and chains are the configuration's and stay.
+    fn with_circumstances<T>(&self, now: Timestamp, look: impl FnOnce(&Circumstances) -> T) -> T {
+        let overdue = self.overdue(now);
+        let kept = self.circumstances.take().filter(|(count, _)| *count == self.count.get());
+        let made = || {
+            let config = self.config();
+            let approvals = config.approvals.as_ref().and_then(|one| one.escalation.clone()).unwrap_or_default();
+            let (people, chains) = (self.scope().people.clone(), config.chains());
+            (self.count.get(), Circumstances { people, chains, approvals, overdue: BTreeMap::new() })
+        };
+        let (count, known) = kept.unwrap_or_else(made);
+        let known = Circumstances { overdue, ..known };
+        let told = look(&known);
+        self.circumstances.set(Some((count, known)));
+        told
+    }
+
+    fn overdue(&self, now: Timestamp) -> BTreeMap<ServiceName, Timestamp> {
         let config = self.config();
         let mut services = self.services.borrow_mut();
         let overdue = config.service.keys().filter_map(|name| {
             let owed = services.get_mut(name)?.folded().analysis.as_ref()?;
             owed.is_overdue(now).then(|| (name.clone(), owed.since))
         });
-        let overdue: BTreeMap<ServiceName, Timestamp> = overdue.collect();
-        let approvals = config.approvals.as_ref().and_then(|one| one.escalation.clone()).unwrap_or_default();
-        Circumstances { people: self.scope().people.clone(), chains: config.chains(), approvals, overdue }
+        overdue.collect()
     }
 
     /// Asks every enforcer; tells whether all of it was written.

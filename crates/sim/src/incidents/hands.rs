@@ -53,8 +53,7 @@ impl Hands for Pretended<'_> {
         };
         self.world.take_back(service, aim);
         for _ in 0..TURNS_MAX {
-            let run = self.world.service(service).run;
-            if run.is_none() || self.world.point() {
+            if !self.world.runs(service) || self.world.point() {
                 break;
             }
             self.world.turn(service);
@@ -88,7 +87,7 @@ impl Hands for Pretended<'_> {
         self.answer("cut-over")
     }
 
-    fn credential(&self, _: &str, _: Turn) -> Result<String, Failure> {
+    fn credential(&self, _: IncidentId, _: &str, _: Turn) -> Result<String, Failure> {
         self.answer("credential")
     }
 

@@ -3,7 +3,7 @@
 use super::{
     acts::Decided,
     hands::{Doing, Pretended},
-    services::reason,
+    services::{good_of, reason},
     setting,
     world::{Pen, World, of},
 };
@@ -11,7 +11,7 @@ use lastgood_domain::{
     operations::{
         Operations,
         incident::{
-            self, Incident, IncidentEvent, Level, Role, State,
+            self, IncidentEvent, Level, Role, State,
             checklist::{self, Evidence, EvidenceKind},
             closing::{self, ClosingEvent},
             level,
@@ -22,7 +22,7 @@ use lastgood_domain::{
             verify::{self, Check, Proof, Verification},
         },
     },
-    terms::{Actor, ChainName, Digest, IncidentId, ItemName, Span},
+    terms::{Actor, ChainName, Digest, IncidentId, ItemName, ReleaseTag, ServiceName, Span},
 };
 use lastgood_engine::{
     incident::{Performer, Told, ask, carry_out, hash_of, needed, plan, take},
@@ -34,25 +34,43 @@ impl World {
     /// Somebody does what comes next in an incident: its commander if there, or whoever it is.
     pub(crate) fn go_on(&self, who: &Actor) {
         let Some(id) = self.an_incident() else {
-            if self.often(300) {
-                self.declare(who);
+            match self.often(120) {
+                true => self.declare(who),
+                false => self.services_act(who),
             }
             return;
         };
         let state = self.state();
         let Some(found) = state.incidents.all.get(&id) else { return };
         let by = if self.is_here(&found.commander) && self.often(900) { &found.commander.clone() } else { who };
-        match found.state {
+        if let Some(wanted) = &found.lowering
+            && self.often(250)
+        {
+            // What a second person was asked for is done, or tried without.
+            return self.change_level(by, id, wanted.level);
+        }
+        if !found.state.is_over() && self.often(12) {
+            let to = self.pick(&[Level::L1, Level::L2, Level::L3]).unwrap_or(Level::L2);
+            return self.change_level(by, id, to);
+        }
+        if matches!(found.state, State::Freezing | State::Planning | State::Executing) && self.often(25) {
+            return self.stand_down(by, id);
+        }
+        let (at, planned) = (found.state, found.planned.is_some());
+        // What somebody acts on is read again: the state is folded on in place.
+        let by = &by.clone();
+        drop(state);
+        match at {
             State::Declared | State::Freezing => self.freeze(by, id),
-            State::Planning if found.planned.is_none() || self.often(150) => self.make_plan(by, id),
+            State::Planning if !planned || self.often(150) => self.make_plan(by, id),
             State::Planning | State::Executing => self.run_plan(by, id),
             State::Cleaning => match self.below(3) {
                 0 => self.verify(by, id),
                 1 => self.tell_people(by, id),
                 _ => self.clean(by, id),
             },
-            State::Verifying | State::UnfreezeReady | State::Monitoring => self.unfreeze(by, id, found),
-            State::ClosedPendingRca => self.end(by, id, found),
+            State::Verifying | State::UnfreezeReady | State::Monitoring => self.unfreeze(by, id),
+            State::ClosedPendingRca => self.end(by, id),
             State::Done | State::StoodDown => {}
         }
     }
@@ -63,16 +81,29 @@ impl World {
         let someone = self.pick(&setting::PEOPLE).and_then(setting::actor);
         let Some(someone) = someone else { return };
         let a_role = self.pick(&Role::ALL).unwrap_or(Role::Api);
+        let to = self.pick(&[Level::L1, Level::L2, Level::L3]).unwrap_or(Level::L2);
+        let commander = self.state().incidents.all.get(&id).map(|found| found.commander.clone());
+        let by = &commander.filter(|who| self.is_here(who) && self.often(400)).unwrap_or_else(|| by.clone());
         match self.below(15) {
             0 => self.lift(by, id),
             1 => self.verify(by, id),
             2 => self.make_plan(by, id),
             3 => self.run_plan(by, id),
-            4 | 5 => self.change_level(by, id),
-            6 => self.one(by, "hands over", id, &|state| role::hand_off(state, id, by, a_role, someone.clone())),
-            7 => self.one(by, "accepts", id, &|state| role::accept(state, id, by, a_role)),
+            4 | 5 => self.change_level(by, id, to),
+            6 => {
+                self.one(by, "hands over", id, &|state| role::hand_off(state, id, by, a_role, someone.clone()));
+                if self.often(600) && self.is_here(&someone) {
+                    self.one(&someone, "accepts", id, &|state| role::accept(state, id, &someone, a_role));
+                }
+            }
+            7 => {
+                let offers = self.state().incidents.all.get(&id).map(|found| found.roles.offers.clone());
+                let offered = offers.unwrap_or_default().into_iter().next();
+                let (role, who) = offered.filter(|_| self.often(800)).unwrap_or((a_role, by.clone()));
+                self.one(&who, "accepts", id, &|state| role::accept(state, id, &who, role));
+            }
             8 => self.one(by, "assigns", id, &|state| role::assign(state, id, by, a_role, someone.clone())),
-            9 => drop(self.command(by, "stands down", &|state| Ok(incident::stand_down(state, id, by, reason("no"))?))),
+            9 => self.stand_down(by, id),
             10 => self.accept_risk(by, id),
             11 => self.settle(by, id),
             12 => self.one(by, "closes", id, &|state| closing::close(state, id, by, reason("over"))),
@@ -91,6 +122,10 @@ impl World {
         self.command(by, what, &|state| Ok(vec![of(id, decide(state)?)]));
     }
 
+    fn stand_down(&self, by: &Actor, id: IncidentId) {
+        self.command(by, "stands down", &|state| Ok(incident::stand_down(state, id, by, reason("it was none"))?));
+    }
+
     fn freeze(&self, by: &Actor, id: IncidentId) {
         self.command(by, "freezes", &|state| {
             let facts = self.facts(state, id);
@@ -106,11 +141,18 @@ impl World {
         let services = about.map(|name| (name.clone(), self.service(name))).collect();
         let made = plan(config, found, &services, &BTreeMap::new(), &BTreeMap::new());
         let (hash, now) = (hash_of(&made), self.now());
-        let before = state.incidents.all.get(&id).and_then(|found| found.planned.clone());
+        let before = found.planned.clone();
+        drop(state);
         self.command(by, "plans", &|state| take(state, id, (&made, hash), by, now));
         if self.state().incidents.all.get(&id).map(|found| &found.planned) != Some(&before) {
-            // It is a plan of its own, whose steps are all to be done.
-            self.outside.borrow_mut().deeds.retain(|(of, _, _), _| *of != id);
+            // It is a plan of its own, whose steps are all to be done; but what was cut off is what it was.
+            let cut_off = self.checks.borrow().cut_off(id);
+            let deeds = &mut self.outside.borrow_mut().deeds;
+            let all = std::mem::take(deeds).into_iter();
+            deeds.extend(all.filter_map(|((of, was, step), deed)| match of == id {
+                false => Some(((of, was, step), deed)),
+                true => cut_off.contains(&step).then_some(((of, hash, step), deed)),
+            }));
         }
     }
 
@@ -133,14 +175,17 @@ impl World {
             services: about.cloned().collect(),
             hands: &hands,
         };
+        drop(state);
         let doing = Doing { hands: &hands, performer };
         let mut pen = Pen::new(self);
         let told = carry_out(&mut pen, &doing, by, Some(hash), &|| self.now(), &mut |_, _| {});
         self.running.borrow_mut().retain(|one| *one != id);
         match told {
             Ok(Told::NotApproved { hash, .. }) => {
-                let needed = needed(config, found);
                 let now = self.now();
+                let Some(needed) = self.state().incidents.all.get(&id).map(|found| needed(config, found)) else {
+                    return;
+                };
                 self.command(by, "asks", &|state| ask(state, id, (hash, needed), by, now));
             }
             Ok(Told::Stuck { step, why }) => {
@@ -189,6 +234,7 @@ impl World {
         let open: Vec<(ItemName, EvidenceKind)> =
             open.map(|entry| (entry.item.item.clone(), entry.item.evidence)).collect();
         let Some((item, kind)) = self.pick(&open) else { return };
+        drop(state);
         let now = self.now();
         if self.often(150) {
             let until = now.after(Span::minutes(30 + self.below(3_000)));
@@ -215,11 +261,13 @@ impl World {
         let state = self.state();
         let Some(found) = state.incidents.all.get(&id) else { return };
         let facts = self.facts(&state, id);
+        let drill = found.drill;
+        drop(state);
         let mut checks = Vec::new();
         for name in facts.target.keys() {
             checks.push(self.asked(format!("health/{name}")));
         }
-        let frozen = if found.drill || facts.unconfirmed.is_empty() { Proof::Pass } else { Proof::Fail };
+        let frozen = if drill || facts.unconfirmed.is_empty() { Proof::Pass } else { Proof::Fail };
         checks.push(Check { name: "freeze".into(), proof: frozen, detail: String::new() });
         if !self.often(40) {
             checks.push(self.asked("check/ci".into()));
@@ -252,13 +300,20 @@ impl World {
     }
 
     /// Does what the table of the unfreeze wants next.
-    fn unfreeze(&self, by: &Actor, id: IncidentId, found: &Incident) {
+    fn unfreeze(&self, by: &Actor, id: IncidentId) {
         let (state, now) = (self.state(), self.now());
+        let Some(completed) = state.incidents.all.get(&id).map(|found| found.messages.completed_at) else { return };
         let facts = self.facts(&state, id);
         let terms = self.config().incident.terms();
         let Ok(table) = unfreeze::table(&state, id, &facts, &terms, now) else { return };
+        drop(state);
         let unmet: Vec<Row> = table.iter().filter(|line| !line.is_open()).map(|line| line.row).collect();
-        let Some(row) = self.pick(&unmet) else { return self.lift(by, id) };
+        let Some(row) = self.pick(&unmet) else {
+            if self.often(120) {
+                self.move_away(by, id);
+            }
+            return self.lift(by, id);
+        };
         let bob = setting::actor("bob").unwrap_or_else(|| by.clone());
         match row {
             _ if self.often(60) => self.accept_risk(by, id),
@@ -270,7 +325,7 @@ impl World {
                     closing::say(state, id, ClosingEvent::NextOwner { to: bob.clone() })
                 });
             }
-            Row::Messages if found.messages.completed_at.is_none() || self.often(300) => {
+            Row::Messages if completed.is_none() || self.often(300) => {
                 let next = now.after(Span::minutes(60 + self.below(600)));
                 self.command(by, "tells", &|state| {
                     let kind = MessageKind::Complete;
@@ -278,8 +333,33 @@ impl World {
                 });
             }
             Row::Messages => self.tell_people(by, id),
+            Row::Stable if self.often(500) => self.settle_services(by, id),
             Row::Stable | Row::Watched => self.wait(Span::minutes(5 + self.below(10))),
             Row::Executed | Row::Holds | Row::Approvals => {}
+        }
+    }
+
+    /// Takes a service of an incident to another release, which nobody verifies, and waits until it is calm.
+    fn move_away(&self, by: &Actor, id: IncidentId) {
+        let about = self.state().incidents.all.get(&id).map(|found| found.services.clone()).unwrap_or_default();
+        let names = self.config().service.keys().filter(|name| about.is_empty() || about.contains(*name));
+        let names: Vec<ServiceName> = names.cloned().collect();
+        let Some(name) = self.pick(&names) else { return };
+        let ever: Vec<ReleaseTag> = self.service(&name).tags.keys().cloned().collect();
+        self.go_back(by, &name, self.pick(&ever));
+        self.wait(Span::minutes(11));
+    }
+
+    /// Takes back what an incident is about and is somewhere else than it should be.
+    fn settle_services(&self, by: &Actor, id: IncidentId) {
+        let about = self.state().incidents.all.get(&id).map(|found| found.services.clone()).unwrap_or_default();
+        let names = self.config().service.keys().filter(|name| about.is_empty() || about.contains(*name));
+        for name in names {
+            let service = self.service(name);
+            let elsewhere = service.instances.values().any(|one| one.release != service.last_good);
+            if service.run.is_some() || elsewhere {
+                self.go_back(by, name, good_of(&service));
+            }
         }
     }
 
@@ -290,20 +370,30 @@ impl World {
     }
 
     fn accept_risk(&self, by: &Actor, id: IncidentId) {
-        let row = self.pick(&Row::ALL).unwrap_or(Row::Stable);
-        let (facts, now) = (self.facts(&self.state(), id), self.now());
+        let (state, now) = (self.state(), self.now());
+        let facts = self.facts(&state, id);
         let terms = self.config().incident.terms();
+        let table = unfreeze::table(&state, id, &facts, &terms, now).unwrap_or_default();
+        let unmet: Vec<Row> = table.iter().filter(|line| !line.is_met).map(|line| line.row).collect();
+        drop(state);
+        let rows = if unmet.is_empty() || self.often(300) { Row::ALL.to_vec() } else { unmet };
+        let row = self.pick(&rows).unwrap_or(Row::Stable);
         let until = now.after(Span::minutes(10 + self.below(2_000)));
         self.command(by, "takes a risk", &|state| {
             unfreeze::accept_risk(state, id, by, row, reason("so be it"), until, (&facts, &terms), now)
         });
+        // A second person sits beside.
+        if let Some(second) = self.somebody().filter(|who| who != by && self.often(500)) {
+            let risk = incident::subject(id, &format!("risk/{}", row.as_str()));
+            self.agree(&second, &|subject| subject == risk);
+        }
     }
 
-    fn change_level(&self, by: &Actor, id: IncidentId) {
+    fn change_level(&self, by: &Actor, id: IncidentId, to: Level) {
         let (state, now) = (self.state(), self.now());
         let Some(found) = state.incidents.all.get(&id) else { return };
-        let to = self.pick(&[Level::L1, Level::L2, Level::L3]).unwrap_or(Level::L2);
         let rises = found.level < to;
+        drop(state);
         let items = self.config().incident.items();
         self.command(by, "changes the level", &|state| -> Decided {
             if !rises {
@@ -317,13 +407,13 @@ impl World {
     }
 
     /// Writes what is owed at the end, and ends it.
-    fn end(&self, by: &Actor, id: IncidentId, found: &Incident) {
+    fn end(&self, by: &Actor, id: IncidentId) {
+        let Some(follow_up) = self.state().incidents.all.get(&id).map(closing::next_follow_up) else { return };
         let say = |event: ClosingEvent| self.one(by, "says", id, &|state| closing::say(state, id, event.clone()));
         let due = self.now().after(Span::minutes(60 * 24 * 14));
         match self.below(5) {
             0 => say(ClosingEvent::RootCause { text: reason("a retry without a key") }),
             1 => {
-                let follow_up = closing::next_follow_up(found);
                 say(ClosingEvent::FollowUpAdded { follow_up, text: reason("give it a key"), owner: by.clone(), due });
             }
             2 => say(ClosingEvent::Safeguard { text: reason("the probe sends it twice") }),

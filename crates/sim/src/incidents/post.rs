@@ -22,6 +22,8 @@ pub(crate) struct Post {
     folded: Service,
     seen: usize,
     chained: Chained,
+    /// Until when nobody drives what is under way, in milliseconds since the world began.
+    pub(crate) alone_until: i64,
 }
 
 impl Post {
@@ -29,15 +31,22 @@ impl Post {
     pub(crate) fn new(seed: u64, recipes: Vec<Recipe>, settings: Settings) -> Option<Self> {
         let play = Play::new(seed, recipes, Settings { soak: Span::ZERO, ..settings })?;
         let chained = Chained::new();
-        let mut post = Self { play, folded: Service::default(), seen: 0, chained };
+        let mut post = Self { play, folded: Service::default(), seen: 0, chained, alone_until: 0 };
         post.play.machine.borrow_mut().weather.rows_permille = 0;
         post.play.begin(Aim::Track, None);
         post.calm();
+        // Whatever came before the world begins is nobody's.
+        post.look();
         Some(post)
     }
 
     pub(crate) fn elapsed(&self) -> i64 {
         self.play.machine.borrow().elapsed
+    }
+
+    /// Tells whether its driver has a run under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.play.driver.service().run.is_some()
     }
 
     /// Brings its clock to the world's.
@@ -48,7 +57,7 @@ impl Post {
     /// Turns until no run is under way.
     pub(crate) fn calm(&mut self) {
         for _ in 0..TURNS_MAX {
-            if self.play.driver.service().run.is_none() {
+            if !self.is_under_way() {
                 return;
             }
             self.play.turn();

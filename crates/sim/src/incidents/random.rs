@@ -17,11 +17,17 @@ use lastgood_domain::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Fewest rounds of one world before everybody comes back.
+const ROUNDS_MIN: u64 = 25;
+
 /// Most rounds of one world: enough for two incidents from the first to the last word.
 const ROUNDS_MAX: u64 = 260;
 
 /// Rounds after which everybody is back and does the sensible thing, until all incidents are over.
 const ENDING_MAX: u32 = 600;
+
+/// Rounds after all incidents are over.
+const AFTERWARDS: u32 = 12;
 
 /// What a world of incidents came to.
 #[derive(Debug)]
@@ -61,10 +67,12 @@ pub fn random_incidents(seed: u64) -> Incidents {
         }
     }
     let count = 2 + usize::try_from(chance.below(3)).unwrap_or(0);
-    let crash = [0, 0, 5, 20].get(usize::try_from(chance.below(4)).unwrap_or(0)).copied().unwrap_or(0);
+    let crash = [0, 5, 20, 60].get(usize::try_from(chance.below(4)).unwrap_or(0)).copied().unwrap_or(0);
     let race = [0, 30, 80].get(usize::try_from(chance.below(3)).unwrap_or(0)).copied().unwrap_or(0);
-    let trouble = [0, 100, 250].get(usize::try_from(chance.below(3)).unwrap_or(0)).copied().unwrap_or(0);
-    let rounds = 60 + chance.below(ROUNDS_MAX - 60);
+    let trouble = [0, 100, 250, 500].get(usize::try_from(chance.below(4)).unwrap_or(0)).copied().unwrap_or(0);
+    // Short ones show most for their time; what needs two incidents or the end of a long one is seen in long ones.
+    let most = if chance.permille(250) { ROUNDS_MAX } else { ROUNDS_MAX / 3 };
+    let rounds = ROUNDS_MIN + chance.below(most - ROUNDS_MIN);
     let world = World::new(chance, count, services);
     world.crash_permille.set(crash);
     world.race_permille.set(race);
@@ -84,7 +92,7 @@ pub fn random_incidents(seed: u64) -> Incidents {
 
 fn recipes(chance: &mut Chance) -> Vec<Recipe> {
     let recipe = |number: u64| Recipe::new(&format!("{number}.0"), 1, 9);
-    let mut all: Vec<Recipe> = (1..6).filter_map(recipe).collect();
+    let mut all: Vec<Recipe> = (1..13).filter_map(recipe).collect();
     for recipe in all.iter_mut().skip(1) {
         if chance.permille(150) {
             recipe.faults.push(Fault::Login);
@@ -115,8 +123,19 @@ fn finish(world: &World) {
     world.race_permille.set(0);
     world.outside_is_calm();
     world.everybody_is_back();
+    world.count.set(SERVICES.len());
     world.tell("    everybody is back".into());
     world.wait(Span::minutes(60));
+    end_incidents(world);
+    // What was owed and held is over, or stands in the way of what comes next.
+    for _ in 0..AFTERWARDS {
+        world.somebody().iter().for_each(|who| world.services_act(who));
+        world.wait(Span::minutes(5 + world.below(60)));
+    }
+    ends(world);
+}
+
+fn end_incidents(world: &World) {
     for _ in 0..ENDING_MAX {
         let Some(id) = world.an_incident() else { break };
         let commander = world.state().incidents.all.get(&id).map(|found| found.commander.clone());
@@ -127,7 +146,6 @@ fn finish(world: &World) {
         }
         world.wait(Span::minutes(1 + world.below(20)));
     }
-    ends(world);
 }
 
 /// Checks how a world ends: nobody's hold, nothing frozen for ever, and the state is what the records fold to.

@@ -9,12 +9,26 @@ use lastgood_domain::{
         rca,
     },
     rollout::Input,
+    service::{Instance, Service},
     terms::{Actor, Digest, Reason, ReleaseTag, ServiceName, Span},
 };
 use lastgood_engine::operations::unmirrored;
 
 /// Turns of one run that somebody waits for.
 const TURNS_MAX: u32 = 200;
+
+/// Longest time for which nobody drives a run that was begun.
+const ALONE_MAX: Span = Span::minutes(150);
+
+/// Tells whether an instance was moved away from a release, and that is not undone.
+fn has_left(instance: &Instance, release: Option<Digest>) -> bool {
+    instance.history.iter().any(|moved| moved.from == release)
+}
+
+/// Gives the tag of what a service goes back to.
+pub(crate) fn good_of(service: &Service) -> Option<ReleaseTag> {
+    service.last_good.and_then(|good| service.tag(&good).cloned())
+}
 
 pub(crate) fn reason(text: &str) -> Reason {
     Reason::new(text).expect("a fixed valid reason")
@@ -40,12 +54,52 @@ impl World {
     }
 
     fn drive(&self, name: &ServiceName) {
-        for _ in 0..TURNS_MAX {
-            if self.service(name).run.is_none() {
+        self.drive_for(name, TURNS_MAX);
+    }
+
+    fn drive_for(&self, name: &ServiceName, turns: u32) {
+        for _ in 0..turns {
+            if !self.runs(name) {
                 return;
             }
             self.turn(name);
             self.race();
+        }
+    }
+
+    /// Tells whether a run of a service is under way.
+    pub(crate) fn runs(&self, name: &ServiceName) -> bool {
+        self.services.borrow_mut().get_mut(name).is_some_and(|post| post.folded().run.is_some())
+    }
+
+    /// Whoever drives goes home in the middle; somebody takes the run up again later.
+    fn leave(&self, name: &ServiceName) {
+        let until = self.elapsed() + i64::try_from(self.below(ALONE_MAX.0)).unwrap_or(0);
+        if let Some(post) = self.services.borrow_mut().get_mut(name) {
+            post.alone_until = until;
+        }
+        self.tell(format!("    {name} is left alone"));
+    }
+
+    /// Runs that were left alone are driven on, some of them to their end.
+    pub(crate) fn drive_on(&self) {
+        let now = self.elapsed();
+        let left: Vec<ServiceName> = {
+            let services = self.services.borrow();
+            services
+                .iter()
+                .filter(|(_, post)| post.alone_until <= now && post.is_under_way())
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        for name in left {
+            if self.often(700) {
+                self.drive(&name);
+                self.ended(&name);
+            } else {
+                self.drive_for(&name, 3);
+                self.leave(&name);
+            }
         }
     }
 
@@ -62,16 +116,24 @@ impl World {
         if self.at(name, |post| post.play.put_by(begin, by)) != Some(Put::Taken) {
             return;
         }
+        if self.often(350) {
+            let turns = u32::try_from(self.below(25)).unwrap_or(0);
+            self.drive_for(name, turns);
+            if self.runs(name) {
+                return self.leave(name);
+            }
+        }
         self.drive(name);
         self.ended(name);
     }
 
     fn ended(&self, name: &ServiceName) {
-        if let Some((run, _, end)) = self.service(name).last_end {
-            self.tell(format!("    {name}: {run} ended: {}", crate::end_word(&end)));
-            if matches!(end, End::Promoted) {
-                self.checks.borrow_mut().reached.insert("promoted");
-            }
+        let last = self.at(name, |post| {
+            let last = post.folded().last_end.as_ref();
+            last.map(|(run, _, end)| format!("{run} ended: {}", crate::end_word(end)))
+        });
+        if let Some(Some(last)) = last {
+            self.tell(format!("    {name}: {last}"));
         }
     }
 
@@ -91,22 +153,27 @@ impl World {
         })?
     }
 
+    fn begin_back(&self, name: &ServiceName, aim: Aim) -> Option<Put> {
+        let settings = self.at(name, |post| post.play.settings.clone())?;
+        let begin = Input::Begin { aim, settings, frozen: Some("the freeze file exists".into()), preflight: None };
+        self.at(name, |post| post.play.put(begin))
+    }
+
     /// Begins a way back, which nothing may refuse but that there is none.
     pub(crate) fn take_back(&self, name: &ServiceName, aim: Aim) {
         let before = self.service(name);
-        let Some(settings) = self.at(name, |post| post.play.settings.clone()) else { return };
-        let begin = Input::Begin { aim, settings, frozen: Some("the freeze file exists".into()), preflight: None };
-        let put = self.at(name, |post| post.play.put(begin));
-        // Where everything runs last-good there is nothing to go back from.
-        let elsewhere = before.instances.values().any(|one| one.release != before.last_good);
-        if put == Some(Put::Refused) && before.last_good.is_some() && elsewhere {
+        let put = self.begin_back(name, aim);
+        // Where everything runs last-good there is nothing to go back from; and one that never left it, because it was busy
+        // when the others moved or somebody just took it to an earlier release, would go forward.
+        let mut elsewhere = before.instances.values().filter(|one| one.release != before.last_good).peekable();
+        let goes_back = elsewhere.peek().is_some() && elsewhere.all(|one| has_left(one, before.last_good));
+        if put == Some(Put::Refused) && before.last_good.is_some() && goes_back {
             self.violated(format!("a way back of {name} was refused"));
         }
         let after = self.service(name);
-        if let Some((_, _, end @ (End::Held { .. } | End::Refused { .. }))) =
+        if let Some((run, _, end @ (End::Held { .. } | End::Refused { .. }))) =
             after.last_end.filter(|_| after.run.is_none())
-            && before.last_end.as_ref().map(|(run, ..)| run)
-                != self.service(name).last_end.as_ref().map(|(run, ..)| run)
+            && before.last_end.as_ref().map(|(run, ..)| *run) != Some(run)
         {
             self.violated(format!("a way back of {name} is {}", crate::end_word(&end)));
         }
@@ -114,10 +181,28 @@ impl World {
 
     /// Somebody takes a service back by hand, which is counted.
     pub(crate) fn roll_back(&self, by: &Actor, name: &ServiceName) {
-        self.tell(format!("    {by} takes {name} back"));
-        let to = self.service(name).last_good.and_then(|good| self.service(name).tag(&good).cloned());
+        let service = self.service(name);
+        let ever: Vec<ReleaseTag> = service.tags.keys().cloned().collect();
+        match self.pick(&ever).filter(|_| self.often(400)) {
+            Some(to) => self.go_back(by, name, Some(to)),
+            None => self.go_back(by, name, good_of(&service)),
+        }
+    }
+
+    /// Somebody takes a service back to a release.
+    pub(crate) fn go_back(&self, by: &Actor, name: &ServiceName, to: Option<ReleaseTag>) {
+        let good = good_of(&self.service(name));
+        self.tell(match &to {
+            Some(to) => format!("    {by} takes {name} back to {to}"),
+            None => format!("    {by} takes {name} back"),
+        });
+        let is_good = to == good;
         let aim = Aim::Back { to, instances: Vec::new(), accept_loss: Vec::new(), reason: "people complain".into() };
-        self.take_back(name, aim);
+        match is_good {
+            true => self.take_back(name, aim),
+            // There may be no way to one that ran long ago.
+            false => drop(self.begin_back(name, aim)),
+        }
         self.drive(name);
         self.ended(name);
         let (caps, now) = (&self.config().caps, self.now());

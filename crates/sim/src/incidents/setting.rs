@@ -126,6 +126,7 @@ approvals = { L2 = 1, L3 = 2 }
 area = "application"
 do = [{ name = "do", command = ["clear-cache"] }]
 repeatable = true
+attempts = 3
 undo = "it fills again"
 
 [runbook.step.rebuild-totals]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::chance::Chance;
 use lastgood_domain::{
-    operations::{self, Event, Operations, Record, Refused, incident::unfreeze::Facts},
+    operations::{self, Event, Operations, Record, Refused, clock::Circumstances, incident::unfreeze::Facts},
     service::Service,
     terms::{Actor, IncidentId, ServiceName, Span, Timestamp},
 };
@@ -33,6 +33,9 @@ const BEGIN: i64 = 1_767_225_600_000;
 
 /// Times that a decision is made anew before the chain counts as one that nobody can write to.
 const RETRIES_MAX: u32 = 8;
+
+/// Records after which a world counts as one that writes for ever: far more than any comes to.
+const RECORDS_MAX: usize = 20_000;
 
 /// Why nothing was said.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub(crate) struct World {
     pub(crate) count: Cell<usize>,
     /// What follows from that count, made once.
     scope: RefCell<Option<(usize, Rc<Scope>)>>,
+    /// As that, for the clock.
+    pub(super) circumstances: Cell<Option<(usize, Circumstances)>>,
     pub(crate) book: RefCell<Ledger>,
     pub(crate) services: RefCell<BTreeMap<ServiceName, Post>>,
     pub(crate) outside: RefCell<Outside>,
@@ -97,6 +102,7 @@ impl World {
             clock: Cell::new(0),
             count: Cell::new(count),
             scope: RefCell::default(),
+            circumstances: Cell::default(),
             book: RefCell::default(),
             services: RefCell::new(services),
             outside: RefCell::default(),
@@ -210,6 +216,10 @@ impl World {
         if self.point() {
             return Err(Unsaid::Killed);
         }
+        if self.book.borrow().records.len() > RECORDS_MAX {
+            self.violated("somebody writes without an end".into());
+            return Err(Unsaid::Killed);
+        }
         let now = self.now();
         for _ in 0..RETRIES_MAX {
             let (state, head) = {
@@ -226,6 +236,8 @@ impl World {
             for event in &events {
                 scope.people.permit(&state, by, event, now).map_err(refused)?;
             }
+            // Nobody else has it: it is folded on in place.
+            drop(state);
             self.race();
             if self.book.borrow().records.len() != head {
                 continue;
@@ -244,27 +256,27 @@ impl World {
 
     /// Writes one transaction: the records, and what of them stands in the chains of services.
     fn append(&self, scope: &Scope, config: &Config, records: &[Record]) {
-        let before = self.state();
-        let mut after = (*before).clone();
-        {
-            let mut book = self.book.borrow_mut();
-            for record in records {
-                let seq = book.records.len() as u64;
-                if !after.apply(seq, Some(record)) {
-                    self.violated(format!("record {seq} was not taken"));
-                }
-                book.records.push(record.clone());
-                let sentence = operations::sentence(&after, record);
-                let seconds = (record.at.0 - BEGIN) / 1_000;
-                self.tell(format!("{seconds:>8} s  #{seq:<4} {:<18} {sentence}", record.by.as_str()));
-            }
-            book.state = Rc::new(after);
-        }
         let others: Vec<ServiceName> = {
             let services = self.services.borrow();
             services.keys().filter(|name| !scope.services.contains_key(*name)).cloned().collect()
         };
-        for (name, parts) in scope.parts(&before, records, &others) {
+        let parts = scope.parts(&self.book.borrow().state, records, &others);
+        {
+            let mut book = self.book.borrow_mut();
+            let Ledger { records: all, state } = &mut *book;
+            let after = Rc::make_mut(state);
+            for record in records {
+                let seq = all.len() as u64;
+                if !after.apply(seq, Some(record)) {
+                    self.violated(format!("record {seq} was not taken"));
+                }
+                all.push(record.clone());
+                let sentence = operations::sentence(after, record);
+                let seconds = (record.at.0 - BEGIN) / 1_000;
+                self.tell(format!("{seconds:>8} s  #{seq:<4} {:<18} {sentence}", record.by.as_str()));
+            }
+        }
+        for (name, parts) in parts {
             if let Some(post) = self.services.borrow_mut().get_mut(&name) {
                 post.take(&parts, self.elapsed());
             }
@@ -336,6 +348,8 @@ impl Book for Pen<'_> {
     }
 
     fn say(&mut self, by: &Actor, _: Timestamp, decide: Decide<'_>) -> Result<(), Unsaid> {
+        // What was read is not looked at any more: the state is folded on in place.
+        self.seen = Rc::default();
         self.world.say(by, decide).map(drop)
     }
 }

@@ -49,7 +49,12 @@ impl Seen {
                 self.reopening.insert(instance.clone());
                 self.finish(instance, "held", between);
             }
-            Event::ReturnFailed { instance, .. } => self.finish(instance, "failed", between),
+            Event::ReturnFailed { instance, reopens, .. } => {
+                if reopens.is_some() {
+                    self.reopening.insert(instance.clone());
+                }
+                self.finish(instance, "failed", between);
+            }
             Event::ReturnWithData { instance, .. } => {
                 self.steps.insert(instance.clone(), Steps::default());
                 if let Some(one) = self.back.as_mut().and_then(|back| back.get_mut(instance)) {

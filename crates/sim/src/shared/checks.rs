@@ -57,6 +57,8 @@ struct Back {
     to: Option<Digest>,
     /// Who must be up first: failed tries, and whether it is.
     raise: BTreeMap<InstanceName, (u32, bool)>,
+    /// Until when they are waited for; for nobody where people are at some of them already.
+    waits: Option<(Timestamp, Timestamp)>,
 }
 
 /// What a required gate came to.
@@ -177,7 +179,8 @@ impl Shifts {
                     }
                 }
                 let raise = raise.iter().map(|name| (name.clone(), (0, false))).collect();
-                self.back = Some(Back { left: *left, to: *to, raise });
+                let waits = (self.serving() != *to).then(|| (around.at, around.at.after(Span::seconds(20))));
+                self.back = Some(Back { left: *left, to: *to, raise, waits });
                 (self.moving, self.stage) = (None, None);
             }
             TrafficEvent::Returned { to } => {
@@ -246,7 +249,7 @@ impl Shifts {
             }
             Effect::Route { route } => {
                 if self.back.is_some() {
-                    self.route_back(route, wrong);
+                    self.route_back(route, around.at, wrong);
                 } else {
                     self.route_forward(route, around, wrong);
                 }

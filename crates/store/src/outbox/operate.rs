@@ -166,15 +166,25 @@ impl Reader {
 
     /// Lists messages in `state`, in the order they were caused, at most `limit` and 1000.
     pub fn notices(&self, state: NoticeState, limit: usize) -> Result<Vec<NoticeRow>, StoreError> {
+        self.listed(state, None, limit)
+    }
+
+    /// As [`Self::notices`], only those about a subject: whatever others have is not in their way.
+    pub fn notices_about(&self, subject: &str, state: NoticeState, limit: usize) -> Result<Vec<NoticeRow>, StoreError> {
+        self.listed(state, Some(subject), limit)
+    }
+
+    fn listed(&self, state: NoticeState, subject: Option<&str>, limit: usize) -> Result<Vec<NoticeRow>, StoreError> {
         let failed = during("list notices");
         let mut select = self
             .connection
             .prepare_cached(
                 "SELECT message_id, endpoint, subject, kind, at, n, attempts, due, why, chain.name, seq
-                 FROM notice JOIN chain ON chain.id = notice.chain WHERE state = ?1 ORDER BY turn LIMIT ?2",
+                 FROM notice JOIN chain ON chain.id = notice.chain
+                 WHERE state = ?1 AND (?3 IS NULL OR subject = ?3) ORDER BY turn LIMIT ?2",
             )
             .map_err(&failed)?;
-        let rows = select.query_map((state.as_str(), limit.min(LIST_MAX) as i64), |row| {
+        let rows = select.query_map((state.as_str(), limit.min(LIST_MAX) as i64, subject), |row| {
             Ok(NoticeRow {
                 id: MessageId::of_row(row.get(0)?, row.get(5)?),
                 endpoint: row.get(1)?,
@@ -250,7 +260,9 @@ impl Store {
     /// Sets a pending or in-flight message aside on an operator's word, so that those behind it can go.
     pub fn skip(&mut self, id: &MessageId, why: &str, now: Timestamp) -> Result<(), OutboxError> {
         self.change(id, "skipped", |transaction, found| {
-            if !matches!(found.state, NoticeState::Pending | NoticeState::InFlight) {
+            // A dead one has left its line already.
+            let waits = matches!(found.state, NoticeState::Pending | NoticeState::InFlight);
+            if !waits && found.state != NoticeState::Failed {
                 return Ok(false);
             }
             transaction
@@ -259,7 +271,9 @@ impl Store {
                          why = ?3 WHERE n = ?1",
                 )?
                 .execute((found.place.n, now.0, format!("skipped: {why}")))?;
-            line::leave(transaction, &found.place, now)?;
+            if waits {
+                line::leave(transaction, &found.place, now)?;
+            }
             Ok(true)
         })
     }

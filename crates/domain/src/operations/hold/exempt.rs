@@ -5,7 +5,7 @@
 
 use super::{HoldEvent, Holds, Refused, Subject};
 use crate::{
-    operations::{Event, approval},
+    operations::{Event, approval, incident::is_same_time},
     terms::{Actor, ApprovalId, Digest, Reason, ReleaseTag, ServiceName, Span, Timestamp, WideHoldId},
 };
 use alloc::{collections::BTreeSet, format, vec::Vec};
@@ -48,9 +48,32 @@ pub struct AskedExemption {
     pub exemption: Exemption,
 }
 
-/// Asks that one release may pass: the request for a second person, and what it is for.
+/// Gives the request by which exactly this passes already, or is to pass: typed again it would void what was agreed to.
+pub fn asked_already(
+    operations: &crate::operations::Operations,
+    (hold, service): (WideHoldId, &ServiceName),
+    exemption: &Exemption,
+    now: Timestamp,
+) -> Option<ApprovalId> {
+    let same = |id: &ApprovalId, asked: &AskedExemption| {
+        let Some(one) = operations.approvals.all.get(id) else { return false };
+        let stands = match one.standing {
+            approval::Standing::Approved => now < asked.exemption.until,
+            approval::Standing::Pending => now < one.request.expires,
+            _ => false,
+        };
+        let Exemption { release, tag, reason, until } = &asked.exemption;
+        let same_time = is_same_time((one.at, *until), (now, exemption.until));
+        let same = *release == exemption.release && *tag == exemption.tag && *reason == exemption.reason;
+        stands && same && same_time && asked.hold == hold && asked.service == *service
+    };
+    operations.holds.asked.iter().rev().find(|(id, asked)| same(id, asked)).map(|(id, _)| *id)
+}
+
+/// Asks that one release may pass: the request for a second person, and what it is for; nothing where that is so already,
+/// or asked.
 ///
-/// Errors: there is no such hold; it does not stop the service; it would end before it begins.
+/// Errors: there is no such hold; it does not stop the service; it would end before it begins; somebody said no to it.
 pub fn ask(
     operations: &crate::operations::Operations,
     by: &Actor,
@@ -65,6 +88,9 @@ pub fn ask(
     }
     if exemption.until <= now {
         return Err(Refused::Ended.into());
+    }
+    if asked_already(operations, (hold, service), &exemption, now).is_some() {
+        return Ok(Vec::new());
     }
     let incident = standing.incident.map(|incident| format!(" in incident {incident}"));
     let what = format!(
@@ -82,6 +108,7 @@ pub fn ask(
         of: BTreeSet::new(),
         expires: exemption.until.min(now.after(approval::EXPIRES_AFTER)),
     };
+    approval::not_refused(&operations.approvals, &request.subject, &request.what, now)?;
     // First what it is for: who may answer, and gets a link, is read from it.
     let approval = ApprovalId(operations.approvals.next);
     let asked = HoldEvent::ExemptionAsked { hold, approval, service: service.clone(), exemption };

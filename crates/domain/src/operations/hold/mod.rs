@@ -11,7 +11,7 @@ mod words;
 
 pub use check::{Question, Stop, effective};
 pub use enforce::{Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
-pub use exempt::{AskedExemption, EXEMPT_FOR, Exemption, ask};
+pub use exempt::{AskedExemption, EXEMPT_FOR, Exemption, ask, asked_already};
 pub use refused::Refused;
 pub(super) use words::{sentence, urgency};
 

@@ -376,7 +376,7 @@ pub fn may_close(
     }
 }
 
-/// Asks a second person to leave an item undone for a time.
+/// Asks a second person to leave an item undone for a time; nothing where that is so already, or asked.
 ///
 /// Errors: there is none; it is done; somebody else owns it; no time is given.
 pub fn waive(
@@ -391,6 +391,10 @@ pub fn waive(
     let entry = undone(find(operations, incident)?, incident, item, by)?;
     if until <= now {
         return Err(Refused::NoTime { incident }.into());
+    }
+    let again = |one: &Signature| one.is_wanted_again(&operations.approvals, (&risk, until), now);
+    if entry.waiver.as_ref().is_some_and(|(signature, _)| again(signature)) {
+        return Ok(Vec::new());
     }
     let wanted = Wanted {
         incident,

@@ -76,7 +76,7 @@ pub struct Owed {
     pub follow_ups: BTreeMap<FollowUpId, FollowUp>,
     /// What stands in the way now.
     pub safeguards: Vec<Reason>,
-    /// The report's digest; none if something of the above was given after it.
+    /// The report's digest; none if something of the above was given after it, or something was done.
     pub report: Option<Digest>,
 }
 

@@ -18,6 +18,7 @@ mod words;
 
 pub use refused::Refused;
 pub use role::Role;
+pub(super) use signature::is_same_time;
 pub use signature::{Signature, Signed};
 pub use state::{Level, State};
 pub use words::{sentence, severity};
@@ -110,6 +111,26 @@ impl IncidentEvent {
         }
     }
 
+    /// Tells whether a report that was written before it lacks something of what was done.
+    const fn is_told_in_a_report(&self) -> bool {
+        match self {
+            Self::Moved { .. }
+            | Self::Raised { .. }
+            | Self::Plan(_)
+            | Self::Checklist(_)
+            | Self::Verify(_)
+            | Self::Unfreeze(_) => true,
+            // What is owed at the end says so itself.
+            Self::Declared { .. }
+            | Self::Noted { .. }
+            | Self::Began { .. }
+            | Self::Level(_)
+            | Self::Role(_)
+            | Self::Message(_)
+            | Self::Closing(_) => false,
+        }
+    }
+
     /// Tells whether it can only block and never open.
     pub const fn only_blocks(&self) -> bool {
         match self {
@@ -143,6 +164,8 @@ pub struct Incident {
     pub since: Timestamp,
     /// What it does, and how far that is.
     pub planned: Option<plan::Planned>,
+    /// Steps of earlier plans that were cut off, until a plan has them again.
+    pub cut_off: plan::CutOff,
     /// When it began, if that is known.
     pub began_at: Option<Timestamp>,
     /// Whether something of its plan was ever executed: then it ends only by verification.
@@ -199,6 +222,7 @@ impl Incidents {
                 state: State::Declared,
                 since: at,
                 planned: None,
+                cut_off: plan::CutOff::default(),
                 began_at: None,
                 executed: false,
                 recovered_at: None,
@@ -214,6 +238,9 @@ impl Incidents {
             return;
         }
         let Some(incident) = self.all.get_mut(&id) else { return };
+        if event.is_told_in_a_report() {
+            incident.closing.report = None;
+        }
         match event {
             IncidentEvent::Declared { .. } | IncidentEvent::Noted { .. } => {}
             IncidentEvent::Moved { to, .. } => {
@@ -223,10 +250,10 @@ impl Incidents {
                 }
                 (incident.state, incident.since) = (*to, at);
             }
-            IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, at, event),
+            IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, &mut incident.cut_off, at, event),
             IncidentEvent::Raised { level, .. } => {
                 incident.level = *level;
-                incident.planned = None;
+                plan::put_away(&mut incident.planned, &mut incident.cut_off);
                 incident.lowering = None;
                 (incident.state, incident.since) = (State::Planning, at);
             }

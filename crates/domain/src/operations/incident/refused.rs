@@ -135,6 +135,14 @@ pub enum Refused {
         /// Which.
         incident: IncidentId,
     },
+    /// A stage was lifted, or held again, while it was verified.
+    #[error(
+        "the freeze of incident {incident} changed while it was verified: what passed is no proof of how it is now"
+    )]
+    Overtaken {
+        /// Which.
+        incident: IncidentId,
+    },
     /// Rows of the unfreeze are not true.
     #[error("incident {incident} stays frozen: {}", rows.join("; "))]
     Unmet {
@@ -201,6 +209,7 @@ impl Coded for Refused {
             Self::OtherEvidence { .. } => "checklist-other-evidence",
             Self::CommandFailed { .. } => "checklist-command-failed",
             Self::NoTime { .. } => "incident-risk-without-end",
+            Self::Overtaken { .. } => "incident-verification-overtaken",
             Self::Unmet { missing: true, .. } => "incident-verification-missing",
             Self::Unmet { missing: false, .. } => "incident-frozen",
             Self::NoRisk { .. } => "incident-risk-unknown",
@@ -219,7 +228,8 @@ impl Coded for Refused {
             }
             Self::NotCommander { incident, .. } => {
                 format!(
-                    "ask them, or have them hand over: lastgood incident handoff {incident} --role commander --to …"
+                    "ask them, or have them hand over: lastgood incident handoff {incident} --role commander --to …; if \
+                     they can't lead any more: lastgood incident take-over {incident} --reason …"
                 )
             }
             Self::Executed { incident } => format!("verify it: lastgood incident verify {incident}"),
@@ -244,6 +254,7 @@ impl Coded for Refused {
                 format!("put it right and try again, or: lastgood checklist waive {incident} {item} --risk … --for 2d")
             }
             Self::NoTime { .. } => "say for how long: --for 2d".into(),
+            Self::Overtaken { incident } => format!("verify it again: lastgood incident verify {incident}"),
             Self::Unmet { incident, missing: true, .. } => format!("verify it: lastgood incident verify {incident}"),
             Self::Unmet { incident, .. } => format!("see each row: lastgood incident show {incident}"),
             Self::NoRisk { incident, .. } => format!("see the rows: lastgood incident show {incident}"),

@@ -1,11 +1,14 @@
 //! Who does what in an incident. Handing a role over takes both: until it is accepted the old owner still has it.
 
-use super::{Incident, IncidentEvent, Refused, commanded, find};
+use super::{Incident, IncidentEvent, Refused, commanded, find, of};
 use crate::{
-    operations::Operations,
-    terms::{Actor, IncidentId},
+    operations::{
+        Event, Operations, escalation,
+        people::{Act, People},
+    },
+    terms::{Actor, IncidentId, Reason},
 };
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, format, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// What somebody is responsible for in an incident.
@@ -69,6 +72,28 @@ pub enum RoleEvent {
         /// Who.
         to: Actor,
     },
+    /// Somebody leads now instead of a commander who can't.
+    TakenOver {
+        /// Who led.
+        from: Actor,
+        /// Who leads.
+        to: Actor,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl RoleEvent {
+    /// Gives who would lead by it.
+    pub fn commander(&self) -> Option<&Actor> {
+        match self {
+            Self::TakenOver { to, .. }
+            | Self::Assigned { role: Role::Commander, to }
+            | Self::Offered { role: Role::Commander, to }
+            | Self::Accepted { role: Role::Commander, to } => Some(to),
+            Self::Assigned { .. } | Self::Offered { .. } | Self::Accepted { .. } => None,
+        }
+    }
 }
 
 /// Who has which role.
@@ -84,6 +109,10 @@ pub(super) fn apply(incident: &mut Incident, event: &RoleEvent) {
     match event {
         RoleEvent::Offered { role, to } => {
             incident.roles.offers.insert(*role, to.clone());
+        }
+        RoleEvent::TakenOver { to, .. } => {
+            incident.roles.offers.remove(&Role::Commander);
+            incident.commander = to.clone();
         }
         RoleEvent::Assigned { role, to } | RoleEvent::Accepted { role, to } => {
             incident.roles.offers.remove(role);
@@ -146,6 +175,40 @@ pub fn accept(operations: &Operations, incident: IncidentId, by: &Actor, role: R
         true => Ok(IncidentEvent::Role(RoleEvent::Accepted { role, to: by.clone() })),
         false => Err(Refused::RoleNotOffered { incident, role, by: by.clone() }),
     }
+}
+
+/// Takes an incident over from a commander who can't lead it: nobody who is configured, somebody without a role for it, or
+/// lastgood itself. People are paged, because whoever led may not know.
+///
+/// Errors: there is no such incident; it is over; its commander leads it.
+pub fn take_over(
+    operations: &Operations,
+    people: &People,
+    incident: IncidentId,
+    by: &Actor,
+    reason: Reason,
+) -> Result<Vec<Event>, Refused> {
+    let found = find(operations, incident)?;
+    open(found, incident)?;
+    let from = found.commander.clone();
+    if !is_leaderless(found, people) {
+        return Err(Refused::RoleOwned { incident, role: Role::Commander, owner: from });
+    }
+    let text = format!("incident {incident} is led by {by} now and not by {from}: {reason}");
+    let taken = RoleEvent::TakenOver { from, to: by.clone(), reason };
+    let mut events = Vec::from([of(incident, IncidentEvent::Role(taken))]);
+    if !found.drill {
+        // One page for each time.
+        let about = format!("incident/{incident}/commander/{}", operations.records);
+        let raised = escalation::raise(&operations.pages, &about, text, escalation::DEFAULT);
+        events.extend(raised.map(|(page, event)| Event::Page { page, event }));
+    }
+    Ok(events)
+}
+
+/// Tells whether the commander of an incident can't lead it.
+pub fn is_leaderless(found: &Incident, people: &People) -> bool {
+    found.commander.as_str().starts_with("lastgood:") || people.check(&found.commander, Act::Lead).is_err()
 }
 
 /// Tells whether somebody may act in a role: its owner, or the commander, who also stands in where nobody owns it.

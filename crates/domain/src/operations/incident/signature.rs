@@ -6,7 +6,7 @@ use crate::{
         Event, Operations, Refused,
         approval::{self, Approvals, EXPIRES_AFTER, Request, Standing},
     },
-    terms::{Actor, ApprovalId, Digest, IncidentId, Reason, Timestamp},
+    terms::{Actor, ApprovalId, Digest, IncidentId, Reason, Span, Timestamp},
 };
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,33 @@ impl Signature {
     }
 }
 
+/// What is typed twice is read by two clocks: by so much the same time may differ.
+const SAME_WITHIN: Span = Span::minutes(1);
+
+impl Signature {
+    /// Tells whether this is what is wanted again at `now`: the same risk, and no later or for the same time. Asking anew would
+    /// void what was signed.
+    pub(super) fn is_wanted_again(
+        &self,
+        approvals: &Approvals,
+        (risk, until): (&Reason, Timestamp),
+        now: Timestamp,
+    ) -> bool {
+        let asked = approvals.all.get(&self.approval).map(|one| one.at);
+        let same_time = asked.is_some_and(|at| is_same_time((at, self.until), (now, until)));
+        self.risk == *risk && same_time && self.standing(approvals, now) != Signed::Gone
+    }
+}
+
+/// Tells whether what is wanted from now on is no more than what is there: it ends no later, or is for as long.
+pub(in crate::operations) fn is_same_time(
+    (from, until): (Timestamp, Timestamp),
+    (now, wanted): (Timestamp, Timestamp),
+) -> bool {
+    let (span, other) = (until.since(from).0, wanted.since(now).0);
+    wanted <= until || span.abs_diff(other) <= SAME_WITHIN.0
+}
+
 /// What somebody wants signed.
 pub(super) struct Wanted<'a> {
     pub(super) incident: IncidentId,
@@ -73,7 +100,7 @@ impl Wanted<'_> {
 
 /// Asks a second person.
 ///
-/// Errors: as [`approval::request`].
+/// Errors: as [`approval::request`]; somebody said no to it.
 pub(super) fn ask(
     operations: &Operations,
     by: &Actor,
@@ -90,6 +117,7 @@ pub(super) fn ask(
         of: [].into(),
         expires: now.after(EXPIRES_AFTER).min(until),
     };
+    approval::not_refused(&operations.approvals, &request.subject, &request.what, now)?;
     let events = approval::request(&operations.approvals, by, request)?;
     let signature = Signature { risk, until, approval: ApprovalId(operations.approvals.next), plan };
     Ok((signature, events.into_iter().map(Event::Approval).collect()))

@@ -168,6 +168,8 @@ pub struct Progress {
     pub held_again_at: Option<Timestamp>,
     /// Risks that somebody takes, and who.
     pub risks: BTreeMap<Row, (Signature, Actor)>,
+    /// How often something was lifted or held again; it only grows.
+    pub steps: u64,
 }
 
 pub(super) fn apply(incident: &mut Incident, at: Timestamp, by: &Actor, event: &UnfreezeEvent) {
@@ -179,9 +181,11 @@ pub(super) fn apply(incident: &mut Incident, at: Timestamp, by: &Actor, event: &
         UnfreezeEvent::Lifted { hold } => {
             progress.lifted.insert(*hold);
             progress.lifted_at = Some(at);
+            progress.steps += 1;
         }
         UnfreezeEvent::HeldAgain { .. } => {
-            *progress = Progress { held_again_at: Some(at), ..Progress::default() };
+            let steps = progress.steps + 1;
+            *progress = Progress { held_again_at: Some(at), steps, ..Progress::default() };
         }
     }
 }
@@ -363,7 +367,7 @@ fn watched(found: &Incident, terms: &Terms, now: Timestamp) -> Seen {
     Seen { may_be_signed: false, ..seen }
 }
 
-/// Takes the risk of an unmet row: asks a second person.
+/// Takes the risk of an unmet row: asks a second person, unless that one has taken exactly this risk or is asked to.
 ///
 /// Errors: there is no such incident; somebody else leads it; the row is met or can't be signed; no time is given.
 #[expect(clippy::too_many_arguments, reason = "who takes which risk of what is seen, until when")]
@@ -377,7 +381,7 @@ pub fn accept_risk(
     (facts, terms): (&Facts, &Terms),
     now: Timestamp,
 ) -> Result<Vec<Event>, operations::Refused> {
-    commanded(operations, incident, by)?;
+    let found = commanded(operations, incident, by)?;
     let table = table(operations, incident, facts, terms, now)?;
     let line = table.iter().find(|line| line.row == row).filter(|line| !line.is_met && line.may_be_signed);
     let Some(line) = line else {
@@ -390,6 +394,20 @@ pub fn accept_risk(
     };
     if until <= now {
         return Err(Refused::NoTime { incident }.into());
+    }
+    let again = |one: &Signature| {
+        let same = Wanted {
+            incident,
+            matter: matter(row),
+            what: String::new(),
+            basis: &line.basis,
+            risk: one.risk.clone(),
+            until: one.until,
+        };
+        one.is_wanted_again(&operations.approvals, (&risk, until), now) && one.plan == same.plan()
+    };
+    if found.unfreeze.risks.get(&row).is_some_and(|(signature, _)| again(signature)) {
+        return Ok(Vec::new());
     }
     let what = format!("unfreeze incident {incident} although {}: {risk}", line.detail);
     let wanted = Wanted { incident, matter: matter(row), what, basis: &line.basis, risk, until };

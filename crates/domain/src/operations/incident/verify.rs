@@ -110,6 +110,22 @@ pub fn marked(operations: &Operations, incident: IncidentId, marker: Digest) -> 
     }
 }
 
+/// Takes what the checks came to, begun when the unfreeze had made `steps` steps. What passed before a step is no proof of
+/// what is after it; what failed blocks whenever it was seen.
+///
+/// Errors: as [`verified`]; something was lifted or held again since it began.
+pub fn verified_since(
+    operations: &Operations,
+    incident: IncidentId,
+    verification: Verification,
+    steps: u64,
+) -> Result<Vec<Event>, Refused> {
+    if verification.worst().counts() && find(operations, incident)?.unfreeze.steps != steps {
+        return Err(Refused::Overtaken { incident });
+    }
+    verified(operations, incident, verification)
+}
+
 /// Takes what the checks came to. After the cleanup it begins the verification; where something fails while the freeze
 /// is being lifted, what was lifted is held again.
 ///

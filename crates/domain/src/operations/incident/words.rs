@@ -72,6 +72,9 @@ fn role(incident: IncidentId, by: &Actor, event: &RoleEvent) -> String {
         RoleEvent::Assigned { role, to } => format!("{to} has {} of incident {incident}, by {by}", role.as_str()),
         RoleEvent::Offered { role, to } => format!("{by} offers {} of incident {incident} to {to}", role.as_str()),
         RoleEvent::Accepted { role, to } => format!("{to} accepts {} of incident {incident}", role.as_str()),
+        RoleEvent::TakenOver { from, to, reason } => {
+            format!("{to} takes incident {incident} over from {from}, who can't lead it: {reason}")
+        }
     }
 }
 
@@ -147,6 +150,7 @@ pub fn severity(event: &IncidentEvent) -> Option<Severity> {
         | IncidentEvent::Closing(_) => None,
         IncidentEvent::Level(LevelEvent::LowerAsked { .. }) => None,
         IncidentEvent::Level(LevelEvent::Lowered { .. }) => Some(Severity::Warning),
+        IncidentEvent::Role(RoleEvent::TakenOver { .. }) => Some(Severity::Critical),
         IncidentEvent::Role(_) => Some(Severity::Warning),
         IncidentEvent::Checklist(ChecklistEvent::WaiverOver { .. }) => Some(Severity::Critical),
         IncidentEvent::Checklist(_) => None,

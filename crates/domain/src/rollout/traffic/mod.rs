@@ -64,6 +64,11 @@ pub(super) fn unfinished(deciding: &Deciding) -> Option<String> {
     }
 }
 
+/// Tells whether last-good alone is on trial: no run is under way, or one that has not touched its traffic or data.
+pub(super) fn is_watched(deciding: &Deciding) -> bool {
+    deciding.phase().is_none_or(Phase::leaves_traffic)
+}
+
 /// Gives the side that carries nothing: where the candidate goes.
 fn idle_side(deciding: &Deciding) -> Vec<InstanceName> {
     let Some(TrafficSettings { sides: [first, second], .. }) = settings(deciding) else { return Vec::new() };
@@ -119,31 +124,27 @@ const NUMBERS_EVERY: Span = Span::seconds(30);
 pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, because: String, settings: Settings) {
     let traffic = &deciding.service.traffic;
     let known = traffic.judged.as_ref().map(|judged| judged.verdict);
-    let on_trial = match deciding.phase() {
+    let (on_trial, shifts) = match deciding.phase() {
         Some(Phase::Shifting { release, until, .. }) => {
-            until.is_some() && on == Judging { release: *release, share: traffic.share() }
+            (until.is_some() && on == Judging { release: *release, share: traffic.share() }, true)
         }
-        Some(_) => false,
-        None => {
+        _ if !is_watched(deciding) => (false, false),
+        _ => {
             let serves = traffic.last_good().is_some_and(|side| side.release == on.release);
-            serves && on.share == Share::ALL && super::forward::watches(deciding, &settings)
+            (serves && on.share == Share::ALL && super::forward::watches(deciding, &settings), false)
         }
     };
     if !on_trial {
         return;
     }
-    let share = match deciding.phase() {
-        Some(_) => deciding.service.traffic.share(),
-        None => Share::ALL,
-    };
-    let has_grown_old = |judged: &Judged| {
-        judged.because != because && deciding.now.since(judged.at) >= NUMBERS_EVERY && deciding.phase().is_some()
-    };
+    let share = on.share;
+    let has_grown_old =
+        |judged: &Judged| judged.because != because && deciding.now.since(judged.at) >= NUMBERS_EVERY && shifts;
     let old = verdict == Verdict::CannotTell && deciding.service.traffic.judged.as_ref().is_some_and(has_grown_old);
     if known != Some(verdict) || old {
         deciding.say(Event::Traffic(TrafficEvent::Judged { share, verdict, because: because.clone() }));
     }
-    match (verdict, deciding.phase().is_some()) {
+    match (verdict, shifts) {
         (Verdict::Fail, true) => returning::begin(deciding, Cause::Guard { share, because }),
         (Verdict::Fail, false) => returning::by_itself(deciding, Cause::Guard { share, because }, settings),
         (_, true) => shifting::go_on(deciding),
@@ -191,6 +192,9 @@ pub(super) fn cooled(deciding: &mut Deciding, answer: Answer) {
 /// Gives the time at which a tick changes something while traffic moves.
 pub(super) fn wakes_at(deciding: &super::Service, now: Timestamp) -> Option<Timestamp> {
     let run = deciding.run.as_ref()?;
+    if let Some(at) = returning::gives_up_at(deciding) {
+        return Some(at).filter(|at| *at > now);
+    }
     let settings = run.settings.traffic.as_ref()?;
     let Phase::Shifting { until, ordered, unproven, .. } = &run.phase else { return None };
     let drained = deciding.traffic.standby.as_ref().filter(|_| *ordered == 0).and_then(|_| {

@@ -5,11 +5,15 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Settings, WayBack},
     rollout::{Deciding, IllegalStep, concluding},
-    service::{Phase, Raised, TRIES_MAX},
-    terms::{Digest, InstanceName, ReleaseTag, RunId},
+    service::{Phase, Raised, Service, TRIES_MAX},
+    terms::{Digest, InstanceName, ReleaseTag, RunId, Span, Timestamp},
     traffic::{Brought, Route, RouteSide, TrafficEvent},
 };
 use alloc::{format, string::String, vec::Vec};
+
+/// How long a flip waits for instances that are started while others of the same release are up: well below the 30 s
+/// that requirement L-3 gives a way back at worst.
+const STARTS_MAX: Span = Span::seconds(20);
 
 /// Leaves the candidate of the rollout under way.
 pub(in crate::rollout) fn begin(deciding: &mut Deciding, cause: Cause) {
@@ -40,9 +44,12 @@ fn dead_of(deciding: &Deciding, release: Digest) -> Vec<InstanceName> {
     dead.map(|(name, _)| name.clone()).collect()
 }
 
-/// Goes back from the promoted release without anybody's order.
+/// Goes back from the promoted release without anybody's order; takes over a run that has touched nothing.
 pub(in crate::rollout) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Settings) {
-    let Some((left, to)) = promoted(deciding) else { return };
+    let Some((left, to)) = proven_back(&deciding.service) else { return };
+    if let Some(run) = deciding.service.run.as_ref().map(|run| run.id) {
+        deciding.say(Event::RunEnded { run, end: End::Superseded });
+    }
     let reason = End::RolledBack { cause: cause.clone() }.because();
     let aim = Aim::Back { to: None, instances: Vec::new(), accept_loss: Vec::new(), reason };
     let run = RunId(deciding.service.next.run);
@@ -51,19 +58,19 @@ pub(in crate::rollout) fn by_itself(deciding: &mut Deciding, cause: Cause, setti
     go(deciding, cause, left, Some(to), raise);
 }
 
-/// Finds what is last-good and what was before it.
-fn promoted(deciding: &Deciding) -> Option<(Digest, Digest)> {
-    let left = deciding.service.traffic.last_good()?.release;
+/// Finds what is last-good and what was before it, if that is a way back that was proven.
+pub(crate) fn proven_back(service: &Service) -> Option<(Digest, Digest)> {
+    let left = service.traffic.last_good()?.release;
     // Without the data: nobody has seen an older release read what this one may have migrated, nor what a candidate
     // left in it since.
-    if deciding.service.traffic.data != Some(left) {
+    if service.traffic.data != Some(left) {
         return None;
     }
-    let way_back = deciding.service.installed.get(&left).and_then(|known| known.way_back);
+    let way_back = service.installed.get(&left).and_then(|known| known.way_back);
     if way_back != Some(WayBack::CodeOnly) {
         return None;
     }
-    let to = deciding.service.previous_good.filter(|to| *to != left && deciding.service.installed.contains_key(to))?;
+    let to = service.previous_good.filter(|to| *to != left && service.installed.contains_key(to))?;
     Some((left, to))
 }
 
@@ -132,13 +139,13 @@ pub(in crate::rollout) fn asked(
             };
             (left, to, raise)
         }
-        Found::Untouched if promoted(deciding).is_none() && to.is_none() => {
+        Found::Untouched if proven_back(&deciding.service).is_none() && to.is_none() => {
             // With nowhere to go back to, a run that has touched nobody still ends.
             deciding.end(End::RolledBack { cause });
             return Ok(());
         }
         Found::Untouched | Found::Nothing => {
-            let Some((left, to)) = promoted(deciding) else {
+            let Some((left, to)) = proven_back(&deciding.service) else {
                 return refused(no_way(deciding));
             };
             (left, Some(to), side_of_previous(deciding))
@@ -207,17 +214,49 @@ fn start(deciding: &mut Deciding, instance: InstanceName, release: Digest) {
     }
 }
 
-/// Flips as soon as every instance that must be up is.
+/// Flips as soon as every instance that must be up is, or at once where some of them carry people already: one that
+/// hangs in its start keeps nobody at what is to be left.
 fn flip_if_up(deciding: &mut Deciding) {
-    let Some(Phase::Unshifting { left, to, raise, told, .. }) = deciding.phase() else { return };
-    let (left, to) = (*left, *to);
-    // It is back, and only switches are awaited: whoever died meanwhile needs no other table.
-    let is_back = *told > 0 && deciding.service.traffic.confirmed;
-    let starting = raise.values().any(|one| matches!(one, Raised::Starting { .. }));
+    let Some(Phase::Unshifting { left, to, raise, told, since, .. }) = deciding.phase() else { return };
+    let (left, to, since) = (*left, *to, *since);
+    // Only switches and starts are awaited: whoever died meanwhile needs no other table.
+    let is_back = is_back(*told, deciding);
+    let carries = to.is_some() && deciding.service.traffic.last_good().map(|side| side.release) == to;
+    let waits = !carries && is_within(since, deciding.now);
+    let starting = waits && raise.values().any(|one| matches!(one, Raised::Starting { .. }));
     if is_back || is_told(deciding) || starting || !to.is_none_or(|to| somebody_is_up(deciding, to)) {
         return;
     }
     flip(deciding, left, to);
+}
+
+/// Tells whether a way back that began then still waits for all that it starts; not after the clock was set back.
+fn is_within(since: Timestamp, now: Timestamp) -> bool {
+    since <= now && now < since.after(STARTS_MAX)
+}
+
+/// Gives when a way back under way waits no longer for all that it starts, if it waits.
+pub(super) fn gives_up_at(service: &Service) -> Option<Timestamp> {
+    match service.run.as_ref().map(|run| &run.phase)? {
+        Phase::Unshifting { raise, told: 0, since, .. }
+            if raise.values().any(|one| matches!(one, Raised::Starting { .. })) =>
+        {
+            Some(since.after(STARTS_MAX))
+        }
+        _ => None,
+    }
+}
+
+/// Flips when it has waited long enough.
+pub(in crate::rollout) fn tick(deciding: &mut Deciding) {
+    if gives_up_at(&deciding.service).is_some() {
+        flip_if_up(deciding);
+    }
+}
+
+/// Tells whether the router has confirmed that all go back.
+fn is_back(told: u32, deciding: &Deciding) -> bool {
+    told > 0 && deciding.service.traffic.confirmed
 }
 
 /// Tells whether the router is being told.
@@ -280,13 +319,17 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
                 deciding.order(Effect::Start { instance, release });
             }
         }
-        (Effect::Start { .. }, Answer::Started { .. }) => flip_if_up(deciding),
+        (Effect::Start { .. }, Answer::Started { .. }) => {
+            flip_if_up(deciding);
+            return_if_done(deciding);
+        }
         (Effect::Route { .. }, Answer::Routed { .. }) => return_if_done(deciding),
         // What could not be switched is told by its answer, and keeps nobody from last-good.
         (Effect::TurnOff { .. } | Effect::Trip { .. }, _) => return_if_done(deciding),
         (Effect::Route { .. }, _) if told < TRIES_MAX => flip_if_up(deciding),
         (Effect::Start { instance, release }, answer) => match raise.get(&instance) {
             Some(Raised::Starting { .. }) => deciding.order(Effect::Start { instance, release }),
+            _ if is_back(told, deciding) => return_if_done(deciding),
             // The others carry it alone; that is better than what is left.
             _ if somebody_is_up(deciding, release)
                 || raise.values().any(|one| matches!(one, Raised::Starting { .. })) =>
@@ -311,7 +354,7 @@ fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
         Some(Phase::Unshifting { cause, .. }) => Some(cause.clone()),
         _ => None,
     };
-    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure: failure.clone() });
+    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure: failure.clone(), reopens: None });
     // What is to be left must not be tried once more while somebody mends the way back.
     if let Some(cause) = cause {
         concluding::freeze(deciding, &cause, &format!("the way back failed: {failure}"));
@@ -319,26 +362,36 @@ fn stuck(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
     deciding.end(End::RollbackFailed { instances: Vec::from([instance]) });
 }
 
-/// Ends the way back once the router and the switches have confirmed.
+/// Says that all are back once the router and the switches have confirmed, and ends the way back when nothing is being
+/// started any more.
 fn return_if_done(deciding: &mut Deciding) {
-    let told = matches!(deciding.phase(), Some(Phase::Unshifting { told, .. }) if *told > 0);
+    let Some(Phase::Unshifting { told, returned, .. }) = deciding.phase() else { return };
+    let (told, returned) = (*told, *returned);
     let orders = deciding.service.run.iter().flat_map(|run| run.orders.values());
     let switching = |effect: &Effect| matches!(effect, Effect::TurnOff { .. } | Effect::Trip { .. });
-    if told && deciding.service.traffic.confirmed && !orders.into_iter().any(switching) {
-        returned(deciding);
+    if !is_back(told, deciding) || orders.into_iter().any(switching) {
+        return;
     }
+    if !returned {
+        conclude(deciding);
+    }
+    let Some(Phase::Unshifting { cause, raise, .. }) = deciding.phase() else { return };
+    if raise.values().any(|one| matches!(one, Raised::Starting { .. })) {
+        return;
+    }
+    let cause = cause.clone();
+    deciding.end(match cause {
+        Cause::Halted { because } => End::Held { because, moved: Vec::new() },
+        cause => End::RolledBack { cause },
+    });
 }
 
-/// Nothing new goes to what was left: the rest is evidence and clearing up.
-fn returned(deciding: &mut Deciding) {
+/// Nothing new goes to what was left: the rest is evidence.
+fn conclude(deciding: &mut Deciding) {
     let Some(Phase::Unshifting { cause, left, to, .. }) = deciding.phase() else { return };
     let (cause, left, to) = (cause.clone(), *left, *to);
     deciding.say(Event::Traffic(TrafficEvent::Returned { to }));
     if !matches!(cause, Cause::Halted { .. }) {
         concluding::conclude(deciding, &cause, Some(left), to, true);
     }
-    deciding.end(match cause {
-        Cause::Halted { because } => End::Held { because, moved: Vec::new() },
-        cause => End::RolledBack { cause },
-    });
 }

@@ -5,10 +5,11 @@ mod growing;
 mod proving;
 mod returning;
 mod switching;
+mod watching;
 
 use crate::walk::{Walk, breaking, digest, failed, hindered, instance, reason, settings};
 use lastgood_domain::{
-    effect::Effect,
+    effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Gate, Settings, Verdict},
     guard::GuardSettings,
     rollout::{self, Input, Judging},

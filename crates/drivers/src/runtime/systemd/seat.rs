@@ -59,6 +59,13 @@ impl Seat {
         };
         flip().map_err(|source| RuntimeError::io("flip the link of", &self.folder, source))
     }
+
+    /// Makes the link of the release that `now` leads to lead to its installation.
+    pub(super) fn lead_to(&self, installation: &Path) -> io::Result<()> {
+        let folder = self.folder.join("now");
+        link_whole(installation, &folder.join("program"))?;
+        closed::sync_folder(&folder)
+    }
 }
 
 /// Replaces a link in one step: who follows it finds the old or the new target, never none.

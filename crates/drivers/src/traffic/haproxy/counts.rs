@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Slices kept for one who does not take them: ten minutes, as many as a wave's contract looks back on at most.
 const SLICES_MAX: usize = 600;
+/// Seconds that the clock must have gone back before counting begins again.
+const CLOCK_BACK: u64 = 10;
 /// Older processes that are remembered; each reload can leave one.
 const OLDER_MAX: usize = 16;
 
@@ -88,24 +90,42 @@ impl Book {
         }
     }
 
-    /// Tells whether a reading made in `second` would have a slice of its own.
+    /// Tells whether a reading made in `second` would have a slice of its own: not before the clock is again where it was,
+    /// unless it was set far back.
     pub(super) const fn wants(&self, second: u64) -> bool {
-        second != self.second
+        second > self.second || self.is_set_back(second)
+    }
+
+    const fn is_set_back(&self, second: u64) -> bool {
+        self.second > second.saturating_add(CLOCK_BACK)
     }
 
     /// Makes what was taken in the slice of `second`, and forgets what is kept elsewhere: all up to `after`.
     pub(super) fn close(&mut self, second: u64, after: u64) {
-        // The clock may have gone back; seconds must not.
-        self.second = second.max(self.second + 1);
-        self.slices.push_back(Slice { second: self.second, counts: std::mem::take(&mut self.pending) });
-        self.slices.retain(|slice| slice.second > after);
+        if self.is_set_back(second) {
+            // What nobody has taken goes on in the time as it is now: nobody will ask for later seconds.
+            for slice in std::mem::take(&mut self.slices).iter().filter(|slice| slice.second > after) {
+                slice.counts.iter().for_each(|(release, counts)| add(&mut self.pending, *release, counts));
+            }
+        }
+        self.second = second;
+        if !self.is_earlier(after) {
+            self.slices.retain(|slice| slice.second > after);
+        }
+        self.slices.push_back(Slice { second, counts: std::mem::take(&mut self.pending) });
         let surplus = self.slices.len().saturating_sub(SLICES_MAX);
         self.slices.drain(..surplus);
     }
 
-    /// Gives the slices after a second.
+    /// Tells whether whoever asks so has its place from before the clock was set back.
+    const fn is_earlier(&self, after: u64) -> bool {
+        after > self.second.saturating_add(CLOCK_BACK)
+    }
+
+    /// Gives the slices after a second; all, where that is of before the clock was set back.
     pub(super) fn after(&self, after: u64) -> Vec<Slice> {
-        self.slices.iter().filter(|slice| slice.second > after).cloned().collect()
+        let all = self.is_earlier(after);
+        self.slices.iter().filter(|slice| all || slice.second > after).cloned().collect()
     }
 
     /// Gives an older process that `lives` says is there, and forgets the others.
@@ -184,14 +204,52 @@ mod tests {
         assert_eq!(told(&book, 0), [(12, 1, 0)]);
     }
 
-    #[test]
-    fn a_clock_that_goes_back_does_not_stop_the_count() {
-        let mut book = Book::default();
-        for (second, ok) in [(100, 0), (50, 3), (51, 4)] {
-            assert!(book.wants(second));
-            book.take_in(&seen(1, ok, 0), &whose());
-            book.close(second, 0);
+    /// Asked 20 times a second, with one answer each time; the clock is set back after three seconds and a half.
+    fn counted(set_back: u64) -> (Vec<u64>, u64, u64) {
+        let (mut book, mut after, mut total, mut ok) = (Book::default(), 0, 0, 0);
+        let mut seconds = Vec::new();
+        for call in 0..20 * (12 + set_back.min(10)) {
+            let second = 1_000 + call / 20 - if call >= 70 { set_back } else { 0 };
+            if book.wants(second) {
+                book.take_in(&seen(1, ok, 0), &whose());
+                book.close(second, after);
+            }
+            for slice in book.after(after) {
+                seconds.push(slice.second);
+                total += slice.of(&release()).map_or(0, |counts| counts.status[1]);
+                after = slice.second;
+            }
+            ok += 1;
         }
-        assert_eq!(told(&book, 0), [(100, 0, 0), (101, 3, 0), (102, 1, 0)]);
+        // What came after the last reading is not known yet.
+        book.take_in(&seen(1, ok, 0), &whose());
+        let open = book.pending.iter().map(|(_, counts)| counts.status[1]).sum::<u64>();
+        (seconds, total + open, ok)
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_neither_stops_the_count_nor_makes_twenty_slices_a_second() {
+        for set_back in [0, 1, 3, 10, 11, 60, 600] {
+            let (seconds, total, ok) = counted(set_back);
+            assert_eq!(total, ok, "set back by {set_back} s");
+            // The second in which it was set back is shown in part twice.
+            assert!(seconds.len() as u64 <= 13 + set_back.min(10), "set back by {set_back} s: {seconds:?}");
+            let back = seconds.windows(2).filter(|two| two[1] <= two[0]).count();
+            assert_eq!(back, usize::from(set_back > 10), "set back by {set_back} s: {seconds:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_taken_before_the_clock_was_set_back_is_given_after_it() {
+        let mut book = Book::default();
+        for (second, ok, after) in [(100, 0, 0), (101, 3, 100), (40, 5, 100)] {
+            book.take_in(&seen(1, ok, 0), &whose());
+            book.close(second, after);
+        }
+        assert_eq!(told(&book, 101), [(40, 5, 0)]);
+        book.take_in(&seen(1, 6, 0), &whose());
+        book.close(41, 101);
+        assert_eq!(told(&book, 101), [(40, 5, 0), (41, 1, 0)]);
+        assert_eq!(told(&book, 40), [(41, 1, 0)]);
     }
 }

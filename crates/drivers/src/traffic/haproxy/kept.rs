@@ -3,12 +3,18 @@
 use super::{counts::Book, weights::Weights};
 use crate::traffic::RouterError;
 use lastgood_domain::{terms::ServiceName, traffic::Table};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A link that somebody laid in our way is not followed.
@@ -22,11 +28,17 @@ pub(super) struct Told {
     pub(super) weights: Option<Weights>,
 }
 
-/// Two small files for each service; only the service's driver writes them.
+/// How long another process may take for its call: each of its questions has 2 s. After that a way back goes on without
+/// waiting for one that hangs.
+const LOCK_WAIT: Duration = Duration::from_secs(8);
+const LOCK_LOOK: Duration = Duration::from_millis(2);
+
+/// Two small files for each service, and one that is held while they are read and written.
 #[derive(Debug)]
 pub(super) struct Kept {
     table: PathBuf,
     book: PathBuf,
+    lock: PathBuf,
 }
 
 impl Kept {
@@ -34,7 +46,26 @@ impl Kept {
         Self {
             table: folder.join(format!("{service}.haproxy-table.json")),
             book: folder.join(format!("{service}.haproxy-counts.json")),
+            lock: folder.join(format!("{service}.haproxy.lock")),
         }
+    }
+
+    /// Keeps other processes, and others of this one, from the files and from HAProxy until it is dropped: the driver, the
+    /// daemon's look and commands may come at once, and who read an older table must not put it back.
+    pub(super) fn lock(&self) -> Result<File, RouterError> {
+        let unusable = |source| RouterError::File { act: "lock", path: self.lock.clone(), source };
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(NOFOLLOW);
+        let file = options.open(&self.lock).map_err(unusable)?;
+        let until = Instant::now() + LOCK_WAIT;
+        while Instant::now() < until {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(LOCK_LOOK),
+                Err(error) => return Err(unusable(error.into())),
+            }
+        }
+        Ok(file)
     }
 
     /// Gives the last table that was begun. One that can't be understood is as none: a way back must not fail by it.

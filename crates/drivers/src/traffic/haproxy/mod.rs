@@ -7,6 +7,8 @@
 mod closed;
 mod config;
 mod counts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod kept;
 mod plan;
 mod runtime;
@@ -43,7 +45,7 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// Tells one service's HAProxy.
 ///
-/// Only the service's driver may call it, which its lock sees to: two at once would undo each other's work.
+/// Several may be made for the same service, in several processes: a file sees to it that they come one after the other.
 #[derive(Debug)]
 pub struct Haproxy {
     service: ServiceName,
@@ -54,7 +56,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Makes one for a service; `folder` is where it keeps two files, and must be there. Connects to nothing yet.
+    /// Makes one for a service; `folder` is where it keeps its files, and must be there. Connects to nothing yet.
     pub fn new(service: ServiceName, config: HaproxyConfig, folder: &Path) -> Self {
         let kept = Kept::new(folder, &service);
         Self { service, config, kept, turn: Mutex::new(()) }
@@ -194,6 +196,7 @@ impl Router for Haproxy {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_ours(&table.service)?;
         table.check().map_err(|source| RouterError::TableWrong { source })?;
+        let _lock = self.kept.lock()?;
         let before = self.kept.told()?;
         let told = match &before {
             Some(before) if before.table == *table => before.clone(),
@@ -220,6 +223,7 @@ impl Router for Haproxy {
     fn slices(&self, service: &ServiceName, after: u64) -> Result<Vec<Slice>, RouterError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_ours(service)?;
+        let _lock = self.kept.lock()?;
         let Some(told) = self.kept.told()? else { return Ok(Vec::new()) };
         let mut book = self.kept.book()?;
         let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -241,6 +245,7 @@ impl Router for Haproxy {
     fn look(&self, service: &ServiceName) -> Result<Vec<Load>, RouterError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_ours(service)?;
+        let _lock = self.kept.lock()?;
         let Some(told) = self.kept.told()? else { return Ok(Vec::new()) };
         let mut book = self.kept.book()?;
         let seen = self.read()?;

@@ -155,7 +155,8 @@ fn set(app: &App, asked: Set) -> Ended {
 fn sync(app: &App) -> Ended {
     let heard = enforce::in_peace(app)?;
     let (operations, now) = (app.operations()?, app.now());
-    let unconfirmed: usize = operations.holds.unconfirmed(now).values().map(Vec::len).sum();
+    let open = lastgood_engine::enforce::unconfirmed(&app.config, &operations, now);
+    let unconfirmed: usize = open.values().map(std::collections::BTreeSet::len).sum();
     let mut text: String = operations
         .holds
         .enforced

@@ -6,6 +6,7 @@ use clap::Args;
 use lastgood_domain::{
     operations::{
         Event,
+        approval::Standing,
         hold::{self, EXEMPT_FOR, Exemption, HoldEvent, Selector, Wanted},
     },
     terms::{Digest, Reason, ReleaseTag, Span, Timestamp, WideHoldId},
@@ -123,28 +124,33 @@ impl Exempt {
         let until = now.after(self.span.unwrap_or(EXEMPT_FOR));
         let exemption = Exemption { release, tag: self.release, reason: self.reason, until };
         let subject = app.config.service[&service].subject();
-        let (records, _) = app.say_operations(&|state| {
+        let (_, after) = app.say_operations(&|state| {
             hold::ask(state, &app.actor, (self.hold, &service, &subject), exemption.clone(), now)
         })?;
-        let approval = records.iter().find_map(|record| match record.event {
-            Event::Hold(HoldEvent::ExemptionAsked { approval, .. }) => Some(approval),
-            _ => None,
-        });
-        let approval = approval.expect("an exemption was asked for");
+        let approval = hold::asked_already(&after, (self.hold, &service), &exemption, now);
+        let approval = approval.expect("an exemption is asked for or stands");
+        // Asked before, it ends when it did then.
+        let exemption = after.holds.asked[&approval].exemption.clone();
+        let is_open = after.approvals.all[&approval].standing == Standing::Approved;
         let data = json!({
             "hold": self.hold, "service": service, "approval": approval, "release": exemption.tag,
             "digest": exemption.release, "until": exemption.until, "reason": exemption.reason,
         });
-        let text = format!(
-            "{approval} asks that {service} {} ({}) may pass {} until {}\n\
-             have another person type: lastgood approval approve {approval}",
+        let what = format!(
+            "{service} {} ({}) may pass {} until {}",
             exemption.tag,
             exemption.release.short(),
             self.hold,
             rfc3339(exemption.until),
         );
+        let text = match is_open {
+            true => format!("{what} already, by {approval}\ngo on: lastgood run {service} --now"),
+            false => {
+                format!("{approval} asks that {what}\nhave another person type: lastgood approval approve {approval}")
+            }
+        };
         app.screen.show("hold-exemption", &data, &text);
-        Ok(Exit::Pending)
+        Ok(if is_open { Exit::Done } else { Exit::Pending })
     }
 }
 

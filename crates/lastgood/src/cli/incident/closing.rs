@@ -1,6 +1,6 @@
 //! What is owed at the end of an incident.
 
-use super::{find, lead::person, say, told};
+use super::{find, lead::known, say, told};
 use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
 use clap::{Args, Subcommand};
 use lastgood_domain::{
@@ -74,7 +74,7 @@ pub(crate) struct Report {
 impl NextOwner {
     /// Runs the command.
     pub(super) fn run(self, app: &App) -> Ended {
-        let (id, to) = (self.incident, person(&self.to)?);
+        let (id, to) = (self.incident, known(app, &self.to)?);
         let after = say(app, id, |state| closing::say(state, id, ClosingEvent::NextOwner { to: to.clone() }))?;
         told(app, id, &after, &format!("{to} owns the next delivery cycle"))
     }
@@ -101,7 +101,7 @@ impl FollowUp {
     pub(super) fn run(self, app: &App) -> Ended {
         match self {
             Self::Add { incident, text, owner, due } => {
-                let (owner, due) = (person(&owner)?, app.now().after(due));
+                let (owner, due) = (known(app, &owner)?, app.now().after(due));
                 let after = say(app, incident, |state| {
                     let follow_up =
                         closing::next_follow_up(lastgood_domain::operations::incident::find(state, incident)?);

@@ -1,6 +1,6 @@
 //! Declaring an incident, and saying whether one should be declared.
 
-use super::{Level, data, lead::person, services_words};
+use super::{Level, data, lead::known, services_words};
 use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -52,7 +52,7 @@ impl Declare {
         }
         let commander = match &self.ic {
             None => app.actor.clone(),
-            Some(name) => person(name)?,
+            Some(name) => known(app, name)?,
         };
         let declaration = Declaration {
             level: self.level.into(),

@@ -19,6 +19,23 @@ pub(in crate::cli) fn person(name: &str) -> Result<Actor, Trouble> {
         .map_err(|error| Trouble::say(Exit::Usage, "person-name", error.to_string(), "name a person, such as alice"))
 }
 
+/// Makes an actor of the name of somebody who is to do something. With people configured it is one of them: a name that
+/// was mistyped would wait for nobody.
+///
+/// Errors: exit 2.
+pub(in crate::cli) fn known(app: &App, name: &str) -> Result<Actor, Trouble> {
+    let person = person(name)?;
+    let all = app.config.people().all;
+    match all.is_empty() || all.contains_key(&person) {
+        true => Ok(person),
+        false => {
+            let names = app.config.person.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!("there is no [person.{name}]");
+            Err(Trouble::say(Exit::Usage, "person-name", message, &format!("one of: {names}")))
+        }
+    }
+}
+
 /// Raise the level, or lower it with a second person.
 #[derive(Debug, Args)]
 pub(crate) struct ChangeLevel {
@@ -95,6 +112,10 @@ impl ChangeLevel {
             Ok(events)
         })?;
         let found = find(&after, id)?;
+        if rises {
+            // What was lifted is held again.
+            crate::enforce::at_once(app);
+        }
         if found.level == level {
             let what = if rises { "raised; plan it anew" } else { "lowered" };
             return told(app, id, &after, &format!("incident {id} is {what}: it is {} now", level.as_str()));
@@ -116,14 +137,14 @@ impl ChangeLevel {
 impl Hand {
     /// Gives the role to somebody.
     pub(super) fn assign(self, app: &App) -> Ended {
-        let (id, role, to) = (self.incident, self.role.into(), person(&self.to)?);
+        let (id, role, to) = (self.incident, self.role.into(), known(app, &self.to)?);
         let after = say(app, id, |state| role::assign(state, id, &app.actor, role, to.clone()))?;
         told(app, id, &after, &format!("{to} has {} of incident {id}", role.as_str()))
     }
 
     /// Offers the role to somebody.
     pub(super) fn offer(self, app: &App) -> Ended {
-        let (id, role, to) = (self.incident, self.role.into(), person(&self.to)?);
+        let (id, role, to) = (self.incident, self.role.into(), known(app, &self.to)?);
         let after = say(app, id, |state| role::hand_off(state, id, &app.actor, role, to.clone()))?;
         let has = find(&after, id)?.owner(role).map_or_else(|| "nobody".into(), ToString::to_string);
         let role = role.as_str();
@@ -145,6 +166,14 @@ impl Accept {
     }
 }
 
+/// Takes an incident over from somebody who can't lead it.
+pub(super) fn take_over(app: &App, id: IncidentId, reason: &Reason) -> Ended {
+    let people = app.config.people();
+    let (_, after) =
+        app.say_operations(&|state| Ok(role::take_over(state, &people, id, &app.actor, reason.clone())?))?;
+    told(app, id, &after, &format!("you lead incident {id}\nsee what is next: lastgood incident show {id}"))
+}
+
 /// Notes something.
 pub(super) fn note(app: &App, id: IncidentId, text: &Reason) -> Ended {
     say(app, id, |state| incident::find(state, id).map(|_| IncidentEvent::Noted { text: text.clone() }))?;
@@ -154,6 +183,9 @@ pub(super) fn note(app: &App, id: IncidentId, text: &Reason) -> Ended {
 
 /// Reads the holds back and goes on to the planning.
 pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
+    if !find(&app.operations()?, id)?.drill {
+        crate::enforce::read_back(app);
+    }
     let reader = app.reader()?;
     let now = app.now();
     let seen = app.operations()?;
@@ -172,5 +204,7 @@ pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
 /// Ends what was no incident.
 pub(super) fn stand_down(app: &App, id: IncidentId, reason: Reason) -> Ended {
     let (_, after) = app.say_operations(&|state| Ok(incident::stand_down(state, id, &app.actor, reason.clone())?))?;
-    told(app, id, &after, &format!("incident {id} is stood down; its holds are lifted"))
+    told(app, id, &after, &format!("incident {id} is stood down; its holds are lifted"))?;
+    crate::enforce::at_once(app);
+    Ok(Exit::Done)
 }

@@ -1,21 +1,21 @@
 //! `lastgood incident plan`, `run` and `step`: what is done, and doing it.
 
-use super::Ended;
+use super::{
+    Ended,
+    driving::{OurHands, alone},
+};
 use crate::{
     app::{App, exit_of},
-    cli::{credential, evidence, rollback},
     exit::Exit,
     screen::Trouble,
 };
 use clap::Args;
 use lastgood_domain::{
-    event::{self, End},
-    failure::Failure,
     operations::{
         Event, Operations,
         incident::{
             self, Incident, IncidentEvent,
-            plan::{self, Act, Next, Outcome, Plan as Steps, Planned, Step, Turn, Undo},
+            plan::{self, Act, Next, Outcome, Plan as Steps, Planned, Step, Undo},
         },
         people::Act as Permission,
     },
@@ -24,19 +24,10 @@ use lastgood_domain::{
     words,
 };
 use lastgood_engine::incident::{
-    Hands, Performer, RunError, Told, ask as ask_for, by_hand, carry_out, hash_of, needed, plan as make, take,
+    Performer, RunError, Told, ask as ask_for, by_hand, carry_out, hash_of, needed, plan as make, take,
 };
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
-    time::{Duration, Instant},
-};
-
-/// How long what an earlier driver left running is waited for before a person is told.
-const LEFT_OVER_WAIT: Duration = Duration::from_secs(30);
+use std::collections::BTreeMap;
 
 /// Make the plan for an incident's level, and show it; an earlier one is void.
 #[derive(Debug, Args)]
@@ -91,11 +82,18 @@ impl Plan {
         let id = self.incident;
         let operations = app.operations()?;
         let found = incident::find(&operations, id).map_err(trouble)?;
-        let services = services(app, found)?;
+        let (services, unread) = services(app, found);
         let to = self.releases(app, &services)?;
         let risks = self.accepted(&services)?;
         let mut made = make(&app.config, found, &services, &to, &risks);
-        made.steps.extend(by_hand(&self.by_hand));
+        // An incident about evidence must have its plan, damaged as it may be: somebody looks after such a service.
+        let unread = unread.iter().map(|(name, trouble)| {
+            app.screen.trouble(trouble);
+            let text = format!("say what becomes of {name}: its log can't be read");
+            Reason::new(&text).expect("a name fits into a reason")
+        });
+        let people: Vec<Reason> = unread.chain(self.by_hand.iter().cloned()).collect();
+        made.steps.extend(by_hand(&people));
         let hash = hash_of(&made);
         let now = app.now();
         let (_, after) = app.say_operations(&|state| take(state, id, (&made, hash), &app.actor, now))?;
@@ -157,11 +155,22 @@ impl Plan {
     }
 }
 
-/// Gives the states of the services that an incident is about.
-fn services(app: &App, incident: &Incident) -> Result<BTreeMap<ServiceName, Service>, Trouble> {
+/// Names the services that an incident is about.
+fn about<'a>(app: &'a App, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
     let known = app.config.service.keys();
-    let about = known.filter(|name| incident.services.is_empty() || incident.services.contains(*name));
-    about.map(|name| Ok((name.clone(), app.look(name)?.service))).collect()
+    known.filter(|name| incident.services.is_empty() || incident.services.contains(*name))
+}
+
+/// Gives the states of the services that an incident is about, and those whose logs can't be read.
+fn services(app: &App, incident: &Incident) -> (BTreeMap<ServiceName, Service>, BTreeMap<ServiceName, Trouble>) {
+    let (mut read, mut unread) = (BTreeMap::new(), BTreeMap::new());
+    for name in about(app, incident) {
+        match app.look(name) {
+            Ok(seen) => drop(read.insert(name.clone(), seen.service)),
+            Err(trouble) => drop(unread.insert(name.clone(), trouble)),
+        }
+    }
+    (read, unread)
 }
 
 /// Gives how long each step took in earlier incidents, by its name.
@@ -209,10 +218,10 @@ impl Run {
             .people()
             .check(&app.actor, Permission::Lead)
             .map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
-        let _lock = lock(app, id)?;
+        let _lock = alone(app, id)?;
         let reader = app.reader()?.ok_or_else(|| trouble(incident::Refused::Unknown { incident: id }))?;
-        let names = services(app, found)?.into_keys().collect();
-        let hands = OurHands { app };
+        let names = about(app, found).cloned().collect();
+        let hands = OurHands { app, incident: id };
         let performer = Performer {
             config: &app.config,
             reader: &reader,
@@ -289,119 +298,6 @@ fn run_trouble(error: &RunError) -> Trouble {
     match error {
         RunError::Refused(refused) => Trouble::new(Exit::Refused, refused),
         RunError::Say(said) => Trouble::new(exit_of(said), said.coded()),
-    }
-}
-
-/// Held while a plan runs; commands of its steps hold it as well, so that none of them is begun again while it lives.
-struct RunLock {
-    _file: File,
-}
-
-/// Takes the plan's lock. What a driver that was killed left running is waited for.
-fn lock(app: &App, id: IncidentId) -> Result<RunLock, Trouble> {
-    let path = app.home.root().join(format!("incident-{id}.lock"));
-    let failed = |error: std::io::Error| {
-        let what = format!("{} can't be used: {error}", path.display());
-        Trouble::say(Exit::Failed, "incident-lock", what, "check owner and space of the state folder")
-    };
-    app.store()?;
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(failed)?;
-    let begun = Instant::now();
-    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if begun.elapsed() >= LEFT_OVER_WAIT {
-            return Err(Trouble::say(
-                Exit::Driven,
-                "incident-driven",
-                format!("somebody runs the plan of incident {id}, or a command of it is still running"),
-                &format!("see who: fuser -v {}", path.display()),
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    // Inherited on purpose: a command that outlives us must keep the next driver from beginning it again.
-    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).map_err(|error| failed(error.into()))?;
-    Ok(RunLock { _file: file })
-}
-
-/// What steps need of the program as a whole.
-struct OurHands<'a> {
-    app: &'a App,
-}
-
-impl Hands for OurHands<'_> {
-    fn roll_back(
-        &self,
-        service: &ServiceName,
-        to: &ReleaseTag,
-        risks: &[String],
-        reason: &str,
-        within: Span,
-    ) -> Result<String, Failure> {
-        let until = self.app.now().after(within);
-        let end = rollback::take_back(self.app, service, to, risks, reason).map_err(|trouble| trouble.failure)?;
-        // Whoever drives it goes on; the log tells.
-        while end.is_none() && self.app.now() < until {
-            let now = self.app.look(service).map_err(|trouble| trouble.failure)?.service;
-            if now.run.is_none() {
-                return Ok(now.last_end.map_or_else(String::new, |(_, _, end)| words::end_words(&end)));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        match end {
-            Some(end @ (End::RolledBack { .. } | End::UpToDate)) => Ok(words::end_words(&end)),
-            Some(end) => Err(Failure::new(
-                "rollback-not-done",
-                format!("{service}: {}", words::end_words(&end)),
-                Some(&format!("look why: lastgood why {service}")),
-            )),
-            None => Err(Failure::new("rollback-timeout", format!("{service} is not back after {within}"), None)),
-        }
-    }
-
-    fn annotate(&self, incident: IncidentId, services: &[ServiceName]) -> Result<String, Failure> {
-        for service in services {
-            let said = self.app.say(service, |folded| {
-                Ok(match folded.incidents.contains(&incident) {
-                    true => Vec::new(),
-                    false => vec![event::Event::Annotated { incident }],
-                })
-            });
-            said.map_err(|trouble| trouble.failure)?;
-        }
-        Ok(format!("{} named the incident", words::count(services.len() as u64, "chain")))
-    }
-
-    fn verify_evidence(&self) -> Result<String, Failure> {
-        let run = evidence::verified(self.app).map_err(|trouble| trouble.failure)?;
-        match run.findings.first() {
-            None => Ok(format!("{} verified", words::count(run.records, "record"))),
-            Some(finding) => {
-                let hint = Some("see all: lastgood evidence verify");
-                Err(Failure::new("evidence-broken", evidence::says(finding), hint))
-            }
-        }
-    }
-
-    fn cut_over(&self) -> Result<String, Failure> {
-        let sign = || {
-            let (signer, anchor) = evidence::signer(self.app)?;
-            evidence::sign_all(&mut self.app.store()?, &signer, &anchor, self.app)
-        };
-        let signed = sign().map_err(|trouble: Trouble| trouble.failure)?;
-        let positions: Vec<String> = signed.iter().map(|(chain, size)| format!("{chain} {size}")).collect();
-        Ok(format!("signed at {}", positions.join(", ")))
-    }
-
-    fn credential(&self, name: &str, turn: Turn) -> Result<String, Failure> {
-        let credential = credential::prepared(self.app, name).map_err(|trouble| trouble.failure)?;
-        let done = match turn {
-            Turn::Revoke => credential.revoke(),
-            Turn::ProveRefused => credential.prove_refused(),
-            Turn::Rotate => credential.rotate(),
-            Turn::ProveConsumers => credential.prove_consumers(),
-        };
-        done.map(|done| done.what).map_err(|error| Failure::of(&error))
     }
 }
 

@@ -14,6 +14,7 @@ use lastgood_domain::{
             Incident, Role, State,
             closing::owed,
             message::is_overdue,
+            role::is_leaderless,
             unfreeze::{Line, Row},
         },
     },
@@ -98,7 +99,10 @@ pub(super) fn show(app: &App, id: IncidentId) -> Ended {
     text += "timeline\n";
     let tail = entries.len().saturating_sub(TAIL);
     text.extend(entries[tail..].iter().map(entry_words));
-    let next = next(id, found, &table, now);
+    let next = match is_leaderless(found, &app.config.people()) && !found.state.is_over() {
+        true => format!("lastgood incident take-over {id} --reason …"),
+        false => next(id, found, &table, now),
+    };
     text += &format!("next: {next}\n");
     let mut all = data(id, found);
     all["roles"] = json!(Role::ALL.map(|role| json!({
@@ -211,7 +215,7 @@ pub(super) fn remedy(id: IncidentId, row: Row) -> String {
                 "tell people: lastgood incident update {id} --message complete --field impact=… --field resolution=…"
             )
         }
-        Row::Approvals => format!("see which are awaited: lastgood incident show {id}"),
+        Row::Approvals => "see which are awaited: lastgood approval list".into(),
         Row::Watched => "wait until the stage was watched long enough".into(),
     }
 }

@@ -7,13 +7,13 @@ use lastgood_domain::{
     operations::{
         Operations,
         incident::{
-            Refused, State,
+            self, Refused, Signed, State,
             unfreeze::{self, Facts, Line, Row},
         },
     },
     terms::{IncidentId, Reason, Span},
 };
-use lastgood_engine::letter::rfc3339;
+use lastgood_engine::{letter::rfc3339, operations as engine};
 use serde_json::{Value, json};
 use std::{thread, time::Duration};
 
@@ -116,6 +116,9 @@ struct Stage {
 
 /// Makes the table; lifts one stage if every row is met or signed and the person says yes.
 fn stage(app: &App, id: IncidentId) -> Result<Stage, Trouble> {
+    if !find(&app.operations()?, id)?.drill {
+        crate::enforce::read_back(app);
+    }
     let operations = app.operations()?;
     let found = find(&operations, id)?;
     let facts = verify::facts(app, &operations, id, found)?;
@@ -139,8 +142,14 @@ fn stage(app: &App, id: IncidentId) -> Result<Stage, Trouble> {
         return ended(Exit::Declined, found.state, &last);
     }
     let terms = app.config.incident.terms();
-    let (_, after) =
-        app.say_operations(&|state| Ok(unfreeze::lift_next(state, id, &app.actor, (&facts, &terms), app.now())?))?;
+    let reader = app.reader()?;
+    let (_, after) = app.say_operations(&|state| {
+        // Looked at again: between the table and the yes of a person anything may have changed.
+        let found = incident::find(state, id)?;
+        let facts = engine::facts(reader.as_ref(), &app.config, state, id, found, app.now());
+        Ok(unfreeze::lift_next(state, id, &app.actor, (&facts, &terms), app.now())?)
+    })?;
+    crate::enforce::at_once(app);
     let now = find(&after, id)?;
     let last = match now.state {
         State::ClosedPendingRca => {
@@ -169,13 +178,17 @@ fn accept_risk(app: &App, id: IncidentId, row: &str, reason: &Reason, span: Span
     let (_, after) = app.say_operations(&|state| {
         unfreeze::accept_risk(state, id, &app.actor, row, reason.clone(), until, (&facts, &terms), now)
     })?;
-    let approval = find(&after, id)?.unfreeze.risks.get(&row).map(|(signature, _)| signature.approval);
-    let approval = approval.map(|id| id.to_string()).unwrap_or_default();
-    let text = format!(
-        "a second person must take this risk too, until {}\nhave them type: lastgood approval approve {approval}",
-        rfc3339(until)
-    );
+    let (signature, _) = find(&after, id)?.unfreeze.risks.get(&row).expect("a risk is asked for or taken");
+    let (approval, until) = (signature.approval, signature.until);
+    let is_taken = signature.standing(&after.approvals, now) == Signed::Given;
+    let text = match is_taken {
+        true => format!("this risk is taken already, by {approval}, until {}", rfc3339(until)),
+        false => format!(
+            "a second person must take this risk too, until {}\nhave them type: lastgood approval approve {approval}",
+            rfc3339(until)
+        ),
+    };
     let data = json!({ "incident": id, "row": row, "approval": approval, "until": until });
     app.screen.show("incident-risk", &data, &text);
-    Ok(Exit::Pending)
+    Ok(if is_taken { Exit::Done } else { Exit::Pending })
 }

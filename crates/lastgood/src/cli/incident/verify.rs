@@ -5,7 +5,7 @@ use crate::{app::App, cli::Ended, drive, exit::Exit, screen::Trouble};
 use lastgood_domain::{
     notice::NoticeKind,
     operations::{
-        Operations,
+        Event, Operations,
         incident::{
             Incident,
             unfreeze::Facts,
@@ -25,8 +25,12 @@ pub(super) fn facts(app: &App, operations: &Operations, id: IncidentId, incident
 
 /// Makes every check and writes down what came.
 pub(super) fn verification(app: &App, id: IncidentId) -> Result<(Verification, Operations), Trouble> {
+    if !find(&app.operations()?, id)?.drill {
+        crate::enforce::read_back(app);
+    }
     let operations = app.operations()?;
     let incident = find(&operations, id)?;
+    let steps = incident.unfreeze.steps;
     let facts = facts(app, &operations, id, incident)?;
     let reader = app.reader()?;
     let program = drive::program()?;
@@ -40,7 +44,12 @@ pub(super) fn verification(app: &App, id: IncidentId) -> Result<(Verification, O
     checks.push(engine::verify::round_trip(app.home.root(), id, marker, &endpoints));
     let checks = engine::verify::required(&app.config, checks);
     let verification = Verification { target: facts.target, checks };
-    let (_, after) = app.say_operations(&|state| Ok(verify::verified(state, id, verification.clone())?))?;
+    let (records, after) =
+        app.say_operations(&|state| Ok(verify::verified_since(state, id, verification.clone(), steps)?))?;
+    if records.iter().any(|record| matches!(record.event, Event::Hold(_))) {
+        // What was lifted is held again, and must be where it is enforced.
+        crate::enforce::at_once(app);
+    }
     Ok((verification, after))
 }
 

@@ -1,16 +1,18 @@
 //! What the pages behind people's links show and do: the same decision through the same desk as the command line's.
 
-use crate::app::App;
+use crate::app::{App, scope};
 use lastgood_domain::{
     operations::{
         Event, Operations,
         approval::{self, Approval, Door, Standing},
         incident::plan,
+        people::Act,
     },
     terms::{ApprovalId, Reason, Timestamp},
 };
 use lastgood_engine::{
     bell,
+    config::Config,
     letter::rfc3339,
     links::{Link, Links, parse_ticket},
     operations::{Desk, SayError},
@@ -27,7 +29,8 @@ pub(super) fn open(app: &App) -> Option<Answers> {
     let url = app.config.approvals.as_ref()?.url.clone()?;
     let opened = app.links().and_then(|_| app.desk());
     let desk = opened.map_err(|trouble| app.screen.trouble(&trouble)).ok()?;
-    let office = Office { url, desk: Mutex::new(desk), home: app.home.root().to_path_buf() };
+    let office =
+        Office { url, desk: Mutex::new(desk), home: app.home.root().to_path_buf(), config: app.config_path.clone() };
     Some(Arc::new(move |ticket, form| office.answer(ticket, form, world::now())))
 }
 
@@ -36,6 +39,7 @@ struct Office {
     url: String,
     desk: Mutex<Desk>,
     home: PathBuf,
+    config: PathBuf,
 }
 
 fn says(status: u16, heading: &str, says: &str) -> Shown {
@@ -66,6 +70,15 @@ impl Office {
         if let Some(over) = over(&link, one, now) {
             return over;
         }
+        // Read each time too: whoever was taken out of it has no say from then on, and whoever lost a role not that one.
+        let Ok(config) = Config::read(&self.config) else {
+            return says(503, "It can't be told now", "The configuration can't be read.");
+        };
+        let scope = scope(&config);
+        let may = scope.people.check(&person, Act::Approve);
+        if may.is_err() || !scope.people.all.contains_key(&person) {
+            return says(409, "You can't answer this", &format!("{person} may not approve. Nothing was decided."));
+        }
         let Some(form) = form else { return look(&seen.state, &link, one, now) };
         let reason = match &form {
             Form::Approve => None,
@@ -74,6 +87,7 @@ impl Office {
                 Err(error) => return says(400, "Say why not", &format!("{error}. Nothing was decided: go back.")),
             },
         };
+        desk.decide_by(scope);
         let said = desk.say_one(&person, now, &|state| {
             let approvals = &state.approvals;
             let answer = match &reason {

@@ -31,7 +31,7 @@ fn try_say(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
             .as_ref()
             .and_then(|approvals| approvals.escalation.clone())
             .unwrap_or_else(|| escalation::DEFAULT.into()),
-        overdue: overdue(app, services)?,
+        overdue: overdue(app, services),
     };
     // Looked at before anything is opened for writing: as a rule nothing is due.
     if clock::due(&app.operations()?, &known, &by, now).is_empty() {
@@ -46,11 +46,17 @@ fn try_say(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn overdue(app: &App, services: &[ServiceName]) -> Result<BTreeMap<ServiceName, Timestamp>, Trouble> {
+/// Finds overdue analyses. A service whose log can't be read is told of, and keeps nobody else's clock from running.
+fn overdue(app: &App, services: &[ServiceName]) -> BTreeMap<ServiceName, Timestamp> {
     let mut all = BTreeMap::new();
     for service in services {
-        let owed = app.look(service)?.service.analysis.filter(|owed| owed.is_overdue(app.now()));
-        all.extend(owed.map(|owed| (service.clone(), owed.since)));
+        match app.look(service) {
+            Ok(seen) => {
+                let owed = seen.service.analysis.filter(|owed| owed.is_overdue(app.now()));
+                all.extend(owed.map(|owed| (service.clone(), owed.since)));
+            }
+            Err(trouble) => app.screen.trouble(&trouble),
+        }
     }
-    Ok(all)
+    all
 }

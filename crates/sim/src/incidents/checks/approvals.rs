@@ -180,7 +180,7 @@ impl Asked {
 }
 
 impl Checks {
-    /// What was approved of one plan is nothing for another: a changed plan and a raised level void it.
+    /// What was approved of one plan is nothing for another: a changed plan and another level void it.
     pub(super) fn plans_and_approvals(&self, around: &Around<'_>, wrong: &mut Vec<String>) {
         for (id, life) in &self.lives {
             let subject = format!("incident/{id}/plan");
@@ -189,6 +189,12 @@ impl Checks {
             let plan = life.plan.as_ref().map(|plan| plan.hash);
             if let Some((approval, _)) = of_plan.find(|(_, one)| plan.is_some_and(|plan| plan != one.plan)) {
                 wrong.push(format!("{approval} is for another plan of {id} and still counts"));
+            }
+            if around.says(|event| life::lowers(event, *id)) {
+                let of_plan = self.asked.all.iter().find(|(_, one)| one.subject == subject && stands(one));
+                if let Some((approval, _)) = of_plan {
+                    wrong.push(format!("{id} was lowered and {approval} still counts for its plan"));
+                }
             }
             if around.says(|event| life::raises(event, *id)) {
                 let begin = format!("incident/{id}/");

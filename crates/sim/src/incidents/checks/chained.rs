@@ -2,7 +2,7 @@
 
 use lastgood_domain::{
     effect::Effect,
-    event::{Aim, Event, Record},
+    event::{Aim, Cause, End, Event, Gate, Record, Verdict},
     operations::rca::AnalysisEvent,
     terms::{Digest, HoldId, Timestamp, WideHoldId},
 };
@@ -14,7 +14,7 @@ pub(crate) struct Forward {
     pub(crate) release: Digest,
     pub(crate) at: Timestamp,
     pub(crate) run_began: Timestamp,
-    /// Whether an analysis was owed and not waived for it.
+    /// Whether an analysis was owed and not waived for it when its run began.
     pub(crate) owed: bool,
 }
 
@@ -33,6 +33,8 @@ pub(crate) struct Look {
     pub(crate) last_good: Option<Digest>,
     /// What was started since the last look.
     pub(crate) forward: Vec<Forward>,
+    /// What came up since the last look.
+    pub(crate) marks: BTreeSet<&'static str>,
 }
 
 /// An analysis that is owed.
@@ -53,6 +55,7 @@ pub(crate) struct Chained {
     pub(crate) last_good: Option<Digest>,
     tags: BTreeMap<Digest, String>,
     forward: Vec<Forward>,
+    marks: BTreeSet<&'static str>,
 }
 
 impl Chained {
@@ -65,10 +68,12 @@ impl Chained {
             last_good: None,
             tags: BTreeMap::new(),
             forward: Vec::new(),
+            marks: BTreeSet::new(),
         }
     }
 
     pub(crate) fn observe(&mut self, record: &Record) {
+        self.marks.extend(mark(&record.event));
         match &record.event {
             Event::HoldSet { hold, origin: Some(origin), .. } => {
                 self.parts.insert(*hold, (*origin, BTreeSet::new()));
@@ -105,7 +110,8 @@ impl Chained {
             Event::Ordered { effect: Effect::Start { release, .. }, .. } => {
                 self.touched = Some(record.at);
                 if let Some((run_began, true)) = self.run {
-                    let owed = self.owes(release, record.at);
+                    // The gate is asked when a run begins: a waiver that ends in its middle takes nothing back.
+                    let owed = self.owes(release, run_began);
                     self.forward.push(Forward { release: *release, at: record.at, run_began, owed });
                 }
             }
@@ -137,6 +143,25 @@ impl Chained {
             settled: false,
             last_good: self.last_good,
             forward: std::mem::take(&mut self.forward),
+            marks: std::mem::take(&mut self.marks),
         }
     }
+}
+
+/// Names what came up, so that a rule that no world ever meets is seen.
+const fn mark(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::Analysis(AnalysisEvent::Owed { .. }) => "an analysis was owed",
+        Event::Analysis(AnalysisEvent::Accepted { .. }) => "an analysis was accepted",
+        Event::Analysis(AnalysisEvent::Waived { .. }) => "an analysis was waived",
+        Event::Gated { gate: Gate::Rca, verdict: Verdict::Hold, .. } => "an owed analysis stopped a release",
+        Event::HoldExempted { .. } => "a lane was opened",
+        Event::RunEnded { end: End::Held { .. }, .. } => "a run was held",
+        Event::RunEnded { end: End::Superseded, .. } => "a way back took a run over",
+        Event::RunEnded { end: End::RolledBack { .. }, .. } => "a service went back",
+        Event::ReturnBegun { cause: Cause::Halted { .. }, .. } => "a hold took a run back",
+        Event::Demoted { .. } => "last-good became an earlier release",
+        Event::Promoted { .. } => "promoted",
+        _ => return None,
+    })
 }

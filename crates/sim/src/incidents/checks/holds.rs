@@ -85,12 +85,23 @@ impl Held {
         self.all.values().filter(ours).any(|one| one.stands(now))
     }
 
-    /// Gives what an enforcer has to confirm and has not, of the holds of an incident.
-    pub(super) fn unconfirmed(&self, incident: IncidentId) -> Option<String> {
-        let ours = |hold: &WideHoldId| self.all.get(hold).is_some_and(|one| one.incident == Some(incident));
-        let mut red =
-            self.enforced.iter().filter(|((hold, _), (state, _))| ours(hold) && *state != Enforcement::Confirmed);
-        red.next().map(|((hold, enforcer), (state, _))| format!("{hold} is {} at {enforcer}", state.as_str()))
+    /// Gives what enforcers have to confirm and have not, of the holds of an incident.
+    pub(super) fn unconfirmed(&self, incident: IncidentId) -> impl Iterator<Item = String> {
+        let ours = move |hold: &WideHoldId| self.all.get(hold).is_some_and(|one| one.incident == Some(incident));
+        let red = self.enforced.iter();
+        let red = red.filter(move |((hold, _), (state, _))| ours(hold) && *state != Enforcement::Confirmed);
+        red.map(|((hold, enforcer), _)| format!("{hold} is not confirmed at {enforcer}"))
+    }
+
+    /// Gives what of an incident's holds is not in the chain of a service that they stop: one that came later.
+    pub(super) fn unknown(&self, incident: IncidentId, around: &Around<'_>) -> impl Iterator<Item = String> {
+        let ours = self.all.iter().filter(move |(_, one)| one.incident == Some(incident));
+        ours.flat_map(move |(hold, one)| {
+            let stopped = around.config.service.iter().filter(|(name, service)| one.stops(name, &service.subject()));
+            let lacks = |name: &ServiceName| around.looks.get(name).is_some_and(|look| !look.parts.contains_key(hold));
+            let missing = stopped.filter(|(name, _)| lacks(name));
+            missing.map(move |(name, _)| format!("{hold} is not in the chain of {name}")).collect::<Vec<_>>()
+        })
     }
 
     /// After a look owners were asked whether their holds are needed, and red holds were told of.
@@ -243,6 +254,7 @@ impl Checks {
         config: &lastgood_engine::config::Config,
     ) -> Vec<String> {
         let mut wrong = Vec::new();
+        self.reached.extend(&look.marks);
         let Some(service) = config.service.get(name) else { return wrong };
         let subject = service.subject();
         for step in &look.forward {
@@ -261,6 +273,9 @@ impl Checks {
                 }
                 if stood && passes {
                     self.reached.insert("a lane passed");
+                }
+                if stood && finishes {
+                    self.reached.insert("a run finished under a hold");
                 }
             }
             if step.owed {

@@ -8,6 +8,7 @@ use lastgood_domain::{
     operations::incident::{Role, level::LevelEvent, role::RoleEvent},
     terms::{Actor, IncidentId, Timestamp},
 };
+use std::collections::BTreeSet;
 
 impl Life {
     fn owner(&self, role: Role) -> Option<&Actor> {
@@ -37,6 +38,12 @@ impl Life {
                 }
                 (*role, to)
             }
+            RoleEvent::TakenOver { from, to, .. } => {
+                if to != by || *from != self.commander {
+                    wrong.push(format!("{by} gave {id} from {from} to {to}"));
+                }
+                (Role::Commander, to)
+            }
         };
         self.offers.remove(&role);
         match role {
@@ -60,8 +67,13 @@ impl Life {
         }
         match event {
             LevelEvent::LowerAsked { level, signature } => {
-                let risk =
-                    Risk { approval: signature.approval, plan: signature.plan, until: signature.until, by: by.clone() };
+                let risk = Risk {
+                    approval: signature.approval,
+                    plan: signature.plan,
+                    until: signature.until,
+                    by: by.clone(),
+                    covers: BTreeSet::new(),
+                };
                 self.lowering = Some((*level, risk));
             }
             LevelEvent::Lowered { level, .. } => {

@@ -8,6 +8,7 @@ use lastgood_domain::{
             IncidentEvent, Level, Role, State,
             checklist::{ChecklistEvent, Evidence, Item},
             closing::ClosingEvent,
+            level::LevelEvent,
             message::{MessageEvent, MessageKind},
             unfreeze::{Row, UnfreezeEvent},
             verify::{Verification, VerifyEvent},
@@ -24,6 +25,8 @@ pub(crate) struct Risk {
     pub(crate) plan: Digest,
     pub(crate) until: Timestamp,
     pub(crate) by: Actor,
+    /// What was unmet when it was asked for; nothing else is signed.
+    pub(crate) covers: BTreeSet<String>,
 }
 
 /// One incident.
@@ -38,6 +41,8 @@ pub(crate) struct Life {
     pub(crate) state: State,
     pub(crate) executed: bool,
     pub(crate) plan: Option<Plan>,
+    /// Steps of earlier plans of which nobody knows how they ended, and how often each was tried.
+    pub(crate) cut_off: BTreeMap<String, u32>,
     /// Counts what makes a verification old: stages, holding again, plans that ended.
     pub(crate) epoch: u64,
     /// The last verification, when it was written, and the epoch in which it was begun.
@@ -87,6 +92,12 @@ pub(super) fn raises(event: &Event, id: IncidentId) -> bool {
     matches!(event, Event::Incident { incident, event: IncidentEvent::Raised { .. } } if *incident == id)
 }
 
+/// Tells whether an event lowers the level of an incident.
+pub(super) fn lowers(event: &Event, id: IncidentId) -> bool {
+    let lowered = |event: &IncidentEvent| matches!(event, IncidentEvent::Level(LevelEvent::Lowered { .. }));
+    matches!(event, Event::Incident { incident, event } if *incident == id && lowered(event))
+}
+
 /// The arrows between states, as the requirements draw them. Whatever is planned anew starts at planning.
 const fn follows(from: State, to: State) -> bool {
     match to {
@@ -124,6 +135,7 @@ impl Checks {
                 state: State::Declared,
                 executed: false,
                 plan: None,
+                cut_off: BTreeMap::new(),
                 epoch: 0,
                 verified: None,
                 verifying: BTreeMap::new(),
@@ -146,12 +158,19 @@ impl Checks {
         if let IncidentEvent::Moved { to, .. } = event {
             self.moves(at, by, (id, *to), around, wrong);
         }
+        if let (true, Some(life)) = (is_told_in_a_report(event), self.lives.get_mut(&id)) {
+            life.owed.insert("report");
+        }
         if let IncidentEvent::Unfreeze(UnfreezeEvent::Lifted { hold }) = event {
             self.stage(at, by, (id, hold.as_str()), around, wrong);
         }
         if let IncidentEvent::Plan(event) = event {
             return self.plan(at, (id, event), around, wrong);
         }
+        let covers = match event {
+            IncidentEvent::Unfreeze(UnfreezeEvent::RiskAsked { row, .. }) => self.unmet(at, (id, row.as_str()), around),
+            _ => BTreeSet::new(),
+        };
         let asked = &self.asked;
         let Some(life) = self.lives.get_mut(&id) else { return wrong.push(format!("{id} was never declared")) };
         match event {
@@ -171,7 +190,8 @@ impl Checks {
                 if !life.lifted.is_empty() {
                     wrong.push(format!("{id} was raised and {:?} stays lifted", life.lifted));
                 }
-                (life.level, life.plan, life.lowering, life.state) = (*level, None, None, State::Planning);
+                life.put_away();
+                (life.level, life.lowering, life.state) = (*level, None, State::Planning);
             }
             IncidentEvent::Level(event) => life.level(id, at, by, event, asked, wrong),
             IncidentEvent::Role(event) => life.role(id, by, event, wrong),
@@ -194,9 +214,12 @@ impl Checks {
                         plan: signature.plan,
                         until: signature.until,
                         by: by.clone(),
+                        covers,
                     };
-                    if matches!(row, Row::Executed | Row::Watched) || signature.until <= at {
-                        wrong.push(format!("{by} takes the risk of {} in {id}", row.as_str()));
+                    // Of messages that were given up the records say nothing.
+                    let unmet = !risk.covers.is_empty() || *row == Row::Messages;
+                    if !unmet || signature.until <= at {
+                        wrong.push(format!("{by} takes the risk of {} in {id}, which is none", row.as_str()));
                     }
                     life.risks.insert(row.as_str(), risk);
                 }
@@ -250,7 +273,6 @@ impl Checks {
         around: &Around<'_>,
         wrong: &mut Vec<String>,
     ) {
-        self.reached.insert(to.as_str());
         let Some(life) = self.lives.get(&id) else { return };
         if !follows(life.state, to) {
             wrong.push(format!("{id} went from {} to {}", life.state.as_str(), to.as_str()));
@@ -273,6 +295,19 @@ impl Checks {
             wrong.push(format!("{id} is closed and something is held"));
         }
     }
+}
+
+/// A report that was written before one of these lacks it.
+const fn is_told_in_a_report(event: &IncidentEvent) -> bool {
+    matches!(
+        event,
+        IncidentEvent::Moved { .. }
+            | IncidentEvent::Raised { .. }
+            | IncidentEvent::Plan(_)
+            | IncidentEvent::Checklist(_)
+            | IncidentEvent::Verify(_)
+            | IncidentEvent::Unfreeze(_)
+    )
 }
 
 fn holds_again(event: &Event, id: IncidentId) -> bool {
@@ -311,8 +346,13 @@ impl Life {
                 self.waivers.remove(item);
             }
             ChecklistEvent::WaiverAsked { item, signature } => {
-                let risk =
-                    Risk { approval: signature.approval, plan: signature.plan, until: signature.until, by: by.clone() };
+                let risk = Risk {
+                    approval: signature.approval,
+                    plan: signature.plan,
+                    until: signature.until,
+                    by: by.clone(),
+                    covers: BTreeSet::new(),
+                };
                 if signature.until <= at {
                     wrong.push(format!("{item} of {id} is waived for no time"));
                 }

@@ -7,6 +7,7 @@ mod chained;
 pub(crate) mod holds;
 mod lead;
 mod life;
+mod marks;
 mod pages;
 mod plan;
 mod unfreeze;
@@ -91,6 +92,7 @@ impl Checks {
 
     fn record(&mut self, record: &Record, around: &Around<'_>, wrong: &mut Vec<String>) {
         let Record { at, by, event, .. } = record;
+        self.reached.extend(marks::mark(event));
         match event {
             Event::Hold(event) => self.hold(*at, by, event, around, wrong),
             Event::Approval(event) => self.asked.record(*at, by, event, around, wrong),

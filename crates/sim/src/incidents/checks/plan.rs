@@ -1,6 +1,6 @@
 //! The plan of an incident: what is begun was approved, in its order, and nothing is begun twice.
 
-use super::{Around, Checks};
+use super::{Around, Checks, life::Life};
 use lastgood_domain::{
     operations::incident::{
         Level, State,
@@ -8,7 +8,7 @@ use lastgood_domain::{
     },
     terms::{Digest, IncidentId, Timestamp},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far one step came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,23 @@ impl Plan {
     }
 }
 
+impl Life {
+    /// Puts the plan away, and keeps what was begun in it and has no end that anybody knows.
+    pub(super) fn put_away(&mut self) {
+        let came = self.plan.take().map(|plan| plan.came).unwrap_or_default();
+        let left = came.into_iter().filter(|(_, (came, _))| matches!(came, Came::Begun | Came::Unknown));
+        self.cut_off.extend(left.map(|(step, (_, tries))| (step, tries)));
+    }
+}
+
 impl Checks {
+    /// Gives the steps of an incident of which nobody knows how they ended, right after a plan was made.
+    pub(crate) fn cut_off(&self, id: IncidentId) -> BTreeSet<String> {
+        let Some(life) = self.lives.get(&id) else { return BTreeSet::new() };
+        let taken = life.plan.iter().flat_map(|plan| plan.came.keys());
+        taken.chain(life.cut_off.keys()).cloned().collect()
+    }
+
     pub(super) fn plan(
         &mut self,
         at: Timestamp,
@@ -79,8 +95,13 @@ impl Checks {
                 if life.plan.as_ref().is_some_and(|plan| !plan.came.is_empty()) {
                     self.asked.spend(&super::approvals::subject(id, "plan"));
                 }
+                life.put_away();
                 let (level, steps) = (made.level, made.steps.clone());
-                life.plan = Some(Plan { hash: *hash, level, steps, came: BTreeMap::new() });
+                // What was cut off is not begun anew: it is asked what became of it.
+                let taken = steps.iter().filter_map(|step| Some((step.id.clone(), life.cut_off.remove(&step.id)?)));
+                let came: BTreeMap<_, _> = taken.map(|(step, tries)| (step, (Came::Begun, tries))).collect();
+                self.begun.extend(came.keys().map(|step| (id, *hash, step.clone())));
+                life.plan = Some(Plan { hash: *hash, level, steps, came });
             }
             PlanEvent::Begun { step } => {
                 if life.state != State::Executing {

@@ -3,7 +3,7 @@
 use super::{Around, PROVEN_ABOVE, Said, Shifts, TRIES, YES_LASTS};
 use lastgood_domain::{
     event::Verdict,
-    terms::{Digest, InstanceName},
+    terms::{Digest, InstanceName, Timestamp},
     traffic::{Route, Share},
 };
 
@@ -109,7 +109,7 @@ impl Shifts {
         }
     }
 
-    pub(super) fn route_back(&self, route: &Route, wrong: &mut Vec<String>) {
+    pub(super) fn route_back(&self, route: &Route, at: Timestamp, wrong: &mut Vec<String>) {
         let Some(back) = &self.back else { return };
         if route.candidate.is_some() || route.share != Share::NONE {
             wrong.push("a way back keeps a share".into());
@@ -124,8 +124,9 @@ impl Shifts {
         if had && !route.leaving.iter().any(|one| one.side.release == back.left) {
             wrong.push("a way back forgets what it leaves".into());
         }
+        let waits = back.waits.is_some_and(|(since, until)| since <= at && at < until);
         for (name, (failed, up)) in &back.raise {
-            if back.to.is_some() && !up && *failed < TRIES {
+            if back.to.is_some() && waits && !up && *failed < TRIES {
                 wrong.push(format!("people go back before {name} is up"));
             }
         }

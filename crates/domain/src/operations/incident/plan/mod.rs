@@ -297,14 +297,21 @@ pub struct Planned {
     pub hash: Digest,
     /// When it was made.
     pub at: Timestamp,
-    /// Steps that were begun.
+    /// Steps that were begun, here or in an earlier plan that was cut off there.
     pub steps: BTreeMap<String, Progress>,
 }
 
+/// Steps of earlier plans that were begun and of which nobody knows how they ended, by name.
+pub type CutOff = BTreeMap<String, Progress>;
+
 /// Folds what happened to a plan; `planned` is the incident's.
-pub(super) fn apply(planned: &mut Option<Planned>, at: Timestamp, event: &PlanEvent) {
+///
+/// A new plan takes over what was cut off in earlier ones: it is asked whether it was done before it is done again.
+pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Timestamp, event: &PlanEvent) {
     if let PlanEvent::Made { made, hash } = event {
-        *planned = Some(Planned { plan: made.clone(), hash: *hash, at, steps: BTreeMap::new() });
+        put_away(planned, cut_off);
+        let taken = made.steps.iter().filter_map(|step| Some((step.id.clone(), cut_off.remove(&step.id)?)));
+        *planned = Some(Planned { plan: made.clone(), hash: *hash, at, steps: taken.collect() });
         return;
     }
     let Some(planned) = planned else { return };
@@ -322,6 +329,19 @@ pub(super) fn apply(planned: &mut Option<Planned>, at: Timestamp, event: &PlanEv
                 progress.tries = 0;
             }
             progress.ended = Some((outcome.clone(), at));
+        }
+    }
+}
+
+/// Puts a plan away that is void, and keeps what was cut off in it.
+pub(super) fn put_away(planned: &mut Option<Planned>, cut_off: &mut CutOff) {
+    let Some(Planned { plan, mut steps, .. }) = planned.take() else { return };
+    // What people do is asked of them whenever it comes.
+    for step in plan.steps.into_iter().filter(|step| !matches!(step.act, Act::ByHand { .. })) {
+        let left =
+            steps.remove(&step.id).filter(|one| matches!(one.ended, None | Some((Outcome::CannotTell { .. }, _))));
+        if let Some(left) = left {
+            cut_off.insert(step.id, Progress { ended: None, ..left });
         }
     }
 }

@@ -1,0 +1,78 @@
+//! Evidence put back from a backup and acknowledged: nothing that the lost records ordered is taken for done.
+
+use crate::kit::{Farm, Plan};
+use std::fs;
+
+const TWO: [(&str, &str); 2] = [("alice", "probe"), ("carol", "café o'clock")];
+
+/// The rehearsal passes on alice's data; carol's account breaks, and she goes first.
+fn farm() -> Farm {
+    let farm = Farm::new(Plan {
+        instances: TWO.into(),
+        service: "rehearsal = { on = \"alice\" }".into(),
+        rollout: r#"{ soak = "200ms", wave_size = 2, canary = "carol" }"#,
+        ..Plan::default()
+    });
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    farm
+}
+
+fn evidence(farm: &Farm) -> Vec<std::path::PathBuf> {
+    let files = fs::read_dir(farm.path("state")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("evidence.db")).collect()
+}
+
+fn back_up(farm: &Farm) {
+    fs::create_dir(farm.path("backup")).unwrap();
+    for file in evidence(farm) {
+        fs::copy(&file, farm.path("backup").join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+fn put_back(farm: &Farm) {
+    for file in evidence(farm) {
+        fs::remove_file(file).unwrap();
+    }
+    for file in fs::read_dir(farm.path("backup")).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(file.path(), farm.path("state").join(file.file_name())).unwrap();
+    }
+    farm.lastgood(&["evidence", "verify"]).ended(1);
+    farm.lastgood(&["evidence", "acknowledge", "notebook", "--reason", "the disk was put back"]).ended(0);
+}
+
+#[test]
+fn a_restore_ordered_again_after_evidence_was_put_back_gives_the_data_of_now() {
+    let farm = farm();
+    back_up(&farm);
+    let good = farm.dump("carol");
+    farm.publish("2.3.0");
+    farm.lastgood(&["run"]).ended(5).says("carol");
+    assert_eq!(farm.dump("carol"), good);
+    farm.write("carol", "written in the morning");
+    let morning = farm.dump("carol");
+    // The log knows nothing of the night: the same release is tried again, and fails again.
+    put_back(&farm);
+    farm.lastgood(&["run"]).ended(5).says("carol");
+    assert_eq!(farm.version("carol"), "2.0.0");
+    assert_eq!(farm.dump("carol"), morning, "2.0.0 runs on what 2.3.0 made of the data, or on older data");
+    farm.lastgood(&["evidence", "verify"]).ended(0);
+}
+
+#[test]
+fn an_instance_that_runs_something_else_than_the_log_says_is_held_and_not_touched() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    back_up(&farm);
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    let pid = farm.pid("alice");
+    put_back(&farm);
+    farm.lastgood(&["run"]).ended(9).says("instance-runs-other-release").says("2.0.0");
+    assert_eq!(farm.pid("alice"), pid);
+    let daemon = farm.serve();
+    farm.kill("alice");
+    farm.lastgood(&["run", "--now"]).ended(9);
+    daemon.stop();
+    // 1.0.0 would be started on the data of 2.0.0.
+    assert_eq!(farm.pid("alice"), None);
+}
