@@ -103,6 +103,23 @@ fn a_service_of_few_people_who_all_fail_is_found() {
 }
 
 #[test]
+fn what_a_second_shows_does_not_choose_how_it_is_counted() {
+    // Three people fail one after another and nothing goes well: each request counts, from the next second on.
+    let evidence = |tries: [u64; 2]| {
+        let mut one = guard(GuardSettings { early: false, sustained: false, ..GuardSettings::default() });
+        let seconds = [(1, 0), (1, 0), (1, tries[0]), (0, tries[1])];
+        let failing = |at: u64| {
+            let (first, again) = seconds[usize::try_from(at).unwrap()];
+            [counts(0, first + again, Again { requests: again, failed: again, stayed: 0 }), fine(20)]
+        };
+        assert_eq!(play(&mut one, 4, failing), None);
+        one.verdict(Timestamp(i64::try_from((START + 3) * 1_000).expect("a time of this century"))).numbers().evidence
+    };
+    assert_eq!(evidence([30, 0]), evidence([0, 0]));
+    assert!(evidence([0, 30]) > evidence([0, 0]));
+}
+
+#[test]
 fn the_same_few_of_many_people_failing_always_are_found_when_it_stays_so() {
     // Five of a hundred people, each once in 20 s; of last-good's 1,900 one fails now and then and is well after.
     let bad = |at: u64| {

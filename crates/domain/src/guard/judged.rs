@@ -183,10 +183,12 @@ impl Judged {
         let [failures, slow] = &mut self.bursts;
         second.bursts = [failures.take(now, candidate.failed), slow.take(now, candidate.slow)];
         second.voice_bursts = self.voices.take(now, candidate.first_failed().saturating_add(candidate.again.stayed));
+        // Of the seconds before: what a second shows must not choose how it is counted.
+        let is_dead = self.failing >= DEAD;
         let went_well = candidate.requests > candidate.failed;
         self.failing = if went_well { 0 } else { self.failing.saturating_add(candidate.first_failed()) };
         self.windows.push(second, times, terms.settings);
-        self.test([&candidate, &last_good], control, terms);
+        self.test([&candidate, &last_good], control, is_dead, terms);
         let minute = self.windows.last(MINUTE);
         let above = [Self::above_errors, Self::above_p95, Self::above_last_good].map(|rule| rule(&minute, terms));
         let first = self.windows.oldest().unwrap_or(now);
@@ -228,9 +230,8 @@ impl Judged {
         (theirs > 0.0 && theirs >= mine * CONTROL).then(|| [well, all].map(ratio))
     }
 
-    fn test(&mut self, both: [&Tally; 2], control: Option<[f64; 2]>, terms: Terms<'_>) {
+    fn test(&mut self, both: [&Tally; 2], control: Option<[f64; 2]>, is_dead: bool, terms: Terms<'_>) {
         let Suspicion { errors, slow, stayed } = &mut self.suspicion;
-        let is_dead = self.failing >= DEAD;
         let errors_of: fn(&Tally) -> (u64, u64) =
             if is_dead { |one| (one.failed, one.requests) } else { |one| (one.first_failed(), one.of_the_well()) };
         let kinds =

@@ -4,7 +4,11 @@ use serde::{Deserialize, Serialize};
 
 /// Requests in a row that make a person well again: a program that tries again and again never has them, and who fails now
 /// and then has them soon.
-const WELL_REQUESTS: u8 = 5;
+const WELL_REQUESTS: u16 = 10;
+/// How many times as many it takes each next time: a page of which one address always fails has some going well between.
+const AGAIN_TIMES: u16 = 4;
+/// The most it takes. Who fails less often than this is near the floor below which nothing is called worse.
+const WELL_REQUESTS_MAX: u16 = 80;
 /// Time without a failure that makes a person well again: longer than programs wait before they try again.
 const WELL_SECONDS: u32 = 600;
 /// Time after which a person who fails again has not met one hiccup.
@@ -38,38 +42,52 @@ impl Again {
     }
 }
 
-/// A person who failed at a release: unwell until ten minutes or five requests in a row went well.
+/// A person who failed at a release: unwell until ten minutes or ten requests in a row went well.
 ///
+/// Who fails again within ten minutes needs forty in a row, and then eighty each time.
 /// Times are in seconds of one clock; one that is set back makes nobody well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwell {
     since: u32,
     last: u32,
     /// Requests in a row that went well.
-    fine: u8,
+    fine: u16,
+    /// How many of them it takes.
+    needs: u16,
     stayed: bool,
 }
 
 impl Unwell {
     /// Begins with a failure.
     pub const fn new(now: u32) -> Self {
-        Self { since: now, last: now, fine: 0, stayed: false }
+        Self { since: now, last: now, fine: 0, needs: WELL_REQUESTS, stayed: false }
     }
 
-    /// Tells whether the person is well again, so that what comes next has nothing to do with it.
+    /// Tells whether what comes next has nothing to do with it any more, whatever it is.
     pub const fn is_over(&self, now: u32) -> bool {
-        self.fine >= WELL_REQUESTS || now.saturating_sub(self.last) >= WELL_SECONDS
+        now.saturating_sub(self.last) >= WELL_SECONDS
     }
 
-    /// Takes what another request of the person came to.
+    /// Tells whether enough went well in a row, so that the next failure is a voice of its own.
+    pub const fn is_well(&self) -> bool {
+        self.fine >= self.needs
+    }
+
+    /// Takes what another request of the person came to, before it is over.
     pub const fn take(&mut self, failed: bool, now: u32) -> Again {
-        if !failed {
-            self.fine = self.fine.saturating_add(1);
-            return Again { requests: 1, failed: 0, stayed: 0 };
+        let was_well = self.is_well();
+        if failed {
+            let stays = !was_well && !self.stayed && now.saturating_sub(self.since) >= STAYS_SECONDS;
+            (self.last, self.fine, self.stayed) = (now, 0, self.stayed || stays);
+            if was_well {
+                let needs = self.needs * AGAIN_TIMES;
+                self.needs = if needs < WELL_REQUESTS_MAX { needs } else { WELL_REQUESTS_MAX };
+                return Again { requests: 0, failed: 0, stayed: 0 };
+            }
+            return Again { requests: 1, failed: 1, stayed: stays as u64 };
         }
-        let stays = !self.stayed && now.saturating_sub(self.since) >= STAYS_SECONDS;
-        *self = Self { since: self.since, last: now, fine: 0, stayed: self.stayed || stays };
-        Again { requests: 1, failed: 1, stayed: stays as u64 }
+        self.fine = self.fine.saturating_add(1);
+        Again { requests: !was_well as u64, failed: 0, stayed: 0 }
     }
 }
 
@@ -93,16 +111,30 @@ mod tests {
     }
 
     #[test]
-    fn five_requests_in_a_row_make_a_person_well() {
+    fn ten_requests_in_a_row_make_a_person_well_then_forty_then_eighty() {
+        const FINE: Again = Again { requests: 1, failed: 0, stayed: 0 };
         let mut person = Unwell::new(10);
-        (0..4).for_each(|_| assert_eq!(person.take(false, 11), Again { requests: 1, failed: 0, stayed: 0 }));
-        assert!(!person.is_over(11));
+        (0..9).for_each(|_| assert_eq!(person.take(false, 11), FINE));
+        assert!(!person.is_well());
         // Once more: all of them are asked for anew.
         assert_eq!(person.take(true, 11), Again { requests: 1, failed: 1, stayed: 0 });
-        (0..4).for_each(|_| _ = person.take(false, 11));
-        assert!(!person.is_over(11));
-        person.take(false, 11);
-        assert!(person.is_over(11));
+        for needs in [10, 40, 80, 80] {
+            (0..needs).for_each(|_| assert_eq!(person.take(false, 11), FINE));
+            assert!(person.is_well(), "{needs}");
+            assert!(person.take(false, 11).is_none());
+            assert!(person.take(true, 12).is_none(), "a voice of its own");
+            assert!(!person.is_well());
+        }
+    }
+
+    #[test]
+    fn a_page_of_which_one_address_always_fails_counts_a_few_times() {
+        // One of so many requests fails; for ten minutes, one a second.
+        for (each, voices) in [(2, 1), (10, 1), (30, 2), (60, 3)] {
+            let mut person = Unwell::new(0);
+            let again: u64 = (1..600).map(|now| person.take(now % each == 0, now).failed).sum();
+            assert_eq!(u64::from(600 / each) - again, voices, "one of {each}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Exact to 16,384 at once. Beyond, only ids whose hash ends in so many zeros are kept and each counts for the others
 //! (Wegman's adaptive sampling): the error is about 1 % with the 8,192 or more that are then kept.
 //!
-//! Beside them those who failed and have not been well since, 16,384 at most.
+//! Beside them those who failed within the last ten minutes, 16,384 at most.
 
 use lastgood_domain::traffic::{Again, Unwell};
 use std::{
@@ -47,7 +47,7 @@ pub(crate) struct People {
     seen: Mutex<HashMap<u64, u32, BuildHasherDefault<AsItIs>>>,
     /// How many zeros a hash must end in to be kept.
     level: AtomicU32,
-    /// Those who failed and have not been well since; 32 bytes each with the room that the map keeps.
+    /// Those who failed within ten minutes; 32 bytes each with the room that the map keeps.
     unwell: Mutex<HashMap<u64, Unwell, BuildHasherDefault<AsItIs>>>,
     /// Whether there are any, so that nobody waits for the lock where all goes well.
     is_one_unwell: AtomicBool,
@@ -94,7 +94,7 @@ impl People {
         }
         // Once a second: where everybody fails, nobody waits while all are looked through.
         if failed && unwell.len() >= KEPT_MAX && self.made_room.swap(now_seconds, Ordering::Relaxed) != now_seconds {
-            unwell.retain(|_, one| !one.is_over(now_seconds));
+            unwell.retain(|_, one| !one.is_over(now_seconds) && !one.is_well());
         }
         if failed && unwell.len() < KEPT_MAX {
             unwell.insert(person, Unwell::new(now_seconds));
@@ -155,8 +155,13 @@ mod tests {
         assert!(crowd().all(|person| people.ended(person, true, 100).is_none()));
         assert_eq!(people.unwell.lock().unwrap().len(), KEPT_MAX);
         assert_eq!(crowd().filter(|person| !people.ended(*person, true, 101).is_none()).count(), KEPT_MAX);
-        // Who is well again makes room.
-        assert!(people.ended(1, true, 10_000).is_none());
+        // Who is well makes room, looked for once a second.
+        let tries_twice = |person, now| [people.ended(person, true, now), people.ended(person, true, now)];
+        assert!(tries_twice(1, 102)[1].is_none());
+        let kept = *people.unwell.lock().unwrap().keys().next().unwrap();
+        (0..10).for_each(|_| _ = people.ended(kept, false, 102));
+        assert_eq!(tries_twice(2, 103)[1].failed, 1);
+        assert!(people.ended(3, true, 10_000).is_none());
         assert_eq!(people.unwell.lock().unwrap().len(), 1);
         assert!(people.ended(1, false, 20_000).is_none());
         assert!(!people.is_one_unwell.load(Ordering::Relaxed));

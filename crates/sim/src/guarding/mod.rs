@@ -118,6 +118,8 @@ pub fn healthy(runs: u32, seed: u64) -> Vec<Cell> {
         (Failing::Crowd(12), "errors of 12 people"),
         (Failing::Loops(1), "one person's loop"),
         (Failing::Loops(2), "two people's loops"),
+        (Failing::Polls(10), "one person's page, a tenth fails"),
+        (Failing::Polls(30), "one person's page, a 30th fails"),
         (Failing::Hiccups, "both hiccup"),
     ] {
         for rate in [0.2, 1.0, 5.0, 50.0] {

@@ -50,6 +50,8 @@ pub(super) enum Failing {
     Retries,
     /// Each by itself, and some people on the candidate, and none beside, whose programs try again every second all the time.
     Loops(usize),
+    /// Each by itself, and one person's page on the candidate, and none beside, that asks each second; one of so many fails.
+    Polls(u64),
     /// Each by itself, of one of so many people that the candidate has.
     Crowd(usize),
     /// Of so many people the same ones with each request.
@@ -139,6 +141,12 @@ impl Traffic {
                 (0..people).for_each(|person| again.merge(&self.crowd.ended(person, true, second)));
                 return (self.poisson(mean) + people as u64, again, None);
             }
+            Failing::Polls(each) if side == 0 => {
+                let fails = second % each == 0;
+                again.merge(&self.crowd.ended(0, fails, second));
+                let fine = self.poisson(rate * (1.0 - errors));
+                return (self.poisson(mean) + u64::from(fails), again, Some(fine + u64::from(!fails)));
+            }
             Failing::Crowd(people) | Failing::Same(people) if side == 0 => {
                 let requests = self.poisson(rate);
                 let bad = (people as f64 * errors).round() as usize;
@@ -153,7 +161,12 @@ impl Traffic {
                 }
                 return (failed, again, Some(requests - failed));
             }
-            Failing::Alone | Failing::Hiccups | Failing::Loops(_) | Failing::Crowd(_) | Failing::Same(_) => {
+            Failing::Alone
+            | Failing::Hiccups
+            | Failing::Loops(_)
+            | Failing::Polls(_)
+            | Failing::Crowd(_)
+            | Failing::Same(_) => {
                 return (self.poisson(mean), none, None);
             }
             Failing::Bursts => {
