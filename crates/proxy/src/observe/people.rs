@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(tries_twice(2, 103)[1].failed, 1);
         assert!(people.ended(3, true, 10_000).is_none());
         assert_eq!(people.unwell.lock().unwrap().len(), 1);
-        assert!(people.ended(1, false, 20_000).is_none());
+        assert!(people.ended(3, false, 20_000).is_none());
         assert!(!people.is_one_unwell.load(Ordering::Relaxed));
     }
 
