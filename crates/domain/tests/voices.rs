@@ -1,7 +1,7 @@
 //! One person is one voice: what a guard says where a router tells people apart.
 
 use lastgood_domain::{
-    guard::{Guard, GuardRule, GuardSettings, GuardVerdict},
+    guard::{Guard, GuardRule, GuardSettings, GuardVerdict, Rate},
     terms::{Digest, Timestamp},
     traffic::{Again, Counts, Latency, Slice},
 };
@@ -100,6 +100,14 @@ fn a_service_of_few_people_who_all_fail_is_found() {
     assert!((180..=200).contains(&after) && matches!(rule, GuardRule::ErrorRate { .. }), "{after} s: {rule:?}");
     let (after, rule) = found(5).expect("five people");
     assert!(after <= 20 && matches!(rule, GuardRule::EarlyErrors { .. }), "{after} s: {rule:?}");
+}
+
+#[test]
+fn a_strict_limit_takes_one_person_for_whom_it_stays_so_for_one_voice() {
+    // Four requests of others in three minutes; the program tries once a second.
+    let strict = GuardSettings { early: false, error_rate_max: Rate::of(1, 200), ..GuardSettings::default() };
+    let loops = |at| [counts(u64::from(at % 45 == 0), 1, looping(1, at)), fine(19)];
+    assert_eq!(play(&mut guard(strict), STAGE, loops), None);
 }
 
 #[test]
