@@ -119,7 +119,8 @@ impl Held {
         let ours = self.all.iter().filter(move |(_, one)| one.incident == Some(incident));
         ours.flat_map(move |(hold, one)| {
             let stopped = around.config.service.iter().filter(|(name, service)| one.stops(name, &service.subject()));
-            let lacks = |name: &ServiceName| around.looks.get(name).is_some_and(|look| !look.parts.contains_key(hold));
+            let has = |look: &Look| look.parts.contains_key(hold) || look.let_go.contains(hold);
+            let lacks = |name: &ServiceName| around.looks.get(name).is_some_and(|look| !has(look));
             let missing = stopped.filter(|(name, _)| lacks(name));
             missing.map(move |(name, _)| format!("{hold} is not in the chain of {name}")).collect::<Vec<_>>()
         })
