@@ -316,8 +316,9 @@ impl Judged {
             }
         }
         let (chance, false_alarm) = (settings.false_alarm.part(), settings.false_alarm);
-        if settings.early && self.suspicion.errors.has_tripped(chance, PARTS.errors)
-            || settings.early && self.suspicion.stayed.evidence() * chance * PARTS.stayed >= 1.0
+        if settings.early
+            && (self.suspicion.errors.has_tripped(chance, PARTS.errors)
+                || self.suspicion.stayed.evidence() * chance * PARTS.stayed >= 1.0)
         {
             return Some(GuardRule::EarlyErrors { false_alarm });
         }
