@@ -89,7 +89,7 @@ fn a_service_of_few_people_who_all_fail_is_found() {
     // Each comes once in 20 s and always fails; last-good's people are fine.
     let fails = |people: u64| {
         move |at: u64| {
-            let failed = u64::from(at % (20 / people) == 0);
+            let failed = u64::from(at.is_multiple_of(20 / people));
             let again =
                 if at < 20 { Again::default() } else { looping(failed, if (60..80).contains(&at) { 60 } else { 1 }) };
             [counts(0, failed, again), fine(5)]
@@ -131,10 +131,10 @@ fn what_a_second_shows_does_not_choose_how_it_is_counted() {
 fn the_same_few_of_many_people_failing_always_are_found_when_it_stays_so() {
     // Five of a hundred people, each once in 20 s; of last-good's 1,900 one fails now and then and is well after.
     let bad = |at: u64| {
-        let failed = u64::from(at % 4 == 0);
+        let failed = u64::from(at.is_multiple_of(4));
         let again =
             if at < 20 { Again::default() } else { looping(failed, if (60..80).contains(&at) { 60 } else { 1 }) };
-        [counts(5 - failed, failed, again), counts(95, u64::from(at % 2 == 0), Again::default())]
+        [counts(5 - failed, failed, again), counts(95, u64::from(at.is_multiple_of(2)), Again::default())]
     };
     let (after, rule) = play(&mut guard(GuardSettings::default()), 600, bad).expect("not found");
     assert!(after <= 80 && matches!(rule, GuardRule::EarlyErrors { .. }), "{after} s: {rule:?}");

@@ -132,7 +132,7 @@ mod tests {
         // One of so many requests fails; for ten minutes, one a second.
         for (each, voices) in [(2, 1), (10, 1), (30, 2), (60, 3)] {
             let mut person = Unwell::new(0);
-            let again: u64 = (1..600).map(|now| person.take(now % each == 0, now).failed).sum();
+            let again: u64 = (1..600_u32).map(|now| person.take(now.is_multiple_of(each), now).failed).sum();
             assert_eq!(u64::from(600 / each) - again, voices, "one of {each}");
         }
     }

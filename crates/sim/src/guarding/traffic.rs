@@ -142,7 +142,7 @@ impl Traffic {
                 return (self.poisson(mean) + people as u64, again, None);
             }
             Failing::Polls(each) if side == 0 => {
-                let fails = second % each == 0;
+                let fails = second.is_multiple_of(each);
                 again.merge(&self.crowd.ended(0, fails, second));
                 let fine = self.poisson(rate * (1.0 - errors));
                 return (self.poisson(mean) + u64::from(fails), again, Some(fine + u64::from(!fails)));
