@@ -64,6 +64,8 @@ struct Seen {
     soak_until: Option<Timestamp>,
     steps: BTreeMap<InstanceName, Steps>,
     left: Option<Digest>,
+    /// The hold with which its way back stopped the service, whether or not somebody has lifted it since.
+    stopped_by: Option<HoldId>,
 }
 
 /// What one instance went through in this run.
@@ -110,6 +112,7 @@ impl Checker {
         if machine.shared.is_some() {
             self.share(&record.event, rest, machine, wrong);
         }
+        self.stops_itself(&record.event, rest);
         match &record.event {
             Event::HoldSet { hold, until, in_flight, .. } => {
                 if !self.holds_ever.insert(*hold) {
@@ -123,6 +126,10 @@ impl Checker {
             Event::HoldLifted { hold, .. } => {
                 self.holds.remove(hold);
                 self.lifted = record.at;
+                let stops = self.run.as_ref().is_some_and(|run| run.stopped_by == Some(*hold));
+                if stops && !record.by.as_str().starts_with("person:") {
+                    wrong.push(format!("{} lifted {hold}, with which the service had stopped itself", record.by));
+                }
             }
             Event::Rejected { release, .. } => {
                 self.rejected.insert(*release);
@@ -205,6 +212,7 @@ impl Checker {
             soak_until: None,
             steps: BTreeMap::new(),
             left: None,
+            stopped_by: None,
         });
     }
 
@@ -391,7 +399,7 @@ impl Checker {
             if !self.rejected.contains(&left) && !run.is_late {
                 wrong.push("a release that failed was not rejected".into());
             }
-            if !self.held() {
+            if run.stopped_by.is_none() {
                 wrong.push("the service did not stop itself after a failure".into());
             }
             if self.last_good == Some(left) && !run.is_late {

@@ -162,12 +162,18 @@ impl World {
     /// Begins a way back, which nothing may refuse but that there is none.
     pub(crate) fn take_back(&self, name: &ServiceName, aim: Aim) {
         let before = self.service(name);
+        let to = match &aim {
+            Aim::Back { to: Some(tag), .. } => before.tags.get(tag).copied(),
+            _ => before.last_good,
+        };
         let put = self.begin_back(name, aim);
         // Where everything runs last-good there is nothing to go back from; and one that never left it, because it was busy
         // when the others moved or somebody just took it to an earlier release, would go forward.
         let mut elsewhere = before.instances.values().filter(|one| one.release != before.last_good).peekable();
         let goes_back = elsewhere.peek().is_some() && elsewhere.all(|one| has_left(one, before.last_good));
-        if put == Some(Put::Refused) && before.last_good.is_some() && goes_back {
+        // A plan may name what was last-good when it was made, and there is no way back to what somebody never ran.
+        let is_there = before.instances.values().all(|one| one.release == to || has_left(one, to));
+        if put == Some(Put::Refused) && before.last_good.is_some() && goes_back && is_there {
             self.violated(format!("a way back of {name} was refused"));
         }
         let after = self.service(name);

@@ -23,6 +23,8 @@ pub(crate) struct Forward {
 pub(crate) struct Look {
     /// The parts of holds over several services, with the releases that may pass each.
     pub(crate) parts: BTreeMap<WideHoldId, BTreeSet<Digest>>,
+    /// Of which holds a part went since the last look: until the transaction that is looked at, they were there.
+    pub(crate) let_go: BTreeSet<WideHoldId>,
     /// Whether an analysis is owed, waived or not.
     pub(crate) owes: bool,
     /// When a program was started or stopped last.
@@ -48,6 +50,7 @@ struct Owed {
 #[derive(Debug)]
 pub(crate) struct Chained {
     parts: BTreeMap<HoldId, (WideHoldId, BTreeSet<Digest>)>,
+    let_go: BTreeSet<WideHoldId>,
     owed: Option<Owed>,
     touched: Option<Timestamp>,
     /// When the run under way began, and whether it goes forward.
@@ -62,6 +65,7 @@ impl Chained {
     pub(crate) const fn new() -> Self {
         Self {
             parts: BTreeMap::new(),
+            let_go: BTreeSet::new(),
             owed: None,
             touched: None,
             run: None,
@@ -84,7 +88,7 @@ impl Chained {
                 }
             }
             Event::HoldLifted { hold, .. } => {
-                self.parts.remove(hold);
+                self.let_go.extend(self.parts.remove(hold).map(|(origin, _)| origin));
             }
             Event::Analysis(AnalysisEvent::Owed { .. }) => self.owed = Some(Owed { waived: None }),
             Event::Analysis(AnalysisEvent::Accepted { .. }) => self.owed = None,
@@ -137,6 +141,7 @@ impl Chained {
         }
         Look {
             parts,
+            let_go: std::mem::take(&mut self.let_go),
             owes: self.owed.is_some(),
             touched: self.touched,
             running: self.run.is_some(),

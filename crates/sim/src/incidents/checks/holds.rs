@@ -4,11 +4,12 @@ use super::{Around, Checks};
 use lastgood_domain::{
     operations::{
         Event,
-        hold::{Enforcement, HoldEvent, InFlight, Selector, Subject},
+        hold::{Enforcement, HoldEvent, HoldKind, InFlight, Selector, Subject},
         incident::{IncidentEvent, State, unfreeze::UnfreezeEvent},
     },
     terms::{Actor, ApprovalId, Digest, EnforcerName, IncidentId, ServiceName, Span, Timestamp, WideHoldId},
 };
+use lastgood_engine::config::{Config, ServiceConfig};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a hold may be unconfirmed before somebody is told again.
@@ -43,6 +44,15 @@ impl One {
     fn names(&self, name: &ServiceName, subject: &Subject) -> bool {
         let named = self.selector.services.is_empty() || self.selector.services.contains(name);
         named && self.selector.labels.iter().all(|(key, value)| subject.labels.get(key) == Some(value))
+    }
+
+    /// Tells whether a place of these kinds and services has to enforce it: some kind of it, for some service of it.
+    fn is_for(&self, kinds: &[HoldKind], services: &[ServiceName], config: &Config) -> bool {
+        let kinds = kinds.iter().any(|kind| self.kinds.contains(kind.as_str()));
+        let named = |(name, service): (&ServiceName, &ServiceConfig)| {
+            services.contains(name) && self.names(name, &service.subject())
+        };
+        kinds && (services.is_empty() || config.service.iter().any(named))
     }
 
     /// Tells whether it stops forward moves of a service.
@@ -85,12 +95,23 @@ impl Held {
         self.all.values().filter(ours).any(|one| one.stands(now))
     }
 
-    /// Gives what enforcers have to confirm and have not, of the holds of an incident.
-    pub(super) fn unconfirmed(&self, incident: IncidentId) -> impl Iterator<Item = String> {
-        let ours = move |hold: &WideHoldId| self.all.get(hold).is_some_and(|one| one.incident == Some(incident));
-        let red = self.enforced.iter();
-        let red = red.filter(move |((hold, _), (state, _))| ours(hold) && *state != Enforcement::Confirmed);
-        red.map(|((hold, enforcer), _)| format!("{hold} is not confirmed at {enforcer}"))
+    /// Gives what enforcers have to confirm and have not, of the holds of an incident: those that said otherwise, and those
+    /// that are for a hold by the configuration and were never asked, such as after a kill.
+    pub(super) fn unconfirmed(&self, incident: IncidentId, now: Timestamp, around: &Around<'_>) -> BTreeSet<String> {
+        let of: Vec<_> = self.all.iter().filter(|(_, one)| one.incident == Some(incident)).collect();
+        let asked = self.enforced.keys().filter(|(hold, _)| of.iter().any(|(ours, _)| *ours == hold)).cloned();
+        let standing = of.iter().filter(|(_, one)| one.stands(now));
+        let wanted = standing.flat_map(|(hold, one)| {
+            let concerned = around
+                .config
+                .enforcers()
+                .filter(|(_, enforcer)| one.is_for(&enforcer.kinds, &enforcer.services, around.config));
+            concerned.map(|(name, _)| (**hold, name.clone()))
+        });
+        let red = asked
+            .chain(wanted)
+            .filter(|key| self.enforced.get(key).is_none_or(|(state, _)| *state != Enforcement::Confirmed));
+        red.map(|(hold, enforcer)| format!("{hold} is not confirmed at {enforcer}")).collect()
     }
 
     /// Gives what of an incident's holds is not in the chain of a service that they stop: one that came later.
@@ -98,7 +119,8 @@ impl Held {
         let ours = self.all.iter().filter(move |(_, one)| one.incident == Some(incident));
         ours.flat_map(move |(hold, one)| {
             let stopped = around.config.service.iter().filter(|(name, service)| one.stops(name, &service.subject()));
-            let lacks = |name: &ServiceName| around.looks.get(name).is_some_and(|look| !look.parts.contains_key(hold));
+            let has = |look: &Look| look.parts.contains_key(hold) || look.let_go.contains(hold);
+            let lacks = |name: &ServiceName| around.looks.get(name).is_some_and(|look| !has(look));
             let missing = stopped.filter(|(name, _)| lacks(name));
             missing.map(move |(name, _)| format!("{hold} is not in the chain of {name}")).collect::<Vec<_>>()
         })

@@ -110,7 +110,7 @@ impl Checks {
                 object(Some("checklist"), format!("{item} is open"));
             }
         }
-        let red = self.holds.unconfirmed(id).chain(self.holds.unknown(id, around));
+        let red = self.holds.unconfirmed(id, at, around).into_iter().chain(self.holds.unknown(id, around));
         red.filter(|_| !life.drill).for_each(|red| object(Some("holds"), red));
         if !life.next_owner {
             object(Some("ownership"), "nobody owns the next cycle".into());
