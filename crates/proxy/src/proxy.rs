@@ -73,7 +73,7 @@ pub struct Proxy {
     is_handing_over: AtomicBool,
     stopping: Arc<AtomicBool>,
     /// When a stop ends tunnels, in milliseconds of [`now_ms`]; 0 for never.
-    tunnels_until: AtomicU64,
+    tunnels_until: Arc<AtomicU64>,
     /// Its other end wakes the front when it is dropped.
     wake: Mutex<Option<OwnedFd>>,
     /// The proxy that ran before and still finishes what it has.
@@ -101,10 +101,13 @@ impl Proxy {
         let taken = takeover::take(&settings.state_dir.join(SOCKET)).map_err(ProxyError::HandOver)?;
         let mut troubles = Vec::new();
         let stopping = Arc::new(AtomicBool::new(false));
+        let tunnels_until = Arc::new(AtomicU64::new(0));
         let doors: Vec<Arc<Door>> = settings
             .services
             .iter()
-            .map(|(service, serving)| Arc::new(Door::new(service.clone(), serving.clone(), stopping.clone())))
+            .map(|(service, serving)| {
+                Arc::new(Door::new(service.clone(), serving.clone(), stopping.clone(), tunnels_until.clone()))
+            })
             .collect();
         // One that was killed may have left another one behind that still finishes what it has.
         let orphan = if taken.is_none() { takeover::orphan(&settings.state_dir) } else { None };
@@ -143,7 +146,7 @@ impl Proxy {
             in_use: Mutex::default(),
             is_handing_over: AtomicBool::new(false),
             stopping,
-            tunnels_until: AtomicU64::new(0),
+            tunnels_until,
             wake: Mutex::new(Some(woken)),
             before: Mutex::default(),
             troubles: Mutex::new(troubles),

@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Carry traffic, as a process of its own that serves by the tables it is told.
 ///
 /// Where one runs already with the same state folder, its listening sockets are taken over: no connection is lost, and
-/// the one before ends when its last request and tunnel have.
+/// the one before ends when its last request, tunnel and idle connection have.
 #[derive(Debug, Args)]
 pub(crate) struct Proxy {
     /// JSON file with the settings: state_dir, and listen, tls, sticky, limits of each service.

@@ -112,8 +112,8 @@ impl Alarm {
 /// When a stop ends connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopping {
-    /// Those that were idle for so many milliseconds are closed.
-    pub(crate) idle_ms: u64,
+    /// Those that were idle for so many milliseconds are closed; `None` leaves them until their own deadline.
+    pub(crate) idle_ms: Option<u64>,
     /// Whether tunnels are closed too.
     pub(crate) tunnels: bool,
 }
@@ -154,7 +154,7 @@ impl Alarms {
             let stopped = || {
                 stopping.is_some_and(|stopping| {
                     let since = alarm.since.load(Ordering::Relaxed);
-                    alarm.is(Phase::Idle) && since + stopping.idle_ms <= now_ms
+                    alarm.is(Phase::Idle) && stopping.idle_ms.is_some_and(|idle| since + idle <= now_ms)
                         || alarm.is(Phase::Many)
                         || alarm.is(Phase::Tunnel) && stopping.tunnels
                 })

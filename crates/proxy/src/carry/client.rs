@@ -141,7 +141,8 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
         self.alarm.set(if is_first || !is_waiting { header_seconds } else { idle_seconds });
         self.alarm.enter(if is_waiting { Phase::Idle } else { Phase::Busy });
         let Self { stream, buf, alarm, .. } = self;
-        poll_fn(|cx| {
+        let mut is_late = false;
+        let mut arrive = |cx: &mut Context<'_>| {
             loop {
                 if !buf.is_empty() {
                     if is_waiting {
@@ -157,31 +158,42 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
                     let bytes = buf.bytes();
                     if is_first && bytes[0] == b'P' && PREFACE.starts_with(&bytes[..bytes.len().min(PREFACE.len())]) {
                         if bytes.len() >= PREFACE.len() {
-                            return Poll::Ready(Begun::Http2);
+                            return Poll::Ready(Some(Begun::Http2));
                         }
                     } else {
                         match head_end(bytes, &mut scanned) {
-                            Ok(Some(length)) if length <= bytes_max => return Poll::Ready(Begun::Head(length)),
+                            Ok(Some(length)) if length <= bytes_max => return Poll::Ready(Some(Begun::Head(length))),
                             Ok(None) if bytes.len() < bytes_max => {}
-                            Ok(_) => return Poll::Ready(Begun::Refused(too_large(bytes, bytes_max))),
-                            Err(_) => return Poll::Ready(Begun::Refused(BARE_FEED)),
+                            Ok(_) => return Poll::Ready(Some(Begun::Refused(too_large(bytes, bytes_max)))),
+                            Err(_) => return Poll::Ready(Some(Begun::Refused(BARE_FEED))),
                         }
                     }
                     if buf.is_full() {
                         buf.grow(bytes_max);
                     }
                 }
-                if alarm.poll().is_ready() {
-                    alarm.clear();
-                    return Poll::Ready(if is_waiting { Begun::Gone } else { Begun::Refused(TOO_SLOW) });
-                }
-                match ready!(buf.poll_fill(cx, stream)) {
-                    Ok(count) if count > 0 => {}
-                    _ => return Poll::Ready(Begun::Gone),
+                match buf.poll_fill(cx, stream) {
+                    Poll::Ready(Ok(count)) if count > 0 => is_late = false,
+                    Poll::Ready(_) => return Poll::Ready(Some(Begun::Gone)),
+                    Poll::Pending if is_late => {
+                        alarm.clear();
+                        return Poll::Ready(Some(if is_waiting { Begun::Gone } else { Begun::Refused(TOO_SLOW) }));
+                    }
+                    Poll::Pending => {
+                        ready!(alarm.poll());
+                        is_late = true;
+                        return Poll::Ready(None);
+                    }
                 }
             }
-        })
-        .await
+        };
+        loop {
+            if let Some(begun) = poll_fn(&mut arrive).await {
+                return begun;
+            }
+            // What arrived before the deadline is answered, also if this thread has not heard of it yet.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Carries one request, whose head is the first `length` bytes of the buffer.

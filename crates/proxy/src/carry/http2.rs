@@ -18,7 +18,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -30,8 +30,10 @@ const SEND_MAX: usize = 64 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// How long a client may take to go after it was told to, when nothing is under way.
+/// How long a client may take to go after it was told to, when nothing is under way and nobody takes over; and what is read
+/// and thrown away of it once it was told the last stream.
 const LEAVING_MS: u64 = 1_000;
+const LINGER_BYTES: usize = 256 << 10;
 
 /// Carries an HTTP/2 connection to its end.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(client: Client<S>) {
@@ -53,7 +55,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(cl
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .enable_connect_protocol();
-    let mut shaking = pin!(builder.handshake::<_, Bytes>(Rewound { buf, stream }));
+    let is_leaving = Arc::new(AtomicBool::new(false));
+    let rewound = Rewound { buf, stream, lingers: is_leaving.clone(), shut: None };
+    let mut shaking = pin!(builder.handshake::<_, Bytes>(rewound));
     let shaken = poll_fn(|cx| match alarm.poll() {
         Poll::Ready(()) => Poll::Ready(None),
         Poll::Pending => shaking.as_mut().poll(cx).map(Result::ok),
@@ -72,10 +76,13 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(cl
                 match leaving_since {
                     None if site.door.is_stopping() || is_idle => {
                         leaving_since = Some(now_ms());
+                        is_leaving.store(true, Ordering::Relaxed);
+                        // First that it shall ask no more, and the last stream once it has heard that: what it sends
+                        // meanwhile is answered.
                         connection.graceful_shutdown();
                     }
                     // It was told, and does not go.
-                    Some(since) if is_idle && now_ms() >= since + LEAVING_MS => return Poll::Ready(None),
+                    Some(since) if is_idle && now_ms() >= since + leaving_ms(&site) => return Poll::Ready(None),
                     _ => {}
                 }
                 alarm.set(if leaving_since.is_some() { 1 } else { limits.idle_seconds });
@@ -91,6 +98,13 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(cl
             answer(request, respond, site, alarm, asker).await;
         });
     }
+}
+
+/// Gives how long a client may take to say that it has heard that it shall go.
+fn leaving_ms(site: &Site) -> u64 {
+    // What it has sent before is on its way for as long; over a take-over there is time.
+    let idle = u64::from(site.door.serving.limits.idle_seconds) * 1_000;
+    if site.door.is_succeeded() { idle.max(LEAVING_MS) } else { LEAVING_MS }
 }
 
 /// A stream that is open.
@@ -396,6 +410,11 @@ fn trailers(chunked: &Chunked) -> Option<http::HeaderMap> {
 struct Rewound<S> {
     buf: Buf,
     stream: S,
+    /// What the client still sends is read before the end: a connection that is closed with bytes unread is reset, and
+    /// the client may never see its last answer.
+    lingers: Arc<AtomicBool>,
+    /// Since when nothing more is written, and how much may still be read.
+    shut: Option<(u64, usize)>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
@@ -410,7 +429,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -432,6 +451,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        let (since, left) = match &mut this.shut {
+            Some(shut) => shut,
+            None => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                this.shut.insert((now_ms(), LINGER_BYTES))
+            }
+        };
+        // Whoever is told to leave has an alarm that rings again and again.
+        while this.lingers.load(Ordering::Relaxed) && *left > 0 && now_ms() < *since + LEAVING_MS {
+            this.buf.release();
+            match ready!(this.buf.poll_fill(cx, &mut this.stream)) {
+                Ok(count) if count > 0 => *left = left.saturating_sub(count),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -15,7 +15,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Door {
     pub(crate) serving: Serving,
     /// No new connections, and the last request on each.
     pub(crate) stopping: Arc<AtomicBool>,
+    /// When a stop ends tunnels; 0 where there is none, or another process takes over.
+    tunnels_until: Arc<AtomicU64>,
     pub(crate) ring: Mutex<Ring>,
     people: Mutex<BTreeMap<Digest, Arc<People>>>,
     connections: AtomicU32,
@@ -39,11 +41,17 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(service: ServiceName, serving: Serving, stopping: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        service: ServiceName,
+        serving: Serving,
+        stopping: Arc<AtomicBool>,
+        tunnels_until: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             service,
             serving,
             stopping,
+            tunnels_until,
             ring: Mutex::default(),
             people: Mutex::default(),
             connections: AtomicU32::new(0),
@@ -79,6 +87,11 @@ impl Door {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether another process takes over, so that what it has idle can wait for its own deadlines.
+    pub(crate) fn is_succeeded(&self) -> bool {
+        self.is_stopping() && self.tunnels_until.load(Ordering::Relaxed) == 0
     }
 
     /// Lets a tunnel be opened, unless there are too many.

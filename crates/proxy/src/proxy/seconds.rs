@@ -16,7 +16,7 @@ use std::{
 const INHERIT_TICKS: u64 = 2;
 /// How long a proxy that has ended its work waits for its successor to take its last counts.
 const LAST_COUNTS: Duration = Duration::from_millis(600);
-/// How long a connection may wait for its next request when the proxy stops.
+/// How long a connection may wait for its next request when the proxy stops and nobody takes over.
 const STOP_IDLE_MS: u64 = 500;
 /// How often certificates are looked at for a change, in seconds.
 const KEYS_SECONDS: u64 = 2;
@@ -38,7 +38,9 @@ impl Proxy {
             let (now, unix) = (now_ms(), unix_ms());
             let stopping = self.stopping.load(Ordering::Relaxed).then(|| {
                 let until = self.tunnels_until.load(Ordering::Relaxed);
-                Stopping { idle_ms: STOP_IDLE_MS, tunnels: until != 0 && until <= now }
+                // Over a take-over none is closed sooner than without: a request may be on its way already.
+                let is_end = until != 0;
+                Stopping { idle_ms: is_end.then_some(STOP_IDLE_MS), tunnels: is_end && until <= now }
             });
             for lane in &self.lanes {
                 lane.alarms.look(now, unix, stopping);

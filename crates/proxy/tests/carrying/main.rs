@@ -7,6 +7,8 @@ mod hostile;
 mod http2;
 mod http2_cases;
 mod http2_list;
+mod kept;
+mod predecessor;
 mod requests;
 mod service;
 mod smuggling;

@@ -75,6 +75,15 @@ fn make(folder: &Path, file: &str, name: &str) {
 }
 
 fn connect(stage: &Stage, name: &str, protocols: &[&[u8]]) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    shake_hands(stage.connect(), name, protocols)
+}
+
+/// Speaks TLS over `stream`; `None` if the other end does not.
+pub(crate) fn shake_hands(
+    stream: TcpStream,
+    name: &str,
+    protocols: &[&[u8]],
+) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -83,7 +92,7 @@ fn connect(stage: &Stage, name: &str, protocols: &[&[u8]]) -> Option<StreamOwned
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap();
-    let mut stream = StreamOwned::new(connection, stage.connect());
+    let mut stream = StreamOwned::new(connection, stream);
     stream.conn.complete_io(&mut stream.sock).ok()?;
     Some(stream)
 }
@@ -99,7 +108,7 @@ fn shown(stage: &Stage, name: &str) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-fn stage() -> (Stage, tempfile::TempDir) {
+pub(crate) fn stage() -> (Stage, tempfile::TempDir) {
     let keys = tempfile::tempdir().unwrap();
     make(keys.path(), "one", "one.test");
     make(keys.path(), "two", "two.test");
