@@ -151,7 +151,7 @@ impl Compiled {
         Some(salt.seat(key.as_bytes()))
     }
 
-    /// Gives what `context` gets, whose seat was asked for before, here or by a [`Seating`].
+    /// Gives what `context` gets, whose seat was asked for before.
     ///
     /// Errors: as [`Compiled::evaluate`].
     pub fn evaluate_at(&self, context: &impl Context, seat: Option<u16>) -> Result<Outcome, Failed> {
@@ -179,28 +179,6 @@ impl Compiled {
                 })
             }
         }
-    }
-}
-
-/// Many flags made ready to seat one person in all of them at once.
-#[derive(Debug, Clone, Default)]
-pub struct Seating(Vec<Salted>);
-
-impl Seating {
-    /// Makes these flags ready.
-    pub fn of<'a>(flags: impl IntoIterator<Item = &'a Compiled>) -> Self {
-        let salt = |flag: &Compiled| match &flag.rest {
-            Rest::On { salt, .. } => *salt,
-            // Nobody looks at a seat there.
-            Rest::Off | Rest::Conflict => Salted::new(&[]),
-        };
-        Self(flags.into_iter().map(salt).collect())
-    }
-
-    /// Gives the seats of who asks in the flags' order, the same as [`Compiled::seat`]; none without a targeting key.
-    pub fn seats(&self, context: &impl Context) -> Option<Vec<u16>> {
-        let key = context.targeting_key().filter(|key| !key.is_empty())?;
-        Some(Salted::seats(&self.0, key.as_bytes()))
     }
 }
 

@@ -14,7 +14,7 @@ mod value;
 mod words;
 
 pub use decide::{Declared, Refused, confirm, remove, reset, set, trip, turn_off, turn_on};
-pub use evaluate::{Attribute, Compiled, Context, Failed, Outcome, Seating, Why};
+pub use evaluate::{Attribute, Compiled, Context, Failed, Outcome, Why};
 pub use event::{Event, Record};
 pub use flag::{
     Comparison, Condition, Definition, DefinitionError, FlagKind, Part, RULES_MAX, Rule, Serve, Test, VARIANTS_MAX,

@@ -2,7 +2,7 @@
 
 use super::context::Asked;
 use lastgood_domain::{
-    switches::{Compiled, Failed, Live, Seating, Why},
+    switches::{Compiled, Failed, Live, Why},
     terms::{Digest, FlagKey},
 };
 use lastgood_engine::{config::SwitchesConfig, switches::Folded};
@@ -27,8 +27,8 @@ pub(super) struct Given {
     places: HashMap<FlagKey, usize>,
     /// The answer to a question for all flags, in order.
     pieces: Vec<Piece>,
-    /// Those flags that depend on who asks, in order.
-    seating: Seating,
+    /// The places of those flags that depend on who asks, in order.
+    asked: Vec<usize>,
     /// Longest answer to a question for all flags.
     length: usize,
     tail: Vec<u8>,
@@ -81,10 +81,10 @@ impl Given {
         let state = state(config, folded);
         let epoch = folded.state.epoch;
         let pieces = pieces(&flags);
-        let seating = Seating::of(pieces.iter().filter_map(|piece| match piece {
-            Piece::Asked(place) => Some(&flags[*place].compiled),
+        let asked = pieces.iter().filter_map(|piece| match piece {
+            Piece::Asked(place) => Some(*place),
             Piece::Fixed(_) => None,
-        }));
+        });
         let longest = |place: &usize| flags[*place].answers.iter().map(Vec::len).max().unwrap_or(0);
         let length = pieces.iter().map(|piece| match piece {
             Piece::Asked(place) => longest(place) + 1,
@@ -95,7 +95,7 @@ impl Given {
             epoch,
             lease: config.lease.duration(),
             version,
-            seating,
+            asked: asked.collect(),
             length: length.sum::<usize>() + tail.len() + 16,
             pieces,
             flags,
@@ -138,8 +138,8 @@ impl Given {
     /// Writes what all flags give. A flag that can't be told is an error among the others.
     pub(super) fn all(&self, asked: &Asked<'_>, out: &mut Vec<u8>) {
         // All seats first: what is given depends on them, and the processor can't guess it.
-        let seats = self.seating.seats(asked);
-        let mut seats = seats.iter().flatten().copied();
+        let seats: Vec<Option<u16>> = self.asked.iter().map(|place| self.flags[*place].compiled.seat(asked)).collect();
+        let mut seats = seats.into_iter();
         out.reserve(self.length);
         out.extend_from_slice(b"{\"flags\":[");
         let mut first = true;
@@ -150,7 +150,7 @@ impl Given {
             first = false;
             match piece {
                 Piece::Fixed(text) => out.extend_from_slice(text),
-                Piece::Asked(place) => match self.flags[*place].answer(asked, seats.next()) {
+                Piece::Asked(place) => match self.flags[*place].answer(asked, seats.next().flatten()) {
                     Answer::Value(text) | Answer::Error(text) => out.extend_from_slice(text),
                     Answer::Unknown => {}
                 },
