@@ -4,7 +4,7 @@ use super::{failure_of, other_side, route_all, settings};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Cause, End, Event, Settings, WayBack},
-    rollout::{Deciding, IllegalStep, concluding},
+    rollout::{Deciding, IllegalStep, concluding, forward},
     service::{Phase, Raised, Service, TRIES_MAX},
     terms::{Digest, InstanceName, ReleaseTag, RunId, Span, Timestamp},
     traffic::{Brought, Route, RouteSide, TrafficEvent},
@@ -329,11 +329,15 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
         (Effect::Route { .. }, _) if told < TRIES_MAX => flip_if_up(deciding),
         (Effect::Start { instance, release }, answer) => match raise.get(&instance) {
             Some(Raised::Starting { .. }) => deciding.order(Effect::Start { instance, release }),
-            _ if is_back(told, deciding) => return_if_done(deciding),
+            _ if is_back(told, deciding) => {
+                left_down(deciding, instance, answer);
+                return_if_done(deciding);
+            }
             // The others carry it alone; that is better than what is left.
             _ if somebody_is_up(deciding, release)
                 || raise.values().any(|one| matches!(one, Raised::Starting { .. })) =>
             {
+                left_down(deciding, instance, answer);
                 flip_if_up(deciding);
             }
             _ => stuck(deciding, instance, answer),
@@ -345,6 +349,13 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
             }
         }
     }
+}
+
+/// Says when an instance that could not be started is tried again: this way back waits for it no longer, and without the
+/// record nobody would.
+fn left_down(deciding: &mut Deciding, instance: InstanceName, answer: Answer) {
+    let (failure, _) = failure_of(answer, "the start");
+    forward::not_revived(deciding, instance, failure);
 }
 
 /// Ends a way back that can't be finished: what carries the traffic goes on carrying it, and somebody is paged.

@@ -62,6 +62,23 @@ fn a_late_failure_goes_back_as_fast_while_the_release_before_is_warm() {
 }
 
 #[test]
+fn an_instance_that_a_way_back_could_not_start_is_tried_again_later() {
+    let mut walk = at_share(25);
+    let settings = walk.settings.clone();
+    walk.put(Input::Died { instance: instance("b.blue"), why: "exit status 1".into(), settings }).unwrap();
+    judge(&mut walk, Verdict::Fail);
+    let dead = instance("b.blue");
+    let end = walk.end_with(&|effect| match effect {
+        Effect::Start { instance, .. } if *instance == dead => Some(hindered()),
+        _ => None,
+    });
+    assert!(matches!(end, End::RolledBack { .. }), "a.blue carries them alone: {end:?}");
+    let left = &walk.service.instances[&dead];
+    assert!(left.again_at.is_some(), "{left:?}");
+    assert_eq!((left.hindered, walk.runs("b.blue")), (1, "1.0".into()));
+}
+
+#[test]
 fn a_rollback_after_the_release_before_was_stopped_starts_it_first_and_flips_only_when_all_of_it_is_up() {
     let mut walk = at_share(100);
     pass(&mut walk);
