@@ -110,6 +110,7 @@ pub(super) fn rehearse(
     let log = root.join(format!("{leg:?}.log").to_lowercase());
     let mut launch = site.launch(config, &setup.start, &known.installation, &data, log)?;
     launch.user = site.user(config, &setup.start)?;
+    launch.groups = site.runtime.own_groups(&site.name, instance).map_err(|error| Failure::of(&error))?;
     let target = site.direct_target(config, &setup, &data);
     let fence = site.fence();
     // The copy lies over the folder, which takes one to lie over.

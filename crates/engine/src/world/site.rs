@@ -20,7 +20,7 @@ use lastgood_drivers::{
     channel,
     metric::WatchConfig,
     probe::{ProbeTarget, SecretSource, Secrets},
-    runtime::{Launch, Runtime, RuntimeError, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
+    runtime::{Groups, Launch, Runtime, RuntimeError, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
     traffic::{Builtin, Haproxy, Router},
 };
@@ -371,6 +371,7 @@ impl Site {
             env,
             workdir,
             user: start.user.clone(),
+            groups: Groups::default(),
             log,
         })
     }
