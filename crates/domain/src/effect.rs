@@ -302,6 +302,9 @@ pub enum Answer {
     Started {
         /// Its main process.
         pid: u32,
+        /// Digest of the setup it was started with: arguments, environment, address and checks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        setup: Option<Digest>,
     },
     /// The whole probe passed.
     ProbePassed {

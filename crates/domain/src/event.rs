@@ -298,6 +298,17 @@ pub enum Event {
         /// What is missing, and why.
         failure: Failure,
     },
+    /// A person takes what the configuration says now for what an instance is started with, also on a way back.
+    SetupAccepted {
+        /// Whose.
+        instance: InstanceName,
+        /// The release that runs with it.
+        release: Digest,
+        /// Digest of the setup.
+        setup: Digest,
+        /// Why.
+        reason: Reason,
+    },
     /// Users' outcomes after a bump.
     OutcomesCounted {
         /// What was counted.

@@ -6,11 +6,13 @@
 mod fold;
 mod hold;
 mod ids;
+mod setup;
 mod steps;
 mod traffic;
 
 pub use hold::{Exempt, Hold};
 pub use ids::NextIds;
+pub use setup::Begun;
 pub(crate) use steps::HELD_PAUSE_MAX;
 pub use steps::{MoveStep, ReturnStep};
 pub(crate) use traffic::CLOSING;
@@ -163,6 +165,10 @@ pub struct Instance {
     pub data: Option<Digest>,
     /// The moves it made, newest last; each can be undone.
     pub history: Vec<Moved>,
+    /// What it was started with last.
+    pub begun: Option<Begun>,
+    /// The setup with which each release ran well here.
+    pub setups: BTreeMap<Digest, Digest>,
     /// Where it stands.
     pub condition: Condition,
     /// Unasked ends of its process since it last settled.

@@ -125,7 +125,7 @@ impl World {
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,
-            Effect::Start { .. } => Answer::Started { pid: 1 },
+            Effect::Start { .. } => Answer::Started { pid: 1, setup: None },
             Effect::Probe { release, .. } if *release == digest("bad") => {
                 Answer::Failed { failure: Failure::new("probe-failed", "GET / answered 500", None) }
             }

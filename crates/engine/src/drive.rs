@@ -94,6 +94,11 @@ pub enum Happening {
         /// What stood in the way.
         failure: Failure,
     },
+    /// An instance was started without something that was kept for it.
+    WentOnWithout {
+        /// What is missing, and why.
+        failure: Failure,
+    },
     /// Users' outcomes were counted.
     Counted(Outcomes),
     /// The guards were asked about a release on trial.
@@ -259,6 +264,7 @@ impl<L: Log, W: World> Driver<L, W> {
             Happening::Died { instance, why } => Input::Died { instance, why, settings },
             Happening::Revived { instance } => Input::Revived { instance },
             Happening::NotRevived { instance, failure } => Input::NotRevived { instance, failure },
+            Happening::WentOnWithout { failure } => Input::Say(Event::WentOnWithout { failure }),
             Happening::Counted(outcomes) => Input::Counted { outcomes, settings },
             Happening::Judged { on, verdict, because } => Input::Judged { on, verdict, because, settings },
             Happening::Emptied { release } => Input::Emptied { release },

@@ -25,6 +25,7 @@ pub mod ports;
 pub mod preflight;
 pub mod provenance;
 pub mod schedule;
+pub mod setup;
 pub mod signals;
 pub mod switches;
 pub mod traffic;

@@ -39,6 +39,11 @@ impl ServiceHome {
         self.0.join("installations")
     }
 
+    /// What instances were started with, one file for each setup; beside the installations that they belong to.
+    pub fn setups(&self) -> PathBuf {
+        self.0.join("setups")
+    }
+
     /// Snapshots, one folder each.
     pub fn shelf(&self) -> PathBuf {
         self.0.join("snapshots")

@@ -4,6 +4,7 @@ use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use lastgood_domain::{failure::Failure, terms::ServiceName};
 use lastgood_drivers::traffic::RouterError;
 use lastgood_engine::{
+    config::InstanceConfig,
     traffic::{self, ProxyHost},
     world::Site,
 };
@@ -39,18 +40,20 @@ pub(crate) fn assert_table(app: &App, name: &ServiceName) -> Result<bool, Troubl
     if let Some(proxy) = &site.proxy {
         proxy.ensure().map_err(trouble)?;
     }
+    let listens = |one: &InstanceConfig| site.listens(one);
     let mut tries = 0;
     loop {
         tries += 1;
         let service = app.look(name)?.service;
         let Some(route) = &service.traffic.route else { return Ok(false) };
         let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
-        let table = traffic::table(name, &service, route, &site.config, switches.as_ref()).map_err(trouble)?;
+        let table =
+            traffic::table(name, &service, route, &site.config, switches.as_ref(), &listens).map_err(trouble)?;
         let newest = || {
             let now = app.look(name).ok()?.service;
             let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
             let route = now.traffic.route.as_ref().filter(|newest| *newest == route)?;
-            traffic::table(name, &now, route, &site.config, switches.as_ref()).ok()
+            traffic::table(name, &now, route, &site.config, switches.as_ref(), &listens).ok()
         };
         match traffic::tell(router.as_ref(), table, &newest) {
             Ok(_) => return Ok(true),

@@ -31,12 +31,22 @@ pub(crate) struct Job {
     pub(crate) table: Option<Table>,
     /// Starts again what died: nobody in particular ordered it.
     pub(crate) revives: bool,
+    /// What an instance is to be started with, if anything is kept for it.
+    pub(crate) setup: Option<Digest>,
 }
+
+/// Time between two edits of the configuration, in milliseconds: most runs see one.
+const EDITED_EVERY: i64 = 600_000;
 
 impl Job {
     pub(crate) fn new(service: &Service, order: OrderId, effect: &Effect, next_at: i64) -> Self {
         let (effect, last_good) = (effect.clone(), service.last_good);
-        Self { order, effect, last_good, rounds: 1, stage: 0, next_at, told_since: None, table: None, revives: false }
+        let setup = match &effect {
+            Effect::Start { instance, release } => service.setup_for(instance, release),
+            _ => None,
+        };
+        let (rounds, stage, told_since, table, revives) = (1, 0, None, None, false);
+        Self { order, effect, last_good, rounds, stage, next_at, told_since, table, revives, setup }
     }
 }
 
@@ -76,7 +86,7 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
         Effect::AskBusy { instance } => ask(machine, &instance),
         Effect::Stop { instance } => stop(machine, stage, &instance),
         Effect::SnapshotStopped { instance, snapshot } => keep(machine, stage, &instance, snapshot),
-        Effect::Start { instance, release } => start(machine, stage, &instance, release),
+        Effect::Start { instance, release } => start(machine, stage, &instance, release, job.setup),
         Effect::Probe { instance, release } => probe(machine, stage, &instance, release),
         Effect::Measure { instance, snapshot } => measure(machine, &instance, snapshot),
         Effect::Restore { instance, snapshot } => restore(machine, stage, &instance, snapshot),
@@ -290,7 +300,13 @@ fn stop(machine: &mut Machine, stage: u32, instance: &InstanceName) -> Option<An
     Some(Answer::Stopped)
 }
 
-fn start(machine: &mut Machine, stage: u32, instance: &InstanceName, release: Digest) -> Option<Answer> {
+fn start(
+    machine: &mut Machine,
+    stage: u32,
+    instance: &InstanceName,
+    release: Digest,
+    kept: Option<Digest>,
+) -> Option<Answer> {
     let which = machine.recipe(&release)?;
     if stage == 0 {
         if !machine.installed.contains(&release) {
@@ -322,12 +338,19 @@ fn start(machine: &mut Machine, stage: u32, instance: &InstanceName, release: Di
             if already {
                 return None;
             }
+            let edits = machine.elapsed / EDITED_EVERY;
+            if let Some(place) = machine.places.get_mut(instance) {
+                place.setup = Some(kept.unwrap_or_else(|| Digest::of(format!("edit {edits}").as_bytes())));
+            }
             match machine.launch(instance, which) {
                 Ok(()) => None,
                 Err(failure) => Some(Answer::Failed { failure }),
             }
         }
-        _ => Some(Answer::Started { pid: 4_000 + u32::try_from(which).unwrap_or(0) }),
+        _ => {
+            let setup = machine.places.get(instance)?.setup;
+            Some(Answer::Started { pid: 4_000 + u32::try_from(which).unwrap_or(0), setup })
+        }
     }
 }
 

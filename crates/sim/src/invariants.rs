@@ -5,6 +5,7 @@
 
 mod held;
 mod seen;
+mod setups;
 
 use crate::{
     machine::Machine,
@@ -18,6 +19,7 @@ use lastgood_domain::{
     terms::{Digest, HoldId, InstanceName, OrderId, RunId, SnapshotId, Span, Timestamp},
     traffic::TrafficEvent,
 };
+use setups::Setups;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest time until whoever drives looks whether a hold still stands.
@@ -41,6 +43,7 @@ pub(crate) struct Checker {
     /// When a hold was lifted last.
     lifted: Timestamp,
     shifts: Shifts,
+    setups: Setups,
 }
 
 /// One run as its records show it.
@@ -109,6 +112,7 @@ impl Checker {
     }
 
     fn record(&mut self, record: &Record, rest: &[Record], machine: &Machine, wrong: &mut Vec<String>) {
+        self.start_with(&record.event, wrong);
         if machine.shared.is_some() {
             self.share(&record.event, rest, machine, wrong);
         }
@@ -156,6 +160,25 @@ impl Checker {
                     run.note(event, &mut self.between, wrong);
                 }
             }
+        }
+    }
+
+    /// Checks with what instances are started.
+    fn start_with(&mut self, event: &Event, wrong: &mut Vec<String>) {
+        match event {
+            Event::Ordered { effect: Effect::Start { instance, release }, .. } => {
+                let moving = self.run.as_ref().filter(|run| run.back.is_none()).and_then(|run| run.moving);
+                let candidate = moving.or(self.shifts.candidate());
+                self.setups.ordered(instance, *release, candidate == Some(*release));
+            }
+            Event::Answered { order, answer: Answer::Started { setup: Some(setup), .. } } => {
+                if let Some((Effect::Start { instance, release }, _)) = self.orders.get(order) {
+                    self.setups.started(instance, *release, *setup, wrong);
+                }
+            }
+            Event::Moved { instance } | Event::Returned { instance } => self.setups.ran_well(instance),
+            Event::Promoted { release, .. } => self.setups.promoted(*release),
+            _ => {}
         }
     }
 

@@ -113,6 +113,8 @@ pub(crate) struct Place {
     pub(crate) closed: bool,
     /// What runs now.
     pub(crate) up: Option<usize>,
+    /// What it was started with last.
+    pub(crate) setup: Option<Digest>,
     /// Since when it runs, or does not.
     pub(crate) since: i64,
     pub(crate) dies_at: Option<i64>,

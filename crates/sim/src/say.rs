@@ -31,6 +31,7 @@ fn event(event: &Event, service: &Service) -> String {
     match event {
         Event::Analysis(event) => format!("analysis: {event:?}"),
         Event::RewindAcknowledged { reason, .. } => format!("rewind acknowledged: {reason}"),
+        Event::SetupAccepted { instance, reason, .. } => format!("the setup of {instance} accepted: {reason}"),
         Event::WentOnWithout { failure } => format!("goes on without: {}", failure.code),
         Event::HoldSet { hold, reason, until: None, .. } => format!("hold {hold}: {reason}"),
         Event::HoldSet { hold, reason, until: Some(_), .. } => format!("hold {hold} for a time: {reason}"),

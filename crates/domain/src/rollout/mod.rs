@@ -197,6 +197,7 @@ fn is_statement(event: &Event) -> bool {
         | Event::Waived { .. }
         | Event::Annotated { .. }
         | Event::WentOnWithout { .. }
+        | Event::SetupAccepted { .. }
         | Event::RewindAcknowledged { .. }
         | Event::Analysis(_) => true,
         Event::Traffic(event) => {

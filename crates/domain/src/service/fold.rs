@@ -1,8 +1,8 @@
 //! Folding: how each record changes the state, and nothing else.
 
 use super::{
-    Condition, Exempt, Hold, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack, Run, Service,
-    Streak,
+    Begun, Condition, Exempt, Hold, Instance, Known, MoveStep, Moved, Phase, Pin, Rejection, ReturnStep, RolledBack,
+    Run, Service, Streak,
 };
 use crate::{
     effect::{Answer, Effect},
@@ -62,6 +62,8 @@ impl Service {
             Event::RunStarted { run, aim, settings } => self.start_run(record, *run, aim, settings),
             Event::RunEnded { run, end } => self.end_run(*run, at, end),
             Event::Promoted { release, .. } => {
+                let promoted = self.instances.values_mut().filter(|one| one.release.as_ref() == Some(release));
+                promoted.for_each(Instance::ran_well);
                 if self.last_good != Some(*release) {
                     self.previous_good = self.last_good;
                     self.promoted_at = Some(at);
@@ -102,6 +104,14 @@ impl Service {
                 let instance = self.instances.entry(instance.clone()).or_default();
                 instance.hindered += 1;
                 instance.again_at = Some(*again_at);
+            }
+            Event::SetupAccepted { instance, release, setup, .. } => {
+                let known = self.instances.entry(instance.clone()).or_default();
+                known.setups.insert(*release, *setup);
+                if let Some(begun) = known.begun.as_mut().filter(|begun| begun.release == *release) {
+                    // Its next start is no order, so nothing else in the log would say what it runs with then.
+                    begun.setup = *setup;
+                }
             }
             Event::OutcomesCounted { outcomes, health } => {
                 if self.health.map(|(known, _)| known) != Some(*health) {
@@ -205,6 +215,9 @@ impl Service {
         }
         if let Effect::Prune { releases, .. } = effect {
             self.installed.retain(|digest, _| releases.contains(digest));
+            for instance in self.instances.values_mut() {
+                instance.setups.retain(|digest, _| releases.contains(digest));
+            }
         }
         if let Effect::Prune { snapshots, .. } = effect {
             for instance in self.instances.values_mut() {
@@ -240,7 +253,12 @@ impl Service {
 
     /// Records that `release` may touch the data from now on, whether or not the start succeeds.
     fn start_ordered(&mut self, name: &InstanceName, release: &Digest, at: Timestamp) {
+        let on_trial = self.is_on_trial(name, release);
         let instance = self.instances.entry(name.clone()).or_default();
+        if on_trial {
+            // However it ran once: it is tried anew, and what it is tried with counts.
+            instance.setups.remove(release);
+        }
         if instance.release != Some(*release) {
             // Another release's deaths say nothing of this one.
             (instance.deaths, instance.streak) = (0, None);
@@ -276,6 +294,11 @@ impl Service {
             Effect::Rehearse { leg, .. } => Some(*leg),
             _ => None,
         };
+        if let (Effect::Start { instance, release }, Answer::Started { setup, .. }) = (&effect, answer)
+            && let Some(known) = self.instances.get_mut(instance)
+        {
+            known.begun = setup.map(|setup| Begun { release: *release, setup });
+        }
         if let Effect::AskGate { gate, .. } = &effect {
             run.gates.insert(gate.clone(), GateFacts::of(answer));
             return self.gate_answered(at);
@@ -487,6 +510,7 @@ impl Service {
     fn settle(&mut self, name: &InstanceName) {
         let instance = self.instances.entry(name.clone()).or_default();
         instance.condition = Condition::Settled;
+        instance.ran_well();
         instance.deaths = 0;
         (instance.again_at, instance.hindered) = (None, 0);
         instance.streak = None;

@@ -153,6 +153,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "whoever can mend the cause",
             "log NAME",
         ),
+        Event::SetupAccepted { .. } => (
+            "A start that is no trial takes what the release last ran well with, whatever the configuration says by then.",
+            "anyone, with a reason",
+            "config accept NAME --reason …",
+        ),
         Event::WentOnWithout { .. } => (
             "A way back waits for nothing that it doesn't need: neither for the anchor nor for a secret of something else.",
             "whoever can mend the cause; nothing moves forward before that",

@@ -148,6 +148,13 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::NotRevived { instance, failure, again_at } => {
             format!("{instance} can't be started again: {failure}; next try in {}", again_at.since(record.at))
         }
+        Event::SetupAccepted { instance, release, reason, .. } => {
+            let by = &record.by;
+            format!(
+                "{instance} is started as {} with the configuration of now, accepted by {by}: {reason}",
+                name(release)
+            )
+        }
         Event::WentOnWithout { failure } => format!("the way back goes on without what it doesn't need: {failure}"),
         Event::OutcomesCounted { outcomes, health } => format!(
             "users' outcomes: {} good, {} by a fallback, {} broken: {}",

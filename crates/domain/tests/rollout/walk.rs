@@ -243,7 +243,7 @@ impl Walk {
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,
-            Effect::Start { .. } => Answer::Started { pid: 7 },
+            Effect::Start { .. } => Answer::Started { pid: 7, setup: None },
             Effect::Probe { .. } => Answer::ProbePassed { facts: ProbeFacts::default() },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
             Effect::Restore { snapshot, .. } => Answer::Restored { facts: restored_facts(*snapshot) },

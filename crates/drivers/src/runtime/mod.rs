@@ -57,8 +57,19 @@ pub struct Launch {
     pub workdir: PathBuf,
     /// The user it runs as; ours if none.
     pub user: Option<String>,
+    /// The groups it runs in besides those of its user; a unit adds its own by itself.
+    pub groups: Groups,
     /// Absolute path of the file its output is appended to.
     pub log: PathBuf,
+}
+
+/// Groups that a unit names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// Its main group, in the place of the user's own (`Group=`).
+    pub main: Option<String>,
+    /// More of them (`SupplementaryGroups=`).
+    pub more: Vec<String>,
 }
 
 impl fmt::Debug for Launch {
@@ -73,6 +84,7 @@ impl fmt::Debug for Launch {
             .field("env", &self.env.keys().collect::<Vec<_>>())
             .field("workdir", &self.workdir)
             .field("user", &self.user)
+            .field("groups", &self.groups)
             .field("log", &self.log)
             .finish()
     }
@@ -128,6 +140,11 @@ pub trait Runtime: Send + Sync {
     /// Gives the user that the instance runs as where its launch names none; none is ours.
     fn own_user(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
         Ok(None)
+    }
+
+    /// Gives the groups that the instance runs in by its unit, besides those of its user.
+    fn own_groups(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Groups, RuntimeError> {
+        Ok(Groups::default())
     }
 
     /// Tells whether it runs, and what.

@@ -143,8 +143,13 @@ impl Runtime for ProcessRuntime {
             }
         }
         let account = launch.user.as_deref().map(|name| {
-            user::look_up(name)
-                .ok_or_else(|| RuntimeError::UserUnknown { instance: seat.to_string(), user: name.into() })
+            let found = user::look_up(name);
+            let found =
+                found.ok_or_else(|| RuntimeError::UserUnknown { instance: seat.to_string(), user: name.into() })?;
+            found.within(&launch.groups).map_err(|group| {
+                let what = format!("its group {group} is unknown");
+                RuntimeError::LaunchInvalid { instance: seat.to_string(), what }
+            })
         });
         let order = seat.order(launch, account.transpose()?);
         closed::open(&seat.marker, Lasting::UntilReboot)?;

@@ -16,7 +16,7 @@ use self::{
     written::through_link,
 };
 use super::{
-    Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
+    Groups, Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
     bus::{Bus, SERVICE, UNIT, Unit},
     closed::{self, Lasting},
     identity::open_pid,
@@ -329,6 +329,15 @@ impl Runtime for SystemdRuntime {
         let unit = self.load(&bus, &seat)?;
         let user: String = bus.property(&unit, SERVICE, "User")?;
         Ok(Some(user).filter(|user| !user.is_empty()))
+    }
+
+    fn own_groups(&self, service: &ServiceName, instance: &InstanceName) -> Result<Groups, RuntimeError> {
+        let seat = self.seat(service, instance);
+        let bus = self.bus()?;
+        let unit = self.load(&bus, &seat)?;
+        let main: String = bus.property(&unit, SERVICE, "Group")?;
+        let more = bus.typed(&unit, SERVICE, "SupplementaryGroups")?;
+        Ok(Groups { main: Some(main).filter(|group| !group.is_empty()), more })
     }
 
     fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {

@@ -3,7 +3,8 @@
 //! The files are read first because that costs microseconds; names from a directory service are asked of
 //! `getent` and `id`, which know the machine's whole name service configuration.
 
-use std::{fs, path::PathBuf, process::Command};
+use super::Groups;
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 /// A user, ready to be become.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,6 +15,42 @@ pub(crate) struct Account {
     /// Every group, the primary one included.
     pub(crate) groups: Vec<u32>,
     pub(crate) home: PathBuf,
+}
+
+impl Account {
+    /// Puts it into groups as systemd does: the main one takes the place of its own, the others are added.
+    ///
+    /// Errors: the name of a group that the machine does not know.
+    pub(crate) fn within(mut self, groups: &Groups) -> Result<Self, String> {
+        let id = |name: &String| group_id(name).ok_or_else(|| name.clone());
+        if let Some(main) = &groups.main {
+            let own = std::mem::replace(&mut self.gid, id(main)?);
+            self.groups.retain(|group| *group != own);
+            self.groups.insert(0, self.gid);
+        }
+        for name in &groups.more {
+            self.groups.push(id(name)?);
+        }
+        let mut seen = BTreeSet::new();
+        self.groups.retain(|group| seen.insert(*group));
+        Ok(self)
+    }
+}
+
+/// Looks a group up by its name or number; none if the machine does not know it.
+fn group_id(name: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    if name.is_empty() || name.contains([':', '\n', '\0']) || name.starts_with('-') {
+        return None;
+    }
+    let of = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    };
+    let file = fs::read_to_string("/etc/group").unwrap_or_default();
+    file.lines().find_map(of).or_else(|| of(answer("getent", &["group", name])?.trim_end()))
 }
 
 /// Looks `name` up; none if the machine does not know it.
@@ -71,6 +108,20 @@ mod tests {
         let account = from_line(line, "alice").unwrap();
         assert_eq!((account.uid, account.gid, account.home), (1000, 1001, PathBuf::from("/home/alice")));
         assert_eq!(from_line(line, "alic"), None);
+    }
+
+    #[test]
+    fn the_groups_of_a_unit_are_taken_as_systemd_takes_them() {
+        let account = Account { name: "a".into(), uid: 9, gid: 9, groups: vec![9, 6], home: "/".into() };
+        let of = |main: Option<&str>, more: &[&str]| Groups {
+            main: main.map(Into::into),
+            more: more.iter().map(|group| (*group).to_owned()).collect(),
+        };
+        let within = |groups: Groups| account.clone().within(&groups).map(|account| (account.gid, account.groups));
+        assert_eq!(within(of(None, &[])), Ok((9, vec![9, 6])));
+        assert_eq!(within(of(Some("0"), &["6", "root", "42"])), Ok((0, vec![0, 6, 42])));
+        assert_eq!(within(of(Some("no-such-group-here"), &[])), Err("no-such-group-here".into()));
+        assert_eq!(within(of(None, &["-x"])), Err("-x".into()));
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl World {
             env: [("FOLDER".to_owned(), self.folder.path().display().to_string())].into(),
             workdir: self.folder.path().into(),
             user: None,
+            groups: lastgood_drivers::runtime::Groups::default(),
             log: self.path("log"),
         }
     }

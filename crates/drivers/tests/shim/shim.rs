@@ -110,6 +110,7 @@ fn launch(folder: &Path, program: &Path, tag: &str, installation: &Path) -> Resu
         env: [("FOLDER".to_owned(), folder.display().to_string())].into(),
         workdir: folder.into(),
         user: None,
+        groups: lastgood_drivers::runtime::Groups::default(),
         log: folder.join("log"),
     })
 }

@@ -1,7 +1,7 @@
 //! The routing table that follows from a service's log: the same log gives the same table, whoever makes it.
 
 use crate::{
-    config::{ServiceConfig, SwitchesConfig},
+    config::{InstanceConfig, ServiceConfig, SwitchesConfig},
     switches::{Folded, Scope},
 };
 use lastgood_domain::{
@@ -18,6 +18,9 @@ use std::{
     path::Path,
 };
 
+/// Tells where an instance listens: as it was started, which may not be what was written since.
+pub(crate) type Listens<'a> = &'a dyn Fn(&InstanceConfig) -> (String, u16);
+
 /// Makes the table of `route` at this point of the service's log.
 ///
 /// Its epoch is the number of records it follows from, the service's and the switches', both of which only grow: of two
@@ -30,8 +33,9 @@ pub fn table(
     route: &Route,
     config: &ServiceConfig,
     switches: Option<&Switches>,
+    listens: Listens<'_>,
 ) -> Result<Table, Failure> {
-    let side = |one: &RouteSide| side(service, one, config);
+    let side = |one: &RouteSide| side(service, one, config, listens);
     // What is left may have lost all its instances: then nothing of it is carried any more.
     let leaving = route.leaving.iter().filter_map(|one| {
         let side = side(&one.side).ok()?;
@@ -64,12 +68,15 @@ pub(crate) fn synthetic(service: &Service, route: &Route) -> Option<String> {
     Some(Digest::of(text.as_bytes()).to_string())
 }
 
-fn side(service: &Service, side: &RouteSide, config: &ServiceConfig) -> Result<Side, Failure> {
+fn side(service: &Service, side: &RouteSide, config: &ServiceConfig, listens: Listens<'_>) -> Result<Side, Failure> {
     // One that was taken out of the configuration while it carries is left out; the others carry on, and a way back
     // stays open.
     let configured = side.instances.iter().filter_map(|name| config.instance(name));
     let upstreams: Vec<Upstream> = configured
-        .map(|one| Upstream { instance: one.name.clone(), address: address(&config.bind, one.port) })
+        .map(|one| {
+            let (bind, port) = listens(one);
+            Upstream { instance: one.name.clone(), address: address(&bind, port) }
+        })
         .collect();
     let tag = service.name_of(Some(&side.release));
     if upstreams.is_empty() {

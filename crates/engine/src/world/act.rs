@@ -8,29 +8,32 @@ use super::{
 };
 use crate::{
     config::{InstanceConfig, RuntimeConfig},
+    drive::Happening,
     fold::Folded,
     ports::Occupant,
-    provenance, traffic,
+    provenance,
+    setup::{self, Setup, Start},
+    traffic,
 };
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::Aim,
-    facts::{Busyness, Liveness, Offer},
+    facts::{Busyness, Installation, Liveness, Offer},
     failure::{Coded, Failure},
-    service::Service,
+    service::{Phase, Service},
     terms::{Digest, InstanceName, OrderId, ReleaseTag, Span},
     traffic::{Route, Table},
 };
 use lastgood_drivers::{
     channel::{self, ChannelError},
     probe::{ResumePart, wait_ready},
-    runtime::RuntimeError,
-    state::Mode,
+    runtime::{Launch, RuntimeError},
+    state::{Mode, Owner},
 };
 use lastgood_store::Reader;
 use std::{
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -64,10 +67,10 @@ pub(super) fn act(
         Effect::AskBusy { instance } => ask_busy(site, instance),
         Effect::Stop { instance } => stop(site, deaths, service, instance),
         Effect::Start { instance, release } => start(site, deaths, service, instance, release, &|| false),
-        Effect::Probe { instance, .. } => probe(site, instance),
-        Effect::Measure { instance, snapshot } => measure(site, instance, *snapshot),
-        Effect::Restore { instance, snapshot } => restore(site, instance, *snapshot, order),
-        Effect::LayReady { instance, snapshot } => lay_ready(site, instance, *snapshot),
+        Effect::Probe { instance, .. } => probe(site, service, instance),
+        Effect::Measure { instance, snapshot } => measure(site, service, instance, *snapshot),
+        Effect::Restore { instance, snapshot } => restore(site, service, instance, *snapshot, order),
+        Effect::LayReady { instance, snapshot } => lay_ready(site, service, instance, *snapshot),
         Effect::Route { route } => tell_router(site, service, route),
         Effect::TryResume { candidate, last_good } => try_resume(site, service, candidate, last_good),
         Effect::TurnOn { run, flags } => {
@@ -113,17 +116,17 @@ fn first_starts_can_listen(site: &Site, service: &Service) -> Result<(), Failure
     }
     let ran = |name: &InstanceName| service.instances.get(name).is_some_and(|one| one.release.is_some());
     let mut new = site.config.instance.iter().filter(|config| !ran(&config.name));
-    new.find_map(|config| stranger(site, config)).map_or(Ok(()), Err)
+    new.find_map(|config| stranger(site, config, &site.todays(config).start)).map_or(Ok(()), Err)
 }
 
 /// Finds a process that is not the instance and listens where the instance is to listen.
 ///
 /// systemd may itself hold the socket of its unit, so only instances of our own are looked at.
-fn stranger(site: &Site, config: &InstanceConfig) -> Option<Failure> {
+fn stranger(site: &Site, config: &InstanceConfig, start: &Start) -> Option<Failure> {
     if site.config.runtime != (RuntimeConfig::Process {}) {
         return None;
     }
-    let found = Occupant::of(&site.config.bind, config.port)?;
+    let found = Occupant::of(&start.bind, start.port)?;
     let runs = matches!(site.runtime.liveness(&site.name, &config.name), Ok(Liveness::Up { .. }));
     (!runs).then(|| found.in_the_way_of(&config.name))
 }
@@ -147,11 +150,20 @@ fn install(site: &Site, service: &Service, offer: &Offer) -> Result<Answer, Fail
     Ok(Answer::Installed { installation, provenance: provenance.map(Box::new) })
 }
 
+/// Verifies all that a way back to a release takes: its installation, and what the instances that run it start with.
 fn verify_whole(site: &Site, service: &Service, release: &Digest) -> Result<Answer, Failure> {
-    let _ = site;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     Ok(match channel::verify_full(&known.installation) {
-        Ok(_) => Answer::Verified,
+        Ok(_) => {
+            let runs = |one: &&InstanceConfig| {
+                service.instances.get(&one.name).is_some_and(|one| one.release.as_ref() == Some(release))
+            };
+            let mut those = site.config.instance.iter().filter(runs);
+            match those.find_map(|one| site.setup_for(service, one, release).err()) {
+                None => Answer::Verified,
+                Some(failure) => Answer::Failed { failure },
+            }
+        }
         Err(error) => Answer::Failed { failure: Failure::of(&error) },
     })
 }
@@ -187,7 +199,7 @@ fn ask_busy(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
         None => Busyness::Idle,
         // What does not run is not in use: a first start, or one that is down.
         Some(_) if is_down(site, config) => Busyness::Idle,
-        Some(busy) => busy.ask(&site.target(config, &config.data, None)),
+        Some(busy) => busy.ask(&site.target(config, &site.running(config), &config.data)),
     };
     let scrub = |why: String| site.secrets.scrub(&why);
     let busyness = match busyness {
@@ -201,7 +213,8 @@ fn ask_busy(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
 /// Tells whether nothing runs as this instance: neither under lastgood nor, on its port, under anyone else.
 fn is_down(site: &Site, config: &InstanceConfig) -> bool {
     let down = matches!(site.runtime.liveness(&site.name, &config.name), Ok(Liveness::Down { .. }));
-    down && TcpStream::connect((site.config.bind.as_str(), config.port)).is_err()
+    let (bind, port) = site.listens(config);
+    down && TcpStream::connect((bind.as_str(), port)).is_err()
 }
 
 fn stop(site: &Site, deaths: &Deaths, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
@@ -256,13 +269,11 @@ fn start(
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
     // A way back that starts something else than what was proven is no way back.
     channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
-    let installation = PathBuf::from(&known.installation.path);
-    let log = site.home.log(instance);
-    let launch = site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
-    // A stranger on the port would answer the probe in the release's name.
-    if let Some(failure) = stranger(site, config) {
-        return Err(failure);
+    let Chosen { setup, launch, instead_of } = choose(site, service, config, release, &known.installation)?;
+    if let Some(failure) = instead_of {
+        deaths.report(Happening::WentOnWithout { failure: scrubbed(site, failure) });
     }
+    let digest = note(site, service, config, release, &setup)?;
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
         Err(error) if blames_release(&error) && !names_nothing(site, service, config, release, &error) => {
@@ -275,17 +286,102 @@ fn start(
         Ok(Some(reason)) => Some(reason.end()),
         Ok(None) | Err(_) => None,
     };
-    let target = site.target(config, &config.data, Some(config.port));
-    let ready = wait_ready(site.config.ready.as_ref(), &target, site.config.ready_timeout.duration(), &died);
+    let target = site.direct_target(config, &setup, &config.data);
+    let checks = &setup.checks;
+    let ready = wait_ready(checks.ready.as_ref(), &target, checks.ready_timeout.duration(), &died);
     if let Err(error) = ready {
         // It came between our look and the program's own: the machine's fault as well.
-        if let Some(failure) = stranger(site, config).filter(|_| ended_for_its_port(site, instance)) {
+        if let Some(failure) = stranger(site, config, &setup.start).filter(|_| ended_for_its_port(site, instance)) {
             return Err(failure);
         }
         return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
     }
     deaths.watch(instance);
-    Ok(Answer::Started { pid: started.pid })
+    Ok(Answer::Started { pid: started.pid, setup: digest })
+}
+
+/// How an instance is started.
+struct Chosen {
+    setup: Setup,
+    launch: Launch,
+    /// Why it is not the setup that was kept, if it is not.
+    instead_of: Option<Failure>,
+}
+
+/// Chooses what an instance is started with: what its release last ran well with, or for a candidate what lastgood.toml
+/// says now.
+///
+/// A way back is not stranded by what was kept: where that is damaged or can't be started from any more (its secret was
+/// taken away, its port is a stranger's by now), lastgood.toml is tried.
+fn choose(
+    site: &Site,
+    service: &Service,
+    config: &InstanceConfig,
+    release: &Digest,
+    installation: &Installation,
+) -> Result<Chosen, Failure> {
+    let ready = |setup: Setup| {
+        let launch = site.launch(config, &setup.start, installation, &config.data, site.home.log(&config.name))?;
+        if let Some(failure) = setup.start.user.as_deref().and_then(|user| Owner::named(user).err()) {
+            return Err(Failure::of(&failure));
+        }
+        // A stranger on the port would answer the probe in the release's name.
+        match stranger(site, config, &setup.start) {
+            Some(failure) => Err(failure),
+            None => Ok(Chosen { setup, launch, instead_of: None }),
+        }
+    };
+    let now = site.todays(config);
+    let failure = match site.setup_for(service, config, release) {
+        Ok(kept) if kept.start == now.start => return ready(kept),
+        Ok(kept) => match ready(kept) {
+            Ok(chosen) => return Ok(chosen),
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    };
+    match ready(now) {
+        Ok(chosen) => Ok(Chosen { instead_of: Some(failure), ..chosen }),
+        // What was kept is what it should be.
+        Err(_) => Err(failure),
+    }
+}
+
+/// Tells whether a run moves forward to a release.
+fn moves_to(service: &Service, release: &Digest) -> bool {
+    match service.run.as_ref().map(|run| &run.phase) {
+        Some(Phase::Moving { release: candidate, .. } | Phase::Shifting { release: candidate, .. }) => {
+            candidate == release
+        }
+        _ => false,
+    }
+}
+
+/// Keeps what an instance is started with, and remembers it as what it runs with; gives its digest. Of one that runs
+/// already it is what that was started with.
+///
+/// Errors: a candidate's can't be kept. Anything else goes on without.
+fn note(
+    site: &Site,
+    service: &Service,
+    config: &InstanceConfig,
+    release: &Digest,
+    setup: &Setup,
+) -> Result<Option<Digest>, Failure> {
+    let runs = matches!(
+        site.runtime.liveness(&site.name, &config.name),
+        Ok(Liveness::Up { release: Some(running), .. }) if running == *release
+    );
+    if runs {
+        return Ok(setup::running_digest(&site.home, &config.name));
+    }
+    let digest = match setup.keep(&site.home.setups()) {
+        Ok(digest) => digest,
+        Err(failure) if moves_to(service, release) => return Err(failure),
+        Err(_) => return Ok(None),
+    };
+    setup::note_running(&site.home, &config.name, &digest);
+    Ok(Some(digest))
 }
 
 /// Tells whether a refused start is the release's own fault.
@@ -318,15 +414,23 @@ fn names_nothing(
 pub(super) fn last_good_has_program(site: &Site, service: &Service, config: &InstanceConfig, release: &Digest) -> bool {
     let last_good = service.last_good.filter(|last_good| last_good != release);
     let Some(known) = last_good.and_then(|last_good| service.installed.get(&last_good)) else { return false };
-    let (of, path) = (&known.installation.release, PathBuf::from(&known.installation.path));
-    let launch = site.launch(config, of, &path, &config.data, config.port, site.home.log(&config.name));
+    // What matters is the command as it is now, not as it was when last-good was started.
+    let start = site.todays(config).start;
+    let launch = site.launch(config, &start, &known.installation, &config.data, site.home.log(&config.name));
     launch.is_ok_and(|launch| launch.argv.first().is_some_and(|program| Path::new(program).is_file()))
 }
 
-fn probe(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
+fn probe(site: &Site, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
-    let target = site.target(config, &config.data, None);
-    Ok(match site.probe().run(&target, site.config.ready_timeout.duration()) {
+    let mut setup = site.running(config);
+    // Back is what answers as it did when it last ran well.
+    let goes_back = matches!(service.run.as_ref().map(|run| &run.phase), Some(Phase::Returning { .. }));
+    let release = service.instances.get(instance).and_then(|one| one.release).filter(|_| goes_back);
+    if let Some(kept) = release.and_then(|release| site.setup_for(service, config, &release).ok()) {
+        setup.checks = kept.checks;
+    }
+    let target = site.target(config, &setup, &config.data);
+    Ok(match setup.probe().run(&target, setup.checks.ready_timeout.duration()) {
         Ok(facts) => Answer::ProbePassed { facts },
         Err(error) => Answer::Failed { failure: scrubbed(site, Failure::of(&error)) },
     })
@@ -400,7 +504,8 @@ fn try_resume(site: &Site, service: &Service, candidate: &Digest, last_good: &Di
         site.instance(name)
     };
     let (old, new) = (of(last_good)?, of(candidate)?);
-    let (old, new) = (site.target(old, &old.data, None), site.target(new, &new.data, None));
+    let target = |one: &InstanceConfig| site.target(one, &site.running(one), &one.data);
+    let (old, new) = (target(old), target(new));
     let deadline = site.config.ready_timeout.duration() * 2;
     Ok(match resume.run(&old, &new, deadline) {
         Ok(facts) => Answer::ResumePassed { facts },
@@ -422,7 +527,7 @@ fn newest_table(site: &Site, ordered: &Service, route: &Route) -> Result<Option<
         return Ok(None);
     }
     let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-    traffic::table(&site.name, service, route, &site.config, switches.as_ref()).map(Some)
+    traffic::table(&site.name, service, route, &site.config, switches.as_ref(), &|one| site.listens(one)).map(Some)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -21,7 +21,7 @@ impl Site {
                 return Err(Failure::new("instance-died", format!("{name} doesn't run: {why}"), Some(&hint)));
             }
         }
-        let target = self.target(instance, &instance.data, None);
+        let target = self.target(instance, &self.running(instance), &instance.data);
         let limit = self.config.ready_timeout.duration();
         wait_ready(self.config.ready.as_ref(), &target, limit, &|| None)
             .map_err(|error| scrubbed(self, Failure::of(&error)))
@@ -32,8 +32,9 @@ impl Site {
     /// Errors: the step that failed.
     pub fn smoke(&self, name: &InstanceName) -> Result<ProbeFacts, Failure> {
         let instance = self.instance(name)?;
-        let target = self.target(instance, &instance.data, None);
-        let facts = self.probe().run(&target, self.config.ready_timeout.duration());
+        let setup = self.running(instance);
+        let target = self.target(instance, &setup, &instance.data);
+        let facts = setup.probe().run(&target, self.config.ready_timeout.duration());
         facts.map_err(|error| scrubbed(self, Failure::of(&error)))
     }
 }

@@ -10,7 +10,7 @@ use lastgood_domain::{
 };
 use lastgood_drivers::{
     channel,
-    state::{self, Mode, Novelty, RestoreContext, SnapshotContext},
+    state::{self, Mode, Novelty, RestoreContext, SnapshotContext, StatePlace},
 };
 use std::{
     path::PathBuf,
@@ -31,7 +31,7 @@ pub(super) fn take(
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     is_whole(site, instance)?;
-    let place = site.place(config, &config.data)?;
+    let place = site.place(config, &site.running(config).start, &config.data)?;
     let runs = service.instances.get(instance).and_then(|one| one.release);
     let mut context = SnapshotContext::new(&site.program);
     context.cancelled = Arc::clone(void);
@@ -70,7 +70,7 @@ pub(super) fn can_return(site: &Site, service: &Service, instance: &InstanceName
     match data {
         // Half-exchanged data looks like nothing in particular: what was begun is finished.
         Some(snapshot) if is_whole(site, instance).is_ok() => {
-            let place = site.place(config, &config.data)?;
+            let place = place_of(site, service, config, snapshot)?;
             let can = state::can_restore(&folder_of(site, snapshot), &place, &site.aside(config));
             can.map_err(|error| hindered(&error))
         }
@@ -83,9 +83,29 @@ pub(super) fn folder_of(site: &Site, snapshot: SnapshotId) -> PathBuf {
     state::snapshot_folder(&site.home.shelf(), snapshot)
 }
 
-pub(super) fn measure(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
+/// Gives where a snapshot is put back: it belongs to whoever the release runs as that it is put back for.
+fn place_of(
+    site: &Site,
+    service: &Service,
+    config: &InstanceConfig,
+    snapshot: SnapshotId,
+) -> Result<StatePlace, Failure> {
+    let history = service.instances.get(&config.name).map(|one| one.history.as_slice()).unwrap_or_default();
+    let from = history.iter().find(|moved| moved.snapshot == snapshot).and_then(|moved| moved.from);
+    // Data is put back without a kept setup as well: who owns it is what lastgood.toml says.
+    let kept = from.and_then(|release| site.setup_for(service, config, &release).ok());
+    let setup = kept.unwrap_or_else(|| site.todays(config));
+    site.place(config, &setup.start, &config.data)
+}
+
+pub(super) fn measure(
+    site: &Site,
+    service: &Service,
+    instance: &InstanceName,
+    snapshot: SnapshotId,
+) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
+    let place = place_of(site, service, config, snapshot)?;
     if is_whole(site, instance).is_err() {
         // It was decided, with what it drops: nothing is counted on half of the data.
         let context = restore_context(site, config)?;
@@ -114,12 +134,13 @@ fn restore_context(site: &Site, config: &InstanceConfig) -> Result<RestoreContex
 
 pub(super) fn restore(
     site: &Site,
+    service: &Service,
     instance: &InstanceName,
     snapshot: SnapshotId,
     order: OrderId,
 ) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
+    let place = place_of(site, service, config, snapshot)?;
     let context = restore_context(site, config)?;
     let aside = site.aside(config);
     let journal = state::restore_journal(&site.home.instance(instance), order);
@@ -128,9 +149,14 @@ pub(super) fn restore(
     Ok(Answer::Restored { facts })
 }
 
-pub(super) fn lay_ready(site: &Site, instance: &InstanceName, snapshot: SnapshotId) -> Result<Answer, Failure> {
+pub(super) fn lay_ready(
+    site: &Site,
+    service: &Service,
+    instance: &InstanceName,
+    snapshot: SnapshotId,
+) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
-    let place = site.place(config, &config.data)?;
+    let place = place_of(site, service, config, snapshot)?;
     let bytes = state::lay_ready(&folder_of(site, snapshot), &place, &site.aside(config));
     bytes.map(|bytes| Answer::LaidReady { bytes }).map_err(|error| hindered(&error))
 }

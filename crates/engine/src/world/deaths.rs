@@ -18,6 +18,7 @@ const SLEEP_MAX: Span = Span::seconds(5);
 #[derive(Clone)]
 pub(super) struct Deaths {
     shared: Arc<Shared>,
+    sender: Sender<Happening>,
 }
 
 struct Shared {
@@ -37,13 +38,19 @@ impl Deaths {
     pub(super) fn begin(site: &Arc<Site>, sender: Sender<Happening>) -> Self {
         let (wake, woken) = UnixStream::pair().expect("a socket pair needs only two free file descriptors");
         let shared = Arc::new(Shared { site: Arc::clone(site), inbox: Mutex::default(), wake });
-        let watching = Arc::downgrade(&shared);
+        let (watching, reports) = (Arc::downgrade(&shared), sender.clone());
         let _ = woken.set_nonblocking(true);
         thread::Builder::new()
             .name("deaths".into())
             .spawn(move || run(&watching, woken, &sender))
             .expect("a thread needs only memory");
-        Self { shared }
+        Self { shared, sender: reports }
+    }
+
+    /// Reports what happened to an instance besides its death.
+    pub(super) fn report(&self, happening: Happening) {
+        // The receiver is gone only when the driver itself ends.
+        let _ = self.sender.send(happening);
     }
 
     /// Watches an instance that runs now.

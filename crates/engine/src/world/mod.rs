@@ -333,7 +333,7 @@ fn prober(site: &Arc<Site>) -> Option<Prober> {
     let probe = move |instance: &InstanceName, own: &str| {
         if let Some(instance) = site.config.instance(instance) {
             let target = site.candidates_seat(instance, front.clone(), own);
-            let _ = site.probe().run(&target, site.config.ready_timeout.duration());
+            let _ = site.todays(instance).probe().run(&target, site.config.ready_timeout.duration());
         }
     };
     Some(Prober { every, probe: Arc::new(probe), busy: Arc::default(), last: None })

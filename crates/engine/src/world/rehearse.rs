@@ -4,7 +4,7 @@
 //! reach live data or the network, and nothing of it survives, however this process ends.
 
 use super::{Site, act, data};
-use crate::{config::InstanceConfig, doctor};
+use crate::{config::InstanceConfig, doctor, setup::Setup};
 use lastgood_domain::{
     effect::{Answer, Leg},
     facts::{ProbeFacts, RehearsalFacts},
@@ -85,7 +85,13 @@ pub(super) fn rehearse(
     let scratch = site.home.scratch();
     let root = scratch.join(if leg == Leg::Control { "control" } else { "candidate" });
     let data = root.join("data");
-    let place = site.place(config, &data)?;
+    let mut setup = match leg {
+        Leg::Candidate | Leg::Restart => site.todays(config),
+        // Last-good as it runs, asked as lastgood.toml says now: checks that nothing can pass must not blame the candidate.
+        Leg::Control => Setup { checks: site.todays(config).checks, ..site.setup_for(service, config, release)? },
+        Leg::WayBack => site.setup_for(service, config, release)?,
+    };
+    let place = site.place(config, &setup.start, &data)?;
     if matches!(leg, Leg::Control | Leg::Candidate) {
         act::remove_tree(&root)?;
         make_folder(&root)?;
@@ -100,12 +106,12 @@ pub(super) fn rehearse(
     let known = service.installed.get(release).ok_or_else(|| {
         Failure::new("installation-missing", format!("{} is not installed", service.name_of(Some(release))), None)
     })?;
-    let port = free_port(&site.config.bind)?;
+    setup.start.port = free_port(&setup.start.bind)?;
     let log = root.join(format!("{leg:?}.log").to_lowercase());
-    let installation = Path::new(&known.installation.path);
-    let mut launch = site.launch(config, &known.installation.release, installation, &data, port, log)?;
-    launch.user = site.user(config)?;
-    let target = site.target(config, &data, Some(port));
+    let mut launch = site.launch(config, &setup.start, &known.installation, &data, log)?;
+    launch.user = site.user(config, &setup.start)?;
+    launch.groups = site.runtime.own_groups(&site.name, instance).map_err(|error| Failure::of(&error))?;
+    let target = site.direct_target(config, &setup, &data);
     let fence = site.fence();
     // The copy lies over the folder, which takes one to lie over.
     if *fence == Fence::Namespaces
@@ -116,13 +122,13 @@ pub(super) fn rehearse(
     let plan = Plan {
         launch,
         runtime: root.join("runtime"),
-        ready: site.config.ready.clone(),
-        probe: site.config.probe.clone(),
+        ready: setup.checks.ready,
+        probe: setup.checks.probe,
         base: target.base,
         vars: target.vars,
         secrets: site.secret_sources.clone(),
         folder: site.channel.folder.clone(),
-        ready_limit: site.config.ready_timeout.0,
+        ready_limit: setup.checks.ready_timeout.0,
         limit: site.config.rehearsal.timeout.0,
         stop_limit: site.config.stop_timeout.0,
         fail_on_log: site.config.rehearsal.fail_on_log.clone(),

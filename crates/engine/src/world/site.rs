@@ -6,20 +6,21 @@ use crate::{
     expand,
     log::Route,
     paths::ServiceHome,
+    setup::{self, Setup, Start},
     traffic::ProxyHost,
 };
 use lastgood_domain::{
-    facts::Busyness,
+    facts::{Busyness, Installation},
     failure::{Coded, Failure},
     service::Service,
-    terms::{Digest, InstanceName, Release, ServiceName},
+    terms::{Digest, InstanceName, ServiceName},
     traffic::wire::SYNTHETIC,
 };
 use lastgood_drivers::{
     channel,
     metric::WatchConfig,
-    probe::{ProbeConfig, ProbeTarget, SecretSource, Secrets},
-    runtime::{Launch, Runtime, RuntimeError, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
+    probe::{ProbeTarget, SecretSource, Secrets},
+    runtime::{Groups, Launch, Runtime, RuntimeError, fence::Fence, process::ProcessRuntime, systemd::SystemdRuntime},
     state::{Owner, StatePlace},
     traffic::{Builtin, Haproxy, Router},
 };
@@ -203,7 +204,8 @@ impl Site {
     pub fn watched_logs(&self, watch: &WatchConfig) -> Vec<PathBuf> {
         let Some(log) = watch.log() else { return Vec::new() };
         let fill = |instance: &InstanceConfig| {
-            expand::expand(log, &self.values(instance, None, &instance.data, instance.port)).ok()
+            let start = self.running(instance).start;
+            expand::expand(log, &self.values(instance, &start, &instance.vars, &instance.data)).ok()
         };
         self.config.instance.iter().filter_map(fill).map(PathBuf::from).collect()
     }
@@ -219,12 +221,58 @@ impl Site {
     /// Asks whether an instance is in use; `None` if it has no check or is unknown.
     pub fn busyness(&self, name: &InstanceName) -> Option<Busyness> {
         let (busy, instance) = (self.config.busy.as_ref()?, self.config.instance(name)?);
-        Some(busy.ask(&self.target(instance, &instance.data, None)))
+        Some(busy.ask(&self.target(instance, &self.running(instance), &instance.data)))
     }
 
-    /// Gives the user an instance runs as and that owns its data: the configuration's, or its unit's own; none is ours.
-    pub(super) fn user(&self, instance: &InstanceConfig) -> Result<Option<String>, Failure> {
-        if let Some(user) = instance.user.as_ref().or(self.config.user.as_ref()) {
+    /// Gives what lastgood.toml says of an instance now.
+    pub(super) fn todays(&self, instance: &InstanceConfig) -> Setup {
+        Setup::of(&self.config, instance, &self.channel.folder)
+    }
+
+    /// Gives what an instance was started with last, asked as lastgood.toml says now; all of it where nothing was kept.
+    pub(super) fn running(&self, instance: &InstanceConfig) -> Setup {
+        let now = self.todays(instance);
+        let digest = setup::running_digest(&self.home, &instance.name);
+        match digest.and_then(|digest| Setup::read(&self.home.setups(), &digest).ok()) {
+            Some(kept) => Setup { start: kept.start, ..now },
+            None => now,
+        }
+    }
+
+    /// Gives where an instance listens, as it was started.
+    pub fn listens(&self, instance: &InstanceConfig) -> (String, u16) {
+        let Start { bind, port, .. } = self.running(instance).start;
+        (bind, port)
+    }
+
+    /// Gives what an instance is to be started with as a release: what is kept for it, or what lastgood.toml says now.
+    ///
+    /// Errors: what is kept is damaged or gone, and lastgood.toml says something else.
+    pub(super) fn setup_for(
+        &self,
+        service: &Service,
+        instance: &InstanceConfig,
+        release: &Digest,
+    ) -> Result<Setup, Failure> {
+        let now = self.todays(instance);
+        let Some(digest) = service.setup_for(&instance.name, release) else { return Ok(now) };
+        match Setup::read(&self.setups_of(service, release), &digest) {
+            Err(_) if now.digest() == Some(digest) => Ok(now),
+            kept => kept,
+        }
+    }
+
+    /// Gives the folder of the setups: beside the installation, which a dry run does not have in its own place.
+    fn setups_of(&self, service: &Service, release: &Digest) -> PathBuf {
+        let installation = service.installed.get(release).map(|known| Path::new(&known.installation.path));
+        let name = self.home.installations().file_name().map(ToOwned::to_owned);
+        let all = installation.and_then(|path| path.ancestors().find(|folder| folder.file_name() == name.as_deref()));
+        all.map_or_else(|| self.home.setups(), |all| all.with_file_name("setups"))
+    }
+
+    /// Gives the user an instance runs as by its setup: the one it names, or its unit's own; none is ours.
+    pub(super) fn user(&self, instance: &InstanceConfig, start: &Start) -> Result<Option<String>, Failure> {
+        if let Some(user) = &start.user {
             return Ok(Some(user.clone()));
         }
         let mut known = self.own_users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,16 +284,13 @@ impl Site {
         Ok(user)
     }
 
-    fn owner(&self, instance: &InstanceConfig) -> Result<Option<Owner>, Failure> {
-        self.user(instance)?.map(|user| Owner::named(&user)).transpose().map_err(|error| Failure::of(&error))
-    }
-
-    /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`.
-    pub(super) fn place(&self, instance: &InstanceConfig, data: &Path) -> Result<StatePlace, Failure> {
-        let values = self.values(instance, None, data, instance.port);
+    /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`; `start` says whose it is.
+    pub(super) fn place(&self, instance: &InstanceConfig, start: &Start, data: &Path) -> Result<StatePlace, Failure> {
+        let values = self.values(instance, start, &instance.vars, data);
+        let owner = self.user(instance, start)?.map(|user| Owner::named(&user)).transpose();
         self.config
             .state
-            .place(self.owner(instance)?, |text| expand::expand(text, &values).map(PathBuf::from))
+            .place(owner.map_err(|error| Failure::of(&error))?, |text| expand::expand(text, &values).map(PathBuf::from))
             .map_err(|what| Failure::new("config-unfit", format!("service.{}.state: {what}", self.name), None))
     }
 
@@ -257,36 +302,33 @@ impl Site {
     fn values(
         &self,
         instance: &InstanceConfig,
-        installation: Option<&Path>,
+        start: &Start,
+        vars: &BTreeMap<String, String>,
         data: &Path,
-        port: u16,
     ) -> BTreeMap<String, String> {
-        let mut values = instance.vars.clone();
+        let mut values = vars.clone();
         values.extend([
             ("data".to_owned(), data.display().to_string()),
-            ("port".to_owned(), port.to_string()),
-            ("bind".to_owned(), self.config.bind.clone()),
-            ("host".to_owned(), self.config.bind.clone()),
+            ("port".to_owned(), start.port.to_string()),
+            ("bind".to_owned(), start.bind.clone()),
+            ("host".to_owned(), start.bind.clone()),
             ("instance".to_owned(), instance.name.to_string()),
             ("service".to_owned(), self.name.to_string()),
         ]);
-        if let Some(installation) = installation {
-            values.insert("release".to_owned(), installation.display().to_string());
-        }
         values
     }
 
-    /// Fills in how an instance is started; rehearsals differ in `data` and `port` only.
+    /// Fills in how an instance is started; rehearsals differ in `data` and the setup's port only.
     pub(super) fn launch(
         &self,
         instance: &InstanceConfig,
-        release: &Release,
-        installation: &Path,
+        start: &Start,
+        installation: &Installation,
         data: &Path,
-        port: u16,
         log: PathBuf,
     ) -> Result<Launch, Failure> {
-        let mut values = self.values(instance, Some(installation), data, port);
+        let mut values = self.values(instance, start, &start.vars, data);
+        values.insert("release".to_owned(), installation.path.clone());
         for name in self.secret_sources.keys() {
             if let Some(secret) = self.secrets.get(name) {
                 values.insert(format!("secret:{name}"), secret.to_owned());
@@ -302,49 +344,48 @@ impl Site {
                 }
             })
         };
-        let mut argv = self.config.command.iter().map(|part| fill(part)).collect::<Result<Vec<_>, _>>()?;
+        let mut argv = start.command.iter().map(|part| fill(part)).collect::<Result<Vec<_>, _>>()?;
         // A relative program starts at the configuration's folder; a bare name is looked up in PATH.
         if let Some(program) = argv.first_mut() {
             let found = match program.contains('/') {
-                true => Some(self.channel.folder.join(&*program)),
+                true => Some(start.folder.join(&*program)),
                 false => in_path(program),
             };
             *program = found.map_or(program.clone(), |path| path.display().to_string());
         }
-        let env = self
-            .config
+        let env = start
             .env
             .iter()
             .map(|(name, value)| Ok((name.clone(), fill(value)?)))
             .collect::<Result<BTreeMap<_, _>, Failure>>()?;
-        let workdir = match &self.config.workdir {
-            Some(workdir) => self.channel.folder.join(fill(workdir)?),
+        let workdir = match &start.workdir {
+            Some(workdir) => start.folder.join(fill(workdir)?),
             None => data.to_path_buf(),
         };
         Ok(Launch {
             service: self.name.clone(),
             instance: instance.name.clone(),
-            release: release.clone(),
-            installation: installation.to_path_buf(),
+            release: installation.release.clone(),
+            installation: PathBuf::from(&installation.path),
             argv,
             env,
             workdir,
-            user: instance.user.clone().or_else(|| self.config.user.clone()),
+            user: start.user.clone(),
+            groups: Groups::default(),
             log,
         })
     }
 
     /// Gives how an instance that runs a release would be started now.
     ///
-    /// Errors: the instance is not configured, or the release not installed, any more.
+    /// Errors: the instance is not configured, the release not installed, or its setup not there any more.
     pub fn declared(&self, service: &Service, name: &InstanceName, release: &Digest) -> Result<Launch, Failure> {
         let config = self.instance(name)?;
         let known = service.installed.get(release).ok_or_else(|| {
             Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
         })?;
-        let installation = PathBuf::from(&known.installation.path);
-        let log = self.home.log(name);
-        self.launch(config, &known.installation.release, &installation, &config.data, config.port, log)
+        let setup = self.setup_for(service, config, release)?;
+        self.launch(config, &setup.start, &known.installation, &config.data, self.home.log(name))
     }
 
     /// Names the declared variables that a running program has otherwise or not at all; never a value.
@@ -368,27 +409,26 @@ impl Site {
         Ok(differ.map(|(name, _)| name).collect())
     }
 
-    /// Gives what probes of an instance talk to: its front door, or `port` of its address.
-    pub(super) fn target(&self, instance: &InstanceConfig, data: &Path, port: Option<u16>) -> ProbeTarget {
-        let values = self.values(instance, None, data, port.unwrap_or(instance.port));
-        let direct = || format!("http://{}:{}", self.config.bind, port.unwrap_or(instance.port));
-        let base = match (&instance.front_door, port) {
-            (Some(front_door), None) => front_door.clone(),
-            _ => direct(),
-        };
+    /// Gives what probes of an instance talk to: its front door if it has one, or the address it was started on.
+    pub(super) fn target(&self, instance: &InstanceConfig, setup: &Setup, data: &Path) -> ProbeTarget {
+        let target = self.direct_target(instance, setup, data);
+        let base = instance.front_door.clone().unwrap_or(target.base);
+        ProbeTarget { base, ..target }
+    }
+
+    /// Gives what probes of an instance talk to that go to the address it was started on.
+    pub(super) fn direct_target(&self, instance: &InstanceConfig, setup: &Setup, data: &Path) -> ProbeTarget {
+        let Setup { start, checks } = setup;
+        let vars = self.values(instance, start, &checks.vars, data);
+        let base = format!("http://{}:{}", start.bind, start.port);
         let (secrets, folder) = (self.secrets.clone(), self.channel.folder.clone());
-        ProbeTarget { base, vars: values, secrets, folder, headers: Vec::new() }
+        ProbeTarget { base, vars, secrets, folder, headers: Vec::new() }
     }
 
     /// Gives what probes of lastgood's own talk to: the candidate, through the proxy.
     pub(super) fn candidates_seat(&self, instance: &InstanceConfig, front: String, own: &str) -> ProbeTarget {
         let headers = vec![(SYNTHETIC.to_owned(), own.to_owned())];
-        ProbeTarget { base: front, headers, ..self.target(instance, &instance.data, None) }
-    }
-
-    /// Gives the whole probe.
-    pub(super) fn probe(&self) -> ProbeConfig {
-        ProbeConfig { steps: self.config.probe.clone() }
+        ProbeTarget { base: front, headers, ..self.target(instance, &self.running(instance), &instance.data) }
     }
 }
 

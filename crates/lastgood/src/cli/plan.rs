@@ -20,7 +20,7 @@ use lastgood_engine::{
     doctor,
     letter::rfc3339,
     preflight::{self, Asker},
-    provenance,
+    provenance, setup,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -117,6 +117,18 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     for Line { gate, verdict, because } in &lines {
         text += &format!("  gate {gate:<9} {:<11} {}\n", words::verdict_name(*verdict), words::one_line(because));
     }
+    let apart = setup::apart(&app.config, service, &app.home.service(service), &folded);
+    for one in &apart {
+        text += &format!("  setup     {}\n", words::one_line(&one.says()));
+    }
+    if !apart.is_empty() {
+        text += &match up_to_date {
+            true => format!(
+                "  setup     lastgood.toml is taken and rehearsed with the next release; now: lastgood config accept {service} --reason …\n"
+            ),
+            false => format!("  setup     {} is rehearsed and started with lastgood.toml as it is\n", offer.tag),
+        };
+    }
     let blocked = lines.iter().find(|line| line.verdict != Verdict::Pass);
     let (verdict, exit) = match (&next, blocked) {
         // Nothing would be moved, so nothing is asked about a release.
@@ -152,7 +164,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let data = json!({
         "service": service, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
         "passed_over": passed.iter().map(|(tag, because)| json!({ "tag": tag, "because": because })).collect::<Vec<_>>(),
-        "moves": behind, "up_to_date": up_to_date, "back": back,
+        "moves": behind, "up_to_date": up_to_date, "back": back, "setups": apart,
         "gates": lines.iter().map(|line| json!({
             "gate": line.gate, "verdict": words::verdict_name(line.verdict), "because": line.because,
         })).collect::<Vec<_>>(),

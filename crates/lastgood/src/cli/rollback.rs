@@ -18,7 +18,11 @@ use lastgood_domain::{
     words,
 };
 use lastgood_drivers::runtime::session;
-use lastgood_engine::{config::FILE_NAME, world::Site};
+use lastgood_engine::{
+    config::FILE_NAME,
+    setup::{self, Apart},
+    world::Site,
+};
 use lastgood_store::DriverLock;
 use serde_json::json;
 use std::{collections::BTreeSet, path::Path};
@@ -68,7 +72,7 @@ impl Rollback {
         }
         let aim = self.aim(lost);
         let Preview { back, traffic } = preview(app, &service, &folded, &aim)?;
-        let mut text: Vec<String> = back.iter().map(|one| says(app, &folded, one)).collect();
+        let mut text: Vec<String> = back.iter().map(|one| says(app, &service, &folded, one)).collect();
         text.extend(traffic.clone());
         if traffic.is_none() {
             text.extend(self.stays(&folded, &back));
@@ -195,7 +199,7 @@ pub(super) fn pinned(app: &App, service: &ServiceName, folded: &Service) -> Opti
     let to = folded.pin.as_ref().map(|pin| pin.tag.clone())?;
     let aim = Aim::Back { to: Some(to), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
     let Preview { back, traffic } = preview(app, service, folded, &aim).ok()?;
-    (traffic.is_none() && !back.is_empty()).then(|| back.iter().map(|one| says(app, folded, one)).collect())
+    (traffic.is_none() && !back.is_empty()).then(|| back.iter().map(|one| says(app, service, folded, one)).collect())
 }
 
 /// What a rollback would do.
@@ -231,7 +235,7 @@ fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Res
     Ok(preview)
 }
 
-fn says(app: &App, folded: &Service, one: &Back) -> String {
+fn says(app: &App, service: &ServiceName, folded: &Service, one: &Back) -> String {
     let runs = folded.instances.get(&one.instance).and_then(|state| state.release);
     let how = match (one.with_data, one.snapshot) {
         (true, Some(snapshot)) => {
@@ -240,7 +244,19 @@ fn says(app: &App, folded: &Service, one: &Back) -> String {
         }
         _ => "its data stays as it is".into(),
     };
-    format!("{}: {} -> {}, {how}", one.instance, folded.name_of(runs.as_ref()), folded.name_of(one.to.as_ref()))
+    let home = app.home.service(service);
+    let apart = one.to.and_then(|to| setup::apart_as(&app.config, service, &home, folded, &one.instance, &to));
+    let with = match apart {
+        None => String::new(),
+        Some(Apart { unusable: Some(failure), .. }) => {
+            format!("; with lastgood.toml as it is: {}", words::one_line(&failure.message))
+        }
+        Some(Apart { keys, .. }) => {
+            format!("; with the setup it last ran well with: lastgood.toml differs in {}", keys.join(", "))
+        }
+    };
+    let (runs, to) = (folded.name_of(runs.as_ref()), folded.name_of(one.to.as_ref()));
+    format!("{}: {runs} -> {to}, {how}{with}", one.instance)
 }
 
 /// Refuses to go back to nothing unless it is said by name: before the first release there is only a stopped service.

@@ -1,7 +1,7 @@
 //! `lastgood run`: one pass over a service, or all of them.
 
 use super::{Ended, rollback};
-use crate::{adopt, app::App, drive, exit::Exit, progress::Progress, screen::Trouble};
+use crate::{adopt, app::App, drive, exit::Exit, leftovers, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, Cause, End},
@@ -20,6 +20,7 @@ use lastgood_engine::{
 };
 use lastgood_store::DriverLock;
 use serde_json::json;
+use std::io;
 
 /// Do one pass: check the channel, gate, rehearse, move, settle.
 #[derive(Debug, Args)]
@@ -78,6 +79,7 @@ impl Run {
 /// Does one pass over a service that nobody else drives.
 pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, drive::RUN)?;
+    leftovers::sweep(app);
     let folded = app.look(service)?;
     // Without a daemon nobody else starts the proxy again after a restart of the machine, or tells it new settings.
     if let Err(trouble) = crate::traffic::assert_table(app, service) {
@@ -181,9 +183,12 @@ fn running(driver: &drive::RealDriver) -> Vec<InstanceName> {
 /// Rehearses in a temporary place beside the real one, on the same disk; the log there is thrown away.
 fn dry(app: &App, service: &ServiceName) -> Ended {
     app.store()?;
-    let temporary = tempfile::Builder::new().prefix("dry-run-").tempdir_in(app.home.root()).map_err(|error| {
-        Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner")
-    })?;
+    leftovers::sweep(app);
+    let unusable =
+        |error: io::Error| Trouble::say(Exit::Failed, "state-dir-unusable", error.to_string(), "check space and owner");
+    let temporary =
+        tempfile::Builder::new().prefix(leftovers::DRY_RUN).tempdir_in(app.home.root()).map_err(unusable)?;
+    let _alive = leftovers::claim(temporary.path()).map_err(unusable)?;
     let service_now = app.look(service)?.service;
     if let Some(run) = &service_now.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));

@@ -9,7 +9,7 @@ use lastgood_domain::{
     traffic::RouteSide,
     words,
 };
-use lastgood_engine::fold::Folded;
+use lastgood_engine::{fold::Folded, setup};
 use lastgood_store::{DriverLock, NoticeState, Reader};
 use serde_json::{Value, json};
 
@@ -46,6 +46,10 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
         let driver =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         text += &service_text(service, folded, now);
+        let apart = setup::apart(&app.config, service, &app.home.service(service), folded);
+        for one in &apart {
+            text += &format!("  {}\n", words::one_line(&one.says()));
+        }
         let closed = switch::closed(app, service)?;
         for closed in &closed {
             text += &format!("  CLOSED by switch {}: {}\n", closed.switch, closed.routes.join(", "));
@@ -58,6 +62,7 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
         let mut data = service_data(service, folded, now);
         data["driver"] = json!(driver);
         data["closed"] = json!(closed);
+        data["setups"] = json!(apart);
         services.push(data);
     }
     let (outbox, outbox_text) = outbox(app, now)?;

@@ -72,3 +72,23 @@ fn a_user_that_only_the_unit_names_is_the_rehearsals_too() {
         assert!(Command::new("systemctl").args(["stop", "notebook@alice.service"]).status().unwrap().success());
     });
 }
+
+#[test]
+fn groups_that_only_the_unit_names_are_the_rehearsals_too() {
+    in_systemd("alike::groups_that_only_the_unit_names_are_the_rehearsals_too", || {
+        let unit = "[Unit]\nDescription=notebook\n[Service]\nUser=www-data\nGroup=games\n\
+                    SupplementaryGroups=audio\nExecStart=/bin/false\n";
+        fs::write("/etc/systemd/system/notebook@.service", unit).unwrap();
+        assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
+        let farm =
+            farm("runtime = { systemd = { unit = \"notebook@{instance}.service\" } }\nrehearsal = { network = true }");
+        farm.lastgood(&["run"]).ended(0);
+        let seen = seen(&farm);
+        assert!(seen.len() >= 3, "{seen:#?}");
+        // `games` is 60 and `audio` 29 on every Debian.
+        let groups = |text: &str| text.lines().nth(1).unwrap().split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        assert!(seen.iter().all(|one| groups(one) == groups(&seen[0])), "{seen:#?}");
+        assert_eq!(groups(&seen[0]), ["60", "29"]);
+        assert!(Command::new("systemctl").args(["stop", "notebook@alice.service"]).status().unwrap().success());
+    });
+}

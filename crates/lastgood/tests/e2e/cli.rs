@@ -31,6 +31,7 @@ fn every_command_with_json_prints_json_and_nothing_else() {
     let commands: &[(i32, &[&str])] = &[
         (0, &["config", "check"]),
         (0, &["config", "schema"]),
+        (0, &["config", "accept", "notebook", "--reason", "as it is"]),
         (0, &["plan"]),
         (0, &["run", "--dry-run"]),
         (0, &["run"]),

@@ -8,7 +8,8 @@ use crate::{
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
-    process::{Child, Stdio},
+    path::Path,
+    process::{Child, Command as Process, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -214,4 +215,33 @@ fn a_daemon_drives_the_others_while_somebody_else_has_one_service_and_that_one_a
     crate::kit::until_within(PATIENCE, "the notebook's driver", || drives(0));
     farm.lastgood(&["serve"]).ended(10);
     daemon.stop();
+}
+
+#[test]
+fn what_a_killed_dry_run_left_goes_with_the_next_pass_and_not_before_it_is_dead() {
+    let farm = Farm::running(one());
+    // Its migration never ends.
+    farm.publish("3.0.0");
+    let mut dry = Process::new(crate::kit::program());
+    dry.arg("--config").arg(farm.path("lastgood.toml")).args(["run", "--dry-run"]);
+    let mut dry = dry.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let folders = || {
+        let entries = fs::read_dir(farm.path("state")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.display().to_string().contains("dry-run-")).collect::<Vec<_>>()
+    };
+    let copy = |folder: &Path| folder.join("services/notebook/scratch/candidate/data");
+    until("a copy of the data", || folders().iter().any(|folder| copy(folder).exists()));
+    farm.lastgood(&["hold", "set", "--reason", "wait"]).ended(0);
+    farm.lastgood(&["run"]).ended(9);
+    assert_eq!(folders().len(), 1, "it still lives");
+    dry.kill().unwrap();
+    dry.wait().unwrap();
+    assert_eq!(folders().len(), 1);
+    // Nobody's but by its name.
+    fs::create_dir(farm.path("state/dry-run-of-mine")).unwrap();
+    // What it rehearsed dies with it, which takes a moment.
+    until("the copies to be gone", || {
+        farm.lastgood(&["run"]).ended(9);
+        folders() == [farm.path("state/dry-run-of-mine")]
+    });
 }

@@ -37,6 +37,7 @@ mod put_back;
 mod restoring;
 mod revive;
 mod runbook;
+mod setups;
 mod signals;
 mod sink;
 mod story;

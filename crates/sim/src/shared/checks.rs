@@ -98,6 +98,11 @@ pub(crate) struct Shifts {
 }
 
 impl Shifts {
+    /// Gives the release that gets a growing share.
+    pub(crate) fn candidate(&self) -> Option<Digest> {
+        self.moving
+    }
+
     pub(crate) fn run_started(&mut self, aim: &Aim, settings: &Settings) {
         self.traffic.clone_from(&settings.traffic);
         self.required.clone_from(&settings.gates);

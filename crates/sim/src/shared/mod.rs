@@ -22,7 +22,7 @@ use lastgood_domain::{
     terms::{Digest, InstanceName, ServiceName, Span},
     traffic::{Route, SEATS, Share, Table, TrafficSettings},
 };
-use lastgood_engine::config::{Config, ServiceConfig};
+use lastgood_engine::config::{Config, InstanceConfig, ServiceConfig};
 pub(crate) use router::Router;
 use router::{Tunnel, carriers};
 use std::{collections::BTreeMap, path::Path, sync::LazyLock};
@@ -148,7 +148,9 @@ impl Shared {
 
     /// Makes the table that follows from a state.
     pub(crate) fn table(&self, service: &Service, route: &Route) -> Option<Table> {
-        lastgood_engine::traffic::table(&self.name, service, route, self.config, Some(&Default::default())).ok()
+        let listens = |one: &InstanceConfig| (self.config.bind.clone(), one.port);
+        lastgood_engine::traffic::table(&self.name, service, route, self.config, Some(&Default::default()), &listens)
+            .ok()
     }
 
     /// Makes the table of now.
