@@ -302,18 +302,23 @@ fn a_damaged_record_is_reported_and_does_not_keep_the_instance_from_being_stoppe
 fn a_driver_killed_at_any_instant_of_a_start_leaves_no_process_or_one_that_is_found() {
     let world = World::new();
     let program = world.script("run", SLEEPER);
+    let start = || {
+        let mut driver = Command::new(SHIM);
+        driver.arg("start").arg(world.folder.path()).arg(&program).arg("v1").stderr(Stdio::null()).spawn().unwrap()
+    };
+    // How long an undisturbed start takes here and now, so that the kills spread over all of it.
+    let began = std::time::Instant::now();
+    assert!(start().wait().unwrap().success());
+    let took = began.elapsed();
+    assert!(matches!(stop(&world, GRACE), Stopped::Asked));
     let (mut none, mut one) = (0, 0);
-    // From before the launcher is spawned to after the program runs: about 10 ms in a debug build.
-    for step in 0..60 {
-        let mut driver = Command::new(SHIM)
-            .arg("start")
-            .arg(world.folder.path())
-            .arg(&program)
-            .arg("v1")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_micros(step * 250));
+    // From before the launcher is spawned to after the program runs; more rounds where all fell on one side.
+    for step in 0..600 {
+        if step >= 60 && none > 0 && one > 0 {
+            break;
+        }
+        let mut driver = start();
+        std::thread::sleep(took * (step % 60) / 50);
         driver.kill().unwrap();
         driver.wait().unwrap();
         let started = world.runtime.start(&world.launch("v1", program.clone())).unwrap();

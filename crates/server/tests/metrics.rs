@@ -6,10 +6,11 @@ mod world;
 use lastgood_domain::{
     alarm,
     effect::{Answer, Effect},
-    event::{Back, Cause, End, Event, Health, Verdict},
+    event::{Back, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::{Installation, Offer, Outcomes},
     failure::Failure,
-    notice::NoticeKind,
+    notice::{self, NoticeKind},
+    service::Service,
     signal::State as SignalState,
     switches::{self, Switches},
     terms::{
@@ -94,7 +95,7 @@ fn history() -> Vec<(i64, Event)> {
     events
 }
 
-fn notice(endpoint: &str, minute: i64) -> NewNotice {
+fn queued(endpoint: &str, minute: i64) -> NewNotice {
     NewNotice {
         endpoint: endpoint.into(),
         subject: "service/web".into(),
@@ -108,7 +109,7 @@ fn notice(endpoint: &str, minute: i64) -> NewNotice {
 fn full() -> Snapshot {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
-    write_with(&mut store, &service("web"), &history(), &[notice("ops", 15), notice("ops", 20)]);
+    write_with(&mut store, &service("web"), &history(), &[queued("ops", 15), queued("ops", 20)]);
     let names = [service("shop"), service("web")];
     let mut lookout = Lookout::new(&names, &["chat".into()]);
     let mut snapshot = lookout.look(&Reader::open(dir.path()).unwrap(), at(30)).unwrap();
@@ -202,6 +203,59 @@ fn every_alarm_kind_is_there_at_0_before_anything_was_wrong_and_at_1_when_it_is(
         let firing: Vec<&str> =
             page.lines().filter(|line| line.starts_with("lastgood_alarm{") && line.ends_with(" 1")).collect();
         assert_eq!(firing, [format!("lastgood_alarm{{service=\"web\",alarm=\"{}\"}} 1", kind_name(kind))]);
+    }
+}
+
+/// From its records alone: what people are told of it, and the number that stands meanwhile.
+#[test]
+fn each_thing_that_can_be_wrong_with_a_service_has_a_notice_and_a_number() {
+    let good = &history()[..9];
+    let outcomes = Outcomes { good: 90, degraded: 4, broken: 6 };
+    let judged = |health| (6, Event::OutcomesCounted { outcomes, health });
+    let ended = |run, end| (20, Event::RunEnded { run: RunId(run), end });
+    // Up to where the candidate is to be left again.
+    let going_back = || history().into_iter().filter(|(minute, _)| *minute < 14).collect::<Vec<_>>();
+    let stuck = Event::ReturnFailed {
+        instance: instance("alice"),
+        failure: Failure::new("start-failed", "no port", None),
+        reopens: None,
+    };
+    let refused = End::Refused { gate: Gate::Rejected, because: "1.1.0 was rejected".into() };
+    let worlds: [(NoticeKind, Vec<(i64, Event)>); 6] = [
+        (NoticeKind::Broken, [good, &[judged(Health::Broken)]].concat()),
+        (NoticeKind::Degraded, [good, &[judged(Health::Degraded)]].concat()),
+        (NoticeKind::RolledBack, history()),
+        (NoticeKind::RollbackFailed, {
+            let instances = vec![instance("alice")];
+            [going_back(), vec![(14, stuck), ended(1, End::RollbackFailed { instances })]].concat()
+        }),
+        (NoticeKind::Frozen, [good, &[(6, hold(0, "a fair"))]].concat()),
+        (NoticeKind::Stale, {
+            let behind = [(10, started(1, &["alice", "bob"])), ended(1, refused)];
+            let stale = (25, Event::WentStale { since: at(20), because: "1.1.0 was rejected".into() });
+            [good, &behind, &[stale]].concat()
+        }),
+    ];
+    for (kind, events) in worlds {
+        let (web, dir) = (service("web"), tempfile::tempdir().unwrap());
+        let mut store = Store::open(dir.path()).unwrap();
+        write(&mut store, &web, &events);
+        let mut state = Service::default();
+        let by = Actor::new("lastgood:run").unwrap();
+        let told = events.iter().filter_map(|(minute, event)| {
+            let record = Record { v: 1, at: at(*minute), by: by.clone(), event: event.clone() };
+            state.apply(&record);
+            notice::notice(&web, &state, &record).map(|notice| notice.kind)
+        });
+        assert!(told.collect::<Vec<_>>().contains(&kind), "nobody hears of {kind:?}");
+        let page = metrics(&Snapshot::look(&Reader::open(dir.path()).unwrap(), &[web], at(30)).unwrap());
+        let line = |of: &str| format!("\nlastgood_alarm{{service=\"web\",alarm=\"{}\"}} {of}\n", kind_name(kind));
+        assert!(page.contains(&line("1")), "{kind:?} has no number in\n{page}");
+        drop(store);
+        let before = tempfile::tempdir().unwrap();
+        write(&mut Store::open(before.path()).unwrap(), &service("web"), good);
+        let page = metrics(&Snapshot::look(&Reader::open(before.path()).unwrap(), &[service("web")], at(30)).unwrap());
+        assert!(page.contains(&line("0")), "{kind:?} stands before it is so");
     }
 }
 
@@ -338,7 +392,7 @@ fn dead_notices_are_told_apart_from_waiting_ones() {
     let dir = tempfile::tempdir().unwrap();
     let web = service("web");
     let mut store = Store::open(dir.path()).unwrap();
-    write_with(&mut store, &web, &[(1, hold(0, "one"))], &[notice("ops", 1), notice("chat", 2)]);
+    write_with(&mut store, &web, &[(1, hold(0, "one"))], &[queued("ops", 1), queued("chat", 2)]);
     let claimed = store.claim(at(3), at(4), 1).unwrap();
     let outcome = Outcome::Failed { class: "http-400".into(), text: "answered 400".into() };
     let end = Settlement {

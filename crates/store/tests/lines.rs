@@ -9,7 +9,7 @@ use lastgood_domain::{
 use lastgood_store::{
     Claimed, EVIDENCE_FILE, MessageId, NewNotice, NewRecord, NoticeState, Outcome, Settlement, Store,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -165,7 +165,12 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 32,
+        // What failed is kept beside this file, and tried first from then on.
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_first_of_each_line_is_due_and_nobody_else_whatever_people_and_receivers_do(acts in acts()) {

@@ -6,7 +6,7 @@ use lastgood_domain::{
     terms::Timestamp,
 };
 use lastgood_store::{Anchor, EVIDENCE_FILE, NewNotice, NewRecord, Reader, Signer, Store};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use rusqlite::{Connection, params};
 use std::{
     fs,
@@ -410,7 +410,12 @@ fn edited_text(text: &str, byte: usize) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        // What failed is kept beside this file, and tried first from then on.
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_edited_byte_is_found_and_its_place_named(

@@ -22,12 +22,26 @@ pub struct Manifest {
     /// Ids that must be bound: a promise whose whole table was removed is no promise kept.
     #[serde(default)]
     pub required: Vec<String>,
+    /// What a bound test counts that passed only when it was tried again.
+    #[serde(default)]
+    pub retried: Retried,
     /// Functions that must exist and be mentioned by a test, by path and name: `app::accounts::transfer`.
     #[serde(default)]
     pub critical: BTreeMap<String, Critical>,
     /// The promises by id; every other table of the file is one.
     #[serde(flatten)]
     pub promises: BTreeMap<String, Promise>,
+}
+
+/// What a test counts that passed only when it was tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retried {
+    /// It has passed, and is named.
+    #[default]
+    Accepted,
+    /// It proves nothing: the same test failed on the same code.
+    Refused,
 }
 
 /// One promise.
@@ -80,6 +94,8 @@ pub enum Kind {
     Failed,
     /// Its test was skipped.
     Skipped,
+    /// Its test passed only when it was tried again, and the manifest refuses that.
+    Retried,
     /// Its test is in no report: gone, renamed or filtered out.
     Missing,
     /// It is required and bound to no test.
@@ -140,7 +156,7 @@ pub fn verify(
             let because = format!("{id} ({}) is bound to no test", promise.promise);
             found.push(finding(id, None, Kind::Unbound, because));
         }
-        found.extend(promise.tests.iter().filter_map(|test| bound(&proofs, id, test)));
+        found.extend(promise.tests.iter().filter_map(|test| bound(&proofs, manifest.retried, id, test)));
     }
     for (path, critical) in &manifest.critical {
         found.extend(function(path, critical, sources.get(path)));
@@ -162,11 +178,28 @@ fn report(unfit: &Unfit) -> Finding {
     finding("report", None, kind, unfit.because().to_string())
 }
 
-fn bound(proofs: &Proofs, id: &str, test: &str) -> Option<Finding> {
+/// Gives the bound tests that passed only when they were tried again, each with the promises that it should prove.
+pub fn retried(manifest: &Manifest, evidence: &[Evidence], demands: &Demands<'_>) -> BTreeMap<String, Vec<String>> {
+    let proofs = Proofs::of(evidence, demands);
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (id, promise) in &manifest.promises {
+        for test in &promise.tests {
+            if matches!(proofs.said(test), Some(Said { outcome: Outcome::Passed, again: true, .. })) {
+                found.entry(test.clone()).or_default().push(id.clone());
+            }
+        }
+    }
+    found
+}
+
+fn bound(proofs: &Proofs, retried: Retried, id: &str, test: &str) -> Option<Finding> {
     let (kind, because) = match proofs.said(test) {
+        Some(Said { outcome: Outcome::Passed, again: true, .. }) if retried == Retried::Refused => {
+            (Kind::Retried, format!("{id}: {test} passed only when it was tried again, and that is no proof here"))
+        }
         Some(Said { outcome: Outcome::Passed, .. }) => return None,
-        Some(Said { outcome: Outcome::Failed, why }) => (Kind::Failed, format!("{id}: {test} failed: {why}")),
-        Some(Said { outcome: Outcome::Skipped, why }) => {
+        Some(Said { outcome: Outcome::Failed, why, .. }) => (Kind::Failed, format!("{id}: {test} failed: {why}")),
+        Some(Said { outcome: Outcome::Skipped, why, .. }) => {
             (Kind::Skipped, format!("{id}: {test} was skipped ({why}), and that is no pass"))
         }
         None => {

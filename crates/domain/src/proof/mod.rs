@@ -10,7 +10,7 @@ mod source;
 mod tap;
 mod xml;
 
-pub use manifest::{Critical, Finding, Kind, Manifest, Promise, Source, verify};
+pub use manifest::{Critical, Finding, Kind, Manifest, Promise, Retried, Source, retried, verify};
 pub use named::{Demands, Evidence, named};
 pub use source::{Language, defines, mentions};
 

@@ -102,6 +102,8 @@ fn is_same(one: &str, other: &str) -> bool {
 pub(super) struct Said {
     pub(super) outcome: Outcome,
     pub(super) why: String,
+    /// Whether it passed only when it was tried again, in one report at least.
+    pub(super) again: bool,
 }
 
 /// Every test of the reports that prove anything, and what is wrong with the others.
@@ -161,10 +163,13 @@ impl Proofs {
 
 /// A test that is there twice, as in two jobs, has passed only if it passed in both.
 fn worst(into: &mut BTreeMap<String, Said>, name: &str, case: &Case) {
-    let said = Said { outcome: case.outcome, why: case.why.clone() };
+    let mut said = Said { outcome: case.outcome, why: case.why.clone(), again: case.again };
     match into.get_mut(name) {
-        Some(known) if known.outcome >= said.outcome => {}
-        Some(known) => *known = said,
+        Some(known) if known.outcome >= said.outcome => known.again |= said.again,
+        Some(known) => {
+            said.again |= known.again;
+            *known = said;
+        }
         None => drop(into.insert(name.to_string(), said)),
     }
 }

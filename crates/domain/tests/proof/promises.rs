@@ -3,7 +3,7 @@
 use crate::{COMMIT, NEXTEST, NOW, PYTEST, demands, evidence};
 use lastgood_domain::{
     event::Verdict,
-    proof::{Critical, Evidence, Kind, Manifest, Promise, Source, named, verify},
+    proof::{Critical, Evidence, Kind, Manifest, Promise, Retried, Source, named, retried, verify},
     terms::Timestamp,
 };
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ fn manifest(tests: &[&str]) -> Manifest {
         reports: Vec::new(),
         max_age: None,
         required: vec!["B-1".into()],
+        retried: Retried::Accepted,
         critical: BTreeMap::new(),
         promises: [("B-1".to_owned(), promise)].into(),
     }
@@ -43,6 +44,26 @@ fn only_a_test_that_ran_and_passed_proves_a_promise() {
     assert_eq!(found("tests.test_accounts test_is_skipped", PYTEST), [Kind::Skipped]);
     assert_eq!(found("tests.test_accounts test_is_expected_to_fail", PYTEST), [Kind::Skipped]);
     assert_eq!(found("tests.test_accounts test_whose_teardown_breaks", PYTEST), [Kind::Failed]);
+}
+
+#[test]
+fn a_bound_test_that_passed_only_when_tried_again_is_named_and_proves_nothing_where_that_is_refused() {
+    let again = "ledger tests::passes_when_tried_again";
+    let mut manifest = manifest(&[again, KEPT]);
+    let named = |manifest: &Manifest| retried(manifest, &[evidence(NEXTEST)], &demands(&[]));
+    assert_eq!(named(&manifest), [(again.to_owned(), vec!["B-1".to_owned()])].into());
+    assert_eq!(kinds(&manifest, &[evidence(NEXTEST)], &[]), []);
+    manifest.retried = Retried::Refused;
+    assert_eq!(kinds(&manifest, &[evidence(NEXTEST)], &[]), [Kind::Retried]);
+    // In two reports: once at once, once only when tried again.
+    let at_once = NEXTEST.replace("flakyFailure", "note");
+    let both = [evidence(&at_once), evidence(NEXTEST)];
+    assert_eq!(kinds(&manifest, &both[..1], &[]), []);
+    assert_eq!(kinds(&manifest, &both, &[]), [Kind::Retried]);
+    assert_eq!(kinds(&manifest, &[both[1].clone(), both[0].clone()], &[]), [Kind::Retried]);
+    // What is not bound is nobody's proof.
+    manifest.promises.get_mut("B-1").unwrap().tests = vec![KEPT.into()];
+    assert_eq!((named(&manifest), kinds(&manifest, &[evidence(NEXTEST)], &[])), (BTreeMap::new(), vec![]));
 }
 
 #[test]

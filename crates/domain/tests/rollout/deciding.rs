@@ -98,6 +98,39 @@ fn last_good_that_fails_on_who_was_left_behind_stays_last_good_for_the_others() 
 }
 
 #[test]
+fn those_left_behind_follow_one_by_one_each_asked_and_probed_before_the_next() {
+    let mut walk = Walk::promoted(&["alice", "bob", "carol"], &["1.0"]);
+    walk.settings.wave_size = 1;
+    walk.track("2.0");
+    let busy = |effect: &Effect| match effect {
+        Effect::AskBusy { instance: who } if *who != instance("alice") => {
+            Some(Answer::BusyAsked { busyness: Busyness::CannotTell("no answer".into()) })
+        }
+        _ => None,
+    };
+    assert_eq!(walk.end_with(&busy), End::Promoted);
+    assert_eq!([walk.runs("bob"), walk.runs("carol")], ["1.0", "1.0"]);
+    let before = walk.records.len();
+    walk.begin(Aim::Drain);
+    assert_eq!(walk.end(), End::Promoted);
+    let mut acts = walk.records[before..].iter().filter_map(|record| match &record.event {
+        Event::Ordered { effect, .. } => match effect {
+            Effect::AskBusy { instance } => Some(("ask", instance.to_string())),
+            Effect::Stop { instance, .. } => Some(("stop", instance.to_string())),
+            Effect::Start { instance, .. } => Some(("start", instance.to_string())),
+            Effect::Probe { instance, release } if *release == digest("2.0") => Some(("probe", instance.to_string())),
+            _ => None,
+        },
+        _ => None,
+    });
+    for name in ["bob", "carol"] {
+        let own: Vec<_> = acts.by_ref().take_while(|(act, _)| *act != "probe").collect();
+        assert_eq!(own, ["ask", "stop", "start"].map(|act| (act, name.to_owned())));
+    }
+    assert_eq!([walk.runs("bob"), walk.runs("carol")], ["2.0", "2.0"]);
+}
+
+#[test]
 fn a_drain_moves_only_who_is_configured_and_nobody_away_from_a_pin() {
     let mut walk = one_left_behind();
     walk.settings.instances = vec![instance("alice")];

@@ -78,6 +78,8 @@ pub struct Verified {
     pub reports: Vec<(String, Option<[u64; 3]>)>,
     /// Tests that passed only when they were tried again.
     pub again: Vec<String>,
+    /// Those of them that are bound, each with the promises that it should prove.
+    pub retried: BTreeMap<String, Vec<String>>,
 }
 
 /// Holds the manifest at `path` against its reports, or against `reports` instead if any are named.
@@ -148,6 +150,7 @@ fn hold(
         missing: manifest.promises.iter().filter_map(|(id, one)| Some((id.clone(), one.missing.clone()?))).collect(),
         reports: evidence.iter().map(|one| (one.name.clone(), one.report.as_ref().ok().map(counts))).collect(),
         again: again.map(|case| case.name.clone()).collect(),
+        retried: proof::retried(&manifest, &evidence, &demands),
     })
 }
 

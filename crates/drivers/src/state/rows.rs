@@ -188,13 +188,17 @@ impl Table {
                 if *same {
                     return counted(connection, &sides(&on, &|_| String::new()));
                 }
-                // Keys that one side takes for equal may be two on the other.
-                let first = &columns[0];
+                // Keys that one side takes for equal may be two on the other: SQLite compares by the collation of what
+                // stands at the left. A kept row is gone if nothing is its row by either; no part of a key is NULL.
+                let back: Vec<String> = columns.iter().map(|key| format!("b.{key} IS c.{key}")).collect();
+                let (back, first) = (back.join(" AND "), &columns[0]);
                 counted(
                     connection,
                     &format!(
-                        "SELECT count(*) FROM main.{name} a FULL JOIN kept.{name} b ON {on} \
-                         WHERE a.{first} IS NULL OR b.{first} IS NULL OR {differ}"
+                        "SELECT (SELECT count(*) FROM main.{name} a LEFT JOIN kept.{name} b ON {on} \
+                                 WHERE b.{first} IS NULL OR {differ}) \
+                              + (SELECT count(*) FROM kept.{name} b LEFT JOIN main.{name} a ON {on} \
+                                 LEFT JOIN main.{name} c ON {back} WHERE a.{first} IS NULL AND c.{first} IS NULL)"
                     ),
                 )
             }

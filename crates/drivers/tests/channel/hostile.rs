@@ -201,7 +201,7 @@ fn any_member() -> impl Strategy<Value = Member> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn no_archive_writes_or_points_outside_its_folder(members in prop::collection::vec(any_member(), 1..8)) {

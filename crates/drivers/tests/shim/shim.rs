@@ -2,19 +2,23 @@
 //!
 //! It is also a driver that a test can kill, for the instance `notes/alice` with its state in `FOLDER/state`:
 //! `start FOLDER PROGRAM TAG`, `stop FOLDER`, `systemd-move FOLDER TAG`, `detach LOG PROGRAM`,
-//! `fence PLAN PROGRAM`.
+//! `fence PLAN PROGRAM`, `install KEYS FOLDER`.
 
 use lastgood_domain::{
     failure::Coded as _,
     terms::{Digest, InstanceName, Release, ReleaseTag, ServiceName, Span},
 };
-use lastgood_drivers::runtime::{
-    Launch, Runtime as _, fence, launcher,
-    process::ProcessRuntime,
-    session,
-    systemd::{Output, SystemdConfig, SystemdRuntime},
+use lastgood_drivers::{
+    channel::{ChannelConfig, Context},
+    runtime::{
+        Launch, Runtime as _, fence, launcher,
+        process::ProcessRuntime,
+        session,
+        systemd::{Output, SystemdConfig, SystemdRuntime},
+    },
 };
 use std::{
+    collections::BTreeMap,
     error::Error,
     fs,
     path::Path,
@@ -48,6 +52,13 @@ fn drive(arguments: &[String]) -> Result<(), Box<dyn Error>> {
         ["start", folder, program, tag] => {
             let folder = fs::canonicalize(folder)?;
             process_runtime(&folder)?.start(&launch(&folder, Path::new(program), tag, &folder)?)?;
+        }
+        // The newest release of `channel = { KEYS }`, into FOLDER/installations.
+        ["install", keys, folder] => {
+            let channel: BTreeMap<String, ChannelConfig> = toml::from_str(&format!("channel = {{ {keys} }}"))?;
+            let context = Context { folder: folder.into(), ..Context::default() };
+            let offer = channel["channel"].newest(&context)?;
+            channel["channel"].install(&offer, &context.folder.join("installations"), &context)?;
         }
         ["stop", folder] => {
             let runtime = process_runtime(&fs::canonicalize(folder)?)?;

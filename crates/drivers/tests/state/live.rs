@@ -6,25 +6,47 @@ use lastgood_drivers::state::{Mode, StatePlace, demand, snapshot};
 use rusqlite::Connection;
 use std::{fs, process::Command};
 
-/// Takes a few snapshots while a peer writes `rate` transactions a second, and audits each.
+/// Snapshots that are taken in search of one in whose middle the peer wrote.
+const TRIES_MAX: u64 = 100;
+
+/// Gives how many transfers the peer has written to a live database.
+fn written_to(database: &Connection) -> i64 {
+    database.query_row("SELECT transfers FROM counts", [], |row| row.get(0)).unwrap()
+}
+
+/// Takes three snapshots at least while a peer writes `rate` transactions a second, and audits each, until the peer was
+/// seen to write while one was taken. With one a second that would be a matter of luck.
 fn audited_while_written(journal: &str, rate: &str, rows: u32) {
     let stage = Stage::new();
     let database = stage.folder("data").join("db.sqlite");
     drop(bank(&database, journal, rows));
     let place = StatePlace::sqlite([&database]);
     let writer = Peer::start(&["write", text(&database), rate]);
-    let mut last = -1;
-    for id in 1..=3 {
+    // It looks between snapshots, and holds nothing meanwhile.
+    let live = Connection::open(&database).unwrap();
+    live.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    let (mut last, mut in_the_middle) = (-1, 0);
+    for id in 1..=TRIES_MAX {
+        let before = written_to(&live);
         stage.snap(&place, Mode::Online, id).unwrap();
+        let after = written_to(&live);
         let (sum, counted, listed, check) = audit(&stage.snapshot(id).join("files/0/db.sqlite"));
         assert_eq!((sum, check.as_str()), (100_000, "ok"));
         assert_eq!(counted, listed);
         assert!(counted >= last, "a later snapshot has what an earlier one has");
+        assert!((before..=after).contains(&counted), "{counted} is not of its time, {before} to {after}");
         last = counted;
+        in_the_middle += u32::from(after > before);
+        if id >= 3 && (in_the_middle > 0 || rate == "1") {
+            break;
+        }
+        fs::remove_dir_all(stage.snapshot(id)).unwrap();
     }
+    assert!(in_the_middle > 0 || rate == "1", "nobody wrote while {TRIES_MAX} snapshots were taken");
+    drop(live);
     let said = writer.end();
     let written: i64 = said.split(' ').next().unwrap().parse().unwrap();
-    assert!(written >= last && last >= 0);
+    assert!(written > 0 && written >= last, "{written} were written, and {last} were copied");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn apply(root: &Path, act: &Act) {
 
 proptest! {
     // 64 trees: about ten seconds.
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn any_tree_changed_in_any_way_comes_back(tree in prop::collection::vec(made(), 1..12), changes in prop::collection::vec(done(), 0..12), online: bool) {

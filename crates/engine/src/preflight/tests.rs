@@ -40,13 +40,19 @@ fn what_hangs_is_given_up_alone_and_not_asked_again_until_it_has_ended() {
 #[test]
 fn the_whole_is_back_in_time_however_long_each_may_take() {
     let asker = Asker::default();
-    let (_keep, hangs) = channel();
+    let (release, hangs) = channel();
+    let (ended, has_ended) = channel();
     let patient = question("patient", 3_600_000, move || {
         let _ = hangs.recv();
+        let _ = ended.send(());
         1
     });
     let answers = asker.ask(vec![patient], Duration::from_millis(300));
     assert_eq!(answers[0].0, Answer::Late { waited: Duration::from_millis(100) });
+    // It is back while the look still lasts, which ends only now.
+    assert!(has_ended.try_recv().is_err());
+    release.send(()).unwrap();
+    has_ended.recv().unwrap();
 }
 
 #[test]

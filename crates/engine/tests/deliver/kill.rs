@@ -1,32 +1,25 @@
 //! `kill -9` of a real process that delivers.
 
-use crate::{
-    Sink, World, hook, lines,
-    world::{SECRET, deliverer},
-};
+use crate::{Sink, World, hook, lines, world::SECRET};
 use lastgood_domain::terms::Timestamp;
 use lastgood_store::{NoticeState, Reader};
 use std::{
     collections::BTreeSet,
     env,
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-const STATE_DIR: &str = "LASTGOOD_TEST_STATE_DIR";
-const URL: &str = "LASTGOOD_TEST_URL";
-const NOW: &str = "LASTGOOD_TEST_NOW";
 /// From one kill to the next sender, by their clocks: far below the half minute of a lease.
 const RESTART_MS: usize = 2_000;
 
-/// The child: the same test binary, told by its environment what to do. Without that it has nothing to do.
-#[test]
-fn the_process_that_is_killed() {
-    let (Ok(dir), Ok(url)) = (env::var(STATE_DIR), env::var(URL)) else { return };
-    let mut deliverer = deliverer(dir.as_ref(), &hook("ops", &url), Box::new(|_| Some(SECRET.into())));
-    deliverer.deliver_due(Timestamp(env::var(NOW).unwrap().parse().unwrap())).unwrap();
+/// Gives the process that delivers: Cargo builds examples beside the tests, in target/debug/examples.
+fn sender() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("examples/sender")
 }
 
 #[test]
@@ -45,11 +38,9 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_in_flight_in_order() {
     // The first kills come while the sender has hardly begun, the last when little is left.
     for after in [1, 3, 30, 75, 120, 190, 250, 310, 370] {
         let before = sink.taken();
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "kill::the_process_that_is_killed"])
-            .envs([(STATE_DIR, world.state_dir().as_os_str()), (URL, sink.url.as_ref())])
-            .env(NOW, (kills * RESTART_MS).to_string())
-            .stdout(Stdio::null())
+        let mut child = Command::new(sender())
+            .arg(world.state_dir())
+            .args([hook("ops", &sink.url), SECRET.into(), (kills * RESTART_MS).to_string()])
             .spawn()
             .unwrap();
         // Each sender goes on at once: by its clock no lease has ended.

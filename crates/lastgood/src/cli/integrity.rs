@@ -56,6 +56,7 @@ impl Verify {
             })).collect::<Vec<_>>(),
             "missing": verified.missing.iter().map(|(of, what)| json!({ "of": of, "what": what })).collect::<Vec<_>>(),
             "again": verified.again,
+            "retried": verified.retried.iter().map(|(test, of)| json!({ "test": test, "of": of })).collect::<Vec<_>>(),
         });
         screen.show("integrity", &data, &text(&verified, self.commit.as_deref(), exit));
         Ok(exit)
@@ -80,8 +81,11 @@ fn text(verified: &Verified, commit: Option<&str>, exit: Exit) -> String {
         );
         text += &format!("report {name}: {counts}\n");
     }
-    for name in &verified.again {
+    for name in verified.again.iter().filter(|name| !verified.retried.contains_key(*name)) {
         text += &format!("only when tried again: {name}\n");
+    }
+    for (test, of) in &verified.retried {
+        text += &format!("warning: {} only when tried again: {test}\n", of.join(", "));
     }
     for (of, what) in &verified.missing {
         text += &format!("{of}: not proven yet: {what}\n");
@@ -97,6 +101,10 @@ fn text(verified: &Verified, commit: Option<&str>, exit: Exit) -> String {
         words::count(verified.critical, "critical function")
     );
     text += &match exit {
+        Exit::Done if !verified.retried.is_empty() => {
+            let again = words::count(verified.retried.len() as u64, "bound test");
+            format!("all proven ({of}), but {again} only when tried again: {all}")
+        }
         Exit::Done => format!("all proven ({of}): {all}"),
         Exit::Failed => format!("NOT proven, a bound test failed ({of}): {all}"),
         _ => format!("NOT proven, nobody can tell ({of}): {all}"),

@@ -113,6 +113,23 @@ fn is_json(arguments: &[&str], said: &Said) {
 }
 
 #[test]
+fn what_was_asked_for_goes_to_stdout_and_all_else_to_stderr() {
+    let farm = Farm::running(Plan::default());
+    for line in [&["status"][..], &["plan"], &["log"], &["why"], &["explain", "0"], &["config", "check"]] {
+        let said = farm.lastgood(line).ended(0);
+        assert!(!said.out.is_empty() && said.err.is_empty(), "{line:?}: {said:?}");
+    }
+    farm.publish("1.1.0");
+    // What a run came to is what was asked for; what happens on its way is told beside it.
+    let said = farm.lastgood(&["run"]).ended(0);
+    assert!(said.out.contains("1.1.0") && !said.out.contains("rehears"), "{said:?}");
+    assert!(said.err.contains("rehears") && said.err.lines().count() > said.out.lines().count(), "{said:?}");
+    let said = farm.lastgood(&["explain", "999999"]);
+    assert!(said.code != 0 && said.out.is_empty(), "{said:?}");
+    assert!(said.err.starts_with("error: ") && said.err.contains("\n hint: "), "{said:?}");
+}
+
+#[test]
 fn doctor_and_init_speak_json_too() {
     let farm = Farm::new(Plan::default());
     let said = farm.lastgood(&["--json", "doctor"]);

@@ -68,7 +68,7 @@ fn live_through(lane: u32, bumps: &AtomicU32, rollbacks: &AtomicU32) {
         } else {
             rollbacks.fetch_add(1, Ordering::SeqCst);
             nothing_old_runs_on_migrated_data(&farm, &after);
-            // Killed after the last instance was back, there is nothing to go back from.
+            // 9: killed after the last instance was back, there is nothing to go back from.
             let said = farm.lastgood(&["rollback", "--yes"]);
             assert!([0, 9].contains(&said.code), "{after}: {said:?}");
         }
@@ -91,7 +91,8 @@ fn crash(farm: &Farm, boundary: u32, arguments: &[&str]) -> Said {
     crate::kit::said(farm.command(arguments).env("LASTGOOD_CRASH_AFTER", boundary.to_string()))
 }
 
-/// Allows the release once more that the rollback rejected.
+/// Allows the release once more that the rollback rejected; 1: what was killed before it rejected anything has nothing
+/// to waive.
 fn waive(farm: &Farm) {
     let said = farm.lastgood(&["waive", "notebook", "2.0.0", "--reason", "once more"]);
     assert!([0, 1].contains(&said.code), "{said:?}");

@@ -54,6 +54,8 @@ fn others_ask_the_daemon_to_run_and_to_go_back() {
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(10).says(&daemon.pid().to_string());
     farm.lastgood(&["run"]).ended(10).says("hint: have the daemon run now: lastgood run notebook --now");
+    // Without a schedule nothing moves by itself.
+    assert_eq!(farm.version("alice"), "1.0.0");
     farm.lastgood(&["serve"]).ended(10);
     // What commands name as the next step works beside the daemon.
     farm.lastgood(&["hold", "set", "--reason", "fair"]).ended(0);

@@ -184,6 +184,25 @@ fn a_renamed_bound_test_gives_12_a_failed_one_1_and_json_says_the_same() {
     let json = verify(at, &["--json"]).ended(1).out;
     let document: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(document["data"]["findings"][0]["kind"], "failed");
+    // What passes only when it is tried again is named with what it should prove, or is no proof.
+    let manifest =
+        "reports = [\"nextest.xml\"]\n[B-1]\npromise = \"notes are kept\"\ntests = [\"ledger a_note_is_kept\"]\n";
+    write("integrity.toml", manifest);
+    write(
+        "nextest.xml",
+        "<testsuites name=\"nextest-run\"><testsuite name=\"ledger\">\
+         <testcase name=\"a_note_is_kept\" classname=\"ledger\"><flakyFailure type=\"test failure\">it broke</flakyFailure>\
+         </testcase></testsuite></testsuites>",
+    );
+    let said = verify(at, &[]).ended(0).says("warning: B-1 only when tried again: ledger a_note_is_kept");
+    said.says("all proven (no commit was asked for), but 1 bound test only when tried again: 1 promise");
+    let document: serde_json::Value = serde_json::from_str(&verify(at, &["--json"]).ended(0).out).unwrap();
+    let retried = serde_json::json!([{ "test": "ledger a_note_is_kept", "of": ["B-1"] }]);
+    assert_eq!(document["data"]["retried"], retried, "{document}");
+    write("integrity.toml", &format!("retried = \"refused\"\n{manifest}"));
+    verify(at, &[])
+        .ended(12)
+        .says("B-1: ledger a_note_is_kept passed only when it was tried again, and that is no proof");
     write("integrity.toml", "required = [\"B-2\"]\n");
     verify(at, &[]).ended(12).says("B-2 is required and stands nowhere in the manifest");
     write("integrity.toml", "requird = [\"B-2\"]\n");

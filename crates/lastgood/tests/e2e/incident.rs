@@ -109,9 +109,14 @@ fn an_incident_is_declared_frozen_cleaned_verified_unfrozen_and_closed() {
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(0).says("lifted: claim");
     farm.lastgood(&["run"]).ended(9);
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(12).says("not verified since");
-    std::thread::sleep(std::time::Duration::from_millis(350));
-    by(&farm, "alice", "incident|verify|i0").ended(0);
-    by(&farm, "alice", "incident|unfreeze|i0|--yes|--wait").ended(0).says("nothing is held any more");
+    let mut last = String::new();
+    crate::kit::until("the stage to be watched long enough", || {
+        by(&farm, "alice", "incident|verify|i0").ended(0);
+        let said = by(&farm, "alice", "incident|unfreeze|i0|--yes|--wait");
+        last = said.out;
+        said.code == 0
+    });
+    assert!(last.contains("nothing is held any more"), "{last}");
     by(&farm, "alice", "incident|close|i0|--reason|over").ended(9).says("root cause").says("report");
     by(&farm, "alice", "incident|rca|i0|a retry without a key").ended(0);
     by(&farm, "alice", "incident|follow-up|add|i0|give retries a key|--owner|bob|--due|14d").ended(0).says("f0");
@@ -311,6 +316,7 @@ fn a_drill_goes_all_the_way_holds_nothing_and_reaches_only_who_asked_for_drills(
     assert!(!texts(&drills).is_empty());
     assert!(texts(&drills).iter().all(|text| text.contains("DRILL: ")), "{:?}", texts(&drills));
     let told = texts(&all).split_off(before);
+    assert!(told.iter().any(|text| text.contains("1.1.0 is last-good")), "{told:?}");
     assert!(told.iter().all(|text| !text.contains("DRILL") && !text.contains("incident")), "{told:?}");
 }
 
@@ -324,7 +330,7 @@ fn metrics(port: u16) -> String {
 }
 
 #[test]
-fn an_overdue_update_pages_once_and_the_metrics_tell_of_it() {
+fn an_overdue_update_pages_once_and_the_metrics_tell_of_it_and_of_drills_apart() {
     let sink = Sink::new(|_| ("200 OK", String::new()));
     let tail = format!(
         "\n[incident]\nupdate_every = \"1s\"\n[secret.hook]\nfile = \"hook\"\n[notice.ops]\n\
@@ -352,6 +358,26 @@ fn an_overdue_update_pages_once_and_the_metrics_tell_of_it() {
         "lastgood_incidents{level=\"L1\",drill=\"true\"} 0",
         "lastgood_incident_mode 1",
         "lastgood_checklist_open 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    // A drill beside it is counted apart, and is nobody's mode.
+    by(&farm, "bob", &format!("{DECLARE}|--drill")).ended(0);
+    let page = metrics(farm.port("listen"));
+    for line in [
+        "lastgood_incidents{level=\"L1\",drill=\"false\"} 1",
+        "lastgood_incidents{level=\"L1\",drill=\"true\"} 1",
+        "lastgood_incident_mode 1",
+        "lastgood_checklist_open 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    by(&farm, "alice", "incident|stand-down|i0|--reason|a false alarm").ended(0);
+    let page = metrics(farm.port("listen"));
+    for line in [
+        "lastgood_incidents{level=\"L1\",drill=\"false\"} 0",
+        "lastgood_incidents{level=\"L1\",drill=\"true\"} 1",
+        "lastgood_incident_mode 0",
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }

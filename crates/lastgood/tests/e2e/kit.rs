@@ -19,6 +19,9 @@ const COMMAND_SECONDS_MAX: &str = "180";
 /// The password of every account.
 pub(crate) const PASSWORD: &str = "open sesame";
 
+/// A desk that every notice comes to, one a line.
+pub(crate) const DESK: &str = "\n[notice.desk]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> notices; echo >> notices\"]\n";
+
 /// The program that is tested.
 pub(crate) fn program() -> &'static str {
     env!("CARGO_BIN_EXE_lastgood")
@@ -226,6 +229,27 @@ expect = { status = 200 }
     /// Gives the log, orders too, as one text.
     pub(crate) fn log(&self) -> String {
         self.lastgood(&["--json", "log", "--all"]).ended(0).out
+    }
+
+    /// Waits until one notice of this kind has come to the [`DESK`], and gives its severity and summary.
+    #[track_caller]
+    pub(crate) fn noticed(&self, kind: &str) -> (String, String) {
+        until(&format!("a notice of {kind}"), || !self.notices(kind).is_empty());
+        let mut all = self.notices(kind);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    /// Gives severity and summary of the notices of this kind that came to the [`DESK`].
+    pub(crate) fn notices(&self, kind: &str) -> Vec<(String, String)> {
+        let all = fs::read_to_string(self.path("notices")).unwrap_or_default();
+        let notices = all.lines().filter(|line| !line.is_empty()).filter_map(|line| {
+            // The last may be half written.
+            let notice: Value = serde_json::from_str(line).ok()?;
+            let text = |key: &str| notice["data"][key].as_str().unwrap().to_owned();
+            (text("kind") == kind).then(|| (text("severity"), text("summary")))
+        });
+        notices.collect()
     }
 
     pub(crate) fn get(&self, name: &str, path: &str, token: &str) -> (u16, Value) {

@@ -63,6 +63,30 @@ fn preflight_says_one_line_when_all_is_well_and_code_fix_and_page_of_each_failur
 }
 
 #[test]
+fn doctor_fails_while_a_chain_ends_at_nobody_and_names_it() {
+    let tail = |notice: &str| {
+        format!(
+            "[notice.pager]\ncommand = [\"true\"]\n[person.alice]\nnotice = [\"pager\"]\n[person.bob]\n{notice}\n\
+             [escalation.default]\nsteps = [{{ to = [\"alice\"], within = \"1m\" }}]\n\
+             [escalation.nights]\n\
+             steps = [{{ to = [\"alice\"], within = \"1m\" }}, {{ to = [\"bob\"], within = \"1m\" }}]\n"
+        )
+    };
+    // The chain begins at somebody; what counts is where it ends.
+    let farm = farm(&tail(""));
+    let said = farm.lastgood(&["doctor", "--only", "escalation"]).ended(1);
+    said.says("[escalation-nobody]").says("nights");
+    let document = farm.lastgood(&["--json", "doctor", "--only", "escalation"]).ended(1).out;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let found = document["data"]["findings"].as_array().unwrap();
+    let codes: Vec<_> = found.iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["escalation-nobody"], "{document}");
+    let reached = farm.config() + &tail("notice = [\"pager\"]");
+    farm.configure(&reached);
+    farm.lastgood(&["doctor", "--only", "escalation"]).ended(0);
+}
+
+#[test]
 fn what_hangs_is_given_up_by_its_own_limit_and_is_no_pass() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();

@@ -238,6 +238,33 @@ fn an_emergency_holds_everything_keeps_the_logs_and_says_what_failed() {
     }
 }
 
+#[test]
+fn an_emergency_trips_the_switch_above_all_and_says_whether_the_evidence_holds() {
+    let switches = "\n[switches]\nsubsystems = [\"auth\"]\nlisten = \"127.0.0.1:0\"\n";
+    let farm = Farm::running(Plan { tail: switches.into(), ..Plan::default() });
+    farm.lastgood(&["switch", "list"]).ended(0).says("auth  open");
+    let all = ["emergency", "--reason", "a key leaked", "--confirm", "everything"];
+    let said = farm.lastgood(&all).ended(0).says("all of it is done");
+    // What keeps harm from going on comes first.
+    let acts: Vec<&str> =
+        said.err.lines().chain(said.out.lines()).filter(|line| line.starts_with("done    ")).collect();
+    let begins = ["trip the switch above all: ", "hold ", "verify the evidence: ", "keep chains and logs apart: "];
+    assert_eq!(acts.len(), begins.len(), "{acts:?}");
+    for (act, begin) in acts.iter().zip(begins) {
+        assert!(act.strip_prefix("done    ").unwrap().starts_with(begin), "{acts:?}");
+    }
+    farm.lastgood(&["switch", "list"]).ended(0).says("all   TRIPPED").says("auth  blocked by all");
+    let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
+    let of = "chain = (SELECT id FROM chain WHERE name = 'service/notebook')";
+    let edit = format!("UPDATE record SET bytes = CAST(bytes || ' ' AS BLOB) WHERE seq = 2 AND {of}");
+    assert_eq!(database.execute(&edit, []).unwrap(), 1);
+    farm.lastgood(&all)
+        .ended(1)
+        .says("done    trip the switch above all: ")
+        .says("FAILED  verify the evidence: ")
+        .says("service/notebook record 2: ");
+}
+
 fn script(farm: &Farm, name: &str, text: &str) {
     fs::write(farm.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(farm.path(name), fs::Permissions::from_mode(0o755)).unwrap();

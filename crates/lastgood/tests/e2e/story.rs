@@ -1,6 +1,6 @@
 //! What a user lives through: good bumps, bad releases, and every way back.
 
-use crate::kit::{Farm, Plan, dump, kept_aside, until};
+use crate::kit::{DESK, Farm, Plan, dump, kept_aside, until};
 use std::{
     collections::BTreeMap,
     fs,
@@ -23,6 +23,18 @@ fn a_good_release_reaches_every_instance() {
     assert_eq!(farm.status()["last_good"], "1.1.0");
     farm.lastgood(&["run"]).ended(0).says("up to date");
     farm.lastgood(&["evidence", "verify"]).ended(0);
+}
+
+#[test]
+fn the_record_says_which_alternative_of_a_probe_answered() {
+    let farm = Farm::running(Plan::default());
+    let answered = |way: &str| farm.log().matches(&format!("\"log in\":\"{way}\"")).count();
+    let old = answered("v1");
+    assert!(old > 0 && answered("v2") == 0, "{}", farm.log());
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    // Of the new release the new place answers, of last-good beside it the old one.
+    assert!(answered("v2") >= 3 && answered("v1") > old, "{}", farm.log());
 }
 
 #[test]
@@ -123,8 +135,8 @@ fn an_older_good_release_is_tried_in_the_place_of_a_rejected_newest() {
 
 #[test]
 fn a_release_that_breaks_one_instance_is_taken_back_from_all_and_the_untouched_stay_untouched() {
-    let plan = Plan { instances: FIVE.into(), service: "rehearsal = { on = \"alice\" }".into(), ..Plan::default() };
-    let farm = Farm::new(plan);
+    let service = "rehearsal = { on = \"alice\" }".into();
+    let farm = Farm::new(Plan { instances: FIVE.into(), service, tail: DESK.into(), ..Plan::default() });
     farm.publish("2.0.0");
     farm.lastgood(&["run"]).ended(0);
     let before: BTreeMap<_, _> = farm.names().map(|name| (name, farm.dump(name))).collect();
@@ -143,6 +155,11 @@ fn a_release_that_breaks_one_instance_is_taken_back_from_all_and_the_untouched_s
         assert_ne!(farm.pid(name), pids[name], "{name} never moved");
     }
     assert!(farm.json(&["hold", "list"]).as_array().is_some_and(|holds| holds.len() == 1));
+    // Somebody hears of the way back, of whose failure it was, and that the service stopped itself.
+    let (severity, summary) = farm.noticed("rolled-back");
+    assert!(severity == "critical" && summary.contains("carol"), "{severity}: {summary}");
+    let (_, summary) = farm.noticed("frozen");
+    assert!(summary.contains("hold h0"), "{summary}");
     farm.lastgood(&["run"]).ended(9).says("hold");
 }
 
@@ -170,6 +187,30 @@ fn a_broken_gate_is_no_bad_release() {
     farm.lastgood(&["run"]).ended(12).says("alice");
     assert_eq!(farm.pids(), pids);
     assert!(farm.status()["rejected"].as_array().is_none_or(Vec::is_empty), "{}", farm.status());
+    farm.configure(&config);
+    farm.lastgood(&["run"]).ended(0);
+    assert_eq!(farm.version("alice"), "1.1.0");
+}
+
+#[test]
+fn a_rehearsal_that_last_good_fails_too_rejects_nothing_and_is_noticed_as_a_broken_gate() {
+    let farm = Farm::running(Plan { tail: DESK.into(), ..Plan::default() });
+    let (pids, config) = (farm.pids(), farm.config());
+    // A check that no release passes, and that the running instances were never asked.
+    let wrong = "\n[[service.notebook.probe]]\nname = \"no such page\"\nhttp = { path = \"/no/such/page\" }\n\
+                 expect = { status = 200 }\n";
+    farm.configure(&(config.clone() + wrong));
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(12).says("the gate is broken, nothing was rejected");
+    let log = farm.log();
+    let legs = |leg: &str| log.lines().filter(|line| line.contains("\"rehearse\"") && line.contains(leg)).count();
+    // The rehearsal with last-good was the last one: its answer said enough.
+    assert_eq!((legs("\"control\""), legs("\"way-back\"")), (1, 0), "{log}");
+    assert_eq!(farm.pids(), pids);
+    assert!(farm.status()["rejected"].as_array().is_none_or(Vec::is_empty), "{}", farm.status());
+    let (severity, summary) = farm.noticed("gate-broken");
+    assert!(severity == "critical" && summary.contains("no such page"), "{severity}: {summary}");
+    assert_eq!(farm.notices("rehearsal-failed"), []);
     farm.configure(&config);
     farm.lastgood(&["run"]).ended(0);
     assert_eq!(farm.version("alice"), "1.1.0");
@@ -204,15 +245,31 @@ fn when_all_are_busy_the_run_waits_and_when_one_is_it_moves_later() {
 
 #[test]
 fn a_hold_and_a_freeze_file_stop_forward_moves_and_no_way_back() {
-    let farm = Farm::running(Plan::default());
+    let farm = Farm::running(Plan { tail: DESK.into(), ..Plan::default() });
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(0);
     farm.publish("2.0.0");
+    // A held run does nothing: the same processes of the same release, the same data, nothing rehearsed.
+    let all = || {
+        let data: Vec<String> = farm.names().map(|name| farm.dump(name)).collect();
+        let releases: Vec<_> = farm.names().map(|name| farm.instance(name)["release"].clone()).collect();
+        (farm.pids(), data, releases, rehearsals(&farm), farm.status()["last_good"].clone())
+    };
+    let before = all();
+    assert!(before.2.iter().all(|release| release == "1.1.0"), "{before:?}");
     farm.lastgood(&["hold", "set", "--reason", "the fair is on"]).ended(0);
     farm.lastgood(&["run"]).ended(9).says("the fair is on");
+    assert_eq!(all(), before);
+    // The hold itself is told of, and then that a run did nothing because of it.
+    until("both notices", || farm.notices("frozen").len() >= 2);
+    let frozen = farm.notices("frozen");
+    assert!(frozen[1].1.contains("did nothing") && frozen[1].1.contains("the fair is on"), "{frozen:?}");
     farm.lastgood(&["hold", "lift", "notebook", "h0", "--reason", "it is over"]).ended(0);
     fs::write(farm.path("state/FREEZE"), "").unwrap();
     farm.lastgood(&["run"]).ended(9).says("FREEZE");
+    assert_eq!(all(), before);
+    until("the notice of the freeze file", || farm.notices("frozen").len() >= 3);
+    assert!(farm.notices("frozen")[2].1.contains("FREEZE"), "{:?}", farm.notices("frozen"));
     assert_eq!(farm.version("alice"), "1.1.0");
     farm.lastgood(&["hold", "set", "--reason", "once more"]).ended(0);
     farm.lastgood(&["rollback", "--yes"]).ended(0);
