@@ -8,6 +8,7 @@ use lastgood_domain::{
         Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
         Standing,
     },
+    failure::Coded,
     service::Service,
     terms::{Actor, Digest, OrderId, Release, ReleaseTag, ServiceName, Span, Timestamp},
 };
@@ -64,7 +65,7 @@ struct Paper {
 impl Paper {
     fn write(&mut self) -> Result<(), LogError> {
         let chain = chain_of(&self.name);
-        let failed = |error: &dyn std::fmt::Display| LogError::Failed(error.to_string());
+        let failed = |error: &dyn Coded| LogError::of(error);
         let head = self.store.head(&chain).map_err(|error| failed(&error))?;
         self.store.append(&chain, &head, &self.unwritten, &[]).map_err(|error| failed(&error))?;
         self.unwritten.clear();

@@ -7,6 +7,7 @@ mod cli;
 mod drive;
 mod enforce;
 mod exit;
+mod page;
 mod progress;
 mod screen;
 mod traffic;

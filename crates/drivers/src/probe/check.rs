@@ -28,7 +28,7 @@ pub enum ConfigProblem {
     #[error("the probe has no steps")]
     NoSteps,
     /// Two steps that evidence could not tell apart.
-    #[error("two steps are called {0:?}")]
+    #[error("two steps have the name {0:?}")]
     SameName(String),
     /// A variable that nothing gives at that step.
     #[error("{place}: `{{{name}}}` is unknown{}", suggestion(.nearest))]

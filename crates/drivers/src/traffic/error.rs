@@ -15,7 +15,7 @@ pub enum RouterError {
         source: io::Error,
     },
     /// The system or the router does not let us.
-    #[error("the router at {at} does not let us: {why}")]
+    #[error("the router at {at} denies access: {why}")]
     Denied {
         /// Socket or address.
         at: String,

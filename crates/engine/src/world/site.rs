@@ -243,10 +243,15 @@ impl Site {
     /// Gives where an instance's data is, or where a copy of it would be if its folder were `data`.
     pub(super) fn place(&self, instance: &InstanceConfig, data: &Path) -> Result<StatePlace, Failure> {
         let values = self.values(instance, None, data, instance.port);
-        self.config
-            .state
-            .place(self.owner(instance)?, |text| expand::expand(text, &values).map(PathBuf::from))
-            .map_err(|what| Failure::new("config-unfit", format!("service.{}.state: {what}", self.name), None))
+        self.config.state.place(self.owner(instance)?, |text| expand::expand(text, &values).map(PathBuf::from)).map_err(
+            |what| {
+                Failure::new(
+                    "config-unfit",
+                    format!("service.{}.state: {what}", self.name),
+                    Some("correct it, then: lastgood config check"),
+                )
+            },
+        )
     }
 
     /// Gives the folder that takes data which a restore puts aside: beside the data, on its file system.
@@ -298,7 +303,11 @@ impl Site {
                     |name: &&String| self.secrets.get(name).is_none() && text.contains(&format!("{{secret:{name}}}"));
                 match self.secret_sources.keys().find(unread).and(self.without.first()) {
                     Some(failure) => failure.clone(),
-                    None => Failure::new("config-unfit", format!("service.{}: {what}", self.name), None),
+                    None => Failure::new(
+                        "config-unfit",
+                        format!("service.{}: {what}", self.name),
+                        Some("correct it, then: lastgood config check"),
+                    ),
                 }
             })
         };
@@ -340,7 +349,11 @@ impl Site {
     pub fn declared(&self, service: &Service, name: &InstanceName, release: &Digest) -> Result<Launch, Failure> {
         let config = self.instance(name)?;
         let known = service.installed.get(release).ok_or_else(|| {
-            Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
+            Failure::new(
+                "installation-missing",
+                format!("what {name} runs is not installed any more"),
+                Some("install it again: lastgood pin SERVICE RELEASE --reason reinstall; then: lastgood run"),
+            )
         })?;
         let installation = PathBuf::from(&known.installation.path);
         let log = self.home.log(name);
@@ -359,7 +372,11 @@ impl Site {
     ) -> Result<Vec<String>, Failure> {
         let launch = self.declared(service, name, release)?;
         let bytes = std::fs::read(format!("/proc/{pid}/environ")).map_err(|error| {
-            Failure::new("drift-environment", format!("what {name} runs with can't be read: {error}"), None)
+            Failure::new(
+                "drift-environment",
+                format!("what {name} runs with can't be read: {error}"),
+                Some("run lastgood as root, or as the user that the instance runs as"),
+            )
         })?;
         let text = String::from_utf8_lossy(&bytes);
         let has: BTreeMap<&str, &str> = text.split('\0').filter_map(|one| one.split_once('=')).collect();

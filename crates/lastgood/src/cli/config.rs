@@ -3,15 +3,16 @@
 use super::Ended;
 use crate::{app::App, exit::Exit, screen::Screen};
 use clap::Subcommand;
+use lastgood_domain::words;
 use serde_json::json;
 use std::path::Path;
 
-/// Check the configuration, or print its JSON Schema.
+/// Check the configuration or print its JSON Schema.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Read the file and say whether it is right.
+    /// Check the file.
     Check,
-    /// Print the JSON Schema of the file.
+    /// Print the file's JSON Schema.
     Schema,
 }
 
@@ -25,8 +26,10 @@ impl Config {
                 let instances: usize = app.config.service.values().map(|service| service.instance.len()).sum();
                 let data = json!({ "file": app.config_path, "services": services, "instances": instances });
                 let text = format!(
-                    "{} is right: services {services}, instances {instances}\nlook at this machine: lastgood doctor",
-                    app.config_path.display()
+                    "{}: OK, {} with {}\ncheck this machine: lastgood doctor",
+                    app.config_path.display(),
+                    words::count(services as u64, "service"),
+                    words::count(instances as u64, "instance"),
                 );
                 screen.show("config-check", &data, &text);
             }

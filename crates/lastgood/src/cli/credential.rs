@@ -13,19 +13,19 @@ use serde_json::json;
 /// Revoke and rotate credentials that may have leaked.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Credential {
-    /// List all credentials and how far each is.
+    /// List credentials and their state.
     List,
-    /// Make the present secret worthless: whoever uses it is cut off until it is rotated.
+    /// Revoke the current secret: its users are cut off until it is rotated.
     Revoke {
         /// The credential.
         name: String,
     },
-    /// Try the old secret and see it refused; after a rotation see that the new one works, too.
+    /// Check that the old secret is refused and, after a rotation, that the new one works.
     Prove {
         /// The credential.
         name: String,
     },
-    /// See the old secret refused, make a new one, and put it into the secret's file.
+    /// Check that the old secret is refused, create a new one and write it to the secret's file.
     Rotate {
         /// The credential.
         name: String,
@@ -84,7 +84,7 @@ fn say(app: &App, kind: &str, name: &str, done: &[Done], next: &str) {
 fn revoke(app: &App, name: &str) -> Ended {
     let credential = prepared(app, name)?;
     if !app.screen.confirm(&format!("Revoke {name} now? Whoever uses it is cut off until it is rotated.")) {
-        let hint = format!("say yes: lastgood --yes credential revoke {name}");
+        let hint = format!("confirm: lastgood --yes credential revoke {name}");
         return Err(Trouble::say(Exit::Declined, "declined", "nothing was revoked", &hint));
     }
     let done = credential.revoke(None).map_err(|error| trouble(&error))?;

@@ -12,7 +12,7 @@ use lastgood_engine::world;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Hold promises against the tests that prove them.
+/// Check that every promise is proven by passing tests.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Integrity {
     /// Check that every bound test exists, ran and passed; needs no lastgood.toml.

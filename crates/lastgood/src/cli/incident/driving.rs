@@ -91,7 +91,11 @@ impl OurHands<'_> {
         let how = FlockOperation::NonBlockingLockShared;
         let file = held(self.incident, &path, how).map_err(|trouble| trouble.failure)?;
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).map_err(|error| {
-            Failure::new("incident-lock", format!("{} can't be used: {error}", path.display()), None)
+            Failure::new(
+                "incident-lock",
+                format!("{} can't be used: {error}", path.display()),
+                Some("check owner and free space of the state folder"),
+            )
         })?;
         Ok(file)
     }
@@ -123,7 +127,11 @@ impl Hands for OurHands<'_> {
                 format!("{service}: {}", words::end_words(&end)),
                 Some(&format!("look why: lastgood why {service}")),
             )),
-            None => Err(Failure::new("rollback-timeout", format!("{service} is not back after {within}"), None)),
+            None => Err(Failure::new(
+                "rollback-timeout",
+                format!("{service} is not back after {within}"),
+                Some(&format!("watch it: lastgood watch {service}; then run the plan again")),
+            )),
         }
     }
 

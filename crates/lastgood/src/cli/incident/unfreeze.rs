@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Show what keeps it frozen; if nothing does, lift the next kind of hold.
 #[derive(Debug, Args)]
 pub(crate) struct Unfreeze {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
     /// Take the risk of a row that is not met; a second person must approve it.
     #[arg(long, value_name = "ROW", requires = "reason", requires = "span")]
