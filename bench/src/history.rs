@@ -8,7 +8,6 @@ use lastgood_domain::{
         Busyness, Installation, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, ResumeFacts, SnapshotFacts,
         Standing,
     },
-    failure::Coded,
     service::Service,
     terms::{Actor, Digest, OrderId, Release, ReleaseTag, ServiceName, Span, Timestamp},
 };
@@ -65,9 +64,8 @@ struct Paper {
 impl Paper {
     fn write(&mut self) -> Result<(), LogError> {
         let chain = chain_of(&self.name);
-        let failed = |error: &dyn Coded| LogError::of(error);
-        let head = self.store.head(&chain).map_err(|error| failed(&error))?;
-        self.store.append(&chain, &head, &self.unwritten, &[]).map_err(|error| failed(&error))?;
+        let head = self.store.head(&chain).map_err(|error| LogError::of(&error))?;
+        self.store.append(&chain, &head, &self.unwritten, &[]).map_err(|error| LogError::of(&error))?;
         self.unwritten.clear();
         Ok(())
     }

@@ -97,7 +97,7 @@ fn config_page(schema: &str) -> Result<String, String> {
 fn keys(table: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let is_required = |key: &str| table["required"].as_array().is_some_and(|all| all.iter().any(|one| one == key));
     let mut keys: Vec<_> = table["properties"].as_object().into_iter().flatten().collect();
-    keys.sort_by_key(|(key, _)| !is_required(key));
+    keys.sort_by_key(|(key, _)| !is_required(key.as_str()));
     keys.into_iter().map(|(key, value)| (key.as_str(), value))
 }
 
@@ -137,7 +137,8 @@ impl<'a> Tables<'a> {
     /// Notes the table that stands under `path`, and all tables in it.
     fn visit(&mut self, path: &str, value: &'a Value) {
         let Some((name, nesting)) = held(value) else { return };
-        let one = &self.types[name];
+        let types = self.types;
+        let one = &types[name];
         if self.titles.contains_key(name) || (one["properties"].is_null() && !has_tables(one)) {
             return;
         }
@@ -166,8 +167,8 @@ impl<'a> Tables<'a> {
         }
         *page += "\n| key | needed | meaning |\n|---|---|---|\n";
         let alternatives = one["oneOf"].as_array().into_iter().flatten();
-        let of =
-            alternatives.flat_map(|each| keys(each).map(|(key, value)| (key, value, each["description"].as_str())));
+        let of = alternatives
+            .flat_map(|each| keys(each).map(move |(key, value)| (key, value, each["description"].as_str())));
         for (key, value, text) in keys(one).map(|(key, value)| (key, value, None)).chain(of) {
             let required = one["required"].as_array().is_some_and(|all| all.iter().any(|one| one == key));
             let needed = if required { "yes" } else { "" };
@@ -217,7 +218,8 @@ fn changelog() -> Result<String, String> {
     for file in files.iter().rev() {
         let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         // Their titles stand below the version's.
-        page += &format!("\n##{}\n", text.trim());
+        // Links start at the folder of the file.
+        page += &format!("\n##{}\n", text.trim().replace("](../", "]("));
     }
     Ok(page)
 }

@@ -5,7 +5,7 @@ const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.r
 
 /// Gives the page of an error code.
 pub(crate) fn of(code: &str) -> Option<&'static str> {
-    PAGES.binary_search_by_key(&code, |(known, _)| known).ok().map(|at| PAGES[at].1)
+    PAGES.binary_search_by_key(&code, |(known, _)| *known).ok().map(|at| PAGES[at].1)
 }
 
 /// Gives the command that prints a code's page.
@@ -20,7 +20,7 @@ pub(crate) fn text(page: &str) -> String {
     while let Some((before, after)) = rest.split_once('[') {
         text += before;
         match after.split_once("](").and_then(|(name, after)| Some((name, after.split_once(')')?.1))) {
-            Some((name, after)) if !name.contains([']', '\n']) => {
+            Some((name, after)) if !name.contains(']') => {
                 text += name;
                 rest = after;
             }

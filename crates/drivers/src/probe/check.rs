@@ -71,7 +71,7 @@ impl Coded for ConfigProblem {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoSteps => "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md".into(),
+            Self::NoSteps => "[[service.NAME.probe]] with name, http and expect".into(),
             Self::SameName(name) => format!("give one of them another name than {name:?}"),
             Self::UnknownVariable { name, .. } => format!(
                 "correct the name, capture it in an earlier step (in every alternative), or give every instance \

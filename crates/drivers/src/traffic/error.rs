@@ -203,7 +203,7 @@ impl Coded for RouterError {
                 format!("wait until it has ended (ps {pid}), or bound it by hard-stop-after in haproxy.cfg")
             }
             Self::NoClosing { .. } | Self::MapUnknown { .. } => {
-                "configure closed_map and the rules that use it: docs/guide/haproxy.md".into()
+                "configure closed_map and the rules that use it: lastgood explain router-no-closing".into()
             }
             Self::File { path, .. } => format!("check who may use it: ls -l {}", path.display()),
         })

@@ -217,7 +217,7 @@ fn check_service(
         return Err(unfit(
             place("probe"),
             "a service without a probe of real behaviour can't be proven to work".into(),
-            "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md",
+            "[[service.NAME.probe]] with name, http and expect",
         ));
     }
     let vars: Vec<BTreeSet<&str>> =

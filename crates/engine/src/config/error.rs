@@ -70,7 +70,7 @@ impl Coded for ConfigError {
         Some(match self {
             Self::Unreadable { .. } => "write one: lastgood init npm:PACKAGE, or name yours: --config FILE".into(),
             Self::Wrong { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
-            Self::Wrong { .. } => "see docs/reference/config.md, then: lastgood config check".into(),
+            Self::Wrong { .. } => "see every key: lastgood config schema; then: lastgood config check".into(),
             Self::Placeholder { example, .. } => format!("write {example} instead"),
             Self::Unfit { example, .. } => example.clone(),
         })

@@ -310,7 +310,7 @@ fn gone(place: &str) -> Failure {
 
 fn not_at(service: &ServiceName, to: &ReleaseTag, said: &str) -> Failure {
     let what = format!("{service} is not at {to} by its log, though the rollback ended with: {said}");
-    Failure::new("rollback-unproven", what, Some("look why: lastgood why SERVICE"))
+    Failure::new("rollback-unproven", what, Some("see why: lastgood why SERVICE"))
 }
 
 /// Asks a database for rows that must not be there, and first whether there are any to look at.

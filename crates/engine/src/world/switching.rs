@@ -160,7 +160,7 @@ fn take_back(board: &mut Switchboard<'_>, run: RunId, flags: &[FlagKey]) -> Resu
 impl<'a> Switchboard<'a> {
     fn open(site: &'a Site, by: &str) -> Result<Self, Failure> {
         let config = site.switches.as_ref().ok_or_else(|| {
-            let hint = "write [switches] into lastgood.toml; see docs/guide/switches.md";
+            let hint = "write [switches] into lastgood.toml";
             Failure::new("switches-none", "the configuration has no [switches]", Some(hint))
         })?;
         let store = Store::open(&site.state_dir).map_err(|error| Failure::of(&error))?;

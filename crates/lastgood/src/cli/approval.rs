@@ -206,8 +206,7 @@ fn answer(app: &App, id: ApprovalId, decide: Deciding<'_>) -> Ended {
 fn link(app: &App, id: ApprovalId, name: &str) -> Ended {
     let links = app.links()?.ok_or_else(|| {
         let message = "there is no address under which a link could be opened";
-        let hint =
-            "write in lastgood.toml: [approvals] with url = \"https://ops.example\"; see docs/guide/approvals.md";
+        let hint = "write in lastgood.toml: [approvals] with url = \"https://ops.example\"";
         Trouble::say(Exit::Usage, "approval-links-off", message, hint)
     })?;
     let person = person(name)?;
@@ -316,7 +315,7 @@ fn show(app: &App, id: ApprovalId) -> Ended {
     text += &format!("  until     {}\n", rfc3339(one.request.expires));
     text += &format!("  is        {}\n", standing(app, one));
     if one.standing_at(app.now()) == Standing::Pending {
-        text += &format!("confirm: lastgood approval approve {id} --plan {}\n", one.request.plan.short());
+        text += &format!("approve it: lastgood approval approve {id} --plan {}\n", one.request.plan.short());
     }
     app.screen.show("approval", &data(app, id, one), &text);
     Ok(Exit::Done)

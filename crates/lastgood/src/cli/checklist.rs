@@ -250,7 +250,7 @@ fn waive(app: &App, id: IncidentId, item: &ItemName, risk: &Reason, span: Span) 
         true => format!("{item} is waived already, by {approval}, until {}", rfc3339(until)),
         false => format!(
             "{item} stays open until a second person has approved {approval}\n\
-             have them type: lastgood approval approve {approval}"
+             have them run: lastgood approval approve {approval}"
         ),
     };
     let data = json!({ "incident": id, "item": item, "approval": approval, "until": until });

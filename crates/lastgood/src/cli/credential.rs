@@ -49,7 +49,7 @@ pub(crate) fn prepared(app: &App, name: &str) -> Result<Prepared, Trouble> {
     found.ok_or_else(|| {
         let known: Vec<&str> = app.config.credential.keys().map(String::as_str).collect();
         let hint = match known.as_slice() {
-            [] => "write one: [credential.NAME]; see docs/guide/credentials.md".to_owned(),
+            [] => "write one: [credential.NAME] with secret and kind".to_owned(),
             known => format!("one of: {}", known.join(", ")),
         };
         Trouble::say(Exit::Usage, "credential-unknown", format!("there is no credential {name:?}"), &hint)
@@ -70,7 +70,7 @@ fn list(app: &App) -> Ended {
         rows.push(json!({ "credential": name, "standing": standing, "kind": config.kind(), "secret": config.secret }));
     }
     if rows.is_empty() {
-        text = format!("{} has no [credential.NAME]; see docs/guide/credentials.md\n", app.config_path.display());
+        text = format!("{} has no [credential.NAME]\n", app.config_path.display());
     }
     app.screen.show("credentials", &json!({ "credentials": rows }), &text);
     Ok(Exit::Done)

@@ -148,7 +148,7 @@ fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
         Failure::new(
             "emergency-preserve",
             what,
-            Some("check space and owner of the state folder, and copy the logs by hand"),
+            Some("check owner and free space of the state folder, and copy the logs by hand"),
         )
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;

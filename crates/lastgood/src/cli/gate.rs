@@ -70,7 +70,7 @@ fn list(app: &App) -> Exit {
         }));
     }
     text += match all.is_empty() {
-        true => "no gate is set up; see docs/guide/gates.md",
+        true => "no gate is configured: there is no [gate.NAME]",
         false => "ask one: lastgood gate run NAME",
     };
     app.screen.show("gates", &all, &text);
@@ -116,7 +116,7 @@ fn find<'a>(app: &'a App, name: &str) -> Result<(&'a GateName, &'a GateConfig), 
     app.config.gate.iter().find(|(known, _)| known.as_str() == name).ok_or_else(|| {
         let known: Vec<String> = app.config.gate.keys().map(ToString::to_string).collect();
         let hint = match known.as_slice() {
-            [] => "set one up as docs/guide/gates.md shows: [gate.unit]".to_owned(),
+            [] => "add one: [gate.unit] with report, command or another kind".to_owned(),
             some => format!("one of: {}", some.join(", ")),
         };
         Trouble::say(Exit::Usage, "gate-unknown", format!("there is no gate {name:?}"), &hint)

@@ -99,7 +99,7 @@ fn text(verified: &Verified, commit: Option<&str>, exit: Exit) -> String {
     text += &match exit {
         Exit::Done => format!("all proven ({of}): {all}"),
         Exit::Failed => format!("NOT proven, a bound test failed ({of}): {all}"),
-        _ => format!("NOT proven, nobody can tell ({of}): {all}"),
+        _ => format!("NOT proven, cannot tell ({of}): {all}"),
     };
     text
 }

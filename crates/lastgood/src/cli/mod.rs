@@ -153,7 +153,7 @@ enum Command {
     /// Check the configuration or print its JSON Schema.
     #[command(subcommand)]
     Config(config::Config),
-    /// Run a one-minute demo on a built-in service.
+    /// Run a short demo on a built-in service.
     Demo(demo::Demo),
     /// Work that lastgood does in a process of its own.
     #[command(subcommand, hide = true)]

@@ -255,7 +255,7 @@ fn refuse_nothing_before(service: &ServiceName, back: &[Back]) -> Result<(), Tro
         Exit::Refused,
         "no-way-back",
         format!("no earlier release ran as {}: going back would leave it stopped", words::names(&nothing)),
-        &format!("if that is wanted, say so by name: lastgood rollback {service} {}", flags.join(" ")),
+        &format!("to do it all the same: lastgood rollback {service} {}", flags.join(" ")),
     ))
 }
 

@@ -68,7 +68,7 @@ fn known(app: &App, name: &SignalName) -> Result<(), Trouble> {
     }
     let known: Vec<&str> = app.config.signal.keys().map(SignalName::as_str).collect();
     let hint = match known.as_slice() {
-        [] => "write one: [signal.NAME]; see docs/guide/signals.md".to_owned(),
+        [] => "write one: [signal.NAME] with database, query and a rule".to_owned(),
         known => format!("one of: {}", known.join(", ")),
     };
     Err(Trouble::say(Exit::Usage, "signal-unknown", format!("there is no signal {name}"), &hint))
@@ -125,7 +125,7 @@ fn list(app: &App) -> Ended {
         }));
     }
     if rows.is_empty() {
-        text = format!("{} has no [signal.NAME]; see docs/guide/signals.md\n", app.config_path.display());
+        text = format!("{} has no [signal.NAME]\n", app.config_path.display());
     } else {
         text += "read them now: lastgood signal check\n";
     }

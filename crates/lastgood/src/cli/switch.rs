@@ -67,7 +67,7 @@ pub(super) fn configured(app: &App) -> Result<&SwitchesConfig, Trouble> {
             Exit::Usage,
             "switches-none",
             format!("{} has no [switches]", app.config_path.display()),
-            "write: [switches] with subsystems = [\"auth\"]; see docs/guide/switches.md",
+            "write: [switches] with subsystems = [\"auth\"]",
         )
     })
 }

@@ -262,7 +262,7 @@ fn stable(facts: &Facts, terms: &Terms, now: Timestamp) -> Seen {
         return seen(false, "nothing runs".into(), "nothing runs".into());
     };
     let lasts = now.since(since);
-    let detail = format!("unchanged for {lasts} of {}", terms.stable_for);
+    let detail = format!("unchanged for {lasts} ({} needed)", terms.stable_for);
     seen(lasts >= terms.stable_for, detail, "not long enough".into())
 }
 
@@ -360,7 +360,7 @@ fn watched(found: &Incident, terms: &Terms, now: Timestamp) -> Seen {
         None => seen(true, "nothing is lifted yet".into(), String::new()),
         Some(at) => {
             let lasts = now.since(at);
-            let detail = format!("the last stage is open for {lasts} of {}", terms.watch);
+            let detail = format!("the last stage is open for {lasts} ({} needed)", terms.watch);
             seen(lasts >= terms.watch, detail, String::new())
         }
     };

@@ -99,7 +99,7 @@ fn checklist(incident: IncidentId, by: &Actor, event: &ChecklistEvent) -> String
 fn verify(incident: IncidentId, by: &Actor, event: &VerifyEvent) -> String {
     match event {
         VerifyEvent::Marked { marker } => {
-            format!("marker {} of incident {incident} sent to the enforcers", marker.short())
+            format!("marker {} of incident {incident} written to check the evidence", marker.short())
         }
         VerifyEvent::Verified { verification } => {
             let good = verification.checks.iter().filter(|check| check.proof.counts()).count();

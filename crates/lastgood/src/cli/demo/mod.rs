@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-/// Run a one-minute demo on a built-in service.
+/// Run a short demo on a built-in service.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The story of one service with many users: shares, guards and a kill switch.

@@ -197,7 +197,7 @@ fn lift(app: &App, service: &str, hold: HoldId, reason: Reason) -> Ended {
     })?;
     let left = after.standing_holds(app.now()).count();
     let next = match left {
-        0 => format!("forward moves are open again: lastgood run {service} --now"),
+        0 => format!("rollouts are allowed again: lastgood run {service} --now"),
         n => format!("{n} more are active: lastgood hold list {service}"),
     };
     app.screen.show(

@@ -85,14 +85,14 @@ impl Say {
     pub(super) fn root_cause(self, app: &App) -> Ended {
         let event = ClosingEvent::RootCause { text: self.text };
         let after = say(app, self.incident, |state| closing::say(state, self.incident, event.clone()))?;
-        told(app, self.incident, &after, "its root cause is written down")
+        told(app, self.incident, &after, "the root cause is recorded")
     }
 
     /// Says what stands in the way now.
     pub(super) fn safeguard(self, app: &App) -> Ended {
         let event = ClosingEvent::Safeguard { text: self.text };
         let after = say(app, self.incident, |state| closing::say(state, self.incident, event.clone()))?;
-        told(app, self.incident, &after, "the safeguard is written down")
+        told(app, self.incident, &after, "the safeguard is recorded")
     }
 }
 

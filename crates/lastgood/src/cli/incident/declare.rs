@@ -75,7 +75,7 @@ impl Declare {
             true => "drill: nothing is held".into(),
             false => {
                 let kinds = HoldKind::ALL.map(HoldKind::as_str).join(", ");
-                format!("held: {kinds} of {}; a way back stays open", services_words(found))
+                format!("held: {kinds} of {}; rollbacks stay possible", services_words(found))
             }
         };
         let text = format!(
@@ -175,7 +175,7 @@ pub(in crate::cli) fn recommended_words(one: &Recommendation) -> String {
     let services = if services.is_empty() { String::new() } else { format!(" --services {services}") };
     let level = one.level.as_str();
     format!(
-        "this speaks for an incident at {level}:\n{why}\
+        "an incident at {level} is recommended:\n{why}\
          declare it: lastgood incident declare --level {level}{services} --trigger …\n"
     )
 }

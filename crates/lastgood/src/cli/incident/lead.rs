@@ -124,7 +124,7 @@ impl ChangeLevel {
         let approval = approval.map(|id| id.to_string()).unwrap_or_default();
         let text = format!(
             "incident {id} stays {} until a second person has approved {approval}\n\
-             have them type: lastgood approval approve {approval}\n\
+             have them run: lastgood approval approve {approval}\n\
              then again: lastgood incident level {id} {} --reason …",
             found.level.as_str(),
             level.as_str()
@@ -150,7 +150,7 @@ impl Hand {
         let role = role.as_str();
         let text = format!(
             "{role} of incident {id} is offered to {to}; {has} has it until they accept\n\
-             have them type: lastgood incident accept {id} --role {role}"
+             have them run: lastgood incident accept {id} --role {role}"
         );
         told(app, id, &after, &text)?;
         Ok(Exit::Pending)
@@ -193,7 +193,7 @@ pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
     let (_, after) = app.say_operations(&|state| Ok(incident::freeze(state, id, &facts.unconfirmed)?))?;
     if find(&after, id)?.state == State::Planning {
         let holds = if find(&after, id)?.drill { "drill: nothing is held" } else { "each hold is confirmed" };
-        return told(app, id, &after, &format!("incident {id} is frozen, {holds}\nit is to be planned now"));
+        return told(app, id, &after, &format!("incident {id} is frozen, {holds}\nnext: make the plan"));
     }
     let open: String = facts.unconfirmed.iter().map(|one| format!("  {one}\n")).collect();
     let text = format!("incident {id} is not confirmed to be frozen:\n{open}look again: lastgood incident freeze {id}");

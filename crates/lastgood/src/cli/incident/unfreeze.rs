@@ -184,7 +184,7 @@ fn accept_risk(app: &App, id: IncidentId, row: &str, reason: &Reason, span: Span
     let text = match is_taken {
         true => format!("this risk is taken already, by {approval}, until {}", rfc3339(until)),
         false => format!(
-            "a second person must take this risk too, until {}\nhave them type: lastgood approval approve {approval}",
+            "a second person must accept this risk too, until {}\nhave them run: lastgood approval approve {approval}",
             rfc3339(until)
         ),
     };
