@@ -118,7 +118,7 @@ fn part(service: &Service, instance: &InstanceName) -> Option<&'static str> {
     } else if is_of(route.candidate.as_ref()) {
         Some("on trial")
     } else if is_of(traffic.standby.as_ref().map(|standby| &standby.side)) {
-        Some("stands by")
+        Some("on standby")
     } else {
         service.instances.get(instance)?.release.is_none().then_some("empty")
     }
