@@ -64,9 +64,8 @@ struct Paper {
 impl Paper {
     fn write(&mut self) -> Result<(), LogError> {
         let chain = chain_of(&self.name);
-        let failed = |error: &dyn std::fmt::Display| LogError::Failed(error.to_string());
-        let head = self.store.head(&chain).map_err(|error| failed(&error))?;
-        self.store.append(&chain, &head, &self.unwritten, &[]).map_err(|error| failed(&error))?;
+        let head = self.store.head(&chain).map_err(|error| LogError::of(&error))?;
+        self.store.append(&chain, &head, &self.unwritten, &[]).map_err(|error| LogError::of(&error))?;
         self.unwritten.clear();
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! `cargo xtask docs`: the reference that is made from the program itself.
 
 use crate::{Done, root};
-use std::{fs, process::Command};
+use serde_json::Value;
+use std::{collections::BTreeMap, fs, process::Command};
 
 /// Writes the generated pages, or with `check` says which are stale.
 pub(crate) fn docs(check: bool) -> Done {
@@ -13,6 +14,7 @@ pub(crate) fn docs(check: bool) -> Done {
         ("docs/reference/config.md", config_page(&schema)?),
         ("docs/reference/cli.md", cli),
         ("docs/errors/README.md", errors_page()?),
+        ("CHANGELOG.md", changelog()?),
     ];
     let mut stale = Vec::new();
     for (path, text) in pages {
@@ -37,9 +39,10 @@ fn help(command: &[&str], cli: &mut String) -> Done {
     let text = lastgood(&[command, &["--help"]].concat())?;
     let title = [&["lastgood"], command].concat().join(" ");
     *cli += &format!("\n## {title}\n\n```text\n{}\n```\n", text.trim_end());
-    let below = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // A description may go on in the next line, further to the right.
-    let names = below.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let below = text.lines().skip_while(|line| !line.starts_with("Usage:")).take_while(|line| *line != "Options:");
+    // A description may go on in the next line, further to the right; arguments stand in brackets.
+    let is_name = |name: &&str| name.starts_with(|first: char| first.is_ascii_lowercase());
+    let names = below.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(is_name));
     for name in names.filter(|name| *name != "help") {
         help(&[command, &[name]].concat(), cli)?;
     }
@@ -63,39 +66,162 @@ fn lastgood(arguments: &[&str]) -> Result<String, String> {
     Ok(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n")
 }
 
-/// Makes one table for each type of the schema.
+/// Makes one table for each table of the file, in the order in which the file nests: `[service.NAME]` and what is in it
+/// first, then the others.
 fn config_page(schema: &str) -> Result<String, String> {
-    let schema: serde_json::Value =
-        serde_json::from_str(schema).map_err(|error| format!("the schema is no JSON: {error}"))?;
+    let schema: Value = serde_json::from_str(schema).map_err(|error| format!("the schema is no JSON: {error}"))?;
+    let mut tables = Tables { types: &schema["$defs"], titles: BTreeMap::new(), order: Vec::new() };
+    let (first, rest): (Vec<_>, Vec<_>) = keys(&schema).partition(|(key, _)| *key == "service");
+    for (key, value) in first.into_iter().chain(rest) {
+        tables.visit(key, value);
+    }
     let mut page = String::from(
-        "# lastgood.toml\n\nMade by `cargo xtask docs` from the types that read the file; editors use \
-         [lastgood.schema.json](lastgood.schema.json).\n",
+        "# lastgood.toml\n\nMade by `cargo xtask docs` from the types that read the file. Editors can use \
+         [lastgood.schema.json](lastgood.schema.json). A table that can stand in several places is described once.\n",
     );
-    section(&mut page, "The file", &schema);
-    if let Some(types) = schema["$defs"].as_object() {
-        for (name, one) in types {
-            section(&mut page, name, one);
+    tables.section(&mut page, "Top level", &schema);
+    for name in &tables.order {
+        tables.section(&mut page, &tables.titles[name], &tables.types[name]);
+    }
+    page += "\n## Values\n";
+    if let Some(types) = tables.types.as_object() {
+        for (name, one) in types.iter().filter(|(name, _)| !tables.titles.contains_key(*name)) {
+            let text = one["description"].as_str().unwrap_or_default().trim();
+            page += &format!("\n### {name}\n\n{text}\n{}", variants(one));
         }
     }
     Ok(page)
 }
 
-fn section(page: &mut String, name: &str, one: &serde_json::Value) {
-    *page += &format!("\n## {name}\n");
-    if let Some(text) = one["description"].as_str() {
-        *page += &format!("\n{}\n", text.trim());
+/// Gives the keys of a table, those that must be given first.
+fn keys(table: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let is_required = |key: &str| table["required"].as_array().is_some_and(|all| all.iter().any(|one| one == key));
+    let mut keys: Vec<_> = table["properties"].as_object().into_iter().flatten().collect();
+    keys.sort_by_key(|(key, _)| !is_required(key.as_str()));
+    keys.into_iter().map(|(key, value)| (key.as_str(), value))
+}
+
+/// Gives the type that a key's value has or holds, and how the header of its table ends.
+fn held(value: &Value) -> Option<(&str, Nesting)> {
+    target(value)
+        .map(|name| (name, Nesting::Table))
+        .or_else(|| Some((target(&value["items"])?, Nesting::List)))
+        .or_else(|| Some((target(&value["additionalProperties"])?, Nesting::Named)))
+}
+
+/// Gives the name of the type that a schema refers to.
+fn target(value: &Value) -> Option<&str> {
+    value["$ref"].as_str().or_else(|| value["anyOf"][0]["$ref"].as_str())?.rsplit('/').next()
+}
+
+/// How a key holds tables.
+enum Nesting {
+    /// `[key]`
+    Table,
+    /// `[[key]]`
+    List,
+    /// `[key.NAME]`
+    Named,
+}
+
+/// The tables of the file.
+struct Tables<'a> {
+    types: &'a Value,
+    /// The header of each type that is a table, by the type's name.
+    titles: BTreeMap<String, String>,
+    /// The types' names in the order in which they are described.
+    order: Vec<String>,
+}
+
+impl<'a> Tables<'a> {
+    /// Notes the table that stands under `path`, and all tables in it.
+    fn visit(&mut self, path: &str, value: &'a Value) {
+        let Some((name, nesting)) = held(value) else { return };
+        let types = self.types;
+        let one = &types[name];
+        if self.titles.contains_key(name) || (one["properties"].is_null() && !has_tables(one)) {
+            return;
+        }
+        let (path, title) = match nesting {
+            Nesting::Table => (path.to_owned(), format!("[{path}]")),
+            Nesting::List => (path.to_owned(), format!("[[{path}]]")),
+            Nesting::Named => (format!("{path}.NAME"), format!("[{path}.NAME]")),
+        };
+        self.titles.insert(name.to_owned(), title);
+        self.order.push(name.to_owned());
+        let alternatives = one["oneOf"].as_array().into_iter().flatten();
+        let inner: Vec<_> = keys(one).chain(alternatives.flat_map(keys)).collect();
+        for (key, value) in inner {
+            self.visit(&format!("{path}.{key}"), value);
+        }
     }
-    let Some(keys) = one["properties"].as_object() else { return };
-    let required: Vec<&str> = one["required"].as_array().into_iter().flatten().filter_map(|key| key.as_str()).collect();
-    *page += "\n| key | needed | meaning |\n|---|---|---|\n";
-    for (key, value) in keys {
-        let needed = if required.contains(&key.as_str()) { "yes" } else { "" };
-        let text = value["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
-        let target = value["$ref"].as_str().or_else(|| value["items"]["$ref"].as_str()).unwrap_or_default();
-        let target = target.rsplit('/').next().filter(|name| !name.is_empty() && *name != "Length");
-        let link = target.map_or_else(String::new, |name| format!(" See [{name}](#{}).", name.to_lowercase()));
-        *page += &format!("| `{key}` | {needed} | {text}{link} |\n");
+
+    fn section(&self, page: &mut String, title: &str, one: &Value) {
+        *page += &format!("\n## {title}\n");
+        if let Some(text) = one["description"].as_str() {
+            *page += &format!("\n{}\n", text.trim());
+        }
+        *page += &variants(one);
+        if one["properties"].is_null() && !has_tables(one) {
+            return;
+        }
+        *page += "\n| key | needed | meaning |\n|---|---|---|\n";
+        let alternatives = one["oneOf"].as_array().into_iter().flatten();
+        let of = alternatives
+            .flat_map(|each| keys(each).map(move |(key, value)| (key, value, each["description"].as_str())));
+        for (key, value, text) in keys(one).map(|(key, value)| (key, value, None)).chain(of) {
+            let required = one["required"].as_array().is_some_and(|all| all.iter().any(|one| one == key));
+            let needed = if required { "yes" } else { "" };
+            let text = text.or_else(|| value["description"].as_str()).unwrap_or_default();
+            let text = text.replace('\n', " ").replace('|', "\\|");
+            *page += &format!("| `{key}` | {needed} | {text}{} |\n", self.link(value));
+        }
     }
+
+    /// Links to where the value of a key is described.
+    fn link(&self, value: &Value) -> String {
+        let Some((name, _)) = held(value).filter(|(name, _)| *name != "Length") else { return String::new() };
+        let title = self.titles.get(name).map_or(name, String::as_str);
+        let anchor: String = title.to_lowercase().chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();
+        match self.titles.contains_key(name) {
+            true => format!(" See [`{title}`](#{anchor})."),
+            false => format!(" See [{title}](#{anchor})."),
+        }
+    }
+}
+
+/// Tells whether a type is a choice of tables.
+fn has_tables(one: &Value) -> bool {
+    one["oneOf"].as_array().is_some_and(|all| all.iter().any(|each| !each["properties"].is_null()))
+}
+
+/// Lists the words that a value may be.
+fn variants(one: &Value) -> String {
+    let words = one["oneOf"].as_array().into_iter().flatten().filter_map(|each| {
+        let text = each["description"].as_str().unwrap_or_default().replace('\n', " ");
+        Some(format!("- `{}`: {text}\n", each["const"].as_str()?))
+    });
+    let list: String = words.collect();
+    if list.is_empty() { list } else { format!("\n{list}") }
+}
+
+/// Joins the files of changes/, the newest first.
+fn changelog() -> Result<String, String> {
+    let folder = root().join("changes");
+    let entries = fs::read_dir(&folder).map_err(|error| format!("changes can't be read: {error}"))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let mut page = String::from(
+        "# Changes\n\nNothing is released yet. Made by `cargo xtask docs` from the files in changes/, the newest first.\n\n\
+         ## 0.1.0, unreleased\n",
+    );
+    for file in files.iter().rev() {
+        let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        // Their titles stand below the version's.
+        // Links start at the folder of the file.
+        page += &format!("\n##{}\n", text.trim().replace("](../", "]("));
+    }
+    Ok(page)
 }
 
 fn errors_page() -> Result<String, String> {

@@ -8,6 +8,7 @@ use crate::{
     notice::NoticeKind,
     service::{Condition, Instance, Service, Streak},
     terms::{InstanceName, ServiceName, Timestamp},
+    words::lost,
 };
 use alloc::{
     format,
@@ -121,9 +122,7 @@ fn stuck(service: &Service) -> Option<(Timestamp, String)> {
 
 fn loss_held(service: &Service) -> Option<(Timestamp, String)> {
     let held = |(name, one): (&InstanceName, &Instance)| match &one.condition {
-        Condition::LossHeld { loss } => {
-            Some((one.stuck_since?, format!("{name}: {} rows and {} files", loss.rows, loss.files)))
-        }
+        Condition::LossHeld { loss } => Some((one.stuck_since?, format!("{name}: {}", lost(loss)))),
         _ => None,
     };
     joined(service.instances.iter().filter_map(held), "a restore would lose too much and waits for a person")

@@ -16,6 +16,9 @@ pub trait Coded: core::error::Error {
     fn hint(&self) -> Option<String>;
 }
 
+/// The next step after an error that lastgood can only have made itself.
+pub const REPORT: &str = "report it to who maintains lastgood, with the output of: lastgood log --all";
+
 /// A failed act as it is kept in evidence: no secret, no stack, cut to [`Failure::MESSAGE_CHARS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

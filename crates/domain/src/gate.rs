@@ -1,6 +1,10 @@
 //! The questions asked before a step may run, and what they answer. Both are part of the log's format.
 
-use crate::{effect::Answer, failure::Failure, terms::Span};
+use crate::{
+    effect::Answer,
+    failure::{Failure, REPORT},
+    terms::Span,
+};
 use alloc::{
     format,
     string::{String, ToString as _},
@@ -97,7 +101,11 @@ impl GateFacts {
         match answer {
             Answer::GateAsked { facts } => facts.clone(),
             Answer::Failed { failure } | Answer::Hindered { failure } => Self::hindered(failure),
-            _ => Self::hindered(&Failure::new("answer-unexpected", "the answer to gate is of another kind", None)),
+            _ => Self::hindered(&Failure::new(
+                "answer-unexpected",
+                "the answer to gate is of another kind",
+                Some(REPORT),
+            )),
         }
     }
 

@@ -62,7 +62,7 @@ pub enum NoProof {
         why: String,
     },
     /// The page answered, and not with itself.
-    #[error("{url} is no proof: {why}")]
+    #[error("{url} is not evidence: {why}")]
     Answered {
         /// Which.
         url: String,
@@ -70,7 +70,7 @@ pub enum NoProof {
         why: String,
     },
     /// No page's address, or one with a password in it, which is not repeated.
-    #[error("that is no address of a page: it must begin with http:// or https:// and hold no user or password")]
+    #[error("not a URL: it must begin with http:// or https:// and contain no user or password")]
     Address,
 }
 

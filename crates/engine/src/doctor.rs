@@ -30,11 +30,12 @@ use std::{
 };
 
 /// Names of doctor's own checks, as `--only` and `--skip` take them.
-pub const OWN: [&str; 15] = [
+pub const OWN: [&str; 16] = [
     "address",
     "anchor",
     "busy",
     "channel",
+    "config",
     "data",
     "escalation",
     "incident",
@@ -77,6 +78,11 @@ impl Finding {
     /// Makes a warning about a service's run from what its log tells.
     pub fn warning(service: &ServiceName, failure: Failure) -> Self {
         Self::own("runs", Some(service), failure, Severity::Recommended)
+    }
+
+    /// Makes a failure of the configuration.
+    pub fn config(failure: Failure) -> Self {
+        Self::own("config", None, failure, Severity::Required)
     }
 
     /// Makes a warning from what speaks for an incident.
@@ -184,13 +190,21 @@ fn whole(config: &Config) -> Vec<Finding> {
         all("incident", failure, Severity::Required);
     }
     if config.anchor().parent() == Some(config.state_dir.as_path()) {
-        let what = format!("the anchor {} shares the state folder's fate", config.anchor().display());
+        let what = format!("the anchor {} is on the same disk as the state folder", config.anchor().display());
         let fix = "anchor = \"/another/disk/lastgood.checkpoints\"";
         all("anchor", Failure::new("anchor-inside", what, Some(fix)), Severity::Recommended);
     }
     if config.notice.is_empty() {
-        let what = "nobody hears of anything: there is no [notice.NAME]";
-        all("notices", Failure::new("notice-none", what, Some("see docs/guide/notices.md")), Severity::Recommended);
+        let what = "no notice endpoint is configured: there is no [notice.NAME]";
+        all(
+            "notices",
+            Failure::new(
+                "notice-none",
+                what,
+                Some("add one: [notice.ops] with webhook = \"https://…\" and secret = \"NAME\""),
+            ),
+            Severity::Recommended,
+        );
     }
     for chain in escalation::ending_at_nobody(&config.chains(), &config.people()) {
         let what = format!("the chain {chain} ends at nobody who can be reached");
@@ -278,7 +292,7 @@ fn one(config: &Config, name: &ServiceName) -> Vec<Finding> {
     // Where traffic is shared nobody is stopped who is in use: what is left drains.
     if service.busy.is_none() && service.traffic.is_none() {
         let what = "there is no busy check: every instance counts as idle";
-        let fix = "busy = { command = [\"./is-busy\"] }; see docs/guide/busy.md";
+        let fix = "busy = { command = [\"./is-busy\"] }";
         found("busy", Failure::new("busy-none", what, Some(fix)), Severity::Recommended);
     }
     if let RuntimeConfig::Systemd(_) = service.runtime
@@ -316,15 +330,22 @@ fn channel_answers(config: &Config, name: &ServiceName, until: Instant) -> Vec<F
 fn state_dir(path: &Path) -> Option<Failure> {
     // The folder may not be there yet: then its nearest parent must allow making it.
     let there = path.ancestors().find(|ancestor| ancestor.exists())?;
-    let fix = format!("ls -ld {}; df -h {}", there.display(), there.display());
     if let Err(error) = rustix::fs::access(there, rustix::fs::Access::WRITE_OK) {
         let what = format!("the state folder {} can't be written: {error}", path.display());
+        let fix = format!(
+            "state_dir = \"state\" in lastgood.toml, or: sudo install -d -o \"$USER\" -m 711 {}",
+            path.display()
+        );
         return Some(Failure::new("state-dir-unusable", what, Some(&fix)));
     }
     let free = rustix::fs::statvfs(there).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
     if free < FREE_BYTES_MIN {
         let what = format!("only {} are free for {}", lastgood_domain::words::size(free), path.display());
-        return Some(Failure::new("state-dir-full", what, Some(&fix)));
+        return Some(Failure::new(
+            "state-dir-full",
+            what,
+            Some("free space there, or set state_dir in lastgood.toml to a folder on a larger disk"),
+        ));
     }
     None
 }

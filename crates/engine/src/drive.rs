@@ -8,7 +8,7 @@ use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Record, Settings, Verdict},
     facts::Outcomes,
-    failure::Failure,
+    failure::{Coded, Failure},
     rollout::{self, Checked, IllegalStep, Input, Judging},
     service::{Phase, Service},
     terms::{Actor, Digest, InstanceName, OrderId, RunId, Timestamp},
@@ -40,9 +40,29 @@ pub enum LogError {
     /// The head is not the one this driver saw: read the news first.
     #[error("another driver appended to the log")]
     Moved,
-    /// The store refused.
-    #[error("the log failed: {0}")]
-    Failed(String),
+    /// The store refused, or holds what can't be understood; the code says which.
+    #[error("the log failed: {}", .0.message)]
+    Failed(Failure),
+}
+
+impl LogError {
+    /// Keeps a coded error with its code and hint: a full disk is no damaged log.
+    pub fn of(error: &dyn Coded) -> Self {
+        Self::Failed(Failure::of(error))
+    }
+
+    /// Makes the error of a log that holds what can't be understood.
+    pub fn damaged(what: impl Into<String>) -> Self {
+        Self::Failed(Failure::new("log-failed", what, Some("find out where it is damaged: lastgood evidence verify")))
+    }
+
+    /// Gives what is told to people.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Moved => Failure::new("log-failed", self.to_string(), Some("run the command again")),
+            Self::Failed(failure) => failure.clone(),
+        }
+    }
 }
 
 /// What performs effects and notices what happens.

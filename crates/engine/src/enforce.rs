@@ -279,7 +279,7 @@ pub enum PassError {
     #[error("the lock of the enforcers can't be used")]
     Lock(#[source] io::Error),
     /// That they were heard can't be kept.
-    #[error("when the enforcers were heard can't be kept in the state folder")]
+    #[error("can't save the time of the last enforcer check in the state folder")]
     Keep(#[source] io::Error),
 }
 

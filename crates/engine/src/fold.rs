@@ -104,7 +104,7 @@ pub fn from_bytes(bytes: &[u8]) -> Option<Service> {
 }
 
 fn failed(error: lastgood_store::StoreError) -> LogError {
-    LogError::Failed(error.to_string())
+    LogError::of(&error)
 }
 
 #[cfg(test)]
@@ -134,6 +134,17 @@ mod tests {
             copy(&workspace().join(source), &place.path().join(source));
         }
         place
+    }
+
+    #[test]
+    fn a_store_that_is_locked_is_no_damaged_log() {
+        let busy = lastgood_store::StoreError::Busy { act: "read the records", waited_seconds: 10 };
+        let failure = failed(busy).failure();
+        assert_eq!(
+            (failure.code.as_str(), failure.hint.as_deref()),
+            ("store-busy", Some("see who drives: lastgood status"))
+        );
+        assert_eq!(LogError::damaged("record 3 is cut").failure().code, "log-failed");
     }
 
     #[test]

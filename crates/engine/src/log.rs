@@ -83,10 +83,8 @@ impl Log for ServiceLog {
     fn news(&mut self) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
         loop {
-            let stored = self
-                .store
-                .read(&self.chain, self.head.size, READ_RECORDS_MAX)
-                .map_err(|error| LogError::Failed(error.to_string()))?;
+            let stored =
+                self.store.read(&self.chain, self.head.size, READ_RECORDS_MAX).map_err(|error| LogError::of(&error))?;
             if stored.is_empty() {
                 return Ok(records);
             }
@@ -109,7 +107,7 @@ impl Log for ServiceLog {
                 Ok(())
             }
             Err(AppendError::Moved { .. }) => Err(LogError::Moved),
-            Err(error) => Err(LogError::Failed(error.to_string())),
+            Err(error) => Err(LogError::of(&error)),
         }
     }
 
@@ -128,7 +126,7 @@ impl Log for ServiceLog {
 /// Errors: [`LogError::Failed`] names the first record that can't be understood.
 pub fn read(reader: &Reader, service: &ServiceName, from: u64, limit: usize) -> Result<Vec<Record>, LogError> {
     let chain = chain_of(service);
-    let stored = reader.read(&chain, from, limit).map_err(|error| LogError::Failed(error.to_string()))?;
+    let stored = reader.read(&chain, from, limit).map_err(|error| LogError::of(&error))?;
     stored.iter().map(|one| parse(&chain, one.seq, &one.bytes)).collect()
 }
 
@@ -167,5 +165,5 @@ pub fn parse(chain: &ChainName, seq: u64, bytes: &[u8]) -> Result<Record, LogErr
         return Ok(Record { v: Record::VERSION, at: entry.at, by: entry.actor, event });
     }
     serde_json::from_slice(bytes)
-        .map_err(|error| LogError::Failed(format!("record {seq} of {chain} can't be understood: {error}")))
+        .map_err(|error| LogError::damaged(format!("record {seq} of {chain} can't be understood: {error}")))
 }

@@ -19,7 +19,7 @@ use lastgood_domain::{
     terms::{Actor, Digest, ServiceName, Timestamp},
 };
 use lastgood_engine::{
-    config::{Config, FILE_NAME},
+    config::{Config, ConfigError, FILE_NAME},
     drive::{Log as _, LogError},
     fold::Folded,
     links::Links,
@@ -83,8 +83,20 @@ impl App {
     ///
     /// Errors: exit 2 with file, line and the nearest key.
     pub(crate) fn open(screen: Screen, config_path: Option<&Path>) -> Result<Self, Trouble> {
+        let (app, placeholders) = Self::open_unfinished(screen, config_path)?;
+        placeholders.first().map_or(Ok(app), |error| Err(Trouble::new(Exit::Usage, error)))
+    }
+
+    /// Reads a configuration in which placeholders of `lastgood init` may still stand, and gives those beside it.
+    ///
+    /// Errors: as [`App::open`], but for placeholders.
+    pub(crate) fn open_unfinished(
+        screen: Screen,
+        config_path: Option<&Path>,
+    ) -> Result<(Self, Vec<ConfigError>), Trouble> {
         let config_path = config_path.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
-        let config = Config::read(&config_path).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+        let (config, placeholders) =
+            Config::read_unfinished(&config_path).map_err(|error| Trouble::new(Exit::Usage, &error))?;
         let there = config.state_dir.ancestors().find(|ancestor| ancestor.exists());
         if let Some(there) = there.filter(|there| !there.is_dir()) {
             return Err(Trouble::say(
@@ -95,7 +107,7 @@ impl App {
             ));
         }
         let home = Home::at(&config.state_dir);
-        Ok(Self { screen, config_path, config, home, actor: who::actor() })
+        Ok((Self { screen, config_path, config, home, actor: who::actor() }, placeholders))
     }
 
     /// Opens the store for writing; makes the state folder.
@@ -196,7 +208,12 @@ impl App {
                 let permitted = people.permit_service(&after, &self.actor, &event);
                 permitted.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
                 let said = rollout::step(&after, Input::Say(event), &self.actor, world::now()).map_err(|error| {
-                    Trouble::say(Exit::Failed, "step-illegal", error.to_string(), "lastgood status")
+                    Trouble::say(
+                        Exit::Failed,
+                        "step-illegal",
+                        error.to_string(),
+                        "see where it stands: lastgood status",
+                    )
                 })?;
                 for record in &said {
                     after.apply(record);
@@ -308,7 +325,7 @@ impl App {
                     one.request.expires.since(now),
                     one.request.what
                 ),
-                &format!("have another person type: lastgood approval approve {id} --plan {}", request.plan.short()),
+                &format!("have another person run: lastgood approval approve {id} --plan {}", request.plan.short()),
             )),
         }
     }
@@ -329,7 +346,7 @@ impl App {
                 if let Some(cap) = cap.filter(|cap| count > *cap) {
                     let act = act.as_str();
                     self.screen
-                        .tell(&format!("{} did {count} {act} today, {cap} are allowed: people are paged", self.actor));
+                        .tell(&format!("{} did {count} {act} today, the cap is {cap}: people are paged", self.actor));
                 }
             }
         }
@@ -408,12 +425,7 @@ pub(crate) fn exit_of_incident(error: &incident::Refused) -> Exit {
 
 /// Makes trouble of a log that can't be read or written.
 pub(crate) fn log_trouble(error: &LogError) -> Trouble {
-    Trouble::say(
-        Exit::Failed,
-        "log-failed",
-        error.to_string(),
-        "find out where it is damaged: lastgood evidence verify",
-    )
+    Trouble { exit: Exit::Failed, failure: error.failure() }
 }
 
 /// Refuses what the system would refuse in the middle: says on what, whose it is, and as whom to run the command.

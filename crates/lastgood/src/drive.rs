@@ -9,7 +9,7 @@ use crate::{
 };
 use lastgood_domain::{
     event::{Aim, End, Event},
-    failure::{Coded, Failure},
+    failure::{Coded, Failure, REPORT},
     rollout::{self, IllegalStep, Input},
     service::{Phase, Service},
     terms::{Actor, RunId, ServiceName, Timestamp},
@@ -194,7 +194,12 @@ fn open_with(
 /// Gives the path of the program that runs now.
 pub(crate) fn program() -> Result<PathBuf, Trouble> {
     std::env::current_exe().map_err(|error| {
-        Trouble::say(Exit::Failed, "internal", format!("lastgood can't find itself: {error}"), "start it by its path")
+        Trouble::say(
+            Exit::Failed,
+            "internal",
+            format!("can't find lastgood's own program: {error}"),
+            "start it by its path",
+        )
     })
 }
 
@@ -225,7 +230,7 @@ pub(crate) fn to_end(driver: &mut RealDriver, progress: &Progress) -> Result<Opt
 fn interrupted() -> Result<Arc<AtomicBool>, Trouble> {
     static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     let failed = |error: std::io::Error| {
-        Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+        Trouble::say(Exit::Failed, "internal", format!("can't install signal handlers: {error}"), REPORT)
     };
     if let Some(interrupted) = INTERRUPTED.get() {
         return Ok(Arc::clone(interrupted));

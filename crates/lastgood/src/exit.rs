@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Cancelled or declined.
     Declined = 3,
-    /// Not allowed: the system refuses this user.
+    /// Not allowed: the system refuses this user, a role is missing, or it is one's own request.
     NotAllowed = 4,
     /// Ended in a rollback or an abort.
     RolledBack = 5,

@@ -8,6 +8,7 @@ mod drive;
 mod enforce;
 mod exit;
 mod leftovers;
+mod page;
 mod progress;
 mod screen;
 mod traffic;

@@ -1,6 +1,6 @@
 //! The only place that prints: data to stdout, everything else to stderr.
 
-use crate::exit::Exit;
+use crate::{exit::Exit, page};
 use lastgood_domain::failure::{Coded, Failure};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
@@ -78,21 +78,20 @@ impl Screen {
     /// Shows trouble: first the error, then the hint; as a problem document (RFC 9457) to programs.
     pub(crate) fn trouble(&self, trouble: &Trouble) {
         let failure = &trouble.failure;
+        let hint = failure.hint.clone().unwrap_or_else(|| page::command(&failure.code));
         if self.json {
             let problem = serde_json::json!({
                 "type": format!("urn:lastgood:error:{}", failure.code),
                 "title": failure.message,
                 "code": failure.code,
-                "hint": failure.hint,
+                "hint": hint,
                 "exit": trouble.exit as u8,
             });
             err(&problem.to_string());
             return;
         }
         err(&format!("error: {} [{}]", failure.message, failure.code));
-        if let Some(hint) = &failure.hint {
-            err(&format!(" hint: {hint}"));
-        }
+        err(&format!(" hint: {hint}"));
     }
 
     /// Asks a question that stands before something moderate; `--yes` answers it, `--no-input` declines.

@@ -11,7 +11,7 @@ pub enum ProxyError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// An address can't be listened at.
-    #[error("{address} can't be listened at")]
+    #[error("can't listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -257,7 +257,7 @@ impl Pen {
 }
 
 fn died() -> LogError {
-    LogError::Failed("the driver died".into())
+    LogError::damaged("the driver died")
 }
 
 impl Log for Pen {

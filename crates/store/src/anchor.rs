@@ -103,9 +103,9 @@ pub enum AnchorError {
     },
     /// The store is smaller than what was signed: an older evidence file was put back, or its tail was cut.
     #[error(
-        "chain {chain} has {stored} records in the store, but the anchor {} was signed at {anchored}: \
+        "chain {chain} has {} in the store, but the anchor {} was signed at {anchored}: \
          an older evidence file was put back or its tail was cut",
-        path.display()
+        lastgood_domain::words::count(*.stored, "record"), path.display()
     )]
     Rewound {
         /// The anchor file.

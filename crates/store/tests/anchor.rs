@@ -101,7 +101,7 @@ fn yesterdays_file_put_back_is_refused_until_it_is_acknowledged() {
     let abandoned = world.sign().unwrap();
     fs::copy(world.file("yesterday"), world.file(EVIDENCE_FILE)).unwrap();
     let text = world.refused("evidence-rewound");
-    assert!(text.contains("1 records in the store") && text.contains("signed at 3"), "{text}");
+    assert!(text.contains("1 record in the store") && text.contains("signed at 3"), "{text}");
     // Growing past the old size does not hide it.
     world.grow(&["x", "y", "z"]);
     world.refused("evidence-forked");

@@ -17,6 +17,7 @@ use std::{
 
 const USAGE: &str = "\
 usage: lastgood-verify --vkey KEY [--json] FILE
+       lastgood-verify --version
 
 Checks an export, a record's proof or a consistency proof made by lastgood. FILE may be - for stdin.
 
@@ -25,7 +26,14 @@ Checks an export, a record's proof or a consistency proof made by lastgood. FILE
   --json       one JSON document on stdout, or a problem document on stderr
 ";
 
-struct Asked {
+/// What the arguments ask for.
+enum Asked {
+    Check(Request),
+    Usage,
+    Version,
+}
+
+struct Request {
     key: VerifierKey,
     json: bool,
     path: String,
@@ -33,9 +41,13 @@ struct Asked {
 
 fn main() -> ExitCode {
     match parse(env::args().skip(1)) {
-        Ok(Some(asked)) => run(&asked),
-        Ok(None) => {
+        Ok(Asked::Check(request)) => run(&request),
+        Ok(Asked::Usage) => {
             say(&mut io::stdout(), USAGE.trim_end());
+            ExitCode::SUCCESS
+        }
+        Ok(Asked::Version) => {
+            say(&mut io::stdout(), concat!("lastgood-verify ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
         Err(wrong) => {
@@ -45,12 +57,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the arguments; `None` asks for the usage text.
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
+/// Reads the arguments.
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     let (mut key, mut json, mut path) = (None, false, None);
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--help" | "-h" => return Ok(None),
+            "--help" | "-h" => return Ok(Asked::Usage),
+            "--version" | "-V" => return Ok(Asked::Version),
             "--json" => json = true,
             "--vkey" => {
                 let text = words.next().ok_or("--vkey needs a key after it")?;
@@ -63,10 +76,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Asked>, Strin
     }
     let key = key.ok_or("--vkey is missing: without a key that you trust nothing can be checked")?;
     let path = path.ok_or("the file is missing")?;
-    Ok(Some(Asked { key, json, path }))
+    Ok(Asked::Check(Request { key, json, path }))
 }
 
-fn run(asked: &Asked) -> ExitCode {
+fn run(asked: &Request) -> ExitCode {
     let input: Box<dyn Read> = if asked.path == "-" {
         Box::new(io::stdin().lock())
     } else {
@@ -99,10 +112,10 @@ fn tell(verdict: &Verdict, as_json: bool) {
     say(&mut io::stdout(), &text);
 }
 
-fn complain(bad: &Bad, asked: &Asked) {
+fn complain(bad: &Bad, asked: &Request) {
     let text = if asked.json {
         let mut problem = json!({
-            "type": "docs/errors/evidence-broken.md",
+            "type": "urn:lastgood:error:evidence-broken",
             "title": "evidence does not hold",
             "detail": bad.what,
             "code": "evidence-broken",

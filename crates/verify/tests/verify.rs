@@ -241,7 +241,15 @@ fn json_is_one_document_on_stdout_or_one_problem_on_stderr() {
     assert_eq!(output.status.code(), Some(1));
     let problem: Value = serde_json::from_str(&stderr(&output)).unwrap();
     assert_eq!((problem["code"].as_str(), problem["seq"].as_u64()), (Some("evidence-broken"), Some(4)));
+    assert_eq!(problem["type"], "urn:lastgood:error:evidence-broken");
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn it_says_its_version() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lastgood-verify")).arg("--version").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output).trim(), concat!("lastgood-verify ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]

@@ -142,7 +142,7 @@ pub fn count(operations: &super::Operations, caps: &Caps, by: &Actor, act: Risky
     let count = operations.caps.today(by, act, now) + 1;
     if let Some(cap) = caps.get(&act).copied().filter(|cap| count > *cap) {
         let about = format!("cap/{}/{by}/{}", act.as_str(), day(now));
-        let text = format!("{by} did {count} {} today, {cap} are allowed; it was done", act.as_str());
+        let text = format!("{by} did {count} {} today, the cap is {cap}; it was done", act.as_str());
         let raised = escalation::raise(&operations.pages, &about, text.to_string(), escalation::DEFAULT);
         events.extend(raised.map(|(page, event)| Event::Page { page, event }));
     }

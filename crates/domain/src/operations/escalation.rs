@@ -110,7 +110,7 @@ impl Page {
     /// Says how far it went.
     pub fn words(&self) -> String {
         match (&self.acknowledged, self.reached) {
-            (Some(by), _) => format!("{by} is there"),
+            (Some(by), _) => format!("acknowledged by {by}"),
             (None, _) if self.ended => "over".into(),
             (None, _) if self.exhausted => "nobody answered".into(),
             (None, Some((step, _))) => format!("step {} was paged", step + 1),
@@ -164,7 +164,7 @@ pub enum Refused {
         page: PageId,
     },
     /// It needs nobody any more.
-    #[error("page {page} needs nobody any more: {standing}")]
+    #[error("page {page} is already closed: {standing}")]
     Over {
         /// Which.
         page: PageId,
@@ -172,7 +172,7 @@ pub enum Refused {
         standing: String,
     },
     /// Who says so is nobody who is paged.
-    #[error("page {page} is for people who are configured, and {by} is not")]
+    #[error("page {page} can be acknowledged by configured people only, and {by} is not one")]
     Stranger {
         /// Which.
         page: PageId,

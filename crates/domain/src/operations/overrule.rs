@@ -63,13 +63,13 @@ pub enum Refused {
         owner: Actor,
     },
     /// Nobody may.
-    #[error("the gate {gate} has no owner, so nobody overrides it")]
+    #[error("the gate {gate} has no owner, so nobody can override it")]
     NoOwner {
         /// The gate.
         gate: String,
     },
     /// For too long.
-    #[error("an override stands for at most 7 d, not {asked}")]
+    #[error("an override lasts at most 7 d, not {asked}")]
     TooLong {
         /// What was asked.
         asked: Span,

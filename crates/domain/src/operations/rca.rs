@@ -215,10 +215,10 @@ pub enum Refused {
     #[error("no analysis is owed")]
     NotOwed,
     /// None was handed in.
-    #[error("no analysis was handed in yet")]
+    #[error("no analysis was submitted yet")]
     NotSubmitted,
     /// Who wrote it can't accept it.
-    #[error("{by} handed it in and can't accept it")]
+    #[error("{by} submitted it and can't accept it")]
     Own {
         /// Who.
         by: Actor,
@@ -245,7 +245,7 @@ impl Coded for Refused {
         Some(match self {
             Self::NotOwed => "see what is owed: lastgood rca list".into(),
             Self::NotSubmitted => "hand one in: lastgood rca submit SERVICE --file analysis.md".into(),
-            Self::Own { .. } => "have another person type: lastgood rca accept SERVICE".into(),
+            Self::Own { .. } => "have another person run: lastgood rca accept SERVICE".into(),
             Self::TooLong { .. } => "say a shorter time: --for 7d".into(),
         })
     }

@@ -27,11 +27,11 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
         Event::Recommended { recommendation: Some(one) } => {
             format!("declare an incident at {}: {}", one.level.as_str(), one.why.join("; "))
         }
-        Event::Recommended { recommendation: None } => "nothing speaks for an incident any more".into(),
-        Event::Seen { signs } if signs.is_empty() => "nothing is seen that may call for an incident".into(),
+        Event::Recommended { recommendation: None } => "no incident is recommended any more".into(),
+        Event::Seen { signs } if signs.is_empty() => "no signs of an incident are left".into(),
         Event::Seen { signs } => {
             let signs: Vec<&str> = signs.iter().map(String::as_str).collect();
-            format!("seen, which may call for an incident: {}", signs.join(", "))
+            format!("signs of an incident: {}", signs.join(", "))
         }
         Event::Page { page, event } => paged(after, *page, by, event),
         Event::Risk { act } => format!("{by} did what is counted as {}", act.as_str()),
@@ -39,7 +39,7 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
             let (gate, service, tag) = (&one.gate, &one.service, &one.tag);
             format!("{by} overrides the gate {gate} for {tag} of {service}: {}", one.reason)
         }
-        Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
+        Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was rewound: {reason}"),
     };
     one_line(&text)
 }
@@ -54,8 +54,8 @@ fn paged(after: &Operations, page: PageId, by: &Actor, event: &PageEvent) -> Str
         }
         PageEvent::Skipped { step } => format!("{page} passes step {}, which reaches nobody: {text}", step + 1),
         PageEvent::Exhausted => format!("{page} reached nobody who answered: {text}"),
-        PageEvent::Acknowledged => format!("{by} is there for {page}: {text}"),
-        PageEvent::Ended { because } => format!("{page} needs nobody any more, {because}: {text}"),
+        PageEvent::Acknowledged => format!("{by} acknowledged {page}: {text}"),
+        PageEvent::Ended { because } => format!("{page} is closed, {because}: {text}"),
     }
 }
 

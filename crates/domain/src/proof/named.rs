@@ -72,7 +72,7 @@ impl Evidence {
         }
         let age = demands.now.since(taken);
         if age > demands.max_age {
-            return Err(Unfit::Stale(format!("{name} is {age} old, at most {} are allowed", demands.max_age)));
+            return Err(Unfit::Stale(format!("{name} is {age} old, the limit is {}", demands.max_age)));
         }
         if demands.of.is_empty() {
             return Ok(report);

@@ -300,7 +300,8 @@ pub(super) fn died(deciding: &mut Deciding, instance: InstanceName, why: String,
         matches!(step, MoveStep::Probing | MoveStep::Soaking | MoveStep::Reprobing | MoveStep::Moved)
     });
     // Whose it is stands in the cause.
-    let failure = Failure::new("instance-died", format!("it died: {why}"), None);
+    let failure =
+        Failure::new("instance-died", format!("it died: {why}"), Some("read its output.log in the state folder"));
     if in_trial {
         return returning::begin(deciding, Cause::Candidate { instance, failure });
     }

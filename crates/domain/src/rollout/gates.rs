@@ -5,7 +5,7 @@ use crate::{
     effect::{Answer, Effect},
     event::{Aim, End, Event, Gate, Settings, Verdict},
     facts::{Installation, Offer, Standing},
-    failure::Failure,
+    failure::{Failure, REPORT},
     provenance::{self, Provenance},
     service::Phase,
     terms::{Digest, Release, ReleaseTag, RunId},
@@ -310,5 +310,5 @@ pub(super) fn blocked(deciding: &Deciding) -> Option<String> {
 
 /// Makes the failure of a driver that answered something else than it was asked.
 pub(super) fn unexpected(what: &str) -> Failure {
-    Failure::new("answer-unexpected", format!("the answer to {what} is of another kind"), None)
+    Failure::new("answer-unexpected", format!("the answer to {what} is of another kind"), Some(REPORT))
 }

@@ -33,7 +33,11 @@ pub(super) fn snapshotted(deciding: &mut Deciding, answer: Answer) {
         return;
     }
     let Some((instance, facts)) = most_demanding(deciding, *release, instances, taken) else {
-        return deciding.stop(Failure::new("no-instances", "the service has no instances", None));
+        return deciding.stop(Failure::new(
+            "no-instances",
+            "the service has no instances",
+            Some("add one: [[service.NAME.instance]] with name, port and data"),
+        ));
     };
     let (instance, snapshot) = (instance.clone(), facts.id);
     deciding.say(Event::RehearsalBegun { instance, snapshot });

@@ -177,7 +177,7 @@ fn threshold(value: f64, above: Option<f64>, below: Option<f64>) -> Judged {
 fn drain(window: &[Sample], within: Span, empty: f64, now: Timestamp) -> Judged {
     if let Some(low) = window.iter().rev().find(|sample| sample.value <= empty) {
         let ago = now.since(low.at);
-        return Judged::new(State::Ok, format!("it was down to {} {ago} ago, {within} are allowed", low.value));
+        return Judged::new(State::Ok, format!("it was down to {} {ago} ago (limit {within})", low.value));
     }
     let third = Span(within.0 / 3);
     let in_part = |from: Span, to: Span| {

@@ -17,7 +17,7 @@ pub fn sentence(record: &Record) -> String {
         Event::Cleared { signal, why } => format!("signal {signal} is well again: {why}"),
         Event::Forgotten { signal } => format!("signal {signal} is no longer configured"),
         Event::RewindAcknowledged { reason } => {
-            format!("{} acknowledged that the evidence was put back: {reason}", record.by)
+            format!("{} acknowledged that the evidence was rewound: {reason}", record.by)
         }
     };
     one_line(&text)

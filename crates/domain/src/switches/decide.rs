@@ -64,7 +64,7 @@ pub enum Refused {
         reason: Reason,
     },
     /// Nobody has asked for a reset, or it was tripped again since.
-    #[error("nobody has asked to reset {switch} since it was tripped last")]
+    #[error("no reset of {switch} was requested since it was tripped")]
     NotRequested {
         /// Which switch.
         switch: SwitchName,
@@ -129,7 +129,7 @@ impl Coded for Refused {
             }
             Self::NotRequested { switch } => format!("ask for it: lastgood switch reset {switch} --reason …"),
             Self::OwnConfirmation { switch, .. } => {
-                format!("have another person type: lastgood switch confirm {switch} --reason …")
+                format!("have another person run: lastgood switch confirm {switch} --reason …")
             }
             Self::UnknownFlag { flag } => {
                 format!(

@@ -24,7 +24,7 @@ pub fn sentence(record: &Record) -> String {
         Event::FlagTurnedOn { flag, reason } => format!("flag {flag} was turned on by {by}: {reason}"),
         Event::FlagTurnedOff { flag, reason } => format!("flag {flag} was turned off by {by}: {reason}"),
         Event::FlagRemoved { flag, reason } => format!("flag {flag} was removed by {by}: {reason}"),
-        Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was put back: {reason}"),
+        Event::RewindAcknowledged { reason } => format!("{by} acknowledged that the evidence was rewound: {reason}"),
     };
     one_line(&text)
 }

@@ -97,7 +97,7 @@ impl Stopped {
     /// Names what is refused: the routes, or all new entries.
     pub fn what(&self) -> String {
         match self.routes.as_slice() {
-            [] => "new entries".into(),
+            [] => "new sessions".into(),
             routes => routes.iter().map(|route| format!("{route}")).collect::<Vec<_>>().join(", "),
         }
     }

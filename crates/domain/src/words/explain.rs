@@ -42,13 +42,13 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
     let type_in = |command: &str| format!("lastgood {command}").replace("NAME", name.as_str());
     let (rule, who, command) = match event {
         Event::HoldSet { .. } | Event::HoldLifted { .. } => (
-            "Holds stop forward moves only; lifting one never lifts another's.",
+            "Holds stop rollouts only; lifting one leaves the others in place.",
             "anyone, with a reason",
             "hold set NAME --reason …",
         ),
         Event::Annotated { .. } => (
-            "What happened to a service during an incident is found from either chain.",
-            "nobody: evidence is only added to",
+            "An incident's chain and a service's chain refer to each other.",
+            "nobody: evidence is append-only",
             "incident list --all",
         ),
         Event::HoldExempted { .. } => (
@@ -70,15 +70,15 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "rollback NAME",
         ),
         Event::Gated { .. } => {
-            ("Only pass moves forward; cannot-tell is never yes.", "whoever owns the gate's cause", "plan NAME")
+            ("Only a pass lets a release move; cannot-tell counts as no.", "whoever owns the gate's cause", "plan NAME")
         }
         Event::Ordered { .. } | Event::Answered { .. } => (
-            "What is intended is written before it is done; an answer to an order that is void is refused.",
+            "Every order is recorded before it is carried out; an answer to a void order is refused.",
             "nobody; a rollback makes orders void",
             "rollback NAME",
         ),
         Event::CandidateChosen { .. } => (
-            "A candidate is of the channel, strictly newer, never rejected, under a tag that has not moved.",
+            "A candidate must come from the channel, be newer and not rejected, and its tag must not have moved.",
             "anyone, with a reason",
             "reject NAME RELEASE --reason …",
         ),
@@ -93,12 +93,12 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "run NAME --dry-run",
         ),
         Event::WayBackProven { .. } => (
-            "If last-good works on the data the candidate migrated, going back keeps every write; else the snapshot goes back.",
+            "If last-good works on the migrated data, a rollback keeps every write; otherwise it restores the snapshot.",
             "whoever releases it, by migrations that the release before can read",
             "run NAME --dry-run",
         ),
         Event::MoveBegun { .. } => (
-            "Forward effects belong to this plan: candidate, last-good, instances, way back and settings.",
+            "A rollout follows this plan: candidate, last-good, instances, way back and settings.",
             "anyone, with a reason",
             "hold set NAME --reason …",
         ),
@@ -124,7 +124,7 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             ("An instance that can't move safely now is left for a later run.", "whoever runs lastgood", "run NAME")
         }
         Event::ReturnBegun { .. } | Event::ReturnWithData { .. } | Event::Returned { .. } => (
-            "On the first failure every instance that moved goes back, with its data where the way back needs it.",
+            "On the first failure every instance that moved is rolled back, with its data where needed.",
             "anyone who may roll back",
             "status NAME",
         ),
@@ -134,23 +134,23 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "rollback NAME --accept-risk lost-writes:INSTANCE",
         ),
         Event::ReturnFailed { .. } => (
-            "Each step of a way back is tried three times, for 5 min where somebody has the data open; then it pages.",
-            "whoever can mend the cause",
+            "Each rollback step is tried three times (for 5 min while a process has the data open), then people are paged.",
+            "whoever can fix the cause",
             "rollback NAME --instance INSTANCE",
         ),
         Event::Promoted { .. } | Event::Demoted { .. } => (
-            "Last-good moves only after every instance that could move has passed its probes, and back with a rollback.",
+            "A release becomes last-good once every instance that could move has passed its probes; a rollback undoes that.",
             "anyone who may roll back",
             "rollback NAME",
         ),
         Event::Died { .. } | Event::Revived { .. } => (
-            "A program that dies is started again after 1 s, doubled each time up to 5 min; three deaths on watch go back.",
-            "whoever can mend the program",
+            "A crashed program is restarted after 1 s, doubled each time up to 5 min; three crashes on watch cause a rollback.",
+            "whoever can fix the program",
             "rollback NAME",
         ),
         Event::NotRevived { .. } => (
-            "A start after a death that the machine hinders is no death: it is tried again, later and later up to 5 min.",
-            "whoever can mend the cause",
+            "A restart that the machine prevents is not a crash; it is retried with growing delays, up to 5 min.",
+            "whoever can fix the cause",
             "log NAME",
         ),
         Event::SetupAccepted { .. } => (
@@ -159,8 +159,8 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "config accept NAME --reason …",
         ),
         Event::WentOnWithout { .. } => (
-            "A way back waits for nothing that it doesn't need: neither for the anchor nor for a secret of something else.",
-            "whoever can mend the cause; nothing moves forward before that",
+            "A rollback does not wait for anything it does not need, such as the anchor or another service's secret.",
+            "whoever can fix the cause; no release moves before that",
             "doctor",
         ),
         Event::OutcomesCounted { .. } => (
@@ -169,18 +169,18 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "rollback NAME",
         ),
         Event::RewindAcknowledged { .. } => (
-            "A log that is not the one that was signed goes on only after a person says so by name.",
+            "A log that differs from the signed one continues only after a person acknowledges it by name.",
             "whoever may sign",
             "evidence verify",
         ),
         Event::Traffic(event) => traffic::rule(event),
         Event::Analysis(_) => (
-            "While an analysis is owed nothing moves forward; a way back is open. Who wrote it can't accept it.",
+            "While an analysis is owed no release moves; rollbacks stay possible. Its author can't accept it.",
             "whoever owes it, and somebody else who accepts it",
             "rca list",
         ),
         Event::WentStale { .. } => (
-            "A gate that has refused everything for rollout.stale_after is an alarm itself.",
+            "If no release is accepted for rollout.stale_after, that is an alarm.",
             "whoever releases it, or whoever owns the gate",
             "why NAME",
         ),

@@ -79,8 +79,8 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::Rejected { tag, reason, .. } => format!("{tag} is rejected: {reason}"),
         Event::Waived { release, reason } => format!("{} may be tried again: {reason}", name(release)),
         Event::RunStarted { run, aim, .. } => match aim {
-            Aim::Drain => format!("run {run} started by {} for late instances", record.by),
-            Aim::Cool => format!("run {run} started by {} to stop what stands by", record.by),
+            Aim::Drain => format!("run {run} started by {} for deferred instances", record.by),
+            Aim::Cool => format!("run {run} started by {} to stop the standby release", record.by),
             Aim::Track => format!("run {run} started by {}", record.by),
             Aim::DryRun => format!("dry run {run} started by {}", record.by),
             Aim::Back { reason, .. } => format!("rollback {run} started by {}: {reason}", record.by),
@@ -111,7 +111,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         }
         Event::WaveBegun { number: 1, .. } => "wave 1, the canary".to_string(),
         Event::WaveBegun { number, size } => format!("wave {number}, up to {size} at a time"),
-        Event::Deferred { instance, why, .. } => format!("{instance} is left for later: {why}"),
+        Event::Deferred { instance, why, .. } => format!("{instance} is deferred: {why}"),
         Event::SoakBegun { until } => format!("watching the wave for {}", until.since(record.at)),
         Event::Moved { instance } => format!("{instance} moved and answers"),
         Event::ReturnBegun { cause, back, .. } => {
@@ -155,7 +155,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
                 name(release)
             )
         }
-        Event::WentOnWithout { failure } => format!("the way back goes on without what it doesn't need: {failure}"),
+        Event::WentOnWithout { failure } => format!("the rollback continues despite: {failure}"),
         Event::OutcomesCounted { outcomes, health } => format!(
             "users' outcomes: {} good, {} by a fallback, {} broken: {}",
             outcomes.good,
@@ -169,7 +169,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         Event::Traffic(event) => traffic::sentence(service, event, record),
         Event::Analysis(event) => rca::sentence(&record.by, event),
         Event::WentStale { since, because } => {
-            format!("nothing accepted for {}; last time: {because}", record.at.since(*since))
+            format!("no release accepted for {}; last time: {because}", record.at.since(*since))
         }
     })
 }
@@ -235,7 +235,7 @@ fn answered(answer: &Answer) -> Option<String> {
         Answer::FlagsOff { off, kept } => traffic::flags_off(off, kept),
         Answer::Tripped { switches } => format!("tripped: {}", names(switches)),
         Answer::LaidReady { bytes: 0 } => return None,
-        Answer::LaidReady { bytes } => format!("the way back lies ready ({})", size(*bytes)),
+        Answer::LaidReady { bytes } => format!("rollback data staged ({})", size(*bytes)),
         Answer::Measured { loss } => {
             format!("a restore drops {}", lost(loss))
         }
@@ -273,13 +273,13 @@ pub fn doing(effect: &Effect) -> String {
         Effect::Probe { instance, .. } => format!("probing {instance}"),
         Effect::Measure { instance, .. } => format!("counting what {instance} would lose"),
         Effect::Restore { instance, .. } => format!("putting {instance}'s data back"),
-        Effect::LayReady { instance, .. } => format!("laying the way back of {instance} ready"),
+        Effect::LayReady { instance, .. } => format!("staging rollback data of {instance}"),
         Effect::Route { route } => traffic::routing(route),
         Effect::TryResume { .. } => "proving that sessions can be resumed".into(),
         Effect::TurnOn { flags, .. } => format!("turning {} on", names(flags)),
         Effect::TurnOff { flags, .. } => format!("turning {} off", names(flags)),
         Effect::Trip { switches, .. } => format!("tripping {}", names(switches)),
-        Effect::Prune { .. } => "removing copies that no way back needs".into(),
+        Effect::Prune { .. } => "removing copies that no rollback needs".into(),
     }
 }
 
@@ -309,12 +309,12 @@ fn spoken_end(end: &End) -> String {
             format!("the rollback waits for a person on {}", names(instances))
         }
         End::Superseded => "a rollback took over".into(),
-        End::Cooled => "what stood by is stopped; a rollback starts it again first".into(),
+        End::Cooled => "the standby release is stopped; a rollback starts it again first".into(),
         End::Unproven { gate: Gate::Preflight, because } => {
-            format!("held, nothing was moved: nobody can tell whether all is as preflight wants it: {because}")
+            format!("held, nothing was moved: preflight could not be evaluated: {because}")
         }
         End::Unproven { because, .. } => {
-            format!("held, nothing was moved: nobody can tell whether it passes {because}")
+            format!("held, nothing was moved: could not evaluate gate {because}")
         }
     }
 }
@@ -373,7 +373,7 @@ pub fn names<T: ToString>(list: &[T]) -> String {
 }
 
 /// Says what a restore drops: `1 row and 2 files`.
-fn lost(loss: &Loss) -> String {
+pub(crate) fn lost(loss: &Loss) -> String {
     format!("{} and {}", count(loss.rows, "row"), count(loss.files, "file"))
 }
 

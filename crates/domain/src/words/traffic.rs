@@ -35,15 +35,17 @@ pub(super) fn sentence(service: &Service, event: &TrafficEvent, record: &Record)
         TrafficEvent::Emptied { release } => format!("{} has nothing left to finish", name(release)),
         TrafficEvent::EntriesStopped { routes, retry_after, reason } => {
             let which = match routes.is_empty() {
-                true => "new entries".into(),
+                true => "new sessions".into(),
                 false => {
                     let routes: Vec<String> = routes.iter().map(|route| format!("{route}")).collect();
-                    format!("new entries to {}", routes.join(", "))
+                    format!("new sessions to {}", routes.join(", "))
                 }
             };
             format!("{which} are refused by {} (retry after {retry_after}): {reason}", record.by)
         }
-        TrafficEvent::EntriesResumed { reason } => format!("new entries are let in again by {}: {reason}", record.by),
+        TrafficEvent::EntriesResumed { reason } => {
+            format!("new sessions are accepted again by {}: {reason}", record.by)
+        }
     }
 }
 
@@ -124,7 +126,7 @@ fn doubted(service: &Service, run: &Run, unproven: Unproven, now: Timestamp) -> 
         );
     }
     let left = unproven.since.after(most).since(now);
-    format!("keeping {share} of the traffic, and all goes back in {left}: nobody can tell whether it passes {open}")
+    format!("keeping {share} of the traffic, and all goes back in {left}: could not evaluate gate {open}")
 }
 
 /// Gives the rule behind an event, who can change it and what they type.

@@ -43,7 +43,7 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
         how: format!("lastgood unpin {name} --reason …"),
     }));
     reasons.extend(service.traffic.stopped.as_ref().map(|stopped| Why {
-        rule: "new entries are refused, and what runs finishes",
+        rule: "new sessions are refused; existing ones finish",
         because: format!(
             "{} refused by {} for {}: {}",
             stopped.what(),
@@ -72,7 +72,7 @@ pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now
 /// Says that a run is under way and nobody drives it, as after a kill; nothing goes on until somebody does.
 pub fn undriven(name: &ServiceName, run: &Run, now: Timestamp) -> Why {
     Why {
-        rule: "a run goes on only while somebody drives it",
+        rule: "a run makes progress only while a process drives it",
         because: format!("nobody drives run {}, which began {} ago", run.id, now.since(run.started)),
         who: "anyone who may run lastgood",
         how: format!("lastgood run {name}"),
@@ -152,13 +152,13 @@ fn condition(
         // The run under way says it; without one, something was left half-way.
         Condition::Between if service.run.is_some() => return None,
         Condition::Between => Why {
-            rule: "what a run left half-way goes back first",
+            rule: "an instance left between two releases is rolled back first",
             because: format!("{instance} is between two releases"),
             who: "anyone who may roll back",
             how: format!("lastgood rollback {name} --instance {instance}"),
         },
         Condition::Deferred { reason: DeferReason::Unrehearsed, .. } => Why {
-            rule: "nobody moves to what was not rehearsed on data like theirs",
+            rule: "no instance moves to a release that was not rehearsed on data like its own",
             because: format!("{instance} {}", condition_words(&state.condition, now)),
             who: "whoever runs lastgood: the next run rehearses it",
             how: format!("lastgood run {name} --now"),
@@ -182,9 +182,9 @@ fn condition(
             how: format!("lastgood run {name} --now"),
         },
         Condition::Stuck { failure } => Why {
-            rule: "a rollback that failed is shown until it is done",
+            rule: "a failed rollback is shown until it is done",
             because: format!("{instance}: {failure}"),
-            who: "whoever can mend the cause",
+            who: "whoever can fix the cause",
             how: format!("lastgood rollback {name} --instance {instance}"),
         },
         Condition::LossHeld { loss } => Why {
@@ -201,20 +201,20 @@ fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Time
     if state.hindered > 0 {
         let (tries, next) = (count(state.hindered.into(), "try"), again.since(now));
         return Some(Why {
-            rule: "a start that the machine hinders is tried again later and later",
+            rule: "a failed start is retried with growing delays",
             because: format!("{instance} can't be started again after {tries}; the next is in {next}"),
-            who: "whoever can mend the cause, which the log names",
+            who: "whoever can fix the cause, which the log names",
             how: format!("lastgood log {name}"),
         });
     }
     Some(Why {
-        rule: "a program that dies is started again later and later",
+        rule: "a crashed program is restarted with growing delays",
         because: format!(
             "{instance} died {}; it is started again in {}",
             count(state.deaths.into(), "time"),
             again.since(now)
         ),
-        who: "whoever can mend the program; the daemon starts it again",
+        who: "whoever can fix the program; the daemon starts it again",
         how: format!("lastgood rollback {name} --instance {instance}"),
     })
 }
@@ -269,25 +269,31 @@ fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String
     match end {
         End::Held { .. } => ("a held service does not move", "whoever holds it", run),
         End::Refused { gate, .. } => refused(name, *gate),
-        End::Stopped { .. } => ("what fails before anything moved changes nothing", "whoever can mend the cause", run),
-        End::GateBroken { .. } => {
-            ("a probe that last-good fails too rejects nothing", "whoever owns the probe, or this machine", dry)
-        }
+        End::Stopped { .. } => ("a failure before anything moved changes nothing", "whoever can fix the cause", run),
+        End::GateBroken { .. } => (
+            "the probe fails on last-good as well, so the candidate is not rejected",
+            "whoever owns the probe, or this machine",
+            dry,
+        ),
         End::Unproven { gate: gate @ Gate::Preflight, .. } => refused(name, *gate),
         End::Unproven { .. } => (
-            "what no gate has proven moves nobody",
+            "no release moves until every required gate has been evaluated",
             "whoever owns the gate named here",
             format!("lastgood gate check; lastgood run {name} --now"),
         ),
-        End::RehearsalFailed { .. } => {
-            ("what fails its rehearsal moves nobody", "whoever releases it", format!("lastgood plan {name}"))
-        }
-        End::Waiting { .. } => ("a run that can move nobody waits", "whoever keeps the instances busy", run),
-        End::RolledBack { .. } => {
-            ("what was left by a rollback is not tried again", "anyone, with a reason", format!("lastgood log {name}"))
-        }
+        End::RehearsalFailed { .. } => (
+            "a release that fails its rehearsal is not rolled out",
+            "whoever releases it",
+            format!("lastgood plan {name}"),
+        ),
+        End::Waiting { .. } => ("a run waits while no instance can move", "whoever keeps the instances busy", run),
+        End::RolledBack { .. } => (
+            "a release that was rolled back is not tried again",
+            "anyone, with a reason",
+            format!("lastgood log {name}"),
+        ),
         End::RollbackFailed { .. } | End::RollbackHeld { .. } => {
-            ("a way back that is not done comes first", "anyone who may roll back", format!("lastgood rollback {name}"))
+            ("an unfinished rollback comes first", "anyone who may roll back", format!("lastgood rollback {name}"))
         }
         End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded | End::Cooled => (GENERAL, OWNERS, run),
     }
@@ -302,11 +308,15 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
             "anyone, with a reason",
             format!("lastgood unpin {name} --reason …"),
         ),
-        Gate::Channel => ("only what is of the channel is taken", "whoever releases it, or sets up the channel", plan),
+        Gate::Channel => {
+            ("only releases of the channel are accepted", "whoever releases it, or sets up the channel", plan)
+        }
         Gate::Rejected => ("a rejected release is never tried again", "anyone, with a reason", plan),
         Gate::Newer => ("a candidate must be newer than last-good", "whoever releases it", plan),
-        Gate::Digest => ("a tag that comes with other bytes is refused", "whoever releases it, under a new tag", plan),
-        Gate::Version => ("a program must say the version it was asked for", "whoever releases it", plan),
+        Gate::Digest => {
+            ("a tag republished with different contents is refused", "whoever releases it, under a new tag", plan)
+        }
+        Gate::Version => ("a program must report the version that was installed", "whoever releases it", plan),
         Gate::Provenance => {
             ("a release must come from where the policy says", "whoever releases it, or owns the policy", plan)
         }
@@ -316,12 +326,12 @@ fn refused(name: &ServiceName, gate: Gate) -> (&'static str, &'static str, Strin
             plan,
         ),
         Gate::Preflight => (
-            "nothing moves before all that is declared to stand before a move does",
+            "no release moves until its preflight checks pass",
             "whoever runs this machine, or owns the check",
             "lastgood preflight --for deploy".into(),
         ),
         Gate::Rca => (
-            "after a rollback or an incident nothing moves forward before its analysis is accepted",
+            "after a rollback or an incident no release moves until the analysis is accepted",
             "whoever owes it, and somebody else who accepts it",
             format!("lastgood rca submit {name} --file analysis.md"),
         ),
@@ -353,7 +363,7 @@ fn nothing_before(name: &ServiceName, service: &Service) -> Option<Why> {
     }
     let only: Vec<InstanceName> = only.into_iter().map(|(name, _)| name.clone()).collect();
     Some(Why {
-        rule: "what ran no other release has nothing to go back to",
+        rule: "an instance that ran no other release has nothing to roll back to",
         because: format!("{} came later: a rollback leaves it as it is", names(&only)),
         who: "nobody: it has a way back after its first move",
         how: format!("lastgood run {name} --now"),

@@ -260,11 +260,9 @@ impl Coded for ChannelError {
             Self::DigestMismatch { .. } => {
                 "do not install it: someone replaced a published release, or the download was changed on its way".into()
             }
-            Self::SignersUnusable { .. } => {
-                "see docs/guide/provenance.md for the two forms: ssh takes lines like `alice@example.org ssh-ed25519 \
+            Self::SignersUnusable { .. } => "ssh takes lines like `alice@example.org ssh-ed25519 \
                  AAAA…`, openpgp what `gpg --export KEY` writes"
-                    .into()
-            }
+                .into(),
             Self::VersionMismatch { .. } => {
                 "the channel's tag points to another build: ask who publishes it, or correct version_file".into()
             }

@@ -45,7 +45,7 @@ pub enum Refusal {
     #[error("{0:?} has the set-user-id or set-group-id bit")]
     SetUserId(String),
     /// The same name twice.
-    #[error("{0:?} is in it twice")]
+    #[error("{0:?} occurs twice")]
     DuplicateName(String),
     /// More files, folders and links than allowed.
     #[error("it has more than {files_max} files (files_max)")]
@@ -60,7 +60,7 @@ pub enum Refusal {
         bytes_max: u64,
     },
     /// It ends too early.
-    #[error("it is cut off")]
+    #[error("it is truncated")]
     Truncated,
     /// It has no files at all.
     #[error("it is empty")]

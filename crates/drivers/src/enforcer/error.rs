@@ -6,7 +6,7 @@ use lastgood_domain::failure::Coded;
 #[derive(Debug, thiserror::Error)]
 pub enum EnforcerError {
     /// A secret it needs has no value.
-    #[error("enforcer {enforcer} needs the secret {secret}, which is not there")]
+    #[error("enforcer {enforcer} needs the secret {secret}, which does not exist")]
     SecretMissing {
         /// The enforcer.
         enforcer: String,

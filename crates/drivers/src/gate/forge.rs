@@ -156,7 +156,7 @@ fn fresh(check: &Check, max_age: Span, now: Timestamp) -> Option<String> {
         return Some("ended in the future: one clock is wrong".into());
     }
     let age = now.since(at);
-    (age > max_age).then(|| format!("ended {age} ago, at most {max_age} are allowed"))
+    (age > max_age).then(|| format!("ended {age} ago, the limit is {max_age}"))
 }
 
 /// A list in several answers.

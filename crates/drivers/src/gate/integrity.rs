@@ -56,7 +56,9 @@ impl Coded for IntegrityError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unreadable { path, .. } => format!("look at it: ls -l {}", path.display()),
-            Self::Wrong { .. } => "write it as docs/guide/gates.md shows: [B-1] with promise and tests".into(),
+            Self::Wrong { .. } => {
+                "write [B-1] with promise = \"…\" and tests = [\"…\"]; more: lastgood explain manifest-wrong".into()
+            }
         })
     }
 }

@@ -24,7 +24,7 @@ pub enum NoticeError {
         wanted: &'static str,
     },
     /// An Alertmanager did not take the alerts.
-    #[error("the Alertmanager at {place} did not take {alerts} alerts: {why}")]
+    #[error("the Alertmanager at {place} refused {}: {why}", lastgood_domain::words::count(*.alerts as u64, "alert"))]
     AlertsRefused {
         /// Scheme, host and port.
         place: String,

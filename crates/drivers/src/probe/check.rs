@@ -28,7 +28,7 @@ pub enum ConfigProblem {
     #[error("the probe has no steps")]
     NoSteps,
     /// Two steps that evidence could not tell apart.
-    #[error("two steps are called {0:?}")]
+    #[error("two steps have the name {0:?}")]
     SameName(String),
     /// A variable that nothing gives at that step.
     #[error("{place}: `{{{name}}}` is unknown{}", suggestion(.nearest))]
@@ -71,7 +71,7 @@ impl Coded for ConfigProblem {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoSteps => "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md".into(),
+            Self::NoSteps => "[[service.NAME.probe]] with name, http and expect".into(),
             Self::SameName(name) => format!("give one of them another name than {name:?}"),
             Self::UnknownVariable { name, .. } => format!(
                 "correct the name, capture it in an earlier step (in every alternative), or give every instance \

@@ -109,7 +109,7 @@ impl Coded for ProbeFailure {
                 "look at the instance's log; if last-good fails the same way, the probe is wrong, not the release"
                     .into()
             }
-            FailureKind::Config => "correct the step in lastgood.toml; see docs/guide/probes.md".into(),
+            FailureKind::Config => "correct the step in lastgood.toml; more: lastgood explain probe-config".into(),
         })
     }
 }
@@ -154,7 +154,7 @@ impl Coded for ReadyFailure {
             Self::TimedOut { .. } => {
                 "look at its log; if migrations take this long, raise ready_timeout of the service".into()
             }
-            Self::Unusable(_) => "correct ready in lastgood.toml; see docs/guide/probes.md".into(),
+            Self::Unusable(_) => "correct ready in lastgood.toml; more: lastgood explain probe-config".into(),
         })
     }
 }

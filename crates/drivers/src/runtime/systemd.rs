@@ -1,4 +1,4 @@
-//! Instances as systemd units: the 's template unit, and two drop-ins of ours for each instance.
+//! Instances as systemd units: the operator's template unit, and two drop-ins of ours for each instance.
 //!
 //! The drop-ins stay the same from release to release. What runs is decided by one link that is flipped
 //! atomically while the unit is down: `STATE/units/SERVICE/INSTANCE/now` leads to a folder that holds the

@@ -9,7 +9,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
     /// The secret that is its password is not among the secrets.
-    #[error("the database {database} needs the secret {secret}, which is not there")]
+    #[error("the database {database} needs the secret {secret}, which does not exist")]
     SecretMissing {
         /// The database.
         database: String,

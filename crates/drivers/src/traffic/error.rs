@@ -15,7 +15,7 @@ pub enum RouterError {
         source: io::Error,
     },
     /// The system or the router does not let us.
-    #[error("the router at {at} does not let us: {why}")]
+    #[error("the router at {at} denies access: {why}")]
     Denied {
         /// Socket or address.
         at: String,
@@ -203,7 +203,7 @@ impl Coded for RouterError {
                 format!("wait until it has ended (ps {pid}), or bound it by hard-stop-after in haproxy.cfg")
             }
             Self::NoClosing { .. } | Self::MapUnknown { .. } => {
-                "configure closed_map and the rules that use it: docs/guide/haproxy.md".into()
+                "configure closed_map and the rules that use it: lastgood explain router-no-closing".into()
             }
             Self::File { path, .. } => format!("check who may use it: ls -l {}", path.display()),
         })

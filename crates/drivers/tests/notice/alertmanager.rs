@@ -96,9 +96,6 @@ fn a_refusal_names_the_place_and_the_reason() {
     let alert =
         Alert { labels: BTreeMap::new(), annotations: BTreeMap::new(), starts: Timestamp(0), ends: Timestamp(1) };
     let error = AlertmanagerClient::new(&format!("{base}/")).post(&[alert]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("the Alertmanager at {base} did not take 1 alerts: answered 400: bad labels")
-    );
+    assert_eq!(error.to_string(), format!("the Alertmanager at {base} refused 1 alert: answered 400: bad labels"));
     assert_eq!(sink.taken()[0].line, "POST /api/v2/alerts HTTP/1.1");
 }

@@ -13,6 +13,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Gives the placeholders that `init` wrote and nobody has replaced, each as the error it is.
+pub(super) fn placeholders(written: &str, path: &Path) -> Vec<ConfigError> {
+    let left = text::left_over(written).into_iter().map(|left| ConfigError::Placeholder {
+        path: path.to_path_buf(),
+        line: left.line,
+        value: left.value,
+        example: left.example,
+    });
+    left.collect()
+}
+
 pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), ConfigError> {
     let unfit = |place: String, what: String, example: &str| ConfigError::Unfit {
         path: path.to_path_buf(),
@@ -21,15 +32,6 @@ pub(super) fn check(config: &Config, written: &str, path: &Path) -> Result<(), C
         what,
         example: example.into(),
     };
-    if let Some(left) = text::left_over(written) {
-        return Err(ConfigError::Unfit {
-            path: path.to_path_buf(),
-            line: Some(left.line),
-            place: format!("{:?}", left.value),
-            what: "this is left to be filled in".into(),
-            example: format!("write {} instead", left.example),
-        });
-    }
     if !config.listen.ip().is_loopback() {
         return Err(unfit(
             "listen".into(),
@@ -215,7 +217,7 @@ fn check_service(
         return Err(unfit(
             place("probe"),
             "a service without a probe of real behaviour can't be proven to work".into(),
-            "[[service.NAME.probe]] with name, http and expect; see docs/guide/probes.md",
+            "[[service.NAME.probe]] with name, http and expect",
         ));
     }
     let vars: Vec<BTreeSet<&str>> =

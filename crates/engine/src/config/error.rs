@@ -28,6 +28,18 @@ pub enum ConfigError {
         /// The nearest known key, if a key is unknown.
         nearest: Option<String>,
     },
+    /// A placeholder that `lastgood init` wrote.
+    #[error("{}:{line}: {value:?}: the placeholder CHANGE has not been filled in", path.display())]
+    Placeholder {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The whole value.
+        value: String,
+        /// What to write instead.
+        example: String,
+    },
     /// Values that don't fit each other.
     #[error("{}{}: {place}: {what}", path.display(), at(*.line))]
     Unfit {
@@ -50,7 +62,7 @@ impl Coded for ConfigError {
             Self::Unreadable { .. } => "config-unreadable",
             Self::Wrong { nearest: Some(_), .. } => "config-unknown-key",
             Self::Wrong { .. } => "config-wrong",
-            Self::Unfit { .. } => "config-unfit",
+            Self::Placeholder { .. } | Self::Unfit { .. } => "config-unfit",
         }
     }
 
@@ -58,7 +70,8 @@ impl Coded for ConfigError {
         Some(match self {
             Self::Unreadable { .. } => "write one: lastgood init npm:PACKAGE, or name yours: --config FILE".into(),
             Self::Wrong { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
-            Self::Wrong { .. } => "see docs/reference/config.md, then: lastgood config check".into(),
+            Self::Wrong { .. } => "see every key: lastgood config schema; then: lastgood config check".into(),
+            Self::Placeholder { example, .. } => format!("write {example} instead"),
             Self::Unfit { example, .. } => example.clone(),
         })
     }

@@ -8,6 +8,7 @@ mod holds;
 mod incident;
 mod people;
 mod preflight;
+mod read;
 mod runbook;
 mod service;
 mod signals;
@@ -47,10 +48,7 @@ use lastgood_drivers::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// The file that commands look for in the working folder when none is named.
 pub const FILE_NAME: &str = "lastgood.toml";
@@ -59,15 +57,15 @@ pub const FILE_NAME: &str = "lastgood.toml";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where lastgood keeps its evidence, installations and snapshots. Needs room for some copies of all data.
+    /// Where lastgood keeps its evidence, installations and snapshots. Needs disk space for several copies of all data.
     /// Default `/var/lib/lastgood`. A relative path starts at the folder of this file.
     #[serde(default = "state_dir")]
     pub state_dir: PathBuf,
     /// A file elsewhere (another disk, a mounted share) that keeps the last signed checkpoint of the evidence, so
-    /// that a rewound state folder is noticed. Default: `checkpoints` beside the state folder.
+    /// that a rewound state folder is detected. Default: `checkpoints` beside the state folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<PathBuf>,
-    /// While this file exists, nothing moves forward: the same as a hold on every service.
+    /// While this file exists, no release moves: the same as a hold on every service.
     /// Default: `FREEZE` in the state folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeze_file: Option<PathBuf>,
@@ -77,10 +75,10 @@ pub struct Config {
     /// Secrets by name, read from files or systemd credentials; never written here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret: BTreeMap<String, SecretSource>,
-    /// Databases by name, which checks and signals ask. They are only read.
+    /// Databases by name, for checks and signals. They are only read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub database: BTreeMap<String, DatabaseConfig>,
-    /// Signals by name: numbers that are read again and again, and when they mean that something is wrong.
+    /// Signals by name: queries with alert rules.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, SignalConfig>")]
     pub signal: BTreeMap<SignalName, SignalConfig>,
@@ -94,26 +92,26 @@ pub struct Config {
     /// Where notices go, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notice: BTreeMap<String, NoticeConfig>,
-    /// What an incident does besides taking services back.
+    /// Your own steps and checks for an incident's plan.
     #[serde(default, skip_serializing_if = "RunbookConfig::is_empty")]
     pub runbook: RunbookConfig,
-    /// What must be so before anybody depends on it, by name: `lastgood preflight` looks.
+    /// Checks of the environment, by name: run by `lastgood preflight` and before rollouts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub preflight: BTreeMap<String, PreflightConfig>,
     /// People by the name of their account. Without any, whoever can write to the state folder may do everything.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub person: BTreeMap<String, PersonConfig>,
-    /// What needs a role, by role.
+    /// Permissions, by role.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, RoleConfig>")]
     pub role: BTreeMap<RoleName, RoleConfig>,
-    /// How people are asked to approve.
+    /// Approval requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<ApprovalsConfig>,
-    /// Who is paged one after the other, by chain. `default` is used where none is named.
+    /// Escalation chains: who is paged in which order. `default` is used where none is named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub escalation: BTreeMap<String, EscalationConfig>,
-    /// How often a day (UTC) each person may do what is risky: `rollback`, `trip`, `override`, `exempt`, `waive`.
+    /// How often a day (UTC) each person may take a risky action: `rollback`, `trip`, `override`, `exempt`, `waive`.
     /// A way back and a trip are never refused; above their cap people are paged. Default: no limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, u32>")]
@@ -128,13 +126,13 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, lastgood_drivers::gate::GateConfig>")]
     pub gate: Gates,
-    /// How incidents are led: checklist, verification, messages, times.
+    /// Incidents: checklist, verification, messages, times.
     #[serde(default, skip_serializing_if = "IncidentConfig::is_default")]
     pub incident: IncidentConfig,
     /// Holds over several services.
     #[serde(default)]
     pub holds: HoldsConfig,
-    /// What enforces holds outside, by name.
+    /// External enforcers of holds, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub enforcer: BTreeMap<String, EnforcerConfig>,
     /// The folder of the file this was read from.
@@ -387,42 +385,6 @@ impl Default for RestoreConfig {
 }
 
 impl Config {
-    /// Reads the file.
-    ///
-    /// Errors: [`ConfigError`] with file, line, column, the nearest known key and an example.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
-        let folder =
-            std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_path_buf)).unwrap_or_default();
-        Self::parse(&text, path, &folder)
-    }
-
-    /// Reads the text of a file that is or would be at `path`.
-    ///
-    /// Errors: as [`Config::read`].
-    pub fn parse(text: &str, path: &Path, folder: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
-        config.folder = folder.to_path_buf();
-        config.state_dir = folder.join(&config.state_dir);
-        let (state_dir, anchor) = (config.state_dir.clone(), config.anchor());
-        for service in config.service.values_mut() {
-            service.environment =
-                service.policy.passed_in().map(|passed| Environment::of(passed, folder, &state_dir, &anchor));
-        }
-        for service in config.service.values_mut() {
-            for instance in &mut service.instance {
-                instance.data = folder.join(&instance.data);
-            }
-        }
-        for file in config.runbook.file.values_mut() {
-            file.path = folder.join(&file.path);
-        }
-        check::check(&config, text, path)?;
-        config.service.values_mut().for_each(traffic::expand);
-        Ok(config)
-    }
-
     /// Gives the JSON Schema of the file.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Config).to_value()

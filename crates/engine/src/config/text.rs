@@ -12,13 +12,15 @@ pub(super) struct LeftOver {
     pub(super) example: String,
 }
 
-/// Finds the first value that still says CHANGE; comments may.
-pub(super) fn left_over(text: &str) -> Option<LeftOver> {
-    text.lines().zip(1..).find_map(|(line, number)| {
-        let value = quoted(line).into_iter().find(|value| example_for(value).is_some())?;
+/// Finds the values that still say CHANGE, in the order of the text; comments may say it.
+pub(super) fn left_over(text: &str) -> Vec<LeftOver> {
+    let lines = text.lines().zip(1..);
+    let values = lines.flat_map(|(line, number)| quoted(line).into_iter().map(move |value| (number, value)));
+    let left = values.filter_map(|(line, value)| {
         let example = example_for(&value)?;
-        Some(LeftOver { line: number, value, example })
-    })
+        Some(LeftOver { line, value, example })
+    });
+    left.collect()
 }
 
 /// Gives what to write instead, if this is one of the texts that `init` writes.
@@ -80,17 +82,18 @@ mod tests {
 
     #[test]
     fn only_values_that_init_wrote_are_left_over() {
-        let found = left_over("a = 1\ncommand = [\"x\", \"{release}/bin/CHANGE\"] # x\n").unwrap();
-        assert_eq!((found.line, found.value.as_str()), (2, "{release}/bin/CHANGE"));
-        assert!(found.example.contains("{release}/bin/server"));
-        assert!(left_over("name = 'CHANGE: what users do first'").is_some());
+        let text = "a = 1\ncommand = [\"x\", \"{release}/bin/CHANGE\"] # x\nname = 'CHANGE: what users do first'\n";
+        let found = left_over(text);
+        let seen: Vec<_> = found.iter().map(|left| (left.line, left.value.as_str())).collect();
+        assert_eq!(seen, [(2, "{release}/bin/CHANGE"), (3, "CHANGE: what users do first")]);
+        assert!(found[0].example.contains("{release}/bin/server"));
         for fine in [
             "data = \"d\" # CHANGE: its data folder",
             "expect = \"CHANGE it\"",
             "# \"CHANGE\"",
             "x = \"a\\\"/CHANGED\"",
         ] {
-            assert!(left_over(fine).is_none(), "{fine}");
+            assert!(left_over(fine).is_empty(), "{fine}");
         }
     }
 }

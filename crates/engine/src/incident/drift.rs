@@ -7,7 +7,7 @@ use crate::{
 };
 use lastgood_domain::{
     facts::Liveness,
-    failure::{Coded as _, Failure},
+    failure::{Coded as _, Failure, REPORT},
     service::Service,
     terms::{IncidentId, ServiceName},
     words::count,
@@ -33,7 +33,11 @@ pub(super) fn put_back(
     files: &[(&String, &FileConfig)],
 ) -> Result<String, Failure> {
     let Some(known) = service.last_good.as_ref().and_then(|last_good| service.installed.get(last_good)) else {
-        return Err(Failure::new("release-none", format!("{name} has no last-good release"), None));
+        return Err(Failure::new(
+            "release-none",
+            format!("{name} has no last-good release"),
+            Some(&format!("run it once: lastgood run {name}")),
+        ));
     };
     channel::verify_full(&known.installation).map_err(|error| Failure::of(&error))?;
     let mut replaced = Vec::new();
@@ -43,7 +47,7 @@ pub(super) fn put_back(
         let put = put_file(&from, &file.path, incident).map_err(|source| cannot(&file.path, &source))?;
         replaced.extend(put.then(|| file.path.display().to_string()));
     }
-    let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), None))?;
+    let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), Some(REPORT)))?;
     let home = Home::at(&config.state_dir).service(name);
     let site = Site::open(config, name, home, program).map_err(|error| Failure::of(&error))?;
     let units = units(&site, incident, name, service)?;

@@ -6,7 +6,7 @@ use crate::{
     fold, signals,
 };
 use lastgood_domain::{
-    failure::Failure,
+    failure::{Failure, REPORT},
     operations::incident::plan::{Act, Outcome, Step, Turn},
     service::Service,
     terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
@@ -34,6 +34,7 @@ const REACH_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why nobody but a person can tell of a step that people do.
 const BY_HAND: &str = "people do it, and say when it is so";
+const BY_HAND_NEXT: &str = "do it, then: lastgood incident step INCIDENT by-hand/N --done --reason …";
 
 /// What a step needs that only the program as a whole can do.
 pub trait Hands {
@@ -81,7 +82,7 @@ pub trait Logs {
 impl Logs for Reader {
     fn service(&self, name: &ServiceName) -> Result<Service, Failure> {
         let folded = fold::Folded::read(self, name);
-        folded.map(|folded| folded.service).map_err(|error| Failure::new("log-failed", error.to_string(), None))
+        folded.map(|folded| folded.service).map_err(|error| error.failure())
     }
 }
 
@@ -189,7 +190,7 @@ impl Performer<'_> {
             Act::VerifyEvidence => self.hands.verify_evidence(),
             Act::CutOver => self.hands.cut_over(),
             Act::Credential { name, turn } => self.hands.credential(self.incident, name, *turn),
-            Act::ByHand { .. } => Err(Failure::new("by-hand", BY_HAND, None)),
+            Act::ByHand { .. } => Err(Failure::new("by-hand", BY_HAND, Some(BY_HAND_NEXT))),
         };
         match done {
             Ok(evidence) => {
@@ -315,12 +316,12 @@ fn gone(place: &str) -> Failure {
 
 fn not_at(service: &ServiceName, to: &ReleaseTag, said: &str) -> Failure {
     let what = format!("{service} is not at {to} by its log, though the rollback ended with: {said}");
-    Failure::new("rollback-unproven", what, Some("look why: lastgood why SERVICE"))
+    Failure::new("rollback-unproven", what, Some("see why: lastgood why SERVICE"))
 }
 
 /// Asks a database for rows that must not be there, and first whether there are any to look at.
 fn rows(config: &Config, asked: &SqlCheck, within: Span) -> Result<String, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), None))?;
+    let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), Some(REPORT)))?;
     let database = signals::database(config, &asked.database, &program).map_err(|error| Failure::of(error.coded()))?;
     let database = database.ok_or_else(|| gone(&format!("database.{}", asked.database)))?;
     let of = asked.of.as_ref().map(|of| looked_at(&database, of, within)).transpose()?;

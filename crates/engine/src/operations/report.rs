@@ -93,7 +93,7 @@ fn durations(incident: &Incident, timeline: &[Entry], now: Timestamp) -> Vec<(&'
         ("Recovery (began to the plan's end)", between(began, incident.recovered_at)),
         ("Verified after", between(declared, last(timeline, moved_to(State::UnfreezeReady)))),
         ("Last hold lifted after", between(declared, lifted.filter(|_| open.is_some()))),
-        ("Frozen", if incident.drill { "a drill holds nothing".into() } else { frozen.to_string() }),
+        ("Frozen", if incident.drill { "drill: nothing is held".into() } else { frozen.to_string() }),
     ]
 }
 

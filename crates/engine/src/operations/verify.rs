@@ -236,7 +236,7 @@ fn configured(config: &Config, id: IncidentId, incident: &Incident, step: &Step)
 fn frozen(incident: &Incident, facts: &Facts) -> Check {
     let title = "freeze".to_owned();
     match facts.unconfirmed.as_slice() {
-        _ if incident.drill => check(title, Proof::Pass, "a drill holds nothing"),
+        _ if incident.drill => check(title, Proof::Pass, "drill: nothing is held"),
         [] => check(title, Proof::Pass, format!("read back in {}", words::count(facts.target.len() as u64, "service"))),
         bad => check(title, Proof::Fail, bad.join(", ")),
     }

@@ -26,7 +26,7 @@ pub enum SignalsError {
     #[error(transparent)]
     Append(#[from] AppendError),
     /// A record is not what was written.
-    #[error("record {seq} of the chain {CHAIN} can't be believed: {what}")]
+    #[error("record {seq} of the chain {CHAIN} is not valid: {what}")]
     Damaged {
         /// Its number.
         seq: u64,

@@ -126,7 +126,11 @@ pub(super) fn measure(
 /// Looks who has the data open.
 fn restore_context(site: &Site, config: &InstanceConfig) -> Result<RestoreContext<'static>, Failure> {
     let holders = site.sole_holder.holders_of(&config.data).map_err(|why| {
-        Failure::new("holders-unknown", format!("nobody can tell who has {} open: {why}", config.data.display()), None)
+        Failure::new(
+            "holders-unknown",
+            format!("nobody can tell who has {} open: {why}", config.data.display()),
+            Some("run lastgood as root, or as the user that the instances run as"),
+        )
     })?;
     let still_held = holders.iter().map(|holder| state::Holder { pid: holder.pid, path: holder.path.clone() });
     Ok(RestoreContext { still_held: still_held.collect(), steps: &EachAct })

@@ -25,7 +25,7 @@ use crew::Crew;
 use deaths::Deaths;
 use lastgood_domain::{
     effect::{Answer, Effect},
-    failure::Failure,
+    failure::{Failure, REPORT},
     service::Service,
     terms::{InstanceName, OrderId, Timestamp},
 };
@@ -222,7 +222,7 @@ impl Host {
                 failure: Failure::new(
                     "internal",
                     "a driver panicked; its message is in the daemon's own output",
-                    Some("please report this with the output of: lastgood log"),
+                    Some(REPORT),
                 ),
             });
             boundary::cross();
@@ -230,7 +230,11 @@ impl Host {
             let _ = sender.send(Happening::Answered { order: job.order, answer });
         };
         if let Err(error) = self.crew.give(Box::new(work)) {
-            let failure = Failure::new("thread-refused", format!("no thread for order {order}: {error}"), None);
+            let failure = Failure::new(
+                "thread-refused",
+                format!("no thread for order {order}: {error}"),
+                Some("check the limits: ulimit -u; TasksMax= of the daemon's unit"),
+            );
             let _ = self.sender.send(Happening::Answered { order, answer: Answer::Hindered { failure } });
         }
     }
@@ -321,7 +325,9 @@ fn revived(effect: &Effect, answer: Answer, revival: &Revival) -> Option<Happeni
 
 /// Answers for a job that nobody waits for; the answer is refused by its order.
 fn given_up() -> Answer {
-    Answer::Hindered { failure: Failure::new("internal", "nobody wants it any more", None) }
+    Answer::Hindered {
+        failure: Failure::new("internal", "the run no longer needs it", Some("see where it stands: lastgood status")),
+    }
 }
 
 /// Makes what probes the candidate where people are too few, if that is configured.

@@ -8,7 +8,7 @@ use crate::{config::InstanceConfig, doctor, setup::Setup};
 use lastgood_domain::{
     effect::{Answer, Leg},
     facts::{ProbeFacts, RehearsalFacts},
-    failure::Failure,
+    failure::{Failure, REPORT},
     service::Service,
     terms::{Digest, InstanceName, SnapshotId, Span},
 };
@@ -104,7 +104,11 @@ pub(super) fn rehearse(
         ));
     }
     let known = service.installed.get(release).ok_or_else(|| {
-        Failure::new("installation-missing", format!("{} is not installed", service.name_of(Some(release))), None)
+        Failure::new(
+            "installation-missing",
+            format!("{} is not installed", service.name_of(Some(release))),
+            Some("install it again: lastgood run"),
+        )
     })?;
     setup.start.port = free_port(&setup.start.bind)?;
     let log = root.join(format!("{leg:?}.log").to_lowercase());
@@ -181,8 +185,13 @@ fn fence_plan(site: &Site, instance: &InstanceName, root: &Path, data: &Path) ->
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(path)
-        .map_err(|error| Failure::new("state-dir-unusable", format!("{} can't be made: {error}", path.display()), None))
+    fs::create_dir_all(path).map_err(|error| {
+        Failure::new(
+            "state-dir-unusable",
+            format!("{} can't be made: {error}", path.display()),
+            Some("check owner and free space of state_dir in lastgood.toml"),
+        )
+    })
 }
 
 fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> Result<(), Failure> {
@@ -191,8 +200,13 @@ fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> R
     if let state::Data::Sqlite(_) = place.data {
         make_folder(data)?;
         if let Some(owner) = &place.owner {
-            std::os::unix::fs::chown(data, Some(owner.uid), Some(owner.gid))
-                .map_err(|error| Failure::new("owner-refused", format!("{}: {error}", data.display()), None))?;
+            std::os::unix::fs::chown(data, Some(owner.uid), Some(owner.gid)).map_err(|error| {
+                Failure::new(
+                    "owner-refused",
+                    format!("{}: {error}", data.display()),
+                    Some("run lastgood as root, or as the instance's user"),
+                )
+            })?;
         }
     }
     state::clone_to(&from, place).map(drop).map_err(|error| Failure::of(&error))?;
@@ -200,8 +214,13 @@ fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> R
     if !data.exists() {
         make_folder(data)?;
         if let Some(owner) = &place.owner {
-            std::os::unix::fs::chown(data, Some(owner.uid), Some(owner.gid))
-                .map_err(|error| Failure::new("owner-refused", format!("{}: {error}", data.display()), None))?;
+            std::os::unix::fs::chown(data, Some(owner.uid), Some(owner.gid)).map_err(|error| {
+                Failure::new(
+                    "owner-refused",
+                    format!("{}: {error}", data.display()),
+                    Some("run lastgood as root, or as the instance's user"),
+                )
+            })?;
         }
     }
     Ok(())
@@ -211,7 +230,11 @@ fn copy(site: &Site, data: &Path, place: &StatePlace, snapshot: SnapshotId) -> R
 fn free_port(bind: &str) -> Result<u16, Failure> {
     let listener = TcpListener::bind((bind, 0)).and_then(|listener| listener.local_addr());
     listener.map(|address| address.port()).map_err(|error| {
-        Failure::new("no-free-port", format!("no port of {bind} can be taken for the rehearsal: {error}"), None)
+        Failure::new(
+            "no-free-port",
+            format!("no port of {bind} can be taken for the rehearsal: {error}"),
+            Some("check bind in lastgood.toml; see what listens: ss -ltn"),
+        )
     })
 }
 
@@ -258,7 +281,9 @@ pub fn worker_main() -> u8 {
         .and_then(|_| serde_json::from_slice(&document).map_err(|error| error.to_string()));
     let report = match plan {
         Ok(plan) => work(&plan).unwrap_or_else(Report::Hindered),
-        Err(why) => Report::Hindered(Failure::new("rehearsal-broken", format!("the plan can't be read: {why}"), None)),
+        Err(why) => {
+            Report::Hindered(Failure::new("rehearsal-broken", format!("the plan can't be read: {why}"), Some(REPORT)))
+        }
     };
     let written = serde_json::to_vec(&report).is_ok_and(|bytes| std::io::stdout().write_all(&bytes).is_ok());
     u8::from(!written)
@@ -269,7 +294,8 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
     if let Some(fence) = &plan.fence {
         fence::enter(fence).map_err(|error| Failure::of(&error))?;
     }
-    let patterns = LogPatterns::new(&plan.fail_on_log).map_err(|why| Failure::new("config-unfit", why, None))?;
+    let patterns = LogPatterns::new(&plan.fail_on_log)
+        .map_err(|why| Failure::new("config-unfit", why, Some("correct rehearsal.fail_on_log in lastgood.toml")))?;
     let target = ProbeTarget {
         base: plan.base.clone(),
         vars: plan.vars.clone(),
@@ -304,7 +330,11 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
             Some("if this line is harmless, it must not be written by the release"),
         )),
         (Report::Passed { .. }, None, Some(why)) => Report::Failed(with_reason(
-            Failure::new("start-died", format!("it ended after its probe: {why}"), None),
+            Failure::new(
+                "start-died",
+                format!("it ended after its probe: {why}"),
+                Some("read the last lines of its output in this message"),
+            ),
             &patterns,
             log,
             seen_before,
@@ -338,7 +368,7 @@ impl<'a> Throwaway<'a> {
         match program.runtime.start(&plan.launch) {
             Ok(_) => Ok(Ok(program)),
             Err(error @ (RuntimeError::ProgramMissing { .. } | RuntimeError::ProgramNotExecutable { .. })) => {
-                Ok(Err(Failure::new(START_REFUSED, error.to_string(), None)))
+                Ok(Err(Failure::new(START_REFUSED, error.to_string(), Some("check `command` in lastgood.toml"))))
             }
             Err(error) => Err(Failure::of(&error)),
         }

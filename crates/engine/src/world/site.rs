@@ -288,10 +288,14 @@ impl Site {
     pub(super) fn place(&self, instance: &InstanceConfig, start: &Start, data: &Path) -> Result<StatePlace, Failure> {
         let values = self.values(instance, start, &instance.vars, data);
         let owner = self.user(instance, start)?.map(|user| Owner::named(&user)).transpose();
-        self.config
-            .state
-            .place(owner.map_err(|error| Failure::of(&error))?, |text| expand::expand(text, &values).map(PathBuf::from))
-            .map_err(|what| Failure::new("config-unfit", format!("service.{}.state: {what}", self.name), None))
+        let owner = owner.map_err(|error| Failure::of(&error))?;
+        self.config.state.place(owner, |text| expand::expand(text, &values).map(PathBuf::from)).map_err(|what| {
+            Failure::new(
+                "config-unfit",
+                format!("service.{}.state: {what}", self.name),
+                Some("correct it, then: lastgood config check"),
+            )
+        })
     }
 
     /// Gives the folder that takes data which a restore puts aside: beside the data, on its file system.
@@ -340,7 +344,11 @@ impl Site {
                     |name: &&String| self.secrets.get(name).is_none() && text.contains(&format!("{{secret:{name}}}"));
                 match self.secret_sources.keys().find(unread).and(self.without.first()) {
                     Some(failure) => failure.clone(),
-                    None => Failure::new("config-unfit", format!("service.{}: {what}", self.name), None),
+                    None => Failure::new(
+                        "config-unfit",
+                        format!("service.{}: {what}", self.name),
+                        Some("correct it, then: lastgood config check"),
+                    ),
                 }
             })
         };
@@ -382,7 +390,11 @@ impl Site {
     pub fn declared(&self, service: &Service, name: &InstanceName, release: &Digest) -> Result<Launch, Failure> {
         let config = self.instance(name)?;
         let known = service.installed.get(release).ok_or_else(|| {
-            Failure::new("installation-missing", format!("what {name} runs is not installed any more"), None)
+            Failure::new(
+                "installation-missing",
+                format!("what {name} runs is not installed any more"),
+                Some("install it again: lastgood pin SERVICE RELEASE --reason reinstall; then: lastgood run"),
+            )
         })?;
         let setup = self.setup_for(service, config, release)?;
         self.launch(config, &setup.start, &known.installation, &config.data, self.home.log(name))
@@ -400,7 +412,11 @@ impl Site {
     ) -> Result<Vec<String>, Failure> {
         let launch = self.declared(service, name, release)?;
         let bytes = std::fs::read(format!("/proc/{pid}/environ")).map_err(|error| {
-            Failure::new("drift-environment", format!("what {name} runs with can't be read: {error}"), None)
+            Failure::new(
+                "drift-environment",
+                format!("what {name} runs with can't be read: {error}"),
+                Some("run lastgood as root, or as the user that the instance runs as"),
+            )
         })?;
         let text = String::from_utf8_lossy(&bytes);
         let has: BTreeMap<&str, &str> = text.split('\0').filter_map(|one| one.split_once('=')).collect();

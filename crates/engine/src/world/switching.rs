@@ -14,7 +14,7 @@ use crate::{
 use lastgood_domain::{
     effect::Answer,
     facts::KeptFlag,
-    failure::Failure,
+    failure::{Failure, REPORT},
     service::Service,
     switches::{self, Event, Record, Refused, Switches},
     terms::{Actor, FlagKey, Reason, RunId, ServiceName, SwitchName},
@@ -121,7 +121,7 @@ fn close(site: &Site) -> Result<(), Failure> {
     let look = || {
         let reader = Reader::open(&site.state_dir).map_err(|error| Failure::of(&error))?;
         let folded = fold::Folded::read(&reader, &site.name);
-        folded.map(|folded| folded.service).map_err(|error| Failure::new("log-failed", error.to_string(), None))
+        folded.map(|folded| folded.service).map_err(|error| error.failure())
     };
     let service = look()?;
     let Some(route) = &service.traffic.route else { return Ok(()) };
@@ -160,7 +160,7 @@ fn take_back(board: &mut Switchboard<'_>, run: RunId, flags: &[FlagKey]) -> Resu
 impl<'a> Switchboard<'a> {
     fn open(site: &'a Site, by: &str) -> Result<Self, Failure> {
         let config = site.switches.as_ref().ok_or_else(|| {
-            let hint = "write [switches] into lastgood.toml; see docs/guide/switches.md";
+            let hint = "write [switches] into lastgood.toml";
             Failure::new("switches-none", "the configuration has no [switches]", Some(hint))
         })?;
         let store = Store::open(&site.state_dir).map_err(|error| Failure::of(&error))?;
@@ -196,7 +196,11 @@ impl<'a> Switchboard<'a> {
                 return Ok(());
             }
         }
-        Err(Failure::new("store-busy", "the switches change all the time", None))
+        Err(Failure::new(
+            "store-busy",
+            "the switches change all the time",
+            Some("see who changes them: lastgood switch list"),
+        ))
     }
 }
 
@@ -233,5 +237,5 @@ fn reason(text: &str) -> Result<Reason, Failure> {
     while text.len() > 500 {
         text.pop();
     }
-    Reason::new(&text).map_err(|error| Failure::new("internal", error.to_string(), None))
+    Reason::new(&text).map_err(|error| Failure::new("internal", error.to_string(), Some(REPORT)))
 }

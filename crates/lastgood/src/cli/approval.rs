@@ -23,71 +23,71 @@ use lastgood_engine::{letter::rfc3339, links::Link};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Show what people are asked for, and answer.
+/// List approval requests and answer them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Approval {
-    /// List what waits for people.
+    /// List open requests.
     List {
-        /// What is over as well.
+        /// Include closed requests.
         #[arg(long)]
         all: bool,
     },
     /// Show one request.
     Show {
-        /// Which, such as a3.
+        /// The request, such as a3.
         approval: ApprovalId,
     },
-    /// Ask other people to approve what a script is about to do; ends with 0 once they have, with 8 before.
+    /// Request approval for a script's next step; exits 0 once approved, 8 while pending.
     Ask(Question),
-    /// Say yes. Never to what one asked for oneself.
+    /// Approve a request that somebody else made.
     Approve {
-        /// Which, such as a3.
+        /// The request, such as a3.
         approval: ApprovalId,
-        /// The plan that was seen, as `approval show` prints it; refused if another is asked for by now.
+        /// The plan you reviewed, as `approval show` prints it; refused if the plan has changed since.
         #[arg(long, value_name = "HASH")]
         plan: Option<String>,
     },
-    /// Say no, for a reason: that ends it.
+    /// Reject a request; this closes it.
     Reject {
-        /// Which, such as a3.
+        /// The request, such as a3.
         approval: ApprovalId,
         /// Why.
         #[arg(long)]
         reason: Reason,
     },
-    /// Print a link by which one person can answer, for somebody whom no notice reaches. That it was printed is recorded.
+    /// Print one person's link to answer a request, for somebody notices can't reach. Printing it is recorded.
     Link {
-        /// Which, such as a3.
+        /// The request, such as a3.
         approval: ApprovalId,
-        /// Who gets it, as in `[person.NAME]`: whoever has the link answers as this person.
+        /// The person, as in `[person.NAME]`: whoever holds the link answers as this person.
         #[arg(long, value_name = "NAME")]
         person: String,
     },
-    /// Give it more time.
+    /// Extend a request's deadline.
     Extend {
-        /// Which, such as a3.
+        /// The request, such as a3.
         approval: ApprovalId,
-        /// How long from now, such as 24h; at most 7d.
+        /// Time from now, such as 24h; at most 7d.
         #[arg(long = "for", value_name = "TIME")]
         span: Span,
     },
 }
 
-/// Ask other people to approve what a script is about to do; ends with 0 once they have, with 8 before.
+/// Request approval for a script's next step; exits 0 once approved, 8 while pending.
 #[derive(Debug, Args)]
 pub(crate) struct Question {
-    /// What for, as one word: who asks again for the same replaces what was asked before.
+    /// A one-word subject; a new request with the same subject replaces the old one.
     subject: String,
     /// What would happen, in one sentence.
     #[arg(long)]
     what: Reason,
-    /// The file that says exactly what: another content is another plan, and needs another yes.
+    /// The plan file. If its content changes, the approval no longer counts.
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
-    /// How many must say yes.
+    /// Number of approvals needed.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     needed: u32,
-    /// Who may, separated by commas; without it everybody who may approve.
+    /// People who may approve, comma-separated [default: everybody with the right].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     of: Vec<String>,
 }
@@ -206,8 +206,7 @@ fn answer(app: &App, id: ApprovalId, decide: Deciding<'_>) -> Ended {
 fn link(app: &App, id: ApprovalId, name: &str) -> Ended {
     let links = app.links()?.ok_or_else(|| {
         let message = "there is no address under which a link could be opened";
-        let hint =
-            "write in lastgood.toml: [approvals] with url = \"https://ops.example\"; see docs/guide/approvals.md";
+        let hint = "write in lastgood.toml: [approvals] with url = \"https://ops.example\"";
         Trouble::say(Exit::Usage, "approval-links-off", message, hint)
     })?;
     let person = person(name)?;
@@ -316,7 +315,7 @@ fn show(app: &App, id: ApprovalId) -> Ended {
     text += &format!("  until     {}\n", rfc3339(one.request.expires));
     text += &format!("  is        {}\n", standing(app, one));
     if one.standing_at(app.now()) == Standing::Pending {
-        text += &format!("say yes: lastgood approval approve {id} --plan {}\n", one.request.plan.short());
+        text += &format!("approve it: lastgood approval approve {id} --plan {}\n", one.request.plan.short());
     }
     app.screen.show("approval", &data(app, id, one), &text);
     Ok(Exit::Done)

@@ -22,44 +22,44 @@ use lastgood_engine::letter::rfc3339;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Close the items of an incident's cleanup checklist, each with its evidence.
+/// Close the items of an incident's cleanup checklist, each with evidence.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Checklist {
-    /// List the items, by owner.
+    /// List the items by owner.
     List {
-        /// Which incident, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
     },
-    /// Close an item with the kind of evidence that it needs.
+    /// Close an item with the evidence it requires.
     Done(Done),
-    /// Leave an item undone for a time; a second person must approve it.
+    /// Waive an item for a limited time; needs a second person's approval.
     Waive {
-        /// Which incident, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
-        /// Which item.
+        /// The item.
         item: ItemName,
-        /// The risk that is taken.
+        /// The accepted risk.
         #[arg(long)]
         risk: Reason,
-        /// For how long, such as 2d.
+        /// How long the waiver lasts, such as 2d.
         #[arg(long = "for", value_name = "TIME")]
         span: Span,
     },
 }
 
-/// Close an item with the kind of evidence that it needs.
+/// Close an item with the evidence it requires.
 #[derive(Debug, Args)]
 pub(crate) struct Done {
-    /// Which incident, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// Which item.
+    /// The item.
     item: ItemName,
     #[command(flatten)]
     evidence: Given,
-    /// With --url: the digest it must have, 64 hex digits; needed where the page can't be fetched from here.
+    /// With --url: the expected SHA-256, 64 hex digits; required if the page can't be fetched from here.
     #[arg(long, value_name = "HEX", requires = "url")]
     sha256: Option<String>,
-    /// With --command: how long it may take; then it is killed with all that it started.
+    /// With --command: time limit, after which it and its children are killed.
     #[arg(long, value_name = "TIME", default_value = "10m")]
     within: Span,
 }
@@ -67,19 +67,19 @@ pub(crate) struct Done {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Given {
-    /// A program with arguments that lastgood runs now, in the folder of lastgood.toml; it must end with 0.
+    /// A command that lastgood runs now in the directory of lastgood.toml; it must exit with 0.
     #[arg(long, num_args = 1.., value_name = "WORDS", allow_hyphen_values = true)]
     command: Vec<String>,
-    /// A file, which is digested.
+    /// A file; its digest is recorded.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// A page, which is fetched and digested: at most 64 MiB, within 30 s, without redirects.
+    /// A URL; it is fetched and its digest recorded (at most 64 MiB, 30 s, no redirects).
     #[arg(long)]
     url: Option<String>,
-    /// A record of one of lastgood's chains, such as service/notes#12.
+    /// A record in a lastgood chain, such as service/notes#12.
     #[arg(long, value_name = "CHAIN#NUMBER")]
     event: Option<String>,
-    /// What you state.
+    /// A written statement.
     #[arg(long, value_name = "TEXT")]
     statement: Option<Reason>,
 }
@@ -250,7 +250,7 @@ fn waive(app: &App, id: IncidentId, item: &ItemName, risk: &Reason, span: Span) 
         true => format!("{item} is waived already, by {approval}, until {}", rfc3339(until)),
         false => format!(
             "{item} stays open until a second person has approved {approval}\n\
-             have them type: lastgood approval approve {approval}"
+             have them run: lastgood approval approve {approval}"
         ),
     };
     let data = json!({ "incident": id, "item": item, "approval": approval, "until": until });

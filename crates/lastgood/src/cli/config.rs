@@ -11,6 +11,7 @@ use lastgood_domain::{
     event::Event,
     service::Service,
     terms::{InstanceName, Reason},
+    words,
 };
 use lastgood_engine::setup::{self, Setup};
 use serde_json::json;
@@ -19,9 +20,9 @@ use std::{cell::RefCell, path::Path};
 /// Check the configuration, print its JSON Schema, or start from it without a release.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Read the file and say whether it is right.
+    /// Check the file.
     Check,
-    /// Print the JSON Schema of the file.
+    /// Print the file's JSON Schema.
     Schema,
     /// From now on start what runs with the file as it is; nothing has rehearsed that.
     Accept(Accept),
@@ -51,8 +52,10 @@ impl Config {
                 let instances: usize = app.config.service.values().map(|service| service.instance.len()).sum();
                 let data = json!({ "file": app.config_path, "services": services, "instances": instances });
                 let text = format!(
-                    "{} is right: services {services}, instances {instances}\nlook at this machine: lastgood doctor",
-                    app.config_path.display()
+                    "{}: OK, {} with {}\ncheck this machine: lastgood doctor",
+                    app.config_path.display(),
+                    words::count(services as u64, "service"),
+                    words::count(instances as u64, "instance"),
                 );
                 screen.show("config-check", &data, &text);
             }

@@ -13,19 +13,19 @@ use serde_json::json;
 /// Revoke and rotate credentials that may have leaked.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Credential {
-    /// List all credentials and how far each is.
+    /// List credentials and their state.
     List,
-    /// Make the present secret worthless: whoever uses it is cut off until it is rotated.
+    /// Revoke the current secret: its users are cut off until it is rotated.
     Revoke {
         /// The credential.
         name: String,
     },
-    /// Try the old secret and see it refused; after a rotation see that the new one works, too.
+    /// Check that the old secret is refused and, after a rotation, that the new one works.
     Prove {
         /// The credential.
         name: String,
     },
-    /// See the old secret refused, make a new one, and put it into the secret's file.
+    /// Check that the old secret is refused, create a new one and write it to the secret's file.
     Rotate {
         /// The credential.
         name: String,
@@ -49,7 +49,7 @@ pub(crate) fn prepared(app: &App, name: &str) -> Result<Prepared, Trouble> {
     found.ok_or_else(|| {
         let known: Vec<&str> = app.config.credential.keys().map(String::as_str).collect();
         let hint = match known.as_slice() {
-            [] => "write one: [credential.NAME]; see docs/guide/credentials.md".to_owned(),
+            [] => "write one: [credential.NAME] with secret and kind".to_owned(),
             known => format!("one of: {}", known.join(", ")),
         };
         Trouble::say(Exit::Usage, "credential-unknown", format!("there is no credential {name:?}"), &hint)
@@ -70,7 +70,7 @@ fn list(app: &App) -> Ended {
         rows.push(json!({ "credential": name, "standing": standing, "kind": config.kind(), "secret": config.secret }));
     }
     if rows.is_empty() {
-        text = format!("{} has no [credential.NAME]; see docs/guide/credentials.md\n", app.config_path.display());
+        text = format!("{} has no [credential.NAME]\n", app.config_path.display());
     }
     app.screen.show("credentials", &json!({ "credentials": rows }), &text);
     Ok(Exit::Done)
@@ -84,7 +84,7 @@ fn say(app: &App, kind: &str, name: &str, done: &[Done], next: &str) {
 fn revoke(app: &App, name: &str) -> Ended {
     let credential = prepared(app, name)?;
     if !app.screen.confirm(&format!("Revoke {name} now? Whoever uses it is cut off until it is rotated.")) {
-        let hint = format!("say yes: lastgood --yes credential revoke {name}");
+        let hint = format!("confirm: lastgood --yes credential revoke {name}");
         return Err(Trouble::say(Exit::Declined, "declined", "nothing was revoked", &hint));
     }
     let done = credential.revoke(None).map_err(|error| trouble(&error))?;

@@ -16,7 +16,7 @@ use lastgood_engine::{
 use serde_json::json;
 use std::{collections::BTreeMap, path::Path};
 
-/// Check that everything lastgood needs is here; each failure comes with its fix.
+/// Check this machine and the configuration; print a fix for each problem.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
@@ -26,11 +26,11 @@ pub(crate) struct Doctor {
 impl Doctor {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
-        let app = App::open(screen, config)?;
+        let (app, placeholders) = App::open_unfinished(screen, config)?;
         let choice = self.chosen.choice(&app.config, &doctor::OWN)?;
         let program = drive::program()?;
         let mut services = BTreeMap::new();
-        let mut findings = Vec::new();
+        let mut findings: Vec<Finding> = placeholders.iter().map(|one| Finding::config(Failure::of(one))).collect();
         for name in app.services(None)? {
             match app.look(&name) {
                 Ok(seen) => {
@@ -44,7 +44,10 @@ impl Doctor {
             findings.extend(incident::recommended(&app)?.map(|one| Finding::incident(speaks(&one))));
         }
         findings.retain(|finding| choice.names(&finding.check));
-        findings.splice(0..0, doctor::examine(&app.config, &services, &program, &choice, &Asker::default()));
+        let examined = doctor::examine(&app.config, &services, &program, &choice, &Asker::default());
+        // What is left of `init` comes first: the rest may follow from it.
+        let first = findings.iter().take_while(|finding| finding.check == "config").count();
+        findings.splice(first..first, examined);
         let required = |is_unknown| move |one: &&Finding| one.is_failure() && one.is_unknown == is_unknown;
         let found = Found {
             failures: findings.iter().filter(required(false)).count(),
@@ -79,7 +82,7 @@ impl Doctor {
 
 /// Says what speaks for an incident.
 fn speaks(one: &Recommendation) -> Failure {
-    let message = format!("this speaks for an incident at {}: {}", one.level.as_str(), one.why.join("; "));
+    let message = format!("an incident at {} is recommended: {}", one.level.as_str(), one.why.join("; "));
     Failure::new("incident-recommended", message, Some("see what to type: lastgood incident recommend"))
 }
 

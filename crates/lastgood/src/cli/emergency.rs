@@ -28,14 +28,14 @@ use std::{
 /// What has to be typed, because it stops everybody.
 const NAME: &str = "everything";
 
-/// Disable everything now: trip the switch above all, hold every change, run the runbook's emergency commands, verify the
-/// evidence and keep logs apart. A way back stays open.
+/// Stop everything now: trip the global switch, hold all changes, run the runbook's emergency commands, verify the
+/// evidence and preserve logs. Rollbacks stay possible.
 #[derive(Debug, Args)]
 pub(crate) struct Emergency {
     /// Why.
     #[arg(long)]
     reason: Reason,
-    /// Type `everything` here: it stops everybody.
+    /// Type `everything` to confirm: this affects all users.
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
 }
@@ -77,7 +77,7 @@ impl Emergency {
         let failed = rows.iter().filter(|row| !row.done).count() as u64;
         let verdict = match failed {
             0 => "all of it is done".to_owned(),
-            n => format!("{} FAILED; do by hand what they say", count(n, "act")),
+            n => format!("{} FAILED; do those steps by hand", count(n, "act")),
         };
         let text = format!("{verdict}\nlead it from here: lastgood incident declare --level L3 --trigger …");
         app.screen.show("emergency", &json!({ "reason": reason, "acts": rows, "failed": failed }), &text);
@@ -124,7 +124,7 @@ fn hold_all(app: &App, reason: &Reason) -> Result<String, Failure> {
                 "{hold} stands, and is not confirmed by {}: close it there by hand, and ask again: lastgood hold sync",
                 open.join(", ")
             );
-            Err(Failure::new("emergency-not-held", what, None))
+            Err(Failure::new("emergency-not-held", what, Some("ask it again: lastgood hold sync")))
         }
     }
 }
@@ -148,7 +148,7 @@ fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
         Failure::new(
             "emergency-preserve",
             what,
-            Some("check space and owner of the state folder, and copy the logs by hand"),
+            Some("check owner and free space of the state folder, and copy the logs by hand"),
         )
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;

@@ -17,29 +17,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Verify, export and sign the evidence.
+/// Verify, export and sign the evidence log.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Evidence {
-    /// Check every chain, checkpoint and notice against what was signed; name the first bad position.
+    /// Verify every chain, checkpoint and notice against the signatures; print the first bad position.
     Verify,
-    /// Write a service's records to a file that `lastgood-verify` checks without this machine.
+    /// Export a service's records to a file that `lastgood-verify` can check on any machine.
     Export {
-        /// The service, or a chain such as switches/production or operations; may be left out if there is one service.
+        /// The service, or a chain such as switches/production or operations [default: the only service].
         service: Option<String>,
-        /// The file to write.
+        /// The output file.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
-        /// Only this record, with the proof that it is in the log.
+        /// Only this record, with an inclusion proof.
         #[arg(long, value_name = "EVENT")]
         only: Option<u64>,
     },
-    /// Sign the head of every chain, and keep the signature in the anchor too.
+    /// Sign the head of every chain and copy the signature to the anchor.
     Checkpoint,
-    /// Go on after the log turned out not to be the one that was signed.
+    /// Acknowledge that the log was rewound, and continue.
     Acknowledge {
         /// The service, or a chain such as switches/production or operations.
         service: String,
-        /// Why it is not.
+        /// Why it was rewound.
         #[arg(long)]
         reason: Reason,
     },

@@ -18,10 +18,10 @@ use rule::{Percent, RuleText, Variant, parts};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Turn something on for some; flags are off until turned on.
+/// Manage feature flags (off by default).
 #[derive(Debug, Subcommand)]
 pub(crate) enum Flag {
-    /// Give a flag values, rules and shares; whether it is on does not change.
+    /// Set a flag's values, rules and shares, without turning it on or off.
     Set(Box<Set>),
     /// Turn a flag on.
     On {
@@ -41,12 +41,12 @@ pub(crate) enum Flag {
     },
     /// List all flags.
     List,
-    /// Show everything about a flag.
+    /// Show a flag.
     Show {
         /// The flag.
         flag: FlagKey,
     },
-    /// Forget what was set of a flag; one that is declared stays, and is off.
+    /// Delete a flag's settings; a flag declared in the configuration stays and is off.
     Remove {
         /// The flag.
         flag: FlagKey,
@@ -64,32 +64,32 @@ pub(crate) struct Set {
     /// Why.
     #[arg(long)]
     reason: Reason,
-    /// The type of a new flag: boolean, string, number or object. Default: boolean.
+    /// Type of a new flag: boolean, string, number or object [default: boolean].
     #[arg(long = "type", value_name = "TYPE", value_parser = rule::kind)]
     kind: Option<FlagKind>,
-    /// A value, such as long="Good day"; a text needs no quotes for a string flag. May be repeated.
+    /// A named value, such as long="Good day" (strings need no quotes). Repeatable.
     #[arg(long, value_name = "NAME=VALUE")]
     variant: Vec<Variant>,
-    /// The value while the flag is off, and for those whom no rule and no share has.
+    /// The value while the flag is off, and when no rule or share matches.
     #[arg(long, value_name = "VARIANT")]
     off: Option<VariantName>,
-    /// The value for everybody whom no rule has.
+    /// The value when no rule matches.
     #[arg(long, value_name = "VARIANT", conflicts_with = "percent")]
     serve: Option<VariantName>,
-    /// The share of people that gets a value, such as 5 or long=2.5. May be repeated.
+    /// Percentage of users that get a value, such as 5 or long=2.5. Repeatable.
     #[arg(long, value_name = "[VARIANT=]PERCENT")]
     percent: Vec<Percent>,
     /// A rule, such as "plan in pro,team && app >= 1.4.0 => long", or "… => long=5" for a share. All rules are replaced by
     /// those named.
     #[arg(long, value_name = "RULE")]
     rule: Vec<RuleText>,
-    /// Forget all rules.
+    /// Remove all rules.
     #[arg(long, conflicts_with = "rule")]
     no_rules: bool,
-    /// The kill switch that turns the flag off while it is tripped.
+    /// The kill switch that turns this flag off while tripped.
     #[arg(long, value_name = "SWITCH")]
     subsystem: Option<SwitchName>,
-    /// Another text chooses other people for shares. Default: the flag's key.
+    /// Seed for choosing users [default: the flag's key].
     #[arg(long, value_name = "TEXT")]
     salt: Option<String>,
     /// What the flag is for.

@@ -18,26 +18,26 @@ use lastgood_drivers::{
 use lastgood_engine::world;
 use serde_json::{Value, json};
 
-/// What must say yes before a release is moved.
+/// List and evaluate the gates a release must pass.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Gate {
-    /// Show the gates, who owns them and which services require them.
+    /// List the gates, their owners and the services that require them.
     List,
-    /// Ask one gate now; nothing is moved and nothing is written.
+    /// Evaluate one gate now; changes nothing.
     Run(Run),
-    /// Look whether the tests, checks, programs and files that gates name still exist.
+    /// Check that the tests, checks, programs and files named by gates exist.
     Check,
 }
 
-/// Ask one gate now; nothing is moved and nothing is written.
+/// Evaluate one gate now; changes nothing.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The gate.
     name: String,
-    /// Ask about the newest release of this service. Default: the only service that requires the gate.
+    /// Evaluate for this service's newest release [default: the only service that requires the gate].
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Ask about this commit, whatever the service's channel offers.
+    /// Evaluate for this commit instead of the channel's newest release.
     #[arg(long, value_name = "SHA")]
     commit: Option<String>,
 }
@@ -70,7 +70,7 @@ fn list(app: &App) -> Exit {
         }));
     }
     text += match all.is_empty() {
-        true => "no gate is set up; see docs/guide/gates.md",
+        true => "no gate is configured: there is no [gate.NAME]",
         false => "ask one: lastgood gate run NAME",
     };
     app.screen.show("gates", &all, &text);
@@ -116,7 +116,7 @@ fn find<'a>(app: &'a App, name: &str) -> Result<(&'a GateName, &'a GateConfig), 
     app.config.gate.iter().find(|(known, _)| known.as_str() == name).ok_or_else(|| {
         let known: Vec<String> = app.config.gate.keys().map(ToString::to_string).collect();
         let hint = match known.as_slice() {
-            [] => "set one up as docs/guide/gates.md shows: [gate.unit]".to_owned(),
+            [] => "add one: [gate.unit] with report, command or another kind".to_owned(),
             some => format!("one of: {}", some.join(", ")),
         };
         Trouble::say(Exit::Usage, "gate-unknown", format!("there is no gate {name:?}"), &hint)
@@ -180,7 +180,7 @@ fn check(app: &App) -> Ended {
         let missing = gate::standing(config, &subject, &asked);
         let missing = missing.map(|because| words::one_line(&because));
         text += &match &missing {
-            None => format!("{name:<16} all that it names is there, about {}\n", said(&subject)),
+            None => format!("{name:<16} everything it names exists ({})\n", said(&subject)),
             Some(because) => format!("{name:<16} {because}\n"),
         };
         all.push(json!({ "gate": name, "about": about(&subject), "missing": missing }));
@@ -189,8 +189,8 @@ fn check(app: &App) -> Ended {
         }
     }
     text += match exit {
-        Exit::Done => "every gate can be asked",
-        _ => "NOT every gate can be asked: a release would be held",
+        Exit::Done => "every gate can be evaluated",
+        _ => "NOT every gate can be evaluated: a release would be held",
     };
     app.screen.show("gate-check", &all, &text);
     Ok(exit)

@@ -29,94 +29,94 @@ use lastgood_domain::{
 };
 use serde_json::{Value, json};
 
-/// Declare an incident and bring it to a controlled end.
+/// Declare and manage incidents.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Incident {
-    /// Declare it: everything but the way back is held at once.
+    /// Declare an incident: all changes except rollbacks are held at once.
     Declare(declare::Declare),
-    /// Say whether to declare one, and why.
+    /// Recommend whether to declare one, and why.
     Recommend,
-    /// List the incidents that are not over.
+    /// List open incidents.
     List {
-        /// Those that are over as well.
+        /// Include closed ones.
         #[arg(long)]
         all: bool,
     },
-    /// Show one incident: where it stands, what keeps it frozen, what to type next.
+    /// Show an incident: state, what keeps it frozen, the next command.
     Show {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
     },
-    /// Make the plan for its level, and show it; an earlier one is void.
+    /// Create and show the plan for its level; replaces an earlier plan.
     Plan(plan::Plan),
-    /// Run the plan from where it is; after a kill it goes on, and does nothing twice.
+    /// Run the plan, or resume it where it stopped; no step is done twice.
     Run(plan::Run),
-    /// Say what becomes of a step that is stuck.
+    /// Resolve a stuck step: mark it done or retry it.
     Step(plan::Settle),
-    /// Read back whether everything is held, and go on to the planning.
+    /// Verify that all holds are enforced, and move on to planning.
     Freeze {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
     },
-    /// Raise the level, or lower it with a second person.
+    /// Raise the level, or lower it (needs a second person).
     Level(lead::ChangeLevel),
-    /// Give a role that nobody has to somebody.
+    /// Assign a vacant role.
     Assign(lead::Hand),
-    /// Offer a role to somebody; until they accept it, it stays where it is.
+    /// Offer a role to somebody; it moves when they accept.
     Handoff(lead::Hand),
-    /// Accept a role that is offered to you.
+    /// Accept a role offered to you.
     Accept(lead::Accept),
-    /// Lead it instead of somebody who can't: no longer configured, without a role for it, or lastgood itself.
+    /// Take command from a commander who can't lead (not configured, no role, or lastgood itself).
     TakeOver {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
         /// Why.
         #[arg(long)]
         reason: Reason,
     },
-    /// Note something for the timeline.
+    /// Add a note to the timeline.
     Note {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
-        /// What.
+        /// The text.
         text: Reason,
     },
-    /// Show everything that happened in it.
+    /// Show the timeline.
     Timeline {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
     },
-    /// Tell people outside how it goes.
+    /// Publish a status message.
     Update(message::Update),
-    /// Prove that all is well: what runs, health, real use, the evidence, the freeze.
+    /// Verify recovery: running releases, health, real use, evidence, freeze.
     Verify {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
     },
     /// Show what keeps it frozen; if nothing does, lift the next kind of hold.
     Unfreeze(unfreeze::Unfreeze),
-    /// Say who owns the next delivery cycle.
+    /// Name the owner of the next delivery cycle.
     NextOwner(closing::NextOwner),
-    /// Say what caused it.
+    /// Record the root cause.
     Rca(closing::Say),
-    /// Say what now stands in the way of the same happening again.
+    /// Record what now prevents a recurrence.
     Safeguard(closing::Say),
-    /// Things to do later.
+    /// Manage follow-ups.
     #[command(subcommand)]
     FollowUp(closing::FollowUp),
     /// Write the report from the evidence.
     Report(closing::Report),
-    /// End it, once nothing is held or owed.
+    /// Close it, once nothing is held or owed.
     Close {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
-        /// Why it is over.
+        /// Why it is closed.
         #[arg(long)]
         reason: Reason,
     },
-    /// End what turned out to be no incident, before anything was executed.
+    /// End a false alarm, before anything was executed.
     StandDown {
-        /// Which, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
         /// Why.
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! `lastgood init`: writes a commented lastgood.toml for a channel, and detects what it can.
+//! `lastgood init`: writes a commented lastgood.toml for a channel, with free ports and a state folder this user can write.
 
 use super::Ended;
 use crate::{
@@ -9,7 +9,7 @@ use clap::Args;
 use lastgood_engine::config::FILE_NAME;
 use serde_json::json;
 use std::{
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
 };
@@ -19,11 +19,11 @@ use std::{
 pub(crate) struct Init {
     /// The channel: npm:PACKAGE, pypi:PROJECT, git:REPOSITORY or dir:FOLDER.
     channel: String,
-    /// The service's name. Default: made of the channel.
+    /// The service's name [default: derived from the channel].
     #[arg(long)]
     name: Option<String>,
-    /// Names of the instances.
-    #[arg(long, value_name = "NAME", default_values_t = ["alice".to_owned()])]
+    /// Instance name. Repeatable.
+    #[arg(long, value_name = "NAME", default_values_t = ["main".to_owned()])]
     instance: Vec<String>,
 }
 
@@ -35,21 +35,29 @@ impl Init {
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let path = config.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
         let text = self.text()?;
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
+        let unwritable = |error: std::io::Error| {
             Trouble::say(
                 Exit::Failed,
-                "config-exists",
-                format!("{} is not written: {error}", path.display()),
-                "name another file: lastgood --config OTHER.toml init …",
+                "config-unwritable",
+                format!("{} can't be written: {error}", path.display()),
+                "name a file that you may write: lastgood --config FILE init …",
             )
+        };
+        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut file = created.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Trouble::say(
+                Exit::Failed,
+                "config-exists",
+                format!("{} exists already", path.display()),
+                "name another file: lastgood --config OTHER.toml init …",
+            ),
+            _ => unwritable(error),
         })?;
-        file.write_all(text.as_bytes()).map_err(|error| {
-            Trouble::say(Exit::Failed, "config-unwritable", format!("{}: {error}", path.display()), "check space")
-        })?;
+        file.write_all(text.as_bytes()).map_err(unwritable)?;
         screen.show(
             "init",
             &json!({ "file": path, "channel": self.channel }),
-            &format!("{} is written; fill in what says CHANGE\nthen: lastgood config check", path.display()),
+            &format!("wrote {}\nedit each value that says CHANGE, then: lastgood doctor", path.display()),
         );
         Ok(Exit::Done)
     }
@@ -59,7 +67,7 @@ impl Init {
             Trouble::say(
                 Exit::Usage,
                 "channel-unknown",
-                format!("{:?} is no channel", self.channel),
+                format!("{:?} is not a channel", self.channel),
                 "write npm:PACKAGE, pypi:PROJECT, git:REPOSITORY or dir:FOLDER",
             )
         };
@@ -68,7 +76,7 @@ impl Init {
             return Err(Trouble::say(
                 Exit::Usage,
                 "channel-unknown",
-                format!("{:?} names nothing", self.channel),
+                format!("{:?} has no name after the colon", self.channel),
                 "name what is followed: lastgood init npm:PACKAGE",
             ));
         }
@@ -81,7 +89,9 @@ impl Init {
             _ => return Err(wrong()),
         };
         let name = self.name.clone().unwrap_or_else(|| name_of(what));
-        let mut text = TEMPLATE.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
+        let state_dir = if rustix::process::getuid().is_root() { "/var/lib/lastgood" } else { "state" };
+        let template = TEMPLATE.replace("STATE_DIR", state_dir);
+        let mut text = template.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
         for (instance, port) in self.instance.iter().zip(free_ports(ephemeral_from())) {
             text += &format!(
                 "\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n"
@@ -113,36 +123,36 @@ fn ephemeral_from() -> u16 {
     range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768)
 }
 
-const TEMPLATE: &str = r#"# lastgood: release safety for NAME. Every key is in docs/reference/config.md.
+const TEMPLATE: &str = r#"# lastgood: release safety for NAME. Every key with its meaning: lastgood config schema
 
-# Where lastgood keeps evidence, installations and snapshots; needs room for some copies of all data.
-state_dir = "/var/lib/lastgood"
+# Evidence, installations and snapshots. Needs space for several copies of all data.
+state_dir = "STATE_DIR"
 
-# Secrets stay in files that only you may read; name them here, use them as {secret:login}.
+# Secrets stay in files that only you can read. Name them here and use them as {secret:login}.
 # [secret.login]
 # file = "/etc/lastgood/login"
 
 [service.NAME]
 channel = CHANNEL
-# When `lastgood serve` looks for a new release.
+# When `lastgood serve` checks for a new release.
 schedule = { at = "05:30", jitter = "20m" }
 
-# How an instance is started. {release} is the installation, {data} and {port} are the instance's own.
+# How to start an instance. {release} is the installed release; {data} and {port} are per instance.
 command = ["COMMAND"]
 env = { PORT = "{port}", DATA_DIR = "{data}" }
 
-# What a release may migrate: SQLite files and everything that must match them.
+# The data that a release may migrate: SQLite files and everything that must match them.
 state = { directory = "{data}", exclude = [] }
 
-# Ready is not good: this only ends the wait after a start.
+# When the process is ready to be probed. This does not prove that the release works.
 ready = { http = { path = "/" }, expect = { status = [200, 302] } }
 
-# Whether somebody is using an instance right now; busy ones are never stopped.
+# Whether an instance is in use right now. Busy instances are never stopped.
 # busy = { log = "{data}/access.log", quiet = "10m" }
 
 rollout = { soak = "30s", wave_size = 1 }
 
-# Prove real behaviour: a log-in, then something only a logged-in user gets. A health page proves little.
+# Prove real behaviour: log in, then fetch something only a logged-in user gets. A health page proves little.
 [[service.NAME.probe]]
 name = "CHANGE: what users do first"
 http = { method = "GET", path = "/" }

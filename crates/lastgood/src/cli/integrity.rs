@@ -12,7 +12,7 @@ use lastgood_engine::world;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Hold promises against the tests that prove them.
+/// Check that every promise is proven by passing tests.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Integrity {
     /// Check that every bound test exists, ran and passed; needs no lastgood.toml.
@@ -107,7 +107,7 @@ fn text(verified: &Verified, commit: Option<&str>, exit: Exit) -> String {
         }
         Exit::Done => format!("all proven ({of}): {all}"),
         Exit::Failed => format!("NOT proven, a bound test failed ({of}): {all}"),
-        _ => format!("NOT proven, nobody can tell ({of}): {all}"),
+        _ => format!("NOT proven, cannot tell ({of}): {all}"),
     };
     text
 }

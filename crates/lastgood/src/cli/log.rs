@@ -23,18 +23,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Records read at once while the beginning of a run is looked for: a run of some instances.
 const STRIDE: usize = 512;
 
-/// Show what happened.
+/// Show the event log.
 #[derive(Debug, Args)]
 pub(crate) struct Log {
-    /// The service; all if left out.
+    /// The service [default: all].
     service: Option<String>,
-    /// Wait for more until interrupted.
+    /// Keep printing new events until interrupted.
     #[arg(long, short)]
     follow: bool,
-    /// Show only the last N events. Default: all.
+    /// Show only the last N events [default: all].
     #[arg(long, short = 'n', value_name = "N")]
     lines: Option<usize>,
-    /// Show orders to drivers as well.
+    /// Include orders to drivers.
     #[arg(long)]
     all: bool,
 }

@@ -33,6 +33,7 @@ mod signal;
 mod status;
 mod stop_new;
 mod switch;
+mod topics;
 mod watch;
 mod why;
 
@@ -41,23 +42,23 @@ use crate::{
     exit::Exit,
     screen::{Screen, Trouble},
 };
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 
-/// Release safety for people who run services: no rollout without a rehearsed way back.
+/// Release safety for services on one machine: no rollout without a rehearsed rollback.
 #[derive(Debug, Parser)]
 #[command(name = "lastgood", version, arg_required_else_help = true, propagate_version = true)]
 pub(crate) struct Arguments {
-    /// The configuration. Default: lastgood.toml in the working folder.
+    /// The configuration file [default: lastgood.toml in the working directory].
     #[arg(long, short, global = true, value_name = "FILE", env = "LASTGOOD_CONFIG")]
     config: Option<PathBuf>,
-    /// Print one JSON document, or JSON lines for streams; nothing else reaches stdout.
+    /// Print JSON on stdout: one document, or JSON lines for streams.
     #[arg(long, global = true)]
     json: bool,
-    /// Never ask; what would need an answer is declined.
+    /// Never prompt; treat every prompt as "no".
     #[arg(long, global = true)]
     no_input: bool,
-    /// Answer moderate questions with yes.
+    /// Answer "yes" to confirmation prompts.
     #[arg(long, short, global = true)]
     yes: bool,
     #[command(subcommand)]
@@ -68,91 +69,91 @@ pub(crate) struct Arguments {
 enum Command {
     /// Write a commented lastgood.toml for a channel, such as npm:@actual-app/sync-server.
     Init(init::Init),
-    /// Check that everything lastgood needs is here; each failure comes with its fix.
+    /// Check this machine and the configuration; print a fix for each problem.
     Doctor(doctor::Doctor),
-    /// Check what `[preflight.NAME]` declares; each failure comes with its fix.
+    /// Run the checks declared in `[preflight.NAME]`; print a fix for each problem.
     Preflight(preflight::Preflight),
-    /// Show what would happen now, and why; change nothing.
+    /// Show what a run would do now, and why; change nothing.
     Plan(plan::Plan),
-    /// Do one pass: check the channel, gate, rehearse, move, settle.
+    /// Check for a new release, rehearse it and roll it out, once.
     Run(run::Run),
-    /// Run as the daemon: follow schedules, move late instances, watch, deliver notices.
+    /// Run the daemon: schedules, deferred instances, monitoring, notices, metrics.
     Serve(serve::Serve),
-    /// Be the built-in proxy; `serve` and `run` start it by themselves.
+    /// Run the built-in proxy (normally started by `serve` or `run`).
     Proxy(proxy::Proxy),
-    /// Show what runs where and what is awaited.
+    /// Show what runs where and what it waits for.
     Status(status::Status),
-    /// Show status again and again until it ends or reaches a state.
+    /// Show the status live, until a state is reached.
     Watch(watch::Watch),
-    /// Say why a service is as it is: rule, numbers, who can change it.
+    /// Explain a service's state: the rule, the numbers, who can change it and how.
     Why(why::Why),
-    /// Explain one event of the log.
+    /// Explain one event of the log, or an error code.
     Explain(why::Explain),
-    /// Show what happened.
+    /// Show the event log.
     Log(log::Log),
-    /// Stop forward moves of a service, for a reason.
+    /// Set, lift and list holds: they stop rollouts, never rollbacks.
     #[command(subcommand)]
     Hold(hold::Hold),
-    /// Disable everything now, and keep what was seen.
+    /// Stop everything now and preserve logs and evidence.
     Emergency(emergency::Emergency),
-    /// Declare an incident and bring it to a controlled end.
+    /// Declare and manage incidents.
     #[command(subcommand)]
     Incident(incident::Incident),
-    /// Close the items of an incident's cleanup checklist, each with its evidence.
+    /// Close the items of an incident's cleanup checklist, each with evidence.
     #[command(subcommand)]
     Checklist(checklist::Checklist),
-    /// Show what people are asked for, and answer.
+    /// List approval requests and answer them.
     #[command(subcommand)]
     Approval(approval::Approval),
-    /// Show where people are needed, and say that one is there.
+    /// List and acknowledge pages.
     #[command(subcommand)]
     Page(page::Page),
-    /// Let one release past a gate, as the gate's owner.
+    /// Let one release pass a gate, as the gate's owner.
     #[command(subcommand)]
     Override(overrule::Override),
-    /// Hand in and accept the analysis that a service owes.
+    /// Submit and accept root-cause analyses.
     #[command(subcommand)]
     Rca(rca::Rca),
-    /// Keep a service at one release.
+    /// Pin a service to one release.
     Pin(release::Pin),
-    /// Follow the channel again.
+    /// Remove a pin and follow the channel again.
     Unpin(release::Unpin),
-    /// Never try a release again.
+    /// Reject a release: it is never tried again.
     Reject(release::Reject),
     /// Allow a rejected release to be tried again.
     Waive(release::Waive),
-    /// Refuse new entries of a service with shared traffic; what runs finishes.
+    /// Refuse new sessions of a service with shared traffic; existing ones finish.
     StopNew(stop_new::StopNew),
-    /// Take instances back to last-good or a named release, with their data.
+    /// Roll back to last-good or a named release, with the data.
     Rollback(rollback::Rollback),
-    /// Turn something off now: all of it, or one subsystem.
+    /// Trip and reset kill switches.
     #[command(subcommand)]
     Switch(switch::Switch),
-    /// Turn something on for some; flags are off until turned on.
+    /// Manage feature flags (off by default).
     #[command(subcommand)]
     Flag(flag::Flag),
-    /// Watch numbers that mean that something is wrong.
+    /// Evaluate signals: queries with alert rules.
     #[command(subcommand)]
     Signal(signal::Signal),
     /// Revoke and rotate credentials that may have leaked.
     #[command(subcommand)]
     Credential(credential::Credential),
-    /// Verify, export and sign the evidence.
+    /// Verify, export and sign the evidence log.
     #[command(subcommand)]
     Evidence(evidence::Evidence),
-    /// Ask what must say yes before a release is moved.
+    /// List and evaluate the gates a release must pass.
     #[command(subcommand)]
     Gate(gate::Gate),
-    /// Hold promises against the tests that prove them.
+    /// Check that every promise is proven by passing tests.
     #[command(subcommand)]
     Integrity(integrity::Integrity),
-    /// Show notices and send dead ones again.
+    /// List notices and resend failed ones.
     #[command(subcommand)]
     Notices(notices::Notices),
-    /// Check the configuration, or print its JSON Schema.
+    /// Check the configuration or print its JSON Schema.
     #[command(subcommand)]
     Config(config::Config),
-    /// Tell the whole story in a minute, on a built-in service.
+    /// Run a short demo on a built-in service.
     Demo(demo::Demo),
     /// Work that lastgood does in a process of its own.
     #[command(subcommand, hide = true)]
@@ -164,7 +165,8 @@ pub(crate) type Ended = Result<Exit, Trouble>;
 
 /// Parses the command line, runs the command, gives its exit code.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = topics::arrange(Arguments::command()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Internal(internal) = arguments.command {
         return internal.run();
     }
@@ -196,7 +198,7 @@ fn run(arguments: Arguments, screen: Screen) -> Ended {
         Command::Status(status) => status.run(&open()?),
         Command::Watch(watch) => watch.run(&open()?),
         Command::Why(why) => why.run(&open()?),
-        Command::Explain(explain) => explain.run(&open()?),
+        Command::Explain(explain) => explain.page(screen).unwrap_or_else(|| explain.run(&open()?)),
         Command::Log(log) => log.run(&open()?),
         Command::Hold(hold) => hold.run(&open()?),
         Command::Emergency(emergency) => emergency.run(&open()?),

@@ -11,26 +11,26 @@ use serde_json::json;
 /// Most messages listed at once.
 const LIST_MAX: usize = 1_000;
 
-/// Show notices and send dead ones again.
+/// List notices and resend failed ones.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Notices {
     /// List notices.
     List {
-        /// Only those in this state. Default: failed.
+        /// Only notices in this state [default: failed].
         #[arg(long, value_enum, default_value_t = State::Failed)]
         state: State,
     },
-    /// Show every attempt of one notice.
+    /// Show every delivery attempt of one notice.
     Show {
         /// The notice's id.
         id: MessageId,
     },
-    /// Send dead notices again: one, or all.
+    /// Resend dead notices: one, or all.
     Replay {
-        /// The notice's id; all dead ones if left out.
+        /// The notice's id [default: all dead ones].
         id: Option<MessageId>,
     },
-    /// Set a waiting notice aside, so that those behind it go on.
+    /// Set a waiting notice aside, so that later ones are sent.
     Skip {
         /// The notice's id.
         id: MessageId,
@@ -43,13 +43,13 @@ pub(crate) enum Notices {
 /// States of a notice.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum State {
-    /// Waits for its turn or its next try.
+    /// Waiting for delivery or a retry.
     Pending,
     /// Being sent.
     InFlight,
-    /// The receiver has it.
+    /// Delivered.
     Delivered,
-    /// Given up after the last try.
+    /// Given up after the last retry.
     Failed,
     /// Set aside by a person.
     Parked,

@@ -13,20 +13,20 @@ use lastgood_domain::{
 use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
 
-/// Let one release past a gate, as the gate's owner.
+/// Let one release pass a gate, as the gate's owner.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Override {
-    /// Let one release of a service past a gate, for a time.
+    /// Let one release of a service pass a gate for a limited time.
     Give(Give),
-    /// List the overrides that stand.
+    /// List active overrides.
     List {
-        /// Those that are over as well.
+        /// Include closed ones.
         #[arg(long)]
         all: bool,
     },
 }
 
-/// Let one release of a service past a gate, for a time.
+/// Let one release of a service pass a gate for a limited time.
 #[derive(Debug, Args)]
 pub(crate) struct Give {
     /// The gate, such as preflight.
@@ -34,13 +34,13 @@ pub(crate) struct Give {
     /// The service.
     #[arg(long)]
     service: String,
-    /// The release; no other passes.
+    /// The release.
     #[arg(long)]
     release: ReleaseTag,
     /// Why.
     #[arg(long)]
     reason: Reason,
-    /// How long, at most 7d; without it 24h.
+    /// Duration, at most 7d [default: 24h].
     #[arg(long = "for", value_name = "TIME")]
     span: Option<Span>,
 }

@@ -13,18 +13,18 @@ use lastgood_domain::{
 use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
 
-/// Show where people are needed, and say that one is there.
+/// List and acknowledge pages.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Page {
-    /// List the pages that nobody answered yet.
+    /// List unacknowledged pages.
     List {
-        /// Those that are over as well.
+        /// Include closed ones.
         #[arg(long)]
         all: bool,
     },
-    /// Say that one is there: nobody else is paged.
+    /// Acknowledge a page: nobody else is paged.
     Ack {
-        /// Which, such as p0.
+        /// The page, such as p0.
         page: PageId,
     },
 }
@@ -62,7 +62,7 @@ fn list(app: &App, all: bool) -> Ended {
         |(page, one): &(&PageId, &Found)| format!("{page}  since {}  {}: {}\n", rfc3339(one.at), one.words(), one.text);
     let mut text: String = chosen.iter().map(line).collect();
     match chosen.iter().find(|(_, one)| one.is_open()) {
-        Some((page, _)) => text += &format!("say that you are there: lastgood page ack {page}\n"),
+        Some((page, _)) => text += &format!("acknowledge it: lastgood page ack {page}\n"),
         None if text.is_empty() => text = "nobody is needed\n".into(),
         None => {}
     }

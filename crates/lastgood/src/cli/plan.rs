@@ -25,10 +25,10 @@ use lastgood_engine::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Show what would happen now, and why; change nothing.
+/// Show what a run would do now, and why; change nothing.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// The service; all if left out.
+    /// The service [default: all].
     service: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use super::Ended;
 use crate::{
     app::App,
     exit::Exit,
+    page,
     screen::{Screen, Trouble},
 };
 use clap::{Args, ValueEnum};
@@ -15,39 +16,39 @@ use lastgood_engine::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Check what `[preflight.NAME]` declares; each failure comes with its fix.
+/// Run the checks declared in `[preflight.NAME]`; print a fix for each problem.
 #[derive(Debug, Args)]
 pub(crate) struct Preflight {
     #[command(flatten)]
     chosen: Chosen,
-    /// Ask only what must be so before this.
+    /// Run only the checks required for this.
     #[arg(long = "for", value_enum, value_name = "WHAT")]
     before: Option<Before>,
 }
 
-/// Which checks are asked.
+/// Which checks run.
 #[derive(Debug, Args)]
 pub(crate) struct Chosen {
-    /// Ask only these checks, by name.
+    /// Run only these checks, by name.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
-    /// Leave these checks out, by name.
+    /// Skip these checks, by name.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     skip: Vec<String>,
-    /// Leave out what asks anything beyond this machine.
+    /// Skip checks that use the network.
     #[arg(long)]
     offline: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Before {
-    /// A forward move.
+    /// A rollout.
     Deploy,
-    /// A way back.
+    /// A rollback.
     Rollback,
-    /// The end of a freeze.
+    /// Lifting a freeze.
     Unfreeze,
-    /// Work of this machine at all.
+    /// The host itself.
     Host,
 }
 
@@ -120,7 +121,7 @@ impl Preflight {
 /// Writes one check that does not pass: what is wrong, what to type, where it is explained.
 pub(crate) fn lines(check: &str, failure: &Failure, severity: Severity, is_unknown: bool) -> String {
     let kind = match (severity, is_unknown) {
-        (Severity::Required, false) => "",
+        (Severity::Required, false) => "error: ",
         (Severity::Required, true) => "cannot tell: ",
         (Severity::Recommended, false) => "warning: ",
         (Severity::Recommended, true) => "warning, cannot tell: ",
@@ -129,7 +130,7 @@ pub(crate) fn lines(check: &str, failure: &Failure, severity: Severity, is_unkno
     if let Some(hint) = &failure.hint {
         text += &format!("  fix   {hint}\n");
     }
-    text + &format!("  page  docs/errors/{}.md\n", failure.code)
+    text + &format!("  more  {}\n", page::command(&failure.code))
 }
 
 /// How many there are of what does not pass.
@@ -162,6 +163,6 @@ fn row(report: &Report) -> Value {
         "says": report.says, "took_ms": u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
         "code": report.failure.as_ref().map(|failure| &failure.code),
         "fix": report.failure.as_ref().and_then(|failure| failure.hint.as_ref()),
-        "page": report.failure.as_ref().map(|failure| format!("docs/errors/{}.md", failure.code)),
+        "more": report.failure.as_ref().map(|failure| page::command(&failure.code)),
     })
 }

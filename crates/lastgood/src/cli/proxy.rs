@@ -28,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// the one before ends when its last request, tunnel and idle connection have.
 #[derive(Debug, Args)]
 pub(crate) struct Proxy {
-    /// JSON file with the settings: state_dir, and listen, tls, sticky, limits of each service.
+    /// JSON settings file: state_dir, and listen, tls, sticky and limits of each service.
     #[arg(long, value_name = "FILE")]
     settings: PathBuf,
 }
@@ -47,7 +47,12 @@ impl Proxy {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
-                Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+                Trouble::say(
+                    Exit::Failed,
+                    "internal",
+                    format!("can't install signal handlers: {error}"),
+                    lastgood_domain::failure::REPORT,
+                )
             })?;
         }
         let stopped = Arc::clone(&proxy);

@@ -24,15 +24,15 @@ use std::{collections::BTreeSet, path::PathBuf};
 /// Longest analysis: text for people.
 const DOCUMENT_BYTES_MAX: u64 = 1 << 20;
 
-/// Hand in and accept the analysis that a service owes.
+/// Submit and accept root-cause analyses.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rca {
-    /// List what is owed.
+    /// List analyses that are owed.
     List {
-        /// The service; all if left out.
+        /// The service [default: all].
         service: Option<String>,
     },
-    /// Hand an analysis in.
+    /// Submit an analysis.
     Submit {
         /// The service.
         service: String,
@@ -40,16 +40,16 @@ pub(crate) enum Rca {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
-    /// Accept what another person handed in: moves are open again.
+    /// Accept another person's analysis; rollouts are allowed again.
     Accept {
         /// The service.
         service: String,
     },
-    /// Go on without one for a time; a second person must agree.
+    /// Continue without one for a limited time; needs a second person's approval.
     Waive(Waive),
 }
 
-/// Go on without one for a time; a second person must agree.
+/// Continue without one for a limited time; needs a second person's approval.
 #[derive(Debug, Args)]
 pub(crate) struct Waive {
     /// The service.
@@ -57,10 +57,10 @@ pub(crate) struct Waive {
     /// Why.
     #[arg(long)]
     reason: Reason,
-    /// How long, such as 7d; at most 14d.
+    /// Duration, such as 7d; at most 14d.
     #[arg(long = "for", value_name = "TIME")]
     span: Span,
-    /// Only this release: a hotfix.
+    /// Only for this release (a hotfix).
     #[arg(long)]
     release: Option<ReleaseTag>,
 }
@@ -120,7 +120,7 @@ fn submit(app: &App, service: &str, file: &std::path::Path) -> Ended {
         Trouble::say(Exit::Failed, "rca-file-unwritable", message, "check the state folder")
     })?;
     say(app, &service, &|one| rca::submit(one, digest))?;
-    shown(app, &service, &format!("handed in\nhave another person type: lastgood rca accept {service}"))
+    shown(app, &service, &format!("submitted\nhave another person run: lastgood rca accept {service}"))
 }
 
 impl Waive {
@@ -188,7 +188,7 @@ fn list(app: &App, service: Option<&str>) -> Ended {
         let late = if owed.is_overdue(now) { "overdue since" } else { "due" };
         text += &format!("{service}  since {}, {late} {}: {}\n", rfc3339(owed.since), rfc3339(owed.due), owed.because);
         if let Some(one) = &owed.submitted {
-            text += &format!("  handed in by {}: lastgood rca accept {service}\n", one.by);
+            text += &format!("  submitted by {}: lastgood rca accept {service}\n", one.by);
         }
         if let Some(one) = owed.waiver.as_ref().filter(|one| now < one.until) {
             text += &format!("  waived by {} until {}: {}\n", one.by, rfc3339(one.until), one.reason);

@@ -11,7 +11,7 @@ use lastgood_domain::{
 };
 use serde_json::json;
 
-/// Keep a service at one release.
+/// Pin a service to one release.
 #[derive(Debug, Args)]
 pub(crate) struct Pin {
     /// The service.
@@ -23,22 +23,22 @@ pub(crate) struct Pin {
     reason: Reason,
 }
 
-/// Follow the channel again.
+/// Remove a pin and follow the channel again.
 #[derive(Debug, Args)]
 pub(crate) struct Unpin {
-    /// The service; may be left out if there is only one.
+    /// The service [default: the only one].
     service: Option<String>,
     /// Why.
     #[arg(long)]
     reason: Reason,
 }
 
-/// Never try a release again.
+/// Reject a release: it is never tried again.
 #[derive(Debug, Args)]
 pub(crate) struct Reject {
     /// The service.
     service: String,
-    /// The release; it must have been installed here once.
+    /// The release; it must have been installed here before.
     release: ReleaseTag,
     /// Why.
     #[arg(long)]
@@ -65,7 +65,7 @@ impl Pin {
         app.screen.show(
             "pin",
             &json!({ "service": service, "release": self.release, "reason": self.reason }),
-            &format!("{service} is pinned to {}\nmake it so now: lastgood run {service} --now", self.release),
+            &format!("{service} is pinned to {}\napply it now: lastgood run {service} --now", self.release),
         );
         Ok(Exit::Done)
     }
@@ -103,7 +103,7 @@ impl Reject {
                     Exit::Failed,
                     "release-unknown",
                     format!("{} was never installed for {service}, so its digest is unknown", self.release),
-                    &format!("keep it away by a pin: lastgood pin {service} RELEASE --reason …"),
+                    &format!("keep it out with a pin: lastgood pin {service} RELEASE --reason …"),
                 )
             })?;
             Ok(vec![Event::Rejected { release, tag: self.release.clone(), reason: self.reason.to_string() }])

@@ -32,15 +32,15 @@ const NO_REASON: &str = "asked on the command line";
 /// What a rollback calls itself where it drives.
 const ROLLBACK: &str = "lastgood rollback";
 
-/// Take instances back to last-good or a named release, with their data.
+/// Roll back to last-good or a named release, with the data.
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
-    /// The service; may be left out if there is only one.
+    /// The service [default: the only one].
     service: Option<String>,
-    /// The release to go back to. Default: last-good, or the one before it where instances run last-good.
+    /// The release to roll back to [default: last-good, or the one before where last-good runs].
     #[arg(long, value_name = "RELEASE")]
     to: Option<ReleaseTag>,
-    /// Only this instance; may be given several times.
+    /// Only this instance. Repeatable.
     #[arg(long = "instance", value_name = "NAME")]
     instances: Vec<InstanceName>,
     /// Why; kept in the evidence.
@@ -49,7 +49,7 @@ pub(crate) struct Rollback {
     /// Accept a named risk: lost-writes:INSTANCE or busy-instance:INSTANCE.
     #[arg(long = "accept-risk", value_name = "RISK")]
     risks: Vec<String>,
-    /// Show what would go back; change nothing.
+    /// Show what would be rolled back; change nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -97,7 +97,7 @@ impl Rollback {
                 Exit::Declined,
                 "declined",
                 "nothing was changed",
-                &format!("say yes: {} --yes, or look first: --dry-run", self.typed(app, &service)),
+                &format!("confirm: {} --yes, or look first: --dry-run", self.typed(app, &service)),
             ));
         }
         let end = self.carry_out(app, &service, aim)?;
@@ -271,7 +271,7 @@ fn refuse_nothing_before(service: &ServiceName, back: &[Back]) -> Result<(), Tro
         Exit::Refused,
         "no-way-back",
         format!("no earlier release ran as {}: going back would leave it stopped", words::names(&nothing)),
-        &format!("if that is wanted, say so by name: lastgood rollback {service} {}", flags.join(" ")),
+        &format!("to do it all the same: lastgood rollback {service} {}", flags.join(" ")),
     ))
 }
 

@@ -22,15 +22,15 @@ use lastgood_store::DriverLock;
 use serde_json::json;
 use std::io;
 
-/// Do one pass: check the channel, gate, rehearse, move, settle.
+/// Check for a new release, rehearse it and roll it out, once.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The service; all if left out.
+    /// The service [default: all].
     service: Option<String>,
-    /// Do all gates and the whole rehearsal in a temporary place; change nothing.
+    /// Evaluate all gates and rehearse in a temporary directory; change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// If the daemon drives, have it run now, outside its schedule; without one, the same as no flag.
+    /// Have the daemon run now, outside its schedule; without a daemon this flag has no effect.
     #[arg(long, conflicts_with = "dry_run")]
     now: bool,
 }

@@ -74,7 +74,7 @@ const DUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Run as the daemon: follow schedules, move late instances, watch, deliver notices.
+/// Run the daemon: schedules, deferred instances, monitoring, notices, metrics.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {}
 
@@ -106,7 +106,12 @@ impl Serve {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
-                Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+                Trouble::say(
+                    Exit::Failed,
+                    "internal",
+                    format!("can't install signal handlers: {error}"),
+                    lastgood_domain::failure::REPORT,
+                )
             })?;
         }
         let pulses = Pulses::default();

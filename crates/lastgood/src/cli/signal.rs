@@ -19,21 +19,21 @@ use std::path::PathBuf;
 /// Time for making triggers: the whole table is read once.
 const INSTALL_TIME: Span = Span::minutes(10);
 
-/// Watch numbers that mean that something is wrong.
+/// Evaluate signals: queries with alert rules.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Signal {
-    /// List all signals and what stands.
+    /// List signals and active alerts.
     List,
-    /// Read and judge signals now; changes nothing.
+    /// Evaluate signals now; changes nothing.
     Check {
-        /// The signals. Default: all.
+        /// The signals [default: all].
         names: Vec<SignalName>,
     },
-    /// Print the triggers that write the change log of a watched table, or install them.
+    /// Print or install the triggers that write a watched table's change log.
     Triggers {
         /// A signal with `gaps`.
         name: SignalName,
-        /// Install them in the database. Once more takes the table as it is then: gaps that were there are accepted.
+        /// Install them in the database. Installing again accepts the table as it is, existing gaps included.
         #[arg(long)]
         install: bool,
     },
@@ -53,7 +53,7 @@ impl Signal {
 /// Gives this program, which reads SQLite files in a process of its own.
 pub(super) fn program() -> Result<PathBuf, Trouble> {
     std::env::current_exe().map_err(|error| {
-        let why = format!("lastgood's own file can't be found: {error}");
+        let why = format!("can't find lastgood's own program: {error}");
         Trouble::say(Exit::Failed, "internal", why, "start it by its full path")
     })
 }
@@ -68,7 +68,7 @@ fn known(app: &App, name: &SignalName) -> Result<(), Trouble> {
     }
     let known: Vec<&str> = app.config.signal.keys().map(SignalName::as_str).collect();
     let hint = match known.as_slice() {
-        [] => "write one: [signal.NAME]; see docs/guide/signals.md".to_owned(),
+        [] => "write one: [signal.NAME] with database, query and a rule".to_owned(),
         known => format!("one of: {}", known.join(", ")),
     };
     Err(Trouble::say(Exit::Usage, "signal-unknown", format!("there is no signal {name}"), &hint))
@@ -116,7 +116,7 @@ fn list(app: &App) -> Ended {
             (None, Some(one)) => {
                 format!("{name:width$}  CAN'T TELL  {word}, since {}: {}\n", rfc3339(one.since), one.why)
             }
-            (None, None) => format!("{name:width$}  nothing stands  {word}\n"),
+            (None, None) => format!("{name:width$}  no alert  {word}\n"),
         };
         let entry = |one: &lastgood_domain::signal::Firing| json!({ "since": one.since, "severity": one.severity, "why": one.why });
         rows.push(json!({
@@ -125,7 +125,7 @@ fn list(app: &App) -> Ended {
         }));
     }
     if rows.is_empty() {
-        text = format!("{} has no [signal.NAME]; see docs/guide/signals.md\n", app.config_path.display());
+        text = format!("{} has no [signal.NAME]\n", app.config_path.display());
     } else {
         text += "read them now: lastgood signal check\n";
     }
@@ -192,7 +192,7 @@ fn triggers(app: &App, name: &SignalName, install: bool) -> Ended {
     }
     let question = format!("Install the triggers of {name} in {}, and take its table as it is now?", database.name());
     if !app.screen.confirm(&question) {
-        let hint = format!("say yes: lastgood --yes signal triggers {name} --install");
+        let hint = format!("confirm: lastgood --yes signal triggers {name} --install");
         return Err(Trouble::say(Exit::Declined, "declined", "nothing was installed", &hint));
     }
     database.install(&script, limits).map_err(|error| Trouble::new(Exit::Failed, &error))?;

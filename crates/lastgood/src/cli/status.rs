@@ -13,10 +13,10 @@ use lastgood_engine::{fold::Folded, setup};
 use lastgood_store::{DriverLock, NoticeState, Reader};
 use serde_json::{Value, json};
 
-/// Show what runs where and what is awaited.
+/// Show what runs where and what it waits for.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// The service; all if left out.
+    /// The service [default: all].
     pub(crate) service: Option<String>,
 }
 
@@ -123,7 +123,7 @@ fn part(service: &Service, instance: &InstanceName) -> Option<&'static str> {
     } else if is_of(route.candidate.as_ref()) {
         Some("on trial")
     } else if is_of(traffic.standby.as_ref().map(|standby| &standby.side)) {
-        Some("stands by")
+        Some("on standby")
     } else {
         service.instances.get(instance)?.release.is_none().then_some("empty")
     }
@@ -147,9 +147,9 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
         let left = standby.until.since(now);
         let what = match standby.warm {
             _ if standby.until <= now => {
-                "stands by; its time is over: the daemon stops it, or the next release takes its place".to_owned()
+                "on standby; its time is over: the daemon stops it, or the next release takes its place".to_owned()
             }
-            true => format!("stands by, warm, for another {left}"),
+            true => format!("on standby for another {left}"),
             false => format!("finishes what it has, for another {left}"),
         };
         text += &format!("  {} {what}\n", name(&standby.side));
@@ -161,7 +161,7 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
     }
     if let Some(stopped) = &service.traffic.stopped {
         let what = match stopped.routes.is_empty() {
-            true => "NEW ENTRIES STOPPED".to_owned(),
+            true => "NEW SESSIONS REFUSED".to_owned(),
             false => format!("STOPPED {}", stopped.what()),
         };
         text += &format!("  {what} by {}: {}\n", stopped.by, words::brief(stopped.reason.as_str()));

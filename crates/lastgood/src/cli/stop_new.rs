@@ -7,25 +7,26 @@ use lastgood_domain::{
     event::Event,
     terms::{Reason, ServiceName, Span},
     traffic::{RoutePattern, Stopped, TrafficEvent},
+    words,
 };
 use lastgood_engine::world::Site;
 use serde_json::{Value, json};
 
-/// Refuse new entries of a service with shared traffic; what runs finishes.
+/// Refuse new sessions of a service with shared traffic; existing ones finish.
 #[derive(Debug, Args)]
 pub(crate) struct StopNew {
-    /// The service; may be left out if there is only one.
+    /// The service [default: the only one].
     service: Option<String>,
-    /// Only these requests, such as "POST /rooms/*"; may be given several times. Default: all.
+    /// Only these requests, such as "POST /rooms/*" [default: all]. Repeatable.
     #[arg(long = "route", value_name = "ROUTE", conflicts_with = "lift")]
     routes: Vec<RoutePattern>,
-    /// What clients are told to wait.
+    /// Retry-After for refused clients.
     #[arg(long, value_name = "TIME", default_value = "30s", conflicts_with = "lift")]
     retry_after: Span,
-    /// Let new entries in again.
+    /// Accept new sessions again.
     #[arg(long)]
     lift: bool,
-    /// Why; kept in the evidence. Without it only what is left is shown.
+    /// Why; kept in the evidence. Without it, only the remaining sessions are shown.
     #[arg(long)]
     reason: Option<Reason>,
 }
@@ -53,7 +54,7 @@ impl StopNew {
             (true, None) => Err(Trouble::say(
                 Exit::Failed,
                 "entries-open",
-                format!("new entries of {service} are not stopped"),
+                format!("{service} does not refuse new sessions"),
                 &format!("see how it stands: lastgood status {service}"),
             )),
             (true, Some(_)) => Ok(vec![Event::Traffic(TrafficEvent::EntriesResumed { reason: reason.clone() })]),
@@ -66,16 +67,16 @@ impl StopNew {
         let confirmed = traffic::assert_table(app, &service)?;
         let says = match (lift, confirmed) {
             (_, false) => "it never had traffic; this holds from its first release on".to_owned(),
-            (true, true) => "the router lets new entries in again".to_owned(),
+            (true, true) => "the router accepts new sessions again".to_owned(),
             (false, true) => {
                 let what = after.traffic.stopped.as_ref().map_or_else(String::new, Stopped::what);
-                format!("the router refuses {what}; what runs finishes")
+                format!("the router refuses {what}; existing sessions finish")
             }
         };
         let (left, text) = left(app, &service)?;
         let next = match lift {
             true => format!("see it: lastgood status {service}"),
-            false => format!("let them in again: lastgood stop-new {service} --lift --reason …"),
+            false => format!("accept them again: lastgood stop-new {service} --lift --reason …"),
         };
         app.screen.show(
             "stop-new",
@@ -90,10 +91,10 @@ fn show(app: &App, service: &ServiceName) -> Ended {
     let folded = app.look(service)?.service;
     let (left, text) = left(app, service)?;
     let says = match &folded.traffic.stopped {
-        None => "new entries are let in".to_owned(),
+        None => "new sessions are accepted".to_owned(),
         Some(stopped) => {
             format!(
-                "new entries were stopped by {} {} ago: {}",
+                "new sessions are refused by {} ({} ago): {}",
                 stopped.by,
                 app.now().since(stopped.since),
                 stopped.reason
@@ -102,7 +103,7 @@ fn show(app: &App, service: &ServiceName) -> Ended {
     };
     let next = match folded.traffic.stopped {
         None => format!("stop them: lastgood stop-new {service} --reason …"),
-        Some(_) => format!("let them in again: lastgood stop-new {service} --lift --reason …"),
+        Some(_) => format!("accept them again: lastgood stop-new {service} --lift --reason …"),
     };
     app.screen.show(
         "stop-new",
@@ -124,12 +125,11 @@ pub(super) fn left(app: &App, service: &ServiceName) -> Result<(Value, String), 
     let folded = app.look(service)?.service;
     let text = loads.iter().map(|load| {
         let name = folded.name_of(Some(&load.release));
-        let of = |count: Option<u64>, what: &str| count.map_or_else(String::new, |count| format!(", {count} {what}"));
         format!(
             "  {name:<14} {} under way{}{}\n",
             load.in_flight,
-            of(load.tunnels, "tunnels"),
-            of(load.people, "people in the last minute")
+            load.tunnels.map_or_else(String::new, |open| format!(", {}", words::count(open, "tunnel"))),
+            load.people.map_or_else(String::new, |seen| format!(", {} in the last minute", words::count(seen, "user")))
         )
     });
     Ok((json!(loads), text.collect()))

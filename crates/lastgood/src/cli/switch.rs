@@ -15,18 +15,18 @@ use lastgood_engine::{
 };
 use serde_json::json;
 
-/// Turn something off now: all of it, or one subsystem.
+/// Trip and reset kill switches.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Switch {
-    /// Trip a switch: what it names is blocked at once.
+    /// Trip a switch: what it covers is blocked at once.
     Trip {
-        /// The switch; `all` is always there.
+        /// The switch; `all` always exists.
         switch: SwitchName,
         /// Why.
         #[arg(long)]
         reason: Reason,
     },
-    /// Reset a switch, or ask for it where a second person must confirm.
+    /// Reset a switch, or request it where a second person must confirm.
     Reset {
         /// The switch.
         switch: SwitchName,
@@ -34,7 +34,7 @@ pub(crate) enum Switch {
         #[arg(long)]
         reason: Reason,
     },
-    /// Confirm a reset that somebody else has asked for.
+    /// Confirm a reset that somebody else requested.
     Confirm {
         /// The switch.
         switch: SwitchName,
@@ -42,7 +42,7 @@ pub(crate) enum Switch {
         #[arg(long)]
         reason: Reason,
     },
-    /// List all switches and which are tripped.
+    /// List switches and their state.
     List,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn configured(app: &App) -> Result<&SwitchesConfig, Trouble> {
             Exit::Usage,
             "switches-none",
             format!("{} has no [switches]", app.config_path.display()),
-            "write: [switches] with subsystems = [\"auth\"]; see docs/guide/switches.md",
+            "write: [switches] with subsystems = [\"auth\"]",
         )
     })
 }
@@ -157,7 +157,7 @@ fn reset(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
         &json!({ "environment": environment, "switch": switch, "by": by, "reason": reason, "epoch": after.epoch }),
         &format!(
             "{by} asks to reset {switch}; it stays tripped until somebody else confirms\n\
-             have another person type: lastgood switch confirm {switch} --reason …"
+             have another person run: lastgood switch confirm {switch} --reason …"
         ),
     );
     Ok(Exit::Pending)

@@ -34,15 +34,15 @@ use std::{
 /// How often it is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
 
-/// Show status again and again until it ends or reaches a state.
+/// Show the status live, until a state is reached.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// The service; all if left out.
+    /// The service [default: all].
     service: Option<String>,
-    /// End when every service is in this state. Default: never by itself.
+    /// Exit when every service is in this state [default: run until interrupted].
     #[arg(long, value_enum)]
     until: Option<Until>,
-    /// Give up waiting after this long.
+    /// Give up after this long.
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
 }
@@ -50,11 +50,11 @@ pub(crate) struct Watch {
 /// States to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Until {
-    /// Every instance runs last-good and no run is under way.
+    /// Every instance runs last-good and no run is in progress.
     Healthy,
-    /// A person is awaited.
+    /// Waiting for a person.
     Paused,
-    /// No run is under way.
+    /// No run is in progress.
     Terminal,
 }
 
@@ -85,7 +85,12 @@ impl Watch {
     pub(crate) fn run(self, app: &App) -> Ended {
         let interrupted = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted)).map_err(|error| {
-            Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+            Trouble::say(
+                Exit::Failed,
+                "internal",
+                format!("can't install signal handlers: {error}"),
+                lastgood_domain::failure::REPORT,
+            )
         })?;
         let began = app.now();
         let ends = self.timeout.map(|timeout| began.after(timeout));

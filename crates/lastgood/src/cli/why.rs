@@ -1,25 +1,32 @@
 //! `lastgood why` and `lastgood explain`: the rule, the numbers, who can change it, and how.
 
 use super::{Ended, log::Telling, switch};
-use crate::{app::App, drive, exit::Exit, screen::Trouble};
+use crate::{
+    app::App,
+    drive,
+    exit::Exit,
+    page,
+    screen::{Screen, Trouble},
+};
 use clap::Args;
 use lastgood_domain::words;
 use lastgood_engine::letter::rfc3339;
 use serde_json::json;
 
-/// Say why a service is as it is: rule, numbers, who can change it.
+/// Explain a service's state: the rule, the numbers, who can change it and how.
 #[derive(Debug, Args)]
 pub(crate) struct Why {
-    /// The service; may be left out if there is only one.
+    /// The service [default: the only one].
     service: Option<String>,
 }
 
-/// Explain one event of the log.
+/// Explain one event of the log, or an error code.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// The event's number, as `lastgood log` shows it: 12, or service#12.
+    /// The event's number, as `lastgood log` shows it (12, or service#12), or an error code (`busy-none`).
+    #[arg(value_name = "EVENT|CODE")]
     event: String,
-    /// The service, if the number alone is given; may be left out if there is only one.
+    /// The service, if only the number is given [default: the only one].
     #[arg(long)]
     service: Option<String>,
 }
@@ -79,6 +86,14 @@ fn of_incidents(app: &App, reasons: &mut [words::Why]) -> Result<(), Trouble> {
 }
 
 impl Explain {
+    /// Prints the page of an error code, if one was named; that needs no configuration.
+    pub(crate) fn page(&self, screen: Screen) -> Option<Ended> {
+        let code = self.event.trim_matches(['[', ']']);
+        let text = page::text(page::of(code)?);
+        screen.show("error-page", &json!({ "code": code, "text": text }), &text);
+        Some(Ok(Exit::Done))
+    }
+
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let (service, number) = match self.event.split_once('#') {
@@ -91,7 +106,9 @@ impl Explain {
                 Exit::Failed,
                 "event-unknown",
                 format!("{service} has no event {number}"),
-                &format!("see which there are: lastgood log {service}"),
+                &format!(
+                    "list events: lastgood log {service}; or give an error code, such as: lastgood explain busy-none"
+                ),
             )
         };
         let seq: u64 = number.parse().map_err(|_| unknown())?;

@@ -105,7 +105,7 @@ fn what_init_left_to_be_filled_in_is_refused_by_file_and_line() {
 fn init_wants_a_name_and_proposes_ports_that_no_connection_draws() {
     let folder = tempfile::tempdir().unwrap();
     let init = |arguments: &[&str]| said(Command::new(program()).args(arguments).current_dir(folder.path()));
-    init(&["init", "npm:"]).ended(2).says("names nothing");
+    init(&["init", "npm:"]).ended(2).says("has no name after the colon");
     assert!(!folder.path().join("lastgood.toml").exists());
     init(&["init", "dir:releases", "--instance", "alice", "--instance", "bob"]).ended(0);
     let text = fs::read_to_string(folder.path().join("lastgood.toml")).unwrap();
@@ -116,4 +116,32 @@ fn init_wants_a_name_and_proposes_ports_that_no_connection_draws() {
     assert!(ports.len() == 2 && ports[0] != ports[1], "{ports:?}");
     assert!(ports.iter().all(|port| *port > 7_100 && *port < drawn_from), "{ports:?}, drawn from {drawn_from}");
     init(&["config", "check"]).ended(2).says("CHANGE");
+
+    let again = init(&["init", "dir:releases"]).ended(1);
+    again.says("lastgood.toml exists already [config-exists]");
+    init(&["--config", "nowhere/lastgood.toml", "init", "dir:releases"]).ended(1).says("[config-unwritable]");
+}
+
+#[test]
+fn doctor_lists_every_placeholder_and_goes_on_with_its_other_checks() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |arguments: &[&str]| said(Command::new(program()).args(arguments).current_dir(folder.path()));
+    program(&["init", "dir:releases", "--instance", "alice"]).ended(0).says("lastgood doctor");
+    let said = program(&["doctor", "--offline"]).ended(1);
+    assert_eq!(said.out.matches("the placeholder CHANGE has not been filled in [config-unfit]").count(), 2, "{said:?}");
+    assert!(said.out.starts_with("config: error: "), "{said:?}");
+    said.says("releases: error: alice has no data folder").says("  more  lastgood explain data-missing");
+    let only = program(&["doctor", "--offline", "--skip", "config"]).ended(1);
+    assert!(!only.out.contains("CHANGE"), "{only:?}");
+    program(&["status"]).ended(2).says("CHANGE");
+}
+
+#[test]
+fn an_error_code_is_explained_without_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let explain = |what: &str| said(Command::new(program()).args(["explain", what]).current_dir(folder.path()));
+    let page = explain("busy-none").ended(0);
+    assert!(page.out.starts_with("# busy-none\n"), "{page:?}");
+    explain("[busy-none]").ended(0).says("# busy-none");
+    explain("no-such-code").ended(2).says("[config-unreadable]");
 }

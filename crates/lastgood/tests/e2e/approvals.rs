@@ -136,7 +136,7 @@ fn after_an_automatic_rollback_nothing_moves_forward_before_its_analysis_is_acce
     by("alice", "run").ended(5);
     by("alice", "rca list notebook").ended(0).says("rolled back");
     // The service stopped itself as well; that is lifted first.
-    by("alice", "hold lift notebook h0 --reason understood").ended(0).says("an analysis is owed before anything moves");
+    by("alice", "hold lift notebook h0 --reason understood").ended(0).says("a root-cause analysis is owed before any rollout");
     farm.publish("2.5.0");
     by("alice", "plan").ended(9).says("gate rca       hold").says("nothing would move: the rca gate says hold");
     by("alice", "run --now").ended(9).says("an analysis is owed");
@@ -169,7 +169,7 @@ fn a_trip_above_its_cap_is_done_pages_one_after_the_other_and_stops_when_somebod
                 steps = [{ to = [\"alice\"], within = \"1s\" }, { to = [\"bob\"], within = \"1h\" }]\n";
     let world = World::new(tail);
     world.by("alice", "switch trip auth --reason stop").ended(0);
-    world.by("alice", "switch trip auth --reason stop").ended(0).says("1 are allowed");
+    world.by("alice", "switch trip auth --reason stop").ended(0).says("the cap is 1");
     assert_eq!(world.json("alice", "page list")[0]["about"].as_str().unwrap().split('/').nth(1), Some("trip"));
     let log = fs::File::create(world.path("serve.log")).unwrap();
     let mut serve = Command::new(program());
@@ -177,7 +177,7 @@ fn a_trip_above_its_cap_is_done_pages_one_after_the_other_and_stops_when_somebod
     let daemon = Daemon(serve.env_remove("LASTGOOD_CONFIG").spawn().unwrap());
     let pages = || fs::read_to_string(world.path("bob")).unwrap_or_default();
     until("bob's pager", || pages().contains("p0 pages person:bob as step 2"));
-    world.by("bob", "page ack p0").ended(0).says("person:bob is there");
+    world.by("bob", "page ack p0").ended(0).says("acknowledged by person:bob");
     world.by("alice", "page ack p0").ended(1).says("[page-over]");
     assert_eq!(world.json("bob", "page list"), serde_json::json!([]));
     daemon.stop();

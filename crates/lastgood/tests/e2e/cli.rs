@@ -309,7 +309,7 @@ fn a_declined_rollback_names_the_same_order_again_and_typed_as_it_stands_it_goes
     farm.lastgood(&["run"]).ended(0);
     let order = ["rollback", "notebook", "--instance", "alice", "--to", "1.0.0", "--reason", "it's slow"];
     let said = farm.lastgood(&order).ended(3);
-    let line = said.err.lines().find_map(|line| line.split_once("say yes: ")).unwrap().1;
+    let line = said.err.lines().find_map(|line| line.split_once("confirm: ")).unwrap().1;
     let line = line.split(", or").next().unwrap();
     let config = farm.path("lastgood.toml").display().to_string();
     assert_eq!(

@@ -422,7 +422,7 @@ pub(crate) fn damage(farm: &Farm) {
 #[test]
 fn damaged_evidence_is_recommended_with_its_rule_and_declares_nothing_by_itself() {
     let farm = Farm::running(plan(""));
-    by(&farm, "alice", "incident|recommend").ended(0).says("nothing speaks for an incident");
+    by(&farm, "alice", "incident|recommend").ended(0).says("no incident is recommended");
     by(&farm, "alice", DECLARE).ended(0);
     by(&farm, "alice", "incident|stand-down|i0|--reason|a false alarm").ended(0);
     damage(&farm);

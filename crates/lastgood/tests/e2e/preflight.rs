@@ -33,7 +33,7 @@ fn preflight_says_one_line_when_all_is_well_and_code_fix_and_page_of_each_failur
     fs::remove_file(farm.path("settings")).unwrap();
     let said = farm.lastgood(&["preflight", "--offline"]).ended(1);
     assert_eq!(said.out.lines().last(), Some("1 failure, 1 warning"), "{said:?}");
-    said.says("settings: ").says("  page  docs/errors/preflight-file-missing.md");
+    said.says("settings: error: ").says("  more  lastgood explain preflight-file-missing");
 
     // Chosen by name, by occasion, and by whether it needs the network.
     farm.lastgood(&["preflight", "--only", "room"]).ended(0);
@@ -153,7 +153,7 @@ fn a_check_that_nobody_can_tell_stops_a_move_with_12_whoever_says_it() {
     farm.publish("1.1.0");
     farm.lastgood(&["preflight", "--for", "deploy"]).ended(12);
     farm.lastgood(&["plan"]).ended(12).says("the preflight gate says cannot tell");
-    farm.lastgood(&["run"]).ended(12).says("nobody can tell whether all is as preflight wants it: hangs: ");
+    farm.lastgood(&["run"]).ended(12).says("preflight could not be evaluated: hangs: ");
     farm.lastgood(&["why"]).says("lastgood preflight --for deploy");
     // What fails is said before what nobody can tell.
     farm.configure(&(farm.config() + GUARD));

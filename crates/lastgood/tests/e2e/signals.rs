@@ -143,7 +143,7 @@ fn the_daemon_tells_once_when_a_signal_fires_goes_silent_and_clears() {
     assert_eq!(told[1].0, "signal-silent");
     assert!(told[1].1.contains("can't be told for"), "{told:?}");
     assert_eq!(told.last().unwrap().1, "signal outbox is well again: 0 is not above 2");
-    world.lastgood(&["signal", "list"]).ended(0).says("outbox    nothing stands");
+    world.lastgood(&["signal", "list"]).ended(0).says("outbox    no alert");
     world.lastgood(&["evidence", "verify"]).ended(0).says("signals");
 }
 
@@ -155,7 +155,7 @@ fn a_signal_that_fires_speaks_for_an_incident_until_it_is_quiet_and_is_told_once
     let world = World::new(&sink);
     let daemon = world.serve();
     until("the signal is read", || world.metrics().contains("signal=\"outbox\",state=\"ok\"} 1\n"));
-    world.lastgood(&["incident", "recommend"]).ended(0).says("nothing speaks for an incident");
+    world.lastgood(&["incident", "recommend"]).ended(0).says("no incident is recommended");
     world.database().execute_batch(FIRE).unwrap();
     until("it is told", || recommended(&sink) == 1);
     let why = "a signal fires: all services: outbox: 3 is above 2";
@@ -170,7 +170,7 @@ fn a_signal_that_fires_speaks_for_an_incident_until_it_is_quiet_and_is_told_once
     let daemon = world.serve();
     until("it looks again", || world.metrics().contains("signal=\"outbox\",state=\"firing\"} 1\n"));
     world.database().execute_batch("DELETE FROM outbox").unwrap();
-    until("it is quiet", || world.lastgood(&["incident", "recommend"]).out.contains("nothing speaks"));
+    until("it is quiet", || world.lastgood(&["incident", "recommend"]).out.contains("no incident is recommended"));
     // What is quiet is in the record, and speaks anew if it fires again.
     until("that is written", || world.operations().seen.is_empty());
     assert_eq!(recommended(&sink), 1);
@@ -196,7 +196,7 @@ fn what_goes_on_after_a_person_ended_the_incident_that_the_daemon_declared_decla
         .lastgood(&["incident", "show", "i0"])
         .ended(0)
         .says("security is at risk: all services: outbox: 3 is above 2");
-    world.lastgood(&["incident", "recommend"]).ended(0).says("nothing speaks");
+    world.lastgood(&["incident", "recommend"]).ended(0).says("no incident is recommended");
     until("the incident covers it", || world.operations().recommended.is_none());
     until("it is told", || recommended(&sink) == 1);
     let by = |line: &[&str]| {

@@ -12,8 +12,8 @@ fn new_entries_stop_at_once_and_what_runs_goes_on() {
     let (mut socket, _) = client("ws://chat/rooms/lobby/socket", stream).unwrap();
     chat.lastgood(&["stop-new", "--reason", "an audit", "--retry-after", "90s"])
         .ended(0)
-        .says("the router refuses new entries")
-        .says("1 tunnels");
+        .says("the router refuses new sessions")
+        .says("1 tunnel,");
     let answer = chat.ask("GET /version");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.to_lowercase().contains("retry-after: 90"), "{answer}");
     // The open socket goes on where it was.
@@ -25,11 +25,11 @@ fn new_entries_stop_at_once_and_what_runs_goes_on() {
     }
     assert!(heard.iter().any(|text| text.contains("\"message\"") && text.contains("a-1")), "{heard:?}");
     let status = chat.lastgood(&["status"]).ended(0);
-    status.says("NEW ENTRIES STOPPED");
-    chat.lastgood(&["why"]).ended(0).says("new entries refused by").says("stop-new chat --lift");
-    chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(0).says("lets new entries in again");
+    status.says("NEW SESSIONS REFUSED");
+    chat.lastgood(&["why"]).ended(0).says("new sessions refused by").says("stop-new chat --lift");
+    chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(0).says("accepts new sessions again");
     assert_eq!(chat.version(), "1.0.0");
-    chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(1).says("are not stopped");
+    chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(1).says("does not refuse new sessions");
 }
 
 #[test]

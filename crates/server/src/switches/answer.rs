@@ -54,11 +54,16 @@ pub(super) fn answer(
         FLAGS => "POST",
         _ if trip.is_some() || one_flag.is_some() => "POST",
         _ => {
-            return refuse(404, "api-path-unknown", "there is nothing at this path", "see docs/guide/switches.md");
+            return refuse(
+                404,
+                "api-path-unknown",
+                "there is nothing at this path",
+                "lastgood explain api-path-unknown",
+            );
         }
     };
     if request.method != wanted {
-        return refuse(405, "api-method-wrong", "this path takes another method", "see docs/guide/switches.md");
+        return refuse(405, "api-method-wrong", "this path takes another method", "lastgood explain api-method-wrong");
     }
     match path {
         SWITCHES if !fresh => {

@@ -8,7 +8,7 @@ use lastgood_domain::{
 use lastgood_engine::drive::Happening;
 use std::collections::BTreeMap;
 
-/// Time between two tries to stop what stands by, in milliseconds.
+/// Time between two tries to stop the standby release, in milliseconds.
 const COOL_EVERY: i64 = 60_000;
 
 /// What one daemon remembers.

@@ -58,7 +58,7 @@ pub enum Refused {
         by: Actor,
     },
     /// Somebody had another person's link printed: that was their word.
-    #[error("{by} had another person's link for {approval} printed, and has no other word in it")]
+    #[error("{by} printed another person's link for {approval} and may not vote on it as well")]
     GaveLink {
         /// Which.
         approval: ApprovalId,
@@ -86,7 +86,7 @@ pub enum Refused {
         seen: String,
     },
     /// It would not have more time, or too much.
-    #[error("request {approval} has {expires} left; it can be given more, at most 7 d from now")]
+    #[error("request {approval} has {expires} left; extend it to at most 7 d from now")]
     NoExtension {
         /// Which.
         approval: ApprovalId,
@@ -94,7 +94,7 @@ pub enum Refused {
         expires: Span,
     },
     /// More are needed than may say yes.
-    #[error("{needed} must approve, and only {possible} may")]
+    #[error("{needed} approvals are needed, but only {possible} people may approve")]
     Impossible {
         /// How many are needed.
         needed: u32,
@@ -121,7 +121,7 @@ impl Coded for Refused {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown { .. } | Self::Over { .. } => "see what is awaited: lastgood approval list".into(),
-            Self::Own { approval, .. } => format!("have another person type: lastgood approval approve {approval}"),
+            Self::Own { approval, .. } => format!("have another person run: lastgood approval approve {approval}"),
             Self::OwnLink { approval, .. } => {
                 format!("have another person type it: lastgood approval link {approval} --person NAME")
             }

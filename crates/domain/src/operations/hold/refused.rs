@@ -16,13 +16,13 @@ pub enum Refused {
         hold: WideHoldId,
     },
     /// It stops nothing.
-    #[error("the hold names nothing that it stops")]
+    #[error("the hold names no kind of change to stop")]
     NoKind,
     /// Nothing would end it, and nobody would be asked after it.
-    #[error("the hold has neither an end nor a time at which its owner is asked after it")]
+    #[error("the hold has neither an end nor a review time")]
     NoReview,
     /// It belongs to an incident, whose own end lifts it.
-    #[error("{hold} belongs to incident {incident}, which lifts it when it may")]
+    #[error("{hold} belongs to incident {incident}; its unfreeze lifts it")]
     OfIncident {
         /// Which.
         hold: WideHoldId,
@@ -56,7 +56,7 @@ impl Coded for Refused {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Unknown { .. } => "see which stand: lastgood hold list".into(),
+            Self::Unknown { .. } => "list them: lastgood hold list".into(),
             Self::NoKind => "name what it stops: --kind deploy".into(),
             Self::NoReview => "say when it ends, or when you are asked: --for 2h, or --review-at TIME".into(),
             Self::OfIncident { incident, .. } => format!("see what is missing: lastgood incident unfreeze {incident}"),

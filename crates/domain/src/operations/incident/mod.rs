@@ -382,7 +382,7 @@ pub fn freeze(operations: &Operations, incident: IncidentId, unconfirmed: &[Stri
     }
     match (from, unconfirmed) {
         (State::Freezing, []) => {
-            let reason = words::reason(if found.drill { "a drill holds nothing" } else { "every hold is confirmed" });
+            let reason = words::reason(if found.drill { "drill: nothing is held" } else { "every hold is confirmed" });
             events.push(of(incident, moved(from, incident, State::Planning, reason)?));
             Ok(events)
         }

@@ -35,7 +35,7 @@ pub enum Refused {
         level: Level,
     },
     /// It is over, or nothing of it is held any more.
-    #[error("incident {incident} is {}: its work is over", state.as_str())]
+    #[error("incident {incident} is already {}", state.as_str())]
     Over {
         /// Which.
         incident: IncidentId,
@@ -62,7 +62,7 @@ pub enum Refused {
         incident: IncidentId,
     },
     /// The role has an owner.
-    #[error("{} of incident {incident} is {owner}'s", role.as_str())]
+    #[error("the role {} of incident {incident} belongs to {owner}", role.as_str())]
     RoleOwned {
         /// Which.
         incident: IncidentId,
@@ -72,7 +72,7 @@ pub enum Refused {
         owner: Actor,
     },
     /// Nobody offered the role to who accepts it.
-    #[error("nobody offers {} of incident {incident} to {by}", role.as_str())]
+    #[error("the role {} of incident {incident} was not offered to {by}", role.as_str())]
     RoleNotOffered {
         /// Which.
         incident: IncidentId,
@@ -130,7 +130,7 @@ pub enum Refused {
         exit: i32,
     },
     /// A risk must end.
-    #[error("a risk is taken for a time: until then, and not until now")]
+    #[error("the accepted risk needs an end time in the future (`--for 1d`)")]
     NoTime {
         /// Which.
         incident: IncidentId,

@@ -262,7 +262,7 @@ fn stable(facts: &Facts, terms: &Terms, now: Timestamp) -> Seen {
         return seen(false, "nothing runs".into(), "nothing runs".into());
     };
     let lasts = now.since(since);
-    let detail = format!("unchanged for {lasts}, {} are needed", terms.stable_for);
+    let detail = format!("unchanged for {lasts} ({} needed)", terms.stable_for);
     seen(lasts >= terms.stable_for, detail, "not long enough".into())
 }
 
@@ -309,7 +309,7 @@ fn cleaned(operations: &Operations, found: &Incident, now: Timestamp) -> Seen {
 
 fn holds(operations: &Operations, incident: IncidentId, found: &Incident, facts: &Facts, now: Timestamp) -> Seen {
     if found.drill {
-        return seen(true, "a drill holds nothing".into(), String::new());
+        return seen(true, "drill: nothing is held".into(), String::new());
     }
     let stands = |kind: &HoldKind| {
         let mut holds = operations.holds.standing(now);
@@ -360,7 +360,7 @@ fn watched(found: &Incident, terms: &Terms, now: Timestamp) -> Seen {
         None => seen(true, "nothing is lifted yet".into(), String::new()),
         Some(at) => {
             let lasts = now.since(at);
-            let detail = format!("the last stage is open for {lasts}, {} are needed", terms.watch);
+            let detail = format!("the last stage is open for {lasts} ({} needed)", terms.watch);
             seen(lasts >= terms.watch, detail, String::new())
         }
     };

@@ -82,7 +82,7 @@ fn checklist(incident: IncidentId, by: &Actor, event: &ChecklistEvent) -> String
     match event {
         ChecklistEvent::Added { items } => {
             let names = items.iter().map(|item| item.item.to_string()).collect::<Vec<_>>().join(", ");
-            format!("incident {incident} has to clean up: {names}")
+            format!("cleanup checklist of incident {incident}: {names}")
         }
         ChecklistEvent::Done { item, evidence } => {
             format!("{item} of incident {incident} is done by {by}: {}", evidence.words())
@@ -91,14 +91,16 @@ fn checklist(incident: IncidentId, by: &Actor, event: &ChecklistEvent) -> String
             format!("{by} asks to leave {item} of incident {incident} undone: {}", signature.risk)
         }
         ChecklistEvent::WaiverOver { item } => {
-            format!("{item} of incident {incident} is open: nothing waives it any more")
+            format!("{item} of incident {incident} is open again: its waiver ended")
         }
     }
 }
 
 fn verify(incident: IncidentId, by: &Actor, event: &VerifyEvent) -> String {
     match event {
-        VerifyEvent::Marked { marker } => format!("marker {} of incident {incident} makes its round", marker.short()),
+        VerifyEvent::Marked { marker } => {
+            format!("marker {} of incident {incident} written to check the evidence", marker.short())
+        }
         VerifyEvent::Verified { verification } => {
             let good = verification.checks.iter().filter(|check| check.proof.counts()).count();
             let bad = verification.checks.iter().filter(|check| !check.proof.counts());
@@ -112,7 +114,7 @@ fn verify(incident: IncidentId, by: &Actor, event: &VerifyEvent) -> String {
 fn unfreeze(incident: IncidentId, by: &Actor, event: &UnfreezeEvent) -> String {
     match event {
         UnfreezeEvent::RiskAsked { row, signature } => {
-            format!("{by} takes the risk of the row {} of incident {incident}: {}", row.as_str(), signature.risk)
+            format!("{by} accepts the risk of row {} of incident {incident}: {}", row.as_str(), signature.risk)
         }
         UnfreezeEvent::Lifted { hold } => format!("incident {incident} no longer holds {}, by {by}", hold.as_str()),
         UnfreezeEvent::HeldAgain { reason } => format!("incident {incident} holds everything again: {reason}"),

@@ -107,12 +107,12 @@ impl Coded for ResumeFailure {
     fn hint(&self) -> Option<String> {
         Some(match self.part {
             ResumePart::LastGood => {
-                "correct [service.NAME.traffic.resume] until it passes with last-good; see docs/guide/sessions-and-resume.md"
+                "correct [service.NAME.traffic.resume] until it passes with last-good; more: lastgood explain resume-cannot-tell"
                     .into()
             }
             ResumePart::Handshake => "look at the candidate's log for the refused upgrade".into(),
             ResumePart::Forward | ResumePart::Backward | ResumePart::Conservation => {
-                "look for the ids in the logs of both releases; docs/guide/sessions-and-resume.md says what was done".into()
+                "look for the ids in the logs of both releases".into()
             }
         })
     }

@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-/// Tell the whole story in a minute, on a built-in service.
+/// Run a short demo on a built-in service.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The story of one service with many users: shares, guards and a kill switch.
@@ -93,7 +93,7 @@ fn other_way(what: &str) -> Trouble {
     Trouble::say(
         Exit::Failed,
         "demo-failed",
-        format!("the story went another way: {what}"),
+        format!("the demo did not go as expected: {what}"),
         "look at it with --keep FOLDER and report it",
     )
 }

@@ -150,7 +150,12 @@ impl Sweeper {
     /// Sweeps and ends the program with 130 when somebody presses Ctrl-C; `temporary` is removed then.
     pub(super) fn sweep_on_interrupt(self, temporary: Option<PathBuf>) -> Result<(), Trouble> {
         let failed = |error: std::io::Error| {
-            Trouble::say(Exit::Failed, "internal", format!("signals can't be handled: {error}"), "report this")
+            Trouble::say(
+                Exit::Failed,
+                "internal",
+                format!("can't install signal handlers: {error}"),
+                lastgood_domain::failure::REPORT,
+            )
         };
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
         let wait = move || {

@@ -13,15 +13,15 @@ use serde_json::json;
 /// Clocks of people and machines differ by this much.
 const PAST_MAX: Span = Span::minutes(1);
 
-/// Tell whether something would be allowed, and what stops it.
+/// Check whether an action is allowed, and what stops it.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The service; all if left out.
+    /// The service [default: all].
     service: Option<String>,
-    /// What would be done.
+    /// The kind of change.
     #[arg(long, value_enum, default_value = "deploy")]
     kind: Kind,
-    /// When, such as 2026-12-01T08:00:00Z; now without it.
+    /// Time to check, such as 2026-12-01T08:00:00Z [default: now].
     #[arg(long, value_name = "TIME", value_parser = wide::time)]
     at: Option<Timestamp>,
 }
@@ -35,7 +35,7 @@ impl Check {
                 Exit::Usage,
                 "hold-check-past",
                 format!("{} is over", rfc3339(at)),
-                "what stood then is in the log: lastgood log SERVICE",
+                "what was active then is in the log: lastgood log SERVICE",
             ));
         }
         let operations = app.operations()?;

@@ -25,7 +25,7 @@ pub(super) fn list(app: &App, service: Option<&str>) -> Ended {
     // What is over is shown only where somebody enforces it still.
     for id in operations.holds.enforced.keys() {
         if !operations.holds.all.get(id).is_some_and(|hold| hold.stands(now)) {
-            text += &format!("{id} is over\n{}", enforcers_text(&operations.holds, *id));
+            text += &format!("{id} is closed\n{}", enforcers_text(&operations.holds, *id));
             rows.push(json!({ "hold": id, "over": true, "enforcers": enforcers(&operations.holds, *id) }));
         }
     }

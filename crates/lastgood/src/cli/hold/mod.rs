@@ -18,85 +18,85 @@ use lastgood_domain::{
 use serde_json::json;
 use wide::Exempt;
 
-/// Stop forward moves of services, for a reason.
+/// Set, lift and list holds: they stop rollouts, never rollbacks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hold {
-    /// Set a hold on one service, or on several; it stops forward moves only, never a way back.
+    /// Set a hold on one or several services; it stops rollouts, never rollbacks.
     Set(Box<Set>),
-    /// Lift one hold; others stay.
+    /// Lift one hold.
     Lift {
-        /// The hold over several services, such as hold-3; or the service whose own hold it is.
+        /// A hold over several services, such as hold-3; or the service that has the hold.
         what: String,
-        /// The service's own hold, such as h0.
+        /// The service's hold, such as h0.
         hold: Option<HoldId>,
         /// Why.
         #[arg(long)]
         reason: Reason,
     },
-    /// List the holds that stand, and whether what should enforce them does.
+    /// List active holds and whether they are enforced.
     List {
-        /// The service; all if left out.
+        /// The service [default: all].
         service: Option<String>,
     },
-    /// Tell whether something would be allowed, and what stops it.
+    /// Check whether an action is allowed, and what stops it.
     Check(Check),
-    /// Ask that one release of one service may pass a hold; a second person must agree.
+    /// Request that one release may pass a hold; needs a second person's approval.
     Exempt(Exempt),
-    /// Ask everything that enforces holds outside, now.
+    /// Push holds to the external enforcers and read them back.
     Sync,
 }
 
-/// Set a hold on one service, or on several; it stops forward moves only, never a way back.
+/// Set a hold on one or several services; it stops rollouts, never rollbacks.
 #[derive(Debug, Args)]
 pub(crate) struct Set {
-    /// The service; may be left out if there is only one.
+    /// The service [default: the only one].
     #[arg(conflicts_with_all = ["all", "services", "labels", "kinds", "review_at"])]
     service: Option<String>,
-    /// Every service, also those that come later.
+    /// All services, including ones added later.
     #[arg(long, conflicts_with_all = ["services", "labels"])]
     all: bool,
-    /// These services, separated by commas.
+    /// These services, comma-separated.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     services: Vec<ServiceName>,
-    /// Services with this label, such as tier=api; several must all fit.
+    /// Services with this label, such as tier=api; several are combined with AND.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = wide::label)]
     labels: Vec<(String, String)>,
-    /// What is stopped on several services, separated by commas; deploy without it.
+    /// Kinds of change to stop, comma-separated [default: deploy].
     #[arg(long = "kind", value_enum, value_delimiter = ',', value_name = "KINDS")]
     kinds: Vec<Kind>,
     /// Why.
     #[arg(long)]
     reason: Reason,
-    /// How long, such as 2h; without it the hold stands until it is lifted.
+    /// Duration, such as 2h [default: until lifted].
     #[arg(long = "for", value_name = "TIME")]
     span: Option<Span>,
-    /// When its owner is asked whether it is still needed, such as 2026-12-01T08:00:00Z.
+    /// When to ask the owner whether it is still needed, such as 2026-12-01T08:00:00Z.
     #[arg(long, value_name = "TIME", conflicts_with = "span", value_parser = wide::time)]
     review_at: Option<Timestamp>,
-    /// What becomes of a run under way; pause without it.
+    /// What to do with a run in progress [default: pause].
     #[arg(long, value_enum, value_name = "WHAT")]
     in_flight: Option<Flight>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// Merging into branches that releases are made of.
+    /// Merges into release branches.
     Merge,
     /// Claims of new work.
     Claim,
-    /// Taking over a release from another environment.
+    /// Promotions from another environment.
     Promote,
-    /// Any forward move.
+    /// All rollouts.
     Deploy,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Flight {
-    /// It goes on to its end.
+    /// Let it finish.
     Finish,
-    /// No further wave or share begins.
+    /// Start no further wave or share.
     Pause,
-    /// What has moved goes back, without blame to the release.
+    /// Roll it back without rejecting the release.
     Abort,
 }
 
@@ -170,8 +170,8 @@ fn sync(app: &App) -> Ended {
         .map(|id| json!({ "hold": id, "enforcers": list::enforcers(&operations.holds, *id) }))
         .collect();
     text += match (heard, unconfirmed) {
-        (true, 0) => "all is as it should be",
-        (true, _) => "not all is as it should be: lastgood hold list",
+        (true, 0) => "everything is as it should be",
+        (true, _) => "not everything is as it should be: lastgood hold list",
         (false, _) => "not all were heard: lastgood hold sync",
     };
     app.screen.show("hold-sync", &json!({ "heard": heard, "unconfirmed": unconfirmed, "holds": all }), &text);
@@ -192,16 +192,16 @@ fn lift(app: &App, service: &str, hold: HoldId, reason: Reason) -> Ended {
             Exit::Failed,
             "hold-unknown",
             format!("{service} has no hold {hold}"),
-            &format!("see which stand: lastgood hold list {service}"),
+            &format!("list them: lastgood hold list {service}"),
         )),
     })?;
     let left = after.standing_holds(app.now()).count();
     let next = match left {
         0 if super::run::owes(app, &service) => {
-            format!("an analysis is owed before anything moves forward: lastgood rca list {service}")
+            format!("a root-cause analysis is owed before any rollout: lastgood rca list {service}")
         }
-        0 => format!("forward moves are open again: lastgood run {service} --now"),
-        n => format!("{n} more stand: lastgood hold list {service}"),
+        0 => format!("rollouts are allowed again: lastgood run {service} --now"),
+        n => format!("{n} more are active: lastgood hold list {service}"),
     };
     app.screen.show(
         "hold-lifted",

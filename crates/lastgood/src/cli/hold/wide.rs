@@ -66,31 +66,31 @@ pub(super) fn lift(app: &App, id: WideHoldId, reason: Reason) -> Ended {
     text += &super::list::enforcers_text(&operations.holds, id);
     text += &match left {
         0 => "no other hold over several services stands: lastgood hold check".to_owned(),
-        n => format!("{n} more over several services stand: lastgood hold list"),
+        n => format!("{n} more over several services are active: lastgood hold list"),
     };
     let enforcers = super::list::enforcers(&operations.holds, id);
     app.screen.show("hold-lifted", &json!({ "hold": id, "left": left, "enforcers": enforcers }), &text);
     Ok(Exit::Done)
 }
 
-/// Ask that one release of one service may pass a hold; a second person must agree.
+/// Request that one release may pass a hold; needs a second person's approval.
 #[derive(Debug, Args)]
 pub(crate) struct Exempt {
     /// The hold, such as hold-3.
     hold: WideHoldId,
-    /// Whose release.
+    /// The service.
     #[arg(long, value_name = "NAME")]
     service: String,
-    /// Which release, as its channel names it.
+    /// The release, as its channel names it.
     #[arg(long, value_name = "TAG")]
     release: ReleaseTag,
-    /// Its bytes; needed where lastgood has not seen them yet.
+    /// The release's digest; required if lastgood has not seen it yet.
     #[arg(long, value_name = "SHA256")]
     digest: Option<Digest>,
     /// Why.
     #[arg(long)]
     reason: Reason,
-    /// How long, such as 4h; 24h without it.
+    /// Duration, such as 4h [default: 24h].
     #[arg(long = "for", value_name = "TIME")]
     span: Option<Span>,
 }
@@ -146,7 +146,7 @@ impl Exempt {
         let text = match is_open {
             true => format!("{what} already, by {approval}\ngo on: lastgood run {service} --now"),
             false => {
-                format!("{approval} asks that {what}\nhave another person type: lastgood approval approve {approval}")
+                format!("{approval} asks that {what}\nhave another person run: lastgood approval approve {approval}")
             }
         };
         app.screen.show("hold-exemption", &data, &text);

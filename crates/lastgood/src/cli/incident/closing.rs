@@ -11,46 +11,46 @@ use lastgood_engine::operations::{report, timeline};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Say who owns the next delivery cycle.
+/// Name the owner of the next delivery cycle.
 #[derive(Debug, Args)]
 pub(crate) struct NextOwner {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// Who, such as bob.
+    /// The person, such as bob.
     #[arg(long, value_name = "NAME")]
     to: String,
 }
 
-/// One sentence or two about an incident.
+/// A short text about an incident.
 #[derive(Debug, Args)]
 pub(crate) struct Say {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// What.
+    /// The text.
     text: Reason,
 }
 
-/// Things to do later.
+/// Manage follow-ups.
 #[derive(Debug, Subcommand)]
 pub(crate) enum FollowUp {
-    /// Add one.
+    /// Add a follow-up.
     Add {
-        /// Which incident, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
-        /// What is to be done.
+        /// What has to be done.
         text: Reason,
-        /// Whose it is, such as bob.
+        /// The owner, such as bob.
         #[arg(long, value_name = "NAME")]
         owner: String,
-        /// When it is due, such as 14d.
+        /// Due in, such as 14d.
         #[arg(long, value_name = "TIME")]
         due: Span,
     },
-    /// Close one.
+    /// Close a follow-up.
     Close {
-        /// Which incident, such as i0.
+        /// The incident, such as i0.
         incident: IncidentId,
-        /// Which follow-up, such as f0.
+        /// The follow-up, such as f0.
         follow_up: FollowUpId,
         /// How it was done.
         #[arg(long)]
@@ -61,12 +61,12 @@ pub(crate) enum FollowUp {
 /// Write the report from the evidence.
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// As one HTML page instead of Markdown.
+    /// Write HTML instead of Markdown.
     #[arg(long)]
     html: bool,
-    /// Into this file; without it on the screen.
+    /// Output file [default: stdout].
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -85,14 +85,14 @@ impl Say {
     pub(super) fn root_cause(self, app: &App) -> Ended {
         let event = ClosingEvent::RootCause { text: self.text };
         let after = say(app, self.incident, |state| closing::say(state, self.incident, event.clone()))?;
-        told(app, self.incident, &after, "its root cause is written down")
+        told(app, self.incident, &after, "the root cause is recorded")
     }
 
     /// Says what stands in the way now.
     pub(super) fn safeguard(self, app: &App) -> Ended {
         let event = ClosingEvent::Safeguard { text: self.text };
         let after = say(app, self.incident, |state| closing::say(state, self.incident, event.clone()))?;
-        told(app, self.incident, &after, "the safeguard is written down")
+        told(app, self.incident, &after, "the safeguard is recorded")
     }
 }
 

@@ -18,28 +18,28 @@ use lastgood_domain::{
 use lastgood_engine::operations::{self as engine, observe};
 use serde_json::json;
 
-/// Declare it: everything but the way back is held at once.
+/// Declare an incident: all changes except rollbacks are held at once.
 #[derive(Debug, Args)]
 pub(crate) struct Declare {
-    /// How deep it goes: L1 code and configuration, L2 schema and data as well, L3 evidence and credentials as well.
+    /// Level: L1 code and configuration; L2 also schema and data; L3 also evidence and credentials.
     #[arg(long, value_enum, ignore_case = true)]
     level: Level,
-    /// What set it off.
+    /// What triggered it.
     #[arg(long)]
     trigger: Reason,
-    /// Which services it is about, separated by commas; without it every service.
+    /// Affected services, comma-separated [default: all].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     services: Vec<ServiceName>,
-    /// Who leads it; without it who declares it.
+    /// Incident commander [default: you].
     #[arg(long, value_name = "NAME")]
     ic: Option<String>,
     /// How long ago it began, such as 20m.
     #[arg(long, value_name = "TIME")]
     began: Option<Span>,
-    /// What people outside notice of it; without it what set it off.
+    /// User-visible impact [default: the trigger].
     #[arg(long, value_name = "TEXT")]
     impact: Option<String>,
-    /// Only a drill: nothing is held and nothing outside is touched.
+    /// A drill: nothing is held and nothing outside lastgood is touched.
     #[arg(long)]
     drill: bool,
 }
@@ -72,10 +72,10 @@ impl Declare {
         let id = id.expect("a declaration begins with the incident");
         let found = &after.incidents.all[&id];
         let held = match declaration.drill {
-            true => "it is a drill: nothing is held".into(),
+            true => "drill: nothing is held".into(),
             false => {
                 let kinds = HoldKind::ALL.map(HoldKind::as_str).join(", ");
-                format!("held: {kinds} of {}; a way back stays open", services_words(found))
+                format!("held: {kinds} of {}; rollbacks stay possible", services_words(found))
             }
         };
         let text = format!(
@@ -137,7 +137,7 @@ fn first_message(
 /// Says whether to declare one, and why; changes nothing.
 pub(super) fn recommend(app: &App) -> Ended {
     let said = recommended(app)?;
-    let text = said.as_ref().map_or_else(|| "nothing speaks for an incident\n".to_owned(), recommended_words);
+    let text = said.as_ref().map_or_else(|| "no incident is recommended\n".to_owned(), recommended_words);
     app.screen.show("incident-recommendation", &json!({ "recommendation": said }), &text);
     Ok(if said.is_some() { Exit::Warnings } else { Exit::Done })
 }
@@ -175,7 +175,7 @@ pub(in crate::cli) fn recommended_words(one: &Recommendation) -> String {
     let services = if services.is_empty() { String::new() } else { format!(" --services {services}") };
     let level = one.level.as_str();
     format!(
-        "this speaks for an incident at {level}:\n{why}\
+        "an incident at {level} is recommended:\n{why}\
          declare it: lastgood incident declare --level {level}{services} --trigger …\n"
     )
 }

@@ -58,7 +58,7 @@ fn cut_off(operations: &Operations, id: IncidentId) -> bool {
 fn held(id: IncidentId, path: &Path, how: FlockOperation) -> Result<File, Trouble> {
     let failed = |error: std::io::Error| {
         let what = format!("{} can't be used: {error}", path.display());
-        Trouble::say(Exit::Failed, "incident-lock", what, "check owner and space of the state folder")
+        Trouble::say(Exit::Failed, "incident-lock", what, "check owner and free space of the state folder")
     };
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(failed)?;
@@ -91,7 +91,11 @@ impl OurHands<'_> {
         let how = FlockOperation::NonBlockingLockShared;
         let file = held(self.incident, &path, how).map_err(|trouble| trouble.failure)?;
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).map_err(|error| {
-            Failure::new("incident-lock", format!("{} can't be used: {error}", path.display()), None)
+            Failure::new(
+                "incident-lock",
+                format!("{} can't be used: {error}", path.display()),
+                Some("check owner and free space of the state folder"),
+            )
         })?;
         Ok(file)
     }
@@ -121,9 +125,13 @@ impl Hands for OurHands<'_> {
             Some(end) => Err(Failure::new(
                 "rollback-not-done",
                 format!("{service}: {}", words::end_words(&end)),
-                Some(&format!("look why: lastgood why {service}")),
+                Some(&format!("see why: lastgood why {service}")),
             )),
-            None => Err(Failure::new("rollback-timeout", format!("{service} is not back after {within}"), None)),
+            None => Err(Failure::new(
+                "rollback-timeout",
+                format!("{service} is not back after {within}"),
+                Some(&format!("watch it: lastgood watch {service}; then run the plan again")),
+            )),
         }
     }
 

@@ -36,10 +36,10 @@ pub(in crate::cli) fn known(app: &App, name: &str) -> Result<Actor, Trouble> {
     }
 }
 
-/// Raise the level, or lower it with a second person.
+/// Raise the level, or lower it (needs a second person).
 #[derive(Debug, Args)]
 pub(crate) struct ChangeLevel {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
     /// The new level.
     #[arg(value_enum, ignore_case = true)]
@@ -72,23 +72,23 @@ impl From<Role> for incident::Role {
     }
 }
 
-/// A role and who is to have it.
+/// A role and a person.
 #[derive(Debug, Args)]
 pub(crate) struct Hand {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
     /// The role.
     #[arg(long, value_enum)]
     role: Role,
-    /// Who, such as bob.
+    /// The person, such as bob.
     #[arg(long, value_name = "NAME")]
     to: String,
 }
 
-/// Accept a role that is offered to you.
+/// Accept a role offered to you.
 #[derive(Debug, Args)]
 pub(crate) struct Accept {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
     /// The role.
     #[arg(long, value_enum)]
@@ -124,7 +124,7 @@ impl ChangeLevel {
         let approval = approval.map(|id| id.to_string()).unwrap_or_default();
         let text = format!(
             "incident {id} stays {} until a second person has approved {approval}\n\
-             have them type: lastgood approval approve {approval}\n\
+             have them run: lastgood approval approve {approval}\n\
              then again: lastgood incident level {id} {} --reason …",
             found.level.as_str(),
             level.as_str()
@@ -150,7 +150,7 @@ impl Hand {
         let role = role.as_str();
         let text = format!(
             "{role} of incident {id} is offered to {to}; {has} has it until they accept\n\
-             have them type: lastgood incident accept {id} --role {role}"
+             have them run: lastgood incident accept {id} --role {role}"
         );
         told(app, id, &after, &text)?;
         Ok(Exit::Pending)
@@ -192,8 +192,8 @@ pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
     let facts = engine::facts(reader.as_ref(), &app.config, &seen, id, find(&seen, id)?, now);
     let (_, after) = app.say_operations(&|state| Ok(incident::freeze(state, id, &facts.unconfirmed)?))?;
     if find(&after, id)?.state == State::Planning {
-        let holds = if find(&after, id)?.drill { "a drill holds nothing" } else { "each hold is confirmed" };
-        return told(app, id, &after, &format!("incident {id} is frozen, {holds}\nit is to be planned now"));
+        let holds = if find(&after, id)?.drill { "drill: nothing is held" } else { "each hold is confirmed" };
+        return told(app, id, &after, &format!("incident {id} is frozen, {holds}\nnext: make the plan"));
     }
     let open: String = facts.unconfirmed.iter().map(|one| format!("  {one}\n")).collect();
     let text = format!("incident {id} is not confirmed to be frozen:\n{open}look again: lastgood incident freeze {id}");

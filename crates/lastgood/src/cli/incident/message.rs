@@ -14,21 +14,21 @@ use lastgood_engine::{letter::rfc3339, operations as engine};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Tell people outside how it goes.
+/// Publish a status message.
 #[derive(Debug, Args)]
 pub(crate) struct Update {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// A field of the message, such as impact="logins fail"; once for each.
+    /// A message field, such as impact="logins fail". Repeatable.
     #[arg(long, value_name = "NAME=TEXT")]
     field: Vec<String>,
-    /// Which message.
+    /// The message template.
     #[arg(long, value_enum, default_value = "update")]
     message: Kind,
-    /// When the next one comes, such as 30m; without it as configured.
+    /// Time until the next update, such as 30m [default: as configured].
     #[arg(long, value_name = "TIME")]
     next: Option<Span>,
-    /// Only show what would be sent.
+    /// Show the message without sending it.
     #[arg(long)]
     dry_run: bool,
 }

@@ -29,43 +29,43 @@ use lastgood_engine::incident::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Make the plan for an incident's level, and show it; an earlier one is void.
+/// Create and show the plan for its level; replaces an earlier plan.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// A release other than last-good to go back to; may be given for several services.
+    /// A release other than last-good to roll back to. Repeatable, one per service.
     #[arg(long, value_name = "SERVICE=RELEASE")]
     to: Vec<String>,
     /// Accept a named risk of a rollback: SERVICE/busy-instance:NAME or SERVICE/lost-writes:NAME.
     #[arg(long = "accept-risk", value_name = "RISK")]
     risks: Vec<String>,
-    /// Something that people do after all that lastgood does; the plan waits until somebody says that it is so.
+    /// A manual step at the end of the plan; the plan waits until somebody marks it done. Repeatable.
     #[arg(long = "by-hand", value_name = "TEXT")]
     by_hand: Vec<Reason>,
 }
 
-/// Run the plan from where it is: after a kill it goes on, and does nothing twice.
+/// Run the plan, or resume it where it stopped; no step is done twice.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
-    /// Run this plan only: the first 12 digits of its digest, as they were shown.
+    /// Run only this plan: the first 12 digits of its digest, as shown.
     #[arg(long, value_name = "HASH")]
     plan: Option<String>,
 }
 
-/// Say what becomes of a step that is stuck.
+/// Resolve a stuck step: mark it done or retry it.
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
     /// The step, such as command/rebuild-totals.
     step: String,
-    /// It is so: you have seen it.
+    /// The step is done: you have checked it.
     #[arg(long, conflicts_with = "again", required_unless_present = "again")]
     done: bool,
-    /// Do it again.
+    /// Run the step again.
     #[arg(long)]
     again: bool,
     /// What you saw, or why.
@@ -276,7 +276,7 @@ fn ask(app: &App, id: IncidentId, hash: Digest, needed: u32) -> Ended {
     let approval = asked.map(|(approval, _)| approval.to_string()).unwrap_or_default();
     let text = format!(
         "the plan needs {needed} besides you; it is asked for as {approval}\n\
-         have another person type: lastgood approval approve {approval}\nthen: lastgood incident run {id}"
+         have another person run: lastgood approval approve {approval}\nthen: lastgood incident run {id}"
     );
     let data = json!({ "incident": id, "hash": hash, "done": false, "approval": approval, "needed": needed });
     app.screen.show("incident-run", &data, &text);

@@ -141,7 +141,7 @@ fn roles(found: &Incident) -> String {
 fn holds(operations: &Operations, id: IncidentId, found: &Incident, unconfirmed: &[String], now: Timestamp) -> String {
     let mut text = "holds\n".to_owned();
     if found.drill {
-        return text + "  a drill holds nothing\n";
+        return text + "  drill: nothing is held\n";
     }
     for (hold, one) in operations.holds.standing(now).filter(|(_, hold)| hold.incident == Some(id)) {
         let kinds = one.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");

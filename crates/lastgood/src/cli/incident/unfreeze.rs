@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Show what keeps it frozen; if nothing does, lift the next kind of hold.
 #[derive(Debug, Args)]
 pub(crate) struct Unfreeze {
-    /// Which, such as i0.
+    /// The incident, such as i0.
     incident: IncidentId,
     /// Take the risk of a row that is not met; a second person must approve it.
     #[arg(long, value_name = "ROW", requires = "reason", requires = "span")]
@@ -184,7 +184,7 @@ fn accept_risk(app: &App, id: IncidentId, row: &str, reason: &Reason, span: Span
     let text = match is_taken {
         true => format!("this risk is taken already, by {approval}, until {}", rfc3339(until)),
         false => format!(
-            "a second person must take this risk too, until {}\nhave them type: lastgood approval approve {approval}",
+            "a second person must accept this risk too, until {}\nhave them run: lastgood approval approve {approval}",
             rfc3339(until)
         ),
     };

@@ -23,7 +23,7 @@ pub(super) fn listen(app: &App, bells: &Bells, delivery: &Arc<Wake>, board: Opti
         Trouble::say(
             Exit::Failed,
             "state-dir-unusable",
-            format!("the bell can't be hung up: {error}"),
+            format!("can't listen for wake-ups: {error}"),
             "check the state folder",
         )
     })?;

@@ -76,7 +76,7 @@ impl Counting {
                 Exit::Failed,
                 "state-dir-unusable",
                 what,
-                "check space and owner of the state folder",
+                "check owner and free space of the state folder",
             ));
         }
     }

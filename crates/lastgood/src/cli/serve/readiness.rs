@@ -109,7 +109,7 @@ impl Asking {
             Err(TryRecvError::Empty) => None,
             // It broke before it could tell: that is no yes.
             Err(TryRecvError::Disconnected) => {
-                let because = "what must stand before a move could not be looked at".into();
+                let because = "preflight could not be evaluated".into();
                 Some((self.aim.clone(), Some(Checked { verdict: Verdict::CannotTell, because })))
             }
         }

@@ -16,7 +16,7 @@ pub(super) fn reconcile(app: &App, pages: &Pages, reconcilers: &mut [Reconciler]
     }
     let snapshot = pages();
     if let Some(why) = &snapshot.failure {
-        app.screen.trouble(&log_trouble(&LogError::Failed(why.clone())));
+        app.screen.trouble(&log_trouble(&LogError::damaged(why.clone())));
         return;
     }
     let wrong: Vec<Alarm> = snapshot.services.into_values().flat_map(|view| view.alarms).collect();

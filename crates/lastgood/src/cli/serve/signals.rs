@@ -85,7 +85,7 @@ fn read(app: &App, name: &SignalName, history: &mut History, now: Timestamp) -> 
         Ok(Ok(Some(signal))) => signal.check(history, now),
         Ok(Ok(None)) => Judged::unknown("it is not configured"),
         Ok(Err(error)) => Judged::unknown(Failure::of(error.coded()).to_string()),
-        Err(error) => Judged::unknown(format!("lastgood's own file can't be found: {error}")),
+        Err(error) => Judged::unknown(format!("can't find lastgood's own program: {error}")),
     };
     if let Err(error) = history.keep(app.home.root(), name) {
         app.screen.tell(&format!("the samples of signal {name} can't be kept: {error}"));

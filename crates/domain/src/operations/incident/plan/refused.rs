@@ -20,7 +20,7 @@ pub enum Refused {
         incident: IncidentId,
     },
     /// More than a person can read.
-    #[error("a plan of {steps} steps is more than the {STEPS_MAX} that somebody can agree to")]
+    #[error("the plan has {steps} steps; the limit is {STEPS_MAX}")]
     TooLong {
         /// How many.
         steps: usize,
@@ -36,7 +36,7 @@ pub enum Refused {
         seen: String,
     },
     /// The configuration of a step is not the one that was planned.
-    #[error("step {step} is configured otherwise since the plan was made")]
+    #[error("the configuration of step {step} changed after the plan was made")]
     Stale {
         /// The incident.
         incident: IncidentId,
