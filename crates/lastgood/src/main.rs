@@ -8,6 +8,7 @@ mod drive;
 mod enforce;
 mod exit;
 mod progress;
+mod room;
 mod screen;
 mod traffic;
 
