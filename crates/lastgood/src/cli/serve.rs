@@ -50,6 +50,7 @@ use lastgood_server::switches::SwitchServer;
 use lastgood_store::DriverLock;
 use std::{
     collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -78,8 +79,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub(crate) struct Serve {}
 
-/// What wakes the drivers, one for each service.
-type Bells = Arc<Mutex<Vec<Sender<Happening>>>>;
+/// What wakes the drivers, by service: a driver that begins anew takes the place of the one before.
+type Bells = Arc<Mutex<BTreeMap<ServiceName, Sender<Happening>>>>;
 
 /// When each driver last looked after its service.
 type Pulses = Arc<Mutex<BTreeMap<ServiceName, Timestamp>>>;
@@ -214,7 +215,8 @@ fn keep_driving(
     let mut said = None;
     while !is_told() {
         let taken = lock.take().map_or_else(|| drive::lock(app, service, drive::DAEMON), Ok);
-        let driven = taken.and_then(|_lock| {
+        let driven = outlived(|| {
+            let _lock = taken?;
             let mut driving = Driving::begin(app, service, bells)?;
             said = None;
             let ended = driving.until(stop, delivery, alive);
@@ -234,6 +236,19 @@ fn keep_driving(
             thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+/// Makes trouble of a panic: a fault of ours in one service's driving must not leave it undriven for good. Nothing of it is
+/// kept; what counts is in the log.
+fn outlived<T>(driving: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    panic::catch_unwind(AssertUnwindSafe(driving)).unwrap_or_else(|panic| {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&'static str>().copied());
+        let what = format!("the driver ended by a fault and begins anew: {}", said.unwrap_or("it said nothing"));
+        Err(Trouble::say(Exit::Failed, "internal", what, "report this"))
+    })
 }
 
 /// One service under way in the daemon.
@@ -263,7 +278,7 @@ impl<'a> Driving<'a> {
         let folded = app.look(name)?;
         let progress = Progress::of_daemon(app.screen, name.clone(), folded.service.clone());
         let driver = drive::open(app, &app.config, name, app.home.service(name), folded, Some(progress))?;
-        bells.lock().unwrap_or_else(PoisonError::into_inner).push(driver.world.reporter());
+        bells.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), driver.world.reporter());
         let config = app.config.service[name].clone();
         let now = world::now();
         let mut driving = Self {
@@ -298,6 +313,13 @@ impl<'a> Driving<'a> {
     /// Finds the instances again that ran before this daemon did.
     fn adopt(&self) {
         for (name, state) in &self.driver.service().instances {
+            if !self.is_configured(name) {
+                if state.release.is_some() {
+                    let what = format!("{}/{name} is no longer in the configuration and is left alone", self.name);
+                    self.app.screen.tell(&what);
+                }
+                continue;
+            }
             if state.release.is_none()
                 || state.condition == Condition::Between
                 || self.driver.service().stays_down(name)
@@ -315,6 +337,10 @@ impl<'a> Driving<'a> {
                 Err(error) => self.app.screen.trouble(&Trouble::new(Exit::Failed, &error)),
             }
         }
+    }
+
+    fn is_configured(&self, instance: &InstanceName) -> bool {
+        self.driver.world.site().config.instance(instance).is_some()
     }
 
     fn until(&mut self, stop: &AtomicBool, delivery: &Wake, alive: &dyn Fn()) -> Result<(), Trouble> {
@@ -469,6 +495,7 @@ impl<'a> Driving<'a> {
             .iter()
             .filter_map(|(name, one)| Some((name.clone(), one.again_at?)))
             .filter(|(name, at)| *at <= now && self.reviving.get(name) != Some(at))
+            .filter(|(name, _)| self.is_configured(name))
             .filter(|(name, _)| !theirs.contains(name) && !self.foreign.contains(name) && !service.stays_down(name))
             .collect();
         for (name, at) in due {
@@ -485,5 +512,19 @@ fn rand_byte() -> u8 {
     match std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut byte)) {
         Ok(()) => byte[0],
         Err(_) => 128,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outlived;
+
+    #[test]
+    fn a_fault_while_driving_is_trouble_to_be_said_and_not_the_end_of_it() {
+        let trouble = outlived::<()>(|| panic!("nobody {}", "thought of it")).unwrap_err();
+        assert_eq!(trouble.failure.code, "internal");
+        assert!(trouble.failure.to_string().contains("nobody thought of it"));
+        assert!(outlived::<()>(|| panic!("plainly")).unwrap_err().failure.to_string().contains("plainly"));
+        assert_eq!(outlived(|| Ok(7)).unwrap(), 7);
     }
 }
