@@ -2,10 +2,12 @@
 
 mod answers;
 mod bells;
+mod chance;
 mod delivery;
 mod due;
 mod duties;
 mod outcomes;
+mod outlived;
 mod pages;
 mod readiness;
 mod reconcile;
@@ -14,7 +16,9 @@ mod switchboard;
 
 use self::{
     bells::{listen, ring},
+    chance::rand_byte,
     outcomes::Counting,
+    outlived::outlived,
     readiness::{Asking, Readiness},
 };
 use super::Ended;
@@ -50,7 +54,6 @@ use lastgood_server::switches::SwitchServer;
 use lastgood_store::DriverLock;
 use std::{
     collections::BTreeMap,
-    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -236,19 +239,6 @@ fn keep_driving(
             thread::sleep(LOOK_EVERY);
         }
     }
-}
-
-/// Makes trouble of a panic: a fault of ours in one service's driving must not leave it undriven for good. Nothing of it is
-/// kept; what counts is in the log.
-fn outlived<T>(driving: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
-    panic::catch_unwind(AssertUnwindSafe(driving)).unwrap_or_else(|panic| {
-        let said = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&'static str>().copied());
-        let what = format!("the driver ended by a fault and begins anew: {}", said.unwrap_or("it said nothing"));
-        Err(Trouble::say(Exit::Failed, "internal", what, "report this"))
-    })
 }
 
 /// One service under way in the daemon.
@@ -503,28 +493,5 @@ impl<'a> Driving<'a> {
             let service = self.driver.service().clone();
             self.driver.world.revive(&service, name);
         }
-    }
-}
-
-/// Draws a byte for the jitter; no randomness at hand is no reason not to run.
-fn rand_byte() -> u8 {
-    let mut byte = [0; 1];
-    match std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut byte)) {
-        Ok(()) => byte[0],
-        Err(_) => 128,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::outlived;
-
-    #[test]
-    fn a_fault_while_driving_is_trouble_to_be_said_and_not_the_end_of_it() {
-        let trouble = outlived::<()>(|| panic!("nobody {}", "thought of it")).unwrap_err();
-        assert_eq!(trouble.failure.code, "internal");
-        assert!(trouble.failure.to_string().contains("nobody thought of it"));
-        assert!(outlived::<()>(|| panic!("plainly")).unwrap_err().failure.to_string().contains("plainly"));
-        assert_eq!(outlived(|| Ok(7)).unwrap(), 7);
     }
 }
