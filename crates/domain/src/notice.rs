@@ -162,6 +162,10 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
         Event::Died { instance, why: end, .. } => {
             make(NoticeKind::Died, Severity::Warning, format!("{instance} died: {end}"), format!("lastgood log {name}"))
         }
+        // What stands in the way is said once; that it still does shows in the log and as an alarm.
+        Event::NotRevived { instance, .. } if service.instances.get(instance).is_some_and(|one| one.hindered > 1) => {
+            None
+        }
         Event::NotRevived { instance, failure, .. } => make(
             NoticeKind::Died,
             Severity::Warning,

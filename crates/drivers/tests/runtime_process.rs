@@ -299,6 +299,29 @@ fn a_damaged_record_is_reported_and_does_not_keep_the_instance_from_being_stoppe
 }
 
 #[test]
+fn a_record_that_a_power_cut_tore_counts_as_down_while_nothing_runs_and_is_replaced_by_the_next_start() {
+    let world = World::new();
+    let launch = world.launch("v1", world.script("run", SLEEPER));
+    let started = world.runtime.start(&launch).unwrap();
+    let record = world.path("state/run/notes/alice/record.json");
+    kill(started.pid, "KILL");
+    wait_down(&world);
+    for torn in ["", "{\"version\":1,"] {
+        fs::write(&record, torn).unwrap();
+        let Liveness::Down { why } = liveness(&world) else { panic!("it runs") };
+        assert!(why.contains("damaged"), "{why}");
+        let again = world.runtime.start(&launch).unwrap();
+        assert!(!again.already);
+        // While something of it runs, nobody may believe that nothing does.
+        fs::write(&record, torn).unwrap();
+        let error = world.runtime.liveness(&service(), &alice()).unwrap_err();
+        assert_eq!(error.code(), "instance-record-damaged");
+        kill(again.pid, "KILL");
+        until("its end", || !runs(again.pid));
+    }
+}
+
+#[test]
 fn a_driver_killed_at_any_instant_of_a_start_leaves_no_process_or_one_that_is_found() {
     let world = World::new();
     let program = world.script("run", SLEEPER);

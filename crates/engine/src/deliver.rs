@@ -16,7 +16,7 @@ use lastgood_domain::{
     terms::{Span, Timestamp},
 };
 use lastgood_drivers::notice::{Delivery, Endpoint, NoticeConfig, REQUEST_TIMEOUT, Sender};
-use lastgood_store::{MessageId, Outcome, Settlement, Store, StoreError};
+use lastgood_store::{MessageId, Outcome, Settlement, Store, StoreError, open_private};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -208,7 +208,7 @@ impl Deliverer {
 
 fn lock(store: &Store) -> Result<File, DeliverError> {
     let path = store.path().parent().map(|dir| dir.join(LOCK_FILE)).unwrap_or_else(|| LOCK_FILE.into());
-    let file = File::options().create(true).append(true).open(&path);
+    let file = open_private(&path);
     let file = file.map_err(|source| DeliverError::Lock { path: path.clone(), source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -366,7 +366,7 @@ fn release_unknown(
 /// Takes the lock, or gives up at the deadline.
 fn lock(state_dir: &Path, deadline: Instant) -> io::Result<Option<File>> {
     use rustix::fs::{FlockOperation, flock};
-    let file = File::options().create(true).truncate(false).write(true).open(state_dir.join(LOCK_FILE))?;
+    let file = lastgood_store::open_private(&state_dir.join(LOCK_FILE))?;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Some(file)),

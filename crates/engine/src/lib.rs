@@ -24,6 +24,7 @@ pub mod paths;
 pub mod ports;
 pub mod preflight;
 pub mod provenance;
+pub mod room;
 pub mod schedule;
 pub mod setup;
 pub mod signals;

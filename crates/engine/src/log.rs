@@ -4,16 +4,19 @@ use crate::{
     boundary,
     drive::{Log, LogError},
     fold::{self, Folded, KEEP_RECORDS_MIN},
-    letter,
+    letter, room,
 };
 use lastgood_domain::{
-    event::{Event, Record},
+    event::{Aim, Event, Record},
     evidence::{Head, RewindAcknowledged},
     notice::{self, NoticeKind},
-    service::Service,
+    service::{Phase, Service},
     terms::{ChainName, ServiceName},
 };
-use lastgood_store::{AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store};
+use lastgood_store::{AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store, StoreError};
+
+/// Appends tried on a full disk: a program that prints without end may take what it gave way with before we do.
+const ROOM_TRIES: u32 = 5;
 
 /// An endpoint and the kinds of notices it wants.
 #[derive(Debug, Clone)]
@@ -79,6 +82,22 @@ pub(crate) fn notices(name: &ServiceName, routes: &[Route], before: &Service, re
     notices
 }
 
+/// Tells whether records belong to a way back: one that is under way, or the one that they begin.
+fn goes_back(before: &Service, records: &[Record]) -> bool {
+    let returns = |service: &Service| {
+        service.run.as_ref().is_some_and(|run| {
+            matches!(run.aim, Aim::Back { .. })
+                || matches!(run.phase, Phase::Returning { .. } | Phase::Unshifting { .. })
+        })
+    };
+    let mut service = before.clone();
+    returns(&service)
+        || records.iter().any(|record| {
+            service.apply(record);
+            returns(&service)
+        })
+}
+
 impl Log for ServiceLog {
     fn news(&mut self) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
@@ -100,7 +119,15 @@ impl Log for ServiceLog {
         let new: Vec<NewRecord> =
             records.iter().map(|record| NewRecord { at: record.at, bytes: canonical(record) }).collect();
         boundary::cross();
-        match self.store.append(&self.chain, &self.head, &new, &notices) {
+        let mut appended = self.store.append(&self.chain, &self.head, &new, &notices);
+        for _ in 0..ROOM_TRIES {
+            let Err(AppendError::Store(StoreError::NoSpace { .. })) = &appended else { break };
+            if let Some(root) = self.store.path().parent() {
+                room::make_room(root, goes_back(before, records));
+            }
+            appended = self.store.append(&self.chain, &self.head, &new, &notices);
+        }
+        match appended {
             Ok(head) => {
                 self.head = head;
                 boundary::cross();

@@ -381,10 +381,9 @@ impl App {
         }
     }
 
-    /// Says why a freeze file holds everything, if it exists.
+    /// Says why a freeze file holds everything, if it exists or nobody can tell.
     pub(crate) fn frozen(&self) -> Option<String> {
-        let file = self.config.freeze_file();
-        file.exists().then(|| format!("the freeze file {} exists", file.display()))
+        frozen_by(&self.config.freeze_file())
     }
 
     /// Gives the time.
@@ -463,6 +462,19 @@ pub(crate) fn scope(config: &Config) -> Scope {
     let services = config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
     let has_links = config.approvals.as_ref().is_some_and(|approvals| approvals.url.is_some());
     Scope { services: services.collect(), people: config.people(), has_links }
+}
+
+/// Says why a freeze file holds everything. Only one that is certainly not there doesn't: a link that leads nowhere is one,
+/// and where nobody can look there may be one.
+pub(crate) fn frozen_by(file: &Path) -> Option<String> {
+    match std::fs::symlink_metadata(file) {
+        Ok(_) => Some(format!("the freeze file {} exists", file.display())),
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!(
+            "nobody can tell whether the freeze file {} exists, so it counts as there: {error}",
+            file.display()
+        )),
+    }
 }
 
 fn make_state_dir(path: &Path) -> Result<(), Trouble> {

@@ -5,6 +5,7 @@ use crate::{
     cli::evidence,
     exit::Exit,
     progress::{HEARTBEAT, Progress, Shown},
+    room,
     screen::Trouble,
 };
 use lastgood_domain::{
@@ -21,7 +22,7 @@ use lastgood_engine::{
     drive::{DriveError, Driver, Log as _, LogError, World as _},
     fold::Folded,
     links::{Finish, Links},
-    log::ServiceLog,
+    log::{ServiceLog, chain_of},
     paths::ServiceHome,
     preflight::{self, Asker},
     world::{self, Host, Site},
@@ -117,12 +118,16 @@ pub(crate) fn driving_store(app: &App) -> Result<Store, Trouble> {
 }
 
 /// Opens the store for a way back, and says what kept it from being compared with what was signed: rollback needs no
-/// anchor. One that speaks against the store stops it all the same.
-fn returning_store(app: &App) -> Result<(Store, Option<Failure>), Trouble> {
+/// key and no anchor, and what is wrong with another chain is no reason to leave this service where it is. What speaks
+/// against its own chain stops it all the same.
+fn returning_store(app: &App, service: &ServiceName) -> Result<(Store, Option<Failure>), Trouble> {
     let store = app.store()?;
-    let (signer, anchor) = evidence::signer(app)?;
-    match store.check_anchor(&signer.verifier(), &anchor) {
-        Ok(()) => Ok((store, None)),
+    let (signer, anchor) = match evidence::signer(app) {
+        Ok(found) => found,
+        Err(trouble) => return Ok((store, Some(trouble.failure))),
+    };
+    match store.check_anchor_of(&chain_of(service), &signer.verifier(), &anchor) {
+        Ok(others) => Ok((store, others.map(|error| Failure::of(&error)))),
         Err(SignError::Anchor(error)) if !error.speaks_against_the_store() => Ok((store, Some(Failure::of(&error)))),
         Err(error) => Err(Trouble::new(Exit::Failed, &error)),
     }
@@ -169,20 +174,22 @@ fn open_with(
     progress: Option<Progress>,
     needs: Needs,
 ) -> Result<RealDriver, Trouble> {
+    room::keep(app.home.root());
     let open = match needs {
         Needs::Everything => Site::open,
         Needs::WhatReturns => Site::open_for_return,
     };
     let (store, unanchored) = match needs {
         Needs::Everything => (driving_store(app)?, None),
-        Needs::WhatReturns => returning_store(app)?,
+        Needs::WhatReturns => returning_store(app, service)?,
     };
     let log = ServiceLog::new(store, service.clone(), app.routes(), &folded);
     let mut site = open(config, service, home, program()?).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     site.without.extend(unanchored);
     let (settings, without) = (site.config.settings(), site.without.clone());
     let by = Actor::new("lastgood:engine").expect("a fixed valid name");
-    let driver = Driver::open(Shown::new(log, progress), folded.service, Host::new(site), settings, by.clone());
+    let host = Host::new(site).map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
+    let driver = Driver::open(Shown::new(log, progress), folded.service, host, settings, by.clone());
     let mut driver = driver.map_err(|error| drive_trouble(&error))?;
     for failure in without {
         let input = Input::Say(Event::WentOnWithout { failure });
@@ -297,7 +304,7 @@ pub(crate) fn take_over(app: &App, service: &ServiceName, run: RunId, what: &str
 ///
 /// The order to go back is written first, so that nothing of the way forward is performed again.
 pub(crate) fn open_over(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RealDriver, Progress), Trouble> {
-    returning_store(app)?;
+    returning_store(app, service)?;
     let mut folded = app.look(service)?;
     write_begin(app, service, aim, &mut folded)?;
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());

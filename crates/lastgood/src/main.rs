@@ -10,6 +10,7 @@ mod exit;
 mod leftovers;
 mod page;
 mod progress;
+mod room;
 mod screen;
 mod traffic;
 mod who;

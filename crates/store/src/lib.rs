@@ -13,6 +13,7 @@ mod key;
 mod lock;
 mod open;
 mod outbox;
+mod private;
 mod read;
 mod schema;
 mod sign;
@@ -32,6 +33,7 @@ pub use outbox::{
     Attempt, Claimed, EndpointBacklog, MessageId, NoticeRow, NoticeState, OutboxError, Outcome, Settled, Settlement,
     retry_delay,
 };
+pub use private::open_private;
 pub use read::{ChainInfo, ChangeMark, READ_RECORDS_MAX, Record};
 pub use sign::SignError;
 pub use verify::{Finding, Problem, Verification, VerifiedChain};

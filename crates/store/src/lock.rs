@@ -4,6 +4,7 @@
 //! instances; evidence does not depend on it, the chain's head fences that. The file is never deleted: a lock
 //! on a deleted file excludes nobody.
 
+use crate::private::open_private;
 use lastgood_domain::{
     failure::Coded,
     terms::{ServiceName, Timestamp},
@@ -14,9 +15,8 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -96,14 +96,7 @@ impl DriverLock {
     pub fn take(dir: &Path, service: &ServiceName, what: &str, now: Timestamp) -> Result<Self, LockError> {
         let path = path_of(dir, service);
         let failed = |source| LockError::File { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(&path)
-            .map_err(failed)?;
+        let mut file = open_private(&path).map_err(failed)?;
         for attempt in 1.. {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
@@ -113,7 +106,8 @@ impl DriverLock {
             }
         }
         let by = HeldBy { pid: std::process::id(), started: now, what: what.into() };
-        write_note(&mut file, &by).map_err(failed)?;
+        // The lock is what counts: on a full disk nobody is named, and the way back goes on.
+        let _ = write_note(&mut file, &by);
         Ok(Self { _file: file })
     }
 

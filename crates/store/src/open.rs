@@ -5,6 +5,7 @@ mod still;
 use crate::{
     EVIDENCE_FILE,
     error::{BUSY_WAIT_SECONDS, StoreError},
+    private::{close_to_others, make_private},
     schema,
 };
 use rusqlite::{Connection, OpenFlags};
@@ -54,6 +55,7 @@ impl Store {
             .create(dir)
             .map_err(|source| StoreError::Folder { path: dir.to_owned(), source })?;
         let path = dir.join(EVIDENCE_FILE);
+        keep_private(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = connect(&path, flags)?;
         let opening = |source| StoreError::Open { path: path.clone(), source };
@@ -103,6 +105,18 @@ impl Reader {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the evidence file, or closes it and what lies beside it to others: SQLite makes those as the file itself is.
+fn keep_private(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Folder { path: path.to_owned(), source };
+    make_private(path).map_err(failed)?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut side = path.as_os_str().to_owned();
+        side.push(suffix);
+        close_to_others(Path::new(&side)).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Switches to write-ahead logging, once per file. SQLite gives up at once, whatever the busy time-out says, where two

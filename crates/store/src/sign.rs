@@ -245,6 +245,26 @@ impl Reader {
         Ok(())
     }
 
+    /// Compares one chain with the anchor, and then all the others; gives what is wrong with those.
+    ///
+    /// Errors: what is wrong with `of`, or why nothing could be compared.
+    pub fn check_anchor_of(
+        &self,
+        of: &ChainName,
+        key: &VerifierKey,
+        anchor: &Anchor,
+    ) -> Result<Option<SignError>, SignError> {
+        let _nobody_signs = anchor.lock().ok();
+        let anchored = anchor.read(key)?;
+        compare(self, anchor, key, &anchored, of)?;
+        let stored = match self.chains() {
+            Ok(stored) => stored,
+            Err(error) => return Ok(Some(error.into())),
+        };
+        let others = stored.iter().map(|info| &info.name).chain(anchored.keys()).filter(|chain| *chain != of);
+        Ok(others.map(|chain| compare(self, anchor, key, &anchored, chain)).find_map(Result::err))
+    }
+
     /// Gives the checkpoint of `chain` in the store after checking its signature and that it is of this chain.
     pub(crate) fn stored_checkpoint(
         &self,

@@ -9,7 +9,7 @@ mod why;
 
 pub use brief::Brief;
 pub use explain::{Explained, explain};
-pub use why::{Why, awaited, undriven, why};
+pub use why::{FrozenBy, Why, awaited, undriven, why};
 
 use crate::{
     effect::{Answer, Effect, Leg},

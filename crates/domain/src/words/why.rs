@@ -21,17 +21,24 @@ pub struct Why {
     pub how: String,
 }
 
+/// What a freeze file does to everything.
+#[derive(Debug, Clone, Copy)]
+pub struct FrozenBy<'a> {
+    /// Where the file is.
+    pub file: &'a str,
+    /// That it exists, or why it counts as there.
+    pub because: &'a str,
+}
+
 /// Says why a service is as it is: every reason that keeps it from something, the most pressing first.
-///
-/// `freeze_file` is the path of the freeze file if it exists.
-pub fn why(name: &ServiceName, service: &Service, freeze_file: Option<&str>, now: Timestamp) -> Vec<Why> {
+pub fn why(name: &ServiceName, service: &Service, frozen: Option<FrozenBy<'_>>, now: Timestamp) -> Vec<Why> {
     let mut reasons = Vec::new();
-    if let Some(path) = freeze_file {
+    if let Some(FrozenBy { file, because }) = frozen {
         reasons.push(Why {
             rule: "a freeze file holds every service",
-            because: format!("the freeze file {path} exists"),
+            because: because.into(),
             who: "whoever may remove the file",
-            how: format!("rm {path}"),
+            how: format!("rm {file}"),
         });
     }
     reasons.extend(service.run.as_ref().map(|run| under_way(name, service, run, now)));

@@ -3,8 +3,9 @@
 use crate::walk::{Walk, digest, instance};
 use lastgood_domain::{
     effect::Effect,
+    notice::notice,
     rollout::{Input, back_off},
-    terms::Span,
+    terms::{ServiceName, Span},
 };
 
 #[test]
@@ -34,6 +35,28 @@ fn a_start_that_the_machine_hinders_is_no_death_and_is_tried_later_and_later() {
     assert_eq!(walk.service.instances[&instance("alice")].deaths, 1);
     walk.put(Input::Revived { instance: instance("alice") }).expect("it has a place");
     assert_eq!(walk.service.instances[&instance("alice")].hindered, 0);
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_start_is_noticed_once_until_it_has_run_again() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0"]);
+    let (why, settings) = ("exit status 1".to_owned(), walk.settings.clone());
+    let name = ServiceName::new("notes").expect("a valid name");
+    let told = |walk: &mut Walk| {
+        let died = Input::Died { instance: instance("alice"), why: why.clone(), settings: settings.clone() };
+        walk.put(died).expect("a death has a place");
+        let hindered = |walk: &mut Walk| {
+            let hindered =
+                Input::NotRevived { instance: instance("alice"), failure: crate::walk::failure("port-taken") };
+            walk.put(hindered).expect("it has a place");
+            let record = walk.records.last().expect("it was said");
+            notice(&name, &walk.service, record).is_some()
+        };
+        (0..100).filter(|_| hindered(walk)).count()
+    };
+    assert_eq!(told(&mut walk), 1);
+    walk.put(Input::Revived { instance: instance("alice") }).expect("it has a place");
+    assert_eq!(told(&mut walk), 1);
 }
 
 #[test]

@@ -227,7 +227,8 @@ fn every_situation_says_its_rule_its_numbers_who_can_change_it_and_how() {
 
 #[test]
 fn a_freeze_file_is_the_first_reason_said() {
-    let reasons = words::why(&notes(), &base().service, Some("/srv/FREEZE"), Timestamp(0));
+    let frozen = words::FrozenBy { file: "/srv/FREEZE", because: "the freeze file /srv/FREEZE exists" };
+    let reasons = words::why(&notes(), &base().service, Some(frozen), Timestamp(0));
     assert_eq!(
         (reasons[0].because.as_str(), reasons[0].how.as_str()),
         ("the freeze file /srv/FREEZE exists", "rm /srv/FREEZE")

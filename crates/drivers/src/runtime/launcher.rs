@@ -207,10 +207,13 @@ fn write_record(order: &Order, log_bytes: u64) -> io::Result<()> {
 
 /// Replaces a small file so that readers see the old or the new one, never a part.
 ///
-/// It need not survive a loss of power: the processes it tells of don't either.
+/// It need not survive a loss of power: the processes it tells of don't either. But it must not be torn by one: a name that
+/// is there after it leads to the whole file.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
-    File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?.write_all(bytes)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
     fs::rename(&beside, path)
 }
 

@@ -112,6 +112,8 @@ fn look_at(pid: u32) -> io::Result<Option<Process>> {
     let stat = match Stat::of(pid) {
         Ok(stat) => stat,
         Err(gone) if is_gone(&gone) => return Ok(None),
+        // Where /proc hides other users' processes (hidepid=1): not ours.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(error),
     };
     let environment = match environment_of(pid) {

@@ -123,7 +123,7 @@ impl Runtime for ProcessRuntime {
         let seat = self.seat(&launch.service, &launch.instance);
         seat.check(launch)?;
         let order_lock = seat.take_order()?;
-        if let Some(record) = seat.record()? {
+        if let Some(record) = seat.record_of_what_runs(&self.census)? {
             if seat.handle_of(&record.identity)?.is_some() {
                 if record.release.digest != launch.release.digest {
                     return Err(RuntimeError::OtherReleaseRuns {
@@ -178,13 +178,17 @@ impl Runtime for ProcessRuntime {
 
     fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError> {
         // A stop removes the record.
-        Ok(self.seat(service, instance).record()?.map(|record| record.release.digest))
+        Ok(self.seat(service, instance).record_of_what_runs(&self.census)?.map(|record| record.release.digest))
     }
 
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
         let seat = self.seat(service, instance);
-        let Some(record) = seat.record()? else {
-            let why = if seat.marker.exists() { "stopped by lastgood" } else { "never started" };
+        let Some(record) = seat.record_of_what_runs(&self.census)? else {
+            let why = match (seat.marker.exists(), seat.record_path().exists()) {
+                (true, _) => "stopped by lastgood",
+                (false, true) => "its record is damaged, as by a power cut, and nothing of it runs",
+                (false, false) => "never started",
+            };
             return Ok(Liveness::Down { why: why.into() });
         };
         if seat.handle_of(&record.identity)?.is_some() {
@@ -196,7 +200,7 @@ impl Runtime for ProcessRuntime {
 
     fn watch(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Watched>, RuntimeError> {
         let seat = self.seat(service, instance);
-        let Some(record) = seat.record()? else { return Ok(None) };
+        let Some(record) = seat.record_of_what_runs(&self.census)? else { return Ok(None) };
         let handle = seat.handle_of(&record.identity)?;
         Ok(handle.map(|handle| Watched {
             service: service.clone(),
@@ -212,7 +216,7 @@ impl Runtime for ProcessRuntime {
         instance: &InstanceName,
     ) -> Result<Option<RuntimeError>, RuntimeError> {
         let seat = self.seat(service, instance);
-        let Some(record) = seat.record()? else { return Ok(None) };
+        let Some(record) = seat.record_of_what_runs(&self.census)? else { return Ok(None) };
         if seat.handle_of(&record.identity)?.is_some() {
             return Ok(None);
         }

@@ -7,7 +7,7 @@
 //! more rows are counted than were written, never fewer.
 
 use super::{
-    beneath::Folder,
+    beneath::{Folder, unreadable},
     copy,
     error::StateError,
     manifest::{Content, Entry, Manifest, What, root_folder},
@@ -128,16 +128,16 @@ impl Sides<'_> {
 
     fn database(&self, path: &Path, report: &mut LossReport) -> Result<(), StateError> {
         let (now, then) = (self.root.base.join(path), root_folder(self.snapshot, self.number).join(path));
-        let logged = sqlite::has_unmerged_log(&now)?;
+        let logs = self.logs(path)?;
         let scratch;
         let merged;
-        let now = if logged {
+        let now = if logs.is_empty() {
+            &now
+        } else {
             // Its log belongs to it, but is not ours to merge: a copy of both is merged and read.
             scratch = Scratch::beside(self.snapshot)?;
-            merged = scratch.merge(&now)?;
+            merged = scratch.merge(&self.regular(path)?, &logs, &now)?;
             &merged
-        } else {
-            &now
         };
         let pages = Pages::compare(now, &then)?;
         if pages.are_equal() {
@@ -148,6 +148,40 @@ impl Sides<'_> {
         let uri = sqlite::still_uri(&then);
         connection.execute("ATTACH ?1 AS kept", [uri.to_string_lossy()]).map_err(failed)?;
         compare_tables(&connection, &pages, &path.to_string_lossy(), report).map_err(failed)
+    }
+
+    /// Opens the logs with something in them that lie beside a database.
+    fn logs(&self, path: &Path) -> Result<Vec<(&'static str, File)>, StateError> {
+        let mut logs = Vec::new();
+        for suffix in ["-wal", "-journal"] {
+            let path = sqlite::side(path, suffix);
+            let there =
+                self.folder.stat_if_any(&path).map_err(|error| unreadable(&self.folder.path.join(&path), &error))?;
+            if there.is_none() {
+                continue;
+            }
+            let file = self.regular(&path)?;
+            let bytes = file.metadata().map_err(|error| StateError::io("look at", &path, error))?.len();
+            if bytes > 0 {
+                logs.push((suffix, file));
+            }
+        }
+        Ok(logs)
+    }
+
+    /// Opens a regular file of the data, and nothing else: its owner may have put a link or a pipe there for us to follow or
+    /// to wait at.
+    fn regular(&self, path: &Path) -> Result<File, StateError> {
+        let whole = self.folder.path.join(path);
+        let file = self.folder.file(path).map_err(|error| match error.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => StateError::Symlink { path: whole.clone() },
+            _ => unreadable(&whole, &error),
+        })?;
+        match file.metadata() {
+            Ok(meta) if meta.is_file() => Ok(file),
+            Ok(_) => Err(unreadable(&whole, &io::Error::other("it is no regular file"))),
+            Err(error) => Err(unreadable(&whole, &error)),
+        }
     }
 }
 
@@ -162,18 +196,13 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    fn merge(&self, database: &Path) -> Result<PathBuf, StateError> {
+    /// Merges a copy of an open database and its logs; `path` is for messages.
+    fn merge(&self, database: &File, logs: &[(&'static str, File)], path: &Path) -> Result<PathBuf, StateError> {
         let copy = self.0.join("merged.sqlite");
-        for suffix in ["", "-wal", "-journal"] {
-            let (from, to) = (sqlite::side(database, suffix), sqlite::side(&copy, suffix));
-            match File::open(&from) {
-                Ok(from_file) => {
-                    let cloned = File::create_new(&to).and_then(|to| copy::clone_file(&from_file, &to, false));
-                    cloned.map_err(|error| StateError::io("copy", &from, error))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !suffix.is_empty() => {}
-                Err(error) => return Err(StateError::io("open", &from, error)),
-            }
+        for (suffix, from) in [("", database)].into_iter().chain(logs.iter().map(|(suffix, log)| (*suffix, log))) {
+            let cloned =
+                File::create_new(sqlite::side(&copy, suffix)).and_then(|to| copy::clone_file(from, &to, false));
+            cloned.map_err(|error| StateError::io("copy", &sqlite::side(path, suffix), error))?;
         }
         sqlite::recover_copy(&copy)?;
         Ok(copy)

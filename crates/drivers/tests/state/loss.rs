@@ -2,9 +2,14 @@
 
 use crate::stage::{Stage, bank, listing};
 use lastgood_domain::facts::Loss;
-use lastgood_drivers::state::{Mode, StatePlace, loss, loss_report};
+use lastgood_drivers::state::{Mode, StateError, StatePlace, loss, loss_report};
 use rusqlite::Connection;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 struct Case {
     stage: Stage,
@@ -124,4 +129,46 @@ fn files_outside_databases_are_counted() {
     assert_eq!(loss(&place, &stage.snapshot(1)).unwrap(), Loss { rows: 0, files: 1 });
     fs::remove_dir_all(&data).unwrap();
     assert_eq!(loss(&place, &stage.snapshot(1)).unwrap(), Loss { rows: 0, files: 2 });
+}
+
+/// Counts in a thread of its own, as what waits at a pipe never comes back.
+fn lost_within_a_while(stage: Stage, place: StatePlace) -> Result<Loss, StateError> {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send((loss(&place, &stage.snapshot(1)), stage.shelved())));
+    let (loss, shelved) =
+        told.recv_timeout(Duration::from_secs(20)).expect("it waits for what the data's owner planted");
+    assert_eq!(shelved, ["s1"], "something was copied");
+    loss
+}
+
+#[test]
+fn links_and_pipes_beside_a_database_are_neither_followed_nor_waited_for() {
+    let pipe = |path: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    for suffix in ["-wal", "-journal"] {
+        for planted in ["link to a pipe", "pipe", "link to a file", "link to itself", "folder"] {
+            let Case { stage, place, data, service } = case("delete");
+            drop(service);
+            let (side, elsewhere) = (data.join(format!("db.sqlite{suffix}")), stage.folder("elsewhere").join("it"));
+            match planted {
+                "pipe" => pipe(&side),
+                "folder" => fs::create_dir(&side).unwrap(),
+                "link to itself" => symlink(&side, &side).unwrap(),
+                _ if planted.ends_with("pipe") => pipe(&elsewhere),
+                _ => fs::write(&elsewhere, "somebody else's").unwrap(),
+            }
+            if planted.starts_with("link to a") {
+                symlink(&elsewhere, &side).unwrap();
+            }
+            let error = lost_within_a_while(stage, place).expect_err(planted);
+            let refused = matches!(error, StateError::Symlink { .. } | StateError::Unreadable { .. });
+            assert!(refused, "{planted} as {suffix}: {error}");
+        }
+    }
+    // Nobody needs the third one to count.
+    let Case { stage, place, data, service } = case("delete");
+    drop(service);
+    pipe(&data.join("db.sqlite-shm"));
+    assert_eq!(lost_within_a_while(stage, place).unwrap(), Loss::default());
 }

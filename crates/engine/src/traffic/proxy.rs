@@ -15,7 +15,11 @@ use lastgood_drivers::{
     traffic::{Builtin, Router as _},
 };
 use lastgood_proxy::Settings;
-use rustix::fs::{FlockOperation, flock};
+use lastgood_store::open_private;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use std::{
     fs::{self, File},
     io::Write as _,
@@ -30,6 +34,8 @@ use std::{
 const START_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait for a proxy to end: its tunnels have 10 s to answer a Close.
 const STOP_WAIT: Duration = Duration::from_secs(15);
+/// Longest wait for whoever starts or ends the proxy just now; each of them ends by itself before.
+const LOCK_WAIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 16 });
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Where the proxy of a state folder is, and what it is started with.
@@ -109,12 +115,24 @@ impl ProxyHost {
         Ok(lock)
     }
 
-    /// Waits until nobody else starts the proxy, and keeps them from it.
+    /// Waits until nobody else starts the proxy, for a while, and keeps them from it.
     fn lock(&self) -> Result<StartLock, Failure> {
         fs::create_dir_all(&self.folder).map_err(|error| self.unusable("can't make", &error))?;
-        let lock = File::create(self.folder.join("start.lock")).map_err(|error| self.unusable("can't lock", &error))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| self.unusable("can't lock", &error))?;
-        Ok(StartLock { _file: lock })
+        let path = self.folder.join("start.lock");
+        let lock = open_private(&path).map_err(|error| self.unusable("can't lock", &error))?;
+        let begun = Instant::now();
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(StartLock { _file: lock }),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => thread::sleep(LOOK_EVERY),
+                Err(Errno::WOULDBLOCK) => {
+                    let what = format!("somebody else has started or stopped the proxy for {} s", LOCK_WAIT.as_secs());
+                    let hint = format!("see who it is: fuser -v {}", path.display());
+                    return Err(Failure::new("proxy-not-answering", what, Some(&hint)));
+                }
+                Err(error) => return Err(self.unusable("can't lock", &error)),
+            }
+        }
     }
 
     fn unusable(&self, what: &str, error: &dyn std::fmt::Display) -> Failure {
@@ -203,5 +221,18 @@ mod tests {
         }
         // Whoever is killed here must not leave it so that the next one finds nothing to do.
         assert!(!host.is_current());
+    }
+
+    #[test]
+    fn who_holds_the_lock_for_ever_does_not_hold_up_a_way_back_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { state_dir: folder.path().into(), threads: None, services: BTreeMap::new() };
+        let host = ProxyHost { folder: folder.path().into(), program: "/bin/true".into(), settings };
+        let held = host.lock().unwrap();
+        let failure = host.ensure().unwrap_err();
+        assert_eq!(failure.code, "proxy-not-answering");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("start.lock")));
+        drop(held);
+        host.lock().unwrap();
     }
 }

@@ -5,7 +5,7 @@ use crate::drive::Happening;
 use lastgood_domain::terms::{InstanceName, Span};
 use lastgood_drivers::runtime::{Watched, wait_exit};
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::{fd::AsFd as _, unix::net::UnixStream},
     sync::{Arc, Mutex, PoisonError, Weak, mpsc::Sender},
     thread,
@@ -35,16 +35,15 @@ enum Change {
 
 impl Deaths {
     /// Begins watching; the thread ends when the last handle is dropped.
-    pub(super) fn begin(site: &Arc<Site>, sender: Sender<Happening>) -> Self {
-        let (wake, woken) = UnixStream::pair().expect("a socket pair needs only two free file descriptors");
+    ///
+    /// Errors: no file descriptors or no thread can be had.
+    pub(super) fn begin(site: &Arc<Site>, sender: Sender<Happening>) -> io::Result<Self> {
+        let (wake, woken) = UnixStream::pair()?;
         let shared = Arc::new(Shared { site: Arc::clone(site), inbox: Mutex::default(), wake });
         let (watching, reports) = (Arc::downgrade(&shared), sender.clone());
         let _ = woken.set_nonblocking(true);
-        thread::Builder::new()
-            .name("deaths".into())
-            .spawn(move || run(&watching, woken, &sender))
-            .expect("a thread needs only memory");
-        Self { shared, sender: reports }
+        thread::Builder::new().name("deaths".into()).spawn(move || run(&watching, woken, &sender))?;
+        Ok(Self { shared, sender: reports })
     }
 
     /// Reports what happened to an instance besides its death.

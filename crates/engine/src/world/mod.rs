@@ -118,17 +118,22 @@ type Waiting = VecDeque<Job>;
 
 impl Host {
     /// Makes the world of one service; nothing is touched yet.
-    pub fn new(site: Site) -> Self {
+    ///
+    /// Errors: `machine-exhausted` if it has no file descriptors or threads left for us.
+    pub fn new(site: Site) -> Result<Self, Failure> {
         let (sender, receiver) = channel();
         let site = Arc::new(site);
-        let deaths = Deaths::begin(&site, sender.clone());
+        let deaths = Deaths::begin(&site, sender.clone()).map_err(|error| {
+            let what = format!("deaths of instances can't be noticed: {error}");
+            Failure::new("machine-exhausted", what, Some("see who has them: ls /proc/PID/fd | wc -l; ulimit -n"))
+        })?;
         let (crew, lanes, keys) = (Crew::default(), BTreeMap::new(), BTreeMap::new());
         let counters = site.config.traffic.as_ref().and_then(|traffic| traffic.guard.prometheus.clone());
         let watchman = site.router.as_ref().map(|router| {
             let (name, router) = (site.name.clone(), Arc::clone(router));
             Watchman::begin(name, router, counters.map(ReleaseCounters::new), prober(&site), sender.clone(), now)
         });
-        Self {
+        Ok(Self {
             site,
             deaths,
             crew,
@@ -141,7 +146,7 @@ impl Host {
             keys,
             state: None,
             watchman,
-        }
+        })
     }
 
     /// Gives a handle through which anyone may report what happened.

@@ -16,7 +16,7 @@ use lastgood_domain::{
     terms::{ChainName, Digest, Reason, Timestamp},
     words::count,
 };
-use lastgood_engine::{incident::emergency_step, letter::rfc3339};
+use lastgood_engine::{incident::emergency_step, letter::rfc3339, room};
 use serde_json::json;
 use std::{
     fs::{self, File},
@@ -162,7 +162,8 @@ fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
         for instance in &config.instance {
             let log = app.home.service(service).log(&instance.name);
             let name = format!("{service}-{}.log", instance.name);
-            match fs::copy(&log, folder.join(&name)) {
+            // Logs of gigabytes must not fill the disk that a way back writes to.
+            match room::copy_newest(&log, &folder.join(&name), room::LOG_BYTES_MAX) {
                 Ok(_) => list.push((digest(&folder.join(&name)).map_err(failed)?, name)),
                 // It never ran.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -20,6 +20,7 @@ use lastgood_domain::{
 use lastgood_drivers::runtime::session;
 use lastgood_engine::{
     config::FILE_NAME,
+    room,
     setup::{self, Apart},
     world::Site,
 };
@@ -58,6 +59,9 @@ impl Rollback {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
+        if !self.dry_run {
+            room::make_room_if_full(app.home.root());
+        }
         let folded = app.look(&service)?.service;
         let (lost, busy) = self.accepted(&folded)?;
         let unknown = self.instances.iter().find(|name| !folded.instances.contains_key(*name));

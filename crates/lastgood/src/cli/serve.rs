@@ -2,10 +2,12 @@
 
 mod answers;
 mod bells;
+mod chance;
 mod delivery;
 mod due;
 mod duties;
 mod outcomes;
+mod outlived;
 mod pages;
 mod readiness;
 mod reconcile;
@@ -14,7 +16,9 @@ mod switchboard;
 
 use self::{
     bells::{listen, ring},
+    chance::rand_byte,
     outcomes::Counting,
+    outlived::outlived,
     readiness::{Asking, Readiness},
 };
 use super::Ended;
@@ -78,8 +82,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub(crate) struct Serve {}
 
-/// What wakes the drivers, one for each service.
-type Bells = Arc<Mutex<Vec<Sender<Happening>>>>;
+/// What wakes the drivers, by service: a driver that begins anew takes the place of the one before.
+type Bells = Arc<Mutex<BTreeMap<ServiceName, Sender<Happening>>>>;
 
 /// When each driver last looked after its service.
 type Pulses = Arc<Mutex<BTreeMap<ServiceName, Timestamp>>>;
@@ -219,7 +223,8 @@ fn keep_driving(
     let mut said = None;
     while !is_told() {
         let taken = lock.take().map_or_else(|| drive::lock(app, service, drive::DAEMON), Ok);
-        let driven = taken.and_then(|_lock| {
+        let driven = outlived(|| {
+            let _lock = taken?;
             let mut driving = Driving::begin(app, service, bells)?;
             said = None;
             let ended = driving.until(stop, delivery, alive);
@@ -268,7 +273,7 @@ impl<'a> Driving<'a> {
         let folded = app.look(name)?;
         let progress = Progress::of_daemon(app.screen, name.clone(), folded.service.clone());
         let driver = drive::open(app, &app.config, name, app.home.service(name), folded, Some(progress))?;
-        bells.lock().unwrap_or_else(PoisonError::into_inner).push(driver.world.reporter());
+        bells.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), driver.world.reporter());
         let config = app.config.service[name].clone();
         let now = world::now();
         let mut driving = Self {
@@ -303,6 +308,13 @@ impl<'a> Driving<'a> {
     /// Finds the instances again that ran before this daemon did.
     fn adopt(&self) {
         for (name, state) in &self.driver.service().instances {
+            if !self.is_configured(name) {
+                if state.release.is_some() {
+                    let what = format!("{}/{name} is no longer in the configuration and is left alone", self.name);
+                    self.app.screen.tell(&what);
+                }
+                continue;
+            }
             if state.release.is_none()
                 || state.condition == Condition::Between
                 || self.driver.service().stays_down(name)
@@ -320,6 +332,10 @@ impl<'a> Driving<'a> {
                 Err(error) => self.app.screen.trouble(&Trouble::new(Exit::Failed, &error)),
             }
         }
+    }
+
+    fn is_configured(&self, instance: &InstanceName) -> bool {
+        self.driver.world.site().config.instance(instance).is_some()
     }
 
     fn until(&mut self, stop: &AtomicBool, delivery: &Wake, alive: &dyn Fn()) -> Result<(), Trouble> {
@@ -474,6 +490,7 @@ impl<'a> Driving<'a> {
             .iter()
             .filter_map(|(name, one)| Some((name.clone(), one.again_at?)))
             .filter(|(name, at)| *at <= now && self.reviving.get(name) != Some(at))
+            .filter(|(name, _)| self.is_configured(name))
             .filter(|(name, _)| !theirs.contains(name) && !self.foreign.contains(name) && !service.stays_down(name))
             .collect();
         for (name, at) in due {
@@ -481,14 +498,5 @@ impl<'a> Driving<'a> {
             let service = self.driver.service().clone();
             self.driver.world.revive(&service, name);
         }
-    }
-}
-
-/// Draws a byte for the jitter; no randomness at hand is no reason not to run.
-fn rand_byte() -> u8 {
-    let mut byte = [0; 1];
-    match std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut byte)) {
-        Ok(()) => byte[0],
-        Err(_) => 128,
     }
 }

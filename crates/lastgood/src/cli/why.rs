@@ -36,9 +36,10 @@ impl Why {
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
         let folded = app.look(&service)?.service;
-        let file = app.config.freeze_file();
-        let freeze_file = file.exists().then(|| file.display().to_string());
-        let mut reasons = words::why(&service, &folded, freeze_file.as_deref(), app.now());
+        let file = app.config.freeze_file().display().to_string();
+        let frozen = app.frozen();
+        let frozen = frozen.as_deref().map(|because| words::FrozenBy { file: &file, because });
+        let mut reasons = words::why(&service, &folded, frozen, app.now());
         of_incidents(app, &mut reasons)?;
         reasons.extend(switch::closed(app, &service)?.into_iter().map(|closed| words::Why {
             rule: "a tripped switch closes the routes that name it",

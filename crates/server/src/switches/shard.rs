@@ -13,6 +13,7 @@ use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
     fd::{AsFd, OwnedFd},
+    process::{Resource, getrlimit},
 };
 use std::{
     io,
@@ -27,6 +28,8 @@ use std::{
 
 /// Connections of one shard: a machine of 10,000 subscribers has room on one.
 const CONNECTIONS_MAX: usize = 20_000;
+/// File descriptors that stay for everything else this process does, above all for noticing what dies and going back.
+const FILES_KEPT: u64 = 1_024;
 /// Connections taken at once, so that those there are get their turn.
 const ACCEPTS_MAX: usize = 64;
 /// Events taken at once.
@@ -36,6 +39,13 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The places in epoll of what is no connection.
 const WAKE: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
+
+/// Shares what descriptors there are among the shards.
+fn connections_max(files: Option<u64>, shards: usize) -> usize {
+    let Some(files) = files else { return CONNECTIONS_MAX };
+    let each = (files - FILES_KEPT.min(files / 2)) / shards.max(1) as u64;
+    usize::try_from(each).map_or(CONNECTIONS_MAX, |each| each.min(CONNECTIONS_MAX))
+}
 
 /// What reaches a shard from other threads.
 pub(super) struct Post {
@@ -144,6 +154,7 @@ pub(super) struct Shard {
     told: Digest,
     /// When the board said it last.
     said: Instant,
+    connections_max: usize,
     connections: Vec<Option<Connection>>,
     /// Counts the connections that a place had, so that news of one are not taken for another's.
     turns: Vec<u32>,
@@ -164,6 +175,7 @@ impl Shard {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &posts[number].wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let given = Arc::clone(&current.lock());
+        let connections_max = connections_max(getrlimit(Resource::Nofile).current, posts.len());
         let mut shard = Self {
             number,
             epoll,
@@ -176,6 +188,7 @@ impl Shard {
             given,
             turn: 0,
             said: Instant::now(),
+            connections_max,
             connections: Vec::new(),
             turns: Vec::new(),
             free: Vec::new(),
@@ -253,7 +266,7 @@ impl Shard {
     }
 
     fn enter(&mut self, stream: TcpStream) {
-        let full = self.connections.len() - self.free.len() >= CONNECTIONS_MAX;
+        let full = self.connections.len() - self.free.len() >= self.connections_max;
         if full || stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
             return;
         }
@@ -425,5 +438,19 @@ impl Shard {
                 self.leave(place);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections_max;
+
+    #[test]
+    fn all_shards_together_leave_descriptors_for_what_goes_back() {
+        assert_eq!(connections_max(Some(65_536), 2), 20_000);
+        assert_eq!(connections_max(Some(65_536), 4), 16_128);
+        assert_eq!(connections_max(Some(256), 2), 64);
+        assert_eq!(connections_max(Some(1), 4), 0);
+        assert_eq!(connections_max(None, 4), 20_000);
     }
 }

@@ -143,6 +143,20 @@ impl Seat<'_> {
         }
     }
 
+    /// Gives the record; a damaged one is as good as none where nothing of the instance runs.
+    pub(super) fn record_of_what_runs(&self, census: &Census) -> Result<Option<Record>, RuntimeError> {
+        match self.record() {
+            Err(RuntimeError::RecordDamaged { .. }) if self.is_deserted(census)? => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Tells whether no process carries the instance's mark or has its lock, which each of them is born with.
+    fn is_deserted(&self, census: &Census) -> Result<bool, RuntimeError> {
+        let marked = self.find(census, None, &mut BTreeSet::new())?;
+        Ok(marked.is_empty() && holders::holders(&[&self.lock_path()])?.holders.is_empty())
+    }
+
     pub(super) fn handle_of(&self, identity: &Identity) -> Result<Option<OwnedFd>, RuntimeError> {
         identity.open().map_err(|source| RuntimeError::io("look at the process in", "/proc", source))
     }

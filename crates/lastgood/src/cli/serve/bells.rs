@@ -11,7 +11,7 @@ use std::{
 
 /// Wakes every driver.
 pub(super) fn ring(bells: &Bells) {
-    for bell in bells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for bell in bells.lock().unwrap_or_else(PoisonError::into_inner).values() {
         // A driver that has ended needs no bell.
         let _ = bell.send(Happening::Woken);
     }

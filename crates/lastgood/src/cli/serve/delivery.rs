@@ -4,15 +4,32 @@ use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use lastgood_domain::words;
 use lastgood_engine::{deliver::Wake, letter::rfc3339, world};
 use lastgood_store::{MessageId, NoticeState};
+use std::time::Duration;
 
 /// Threads that deliver notices.
 const DELIVERY_THREADS: usize = 4;
 
-/// Delivers until it is told to stop.
+/// Pause before it is tried again to become the sender: a command that delivers what it wrote has seldom more to send.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Delivers until it is told to stop. While another process delivers, or the store can't be used, it waits for its turn:
+/// that one may end, and nobody else would ever send.
 pub(super) fn deliver(app: &App, wake: &Wake) {
-    match drive::deliverer(app, DELIVERY_THREADS) {
-        Err(trouble) => app.screen.trouble(&trouble),
-        Ok(mut deliverer) => deliverer.run_forever(&world::now, wake, &mut |seen| {
+    let mut said = None;
+    while !wake.is_stopped() {
+        let mut deliverer = match drive::deliverer(app, DELIVERY_THREADS) {
+            Ok(deliverer) => deliverer,
+            Err(trouble) => {
+                // The same trouble every few seconds is no news.
+                if said.as_ref() != Some(&trouble.failure) {
+                    app.screen.trouble(&trouble);
+                    said = Some(trouble.failure);
+                }
+                wake.wait(AGAIN);
+                continue;
+            }
+        };
+        deliverer.run_forever(&world::now, wake, &mut |seen| {
             let told = match seen {
                 Ok(report) => tell_dead(app, &report.dead),
                 Err(error) => Err(Trouble::new(Exit::Failed, error)),
@@ -20,7 +37,7 @@ pub(super) fn deliver(app: &App, wake: &Wake) {
             if let Err(trouble) = told {
                 app.screen.trouble(&trouble);
             }
-        }),
+        });
     }
 }
 

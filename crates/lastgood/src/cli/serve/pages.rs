@@ -1,7 +1,11 @@
 //! The daemon's pages of metrics and health, and what they tell that no evidence has.
 
 use super::{Pulses, answers, readiness::Readiness, signals};
-use crate::{app::App, exit::Exit, screen::Trouble};
+use crate::{
+    app::{App, frozen_by},
+    exit::Exit,
+    screen::Trouble,
+};
 use lastgood_domain::{
     failure::Coded,
     terms::{ServiceName, Span},
@@ -45,7 +49,7 @@ pub(super) fn pages(
             Ok(reader) => lookout.look(&reader, now).unwrap_or_else(|error| Snapshot::failed(&error, now)),
             Err(error) => Snapshot::failed(&error, now),
         };
-        snapshot.freeze_file = freeze_file.exists();
+        snapshot.freeze_file = frozen_by(&freeze_file).is_some();
         snapshot.readiness = readiness.seen();
         snapshot.signals = states.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(meter) = &meter {
