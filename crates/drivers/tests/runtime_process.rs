@@ -18,7 +18,6 @@ use std::{
         unix::{fs::MetadataExt as _, net::UnixStream},
     },
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 const SLEEPER: &str = "#!/bin/sh\nexec sleep 1000\n";

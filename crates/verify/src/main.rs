@@ -28,7 +28,7 @@ Checks an export, a record's proof or a consistency proof made by lastgood. FILE
 
 /// What the arguments ask for.
 enum Asked {
-    Check(Request),
+    Check(Box<Request>),
     Usage,
     Version,
 }
@@ -76,7 +76,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     let key = key.ok_or("--vkey is missing: without a key that you trust nothing can be checked")?;
     let path = path.ok_or("the file is missing")?;
-    Ok(Asked::Check(Request { key, json, path }))
+    Ok(Asked::Check(Box::new(Request { key, json, path })))
 }
 
 fn run(asked: &Request) -> ExitCode {

@@ -136,7 +136,9 @@ fn after_an_automatic_rollback_nothing_moves_forward_before_its_analysis_is_acce
     by("alice", "run").ended(5);
     by("alice", "rca list notebook").ended(0).says("rolled back");
     // The service stopped itself as well; that is lifted first.
-    by("alice", "hold lift notebook h0 --reason understood").ended(0).says("a root-cause analysis is owed before any rollout");
+    by("alice", "hold lift notebook h0 --reason understood")
+        .ended(0)
+        .says("a root-cause analysis is owed before any rollout");
     farm.publish("2.5.0");
     by("alice", "plan").ended(9).says("gate rca       hold").says("nothing would move: the rca gate says hold");
     by("alice", "run --now").ended(9).says("an analysis is owed");
