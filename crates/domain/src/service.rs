@@ -3,6 +3,7 @@
 //! It can be serialised so that it may be kept beside its chain. That form is no format: it is read only by the very
 //! program that wrote it, and is never evidence.
 
+mod answers;
 mod fold;
 mod hold;
 mod ids;

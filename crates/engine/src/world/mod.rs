@@ -7,6 +7,7 @@ mod data;
 mod deaths;
 mod gate;
 mod rehearse;
+mod routing;
 mod site;
 mod sole_holder;
 mod switching;

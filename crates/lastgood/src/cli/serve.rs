@@ -449,10 +449,8 @@ impl<'a> Driving<'a> {
 
     fn review(&mut self) -> Result<(), Trouble> {
         let by = self.by.clone();
-        let settings = self.config.settings();
-        self.driver
-            .put(Input::Review { settings: settings.clone() }, &by)
-            .map_err(|error| drive::drive_trouble(&error))?;
+        let review = Input::Review { settings: self.config.settings() };
+        self.driver.put(review, &by).map_err(|error| drive::drive_trouble(&error))?;
         self.count();
         Ok(())
     }
