@@ -297,6 +297,9 @@ fn start(machine: &mut Machine, stage: u32, instance: &InstanceName, release: Di
             machine.violated(format!("{instance}: was to start a release that was removed"));
             return failed("installation-missing", "the installation is gone");
         }
+        if machine.weather.damaged.now() {
+            return hindered("installation-damaged", "the installation is not what was installed");
+        }
         return is_whole(machine, &machine.home(instance).clone());
     }
     let (already, deaths) = {

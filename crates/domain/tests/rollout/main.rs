@@ -3,6 +3,7 @@
 mod deciding;
 mod dying;
 mod golden;
+mod hindered_return;
 mod holding;
 mod passing;
 mod preflight;
