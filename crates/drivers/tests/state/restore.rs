@@ -3,7 +3,8 @@
 use crate::stage::{Peer, Stage, audit, bank, code, listing, names, text};
 use lastgood_domain::terms::SnapshotId;
 use lastgood_drivers::state::{
-    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, loss, restore, snapshot_folder,
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, is_where_taken, loss, restore,
+    snapshot_folder,
 };
 use rusqlite::Connection;
 use std::{
@@ -412,4 +413,31 @@ fn a_peer_that_holds_a_lock_says_so() {
     let database = stage.path("db.sqlite");
     drop(bank(&database, "delete", 0));
     Peer::start(&["hold", text(&database)]).end();
+}
+
+#[test]
+fn a_snapshot_goes_back_into_the_folder_it_was_taken_of_wherever_that_was_moved_to_and_into_no_other() {
+    let stage = Stage::new();
+    let (own, other) = (stage.folder("own"), stage.folder("other"));
+    for folder in [&own, &other] {
+        drop(bank(&folder.join("db.sqlite"), "delete", 10));
+    }
+    for (id, place) in [
+        (1, (|folder: &Path| StatePlace::directory(folder, &[])) as fn(&Path) -> StatePlace),
+        (2, |folder| StatePlace::sqlite([folder.join("db.sqlite")])),
+    ] {
+        stage.snap(&place(&own), Mode::Online, id).unwrap();
+        let can = |folder: &Path| can_restore(&stage.snapshot(id), &place(folder), &stage.path("aside"));
+        can(&own).unwrap();
+        assert_eq!(code(can(&other)), "restore-other-folder");
+        assert_eq!(code(is_where_taken(&stage.snapshot(id), &place(&other))), "restore-other-folder");
+        let moved = stage.path("moved");
+        fs::rename(&own, &moved).unwrap();
+        can(&moved).unwrap();
+        // Both names lead to the same folder.
+        symlink(&moved, &own).unwrap();
+        can(&moved).unwrap();
+        fs::remove_file(&own).unwrap();
+        fs::rename(&moved, &own).unwrap();
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::{
     Site,
-    data::{can_return, is_whole, lay_ready, measure, prune, restore, take},
+    data::{can_return, is_whole, lay_ready, measure, prune, restore, still_has_data, take},
     deaths::Deaths,
-    gate, rehearse, switching,
+    gate, others, rehearse, sealed, switching,
 };
 use crate::{
     config::{InstanceConfig, RuntimeConfig},
@@ -129,6 +129,7 @@ fn stranger(site: &Site, config: &InstanceConfig) -> Option<Failure> {
 }
 
 fn install(site: &Site, service: &Service, offer: &Offer) -> Result<Answer, Failure> {
+    others::have_nothing_open(site, service)?;
     let installations = site.home.installations();
     let installation = match site.config.channel.install(offer, &installations, &site.channel) {
         Ok(installation) => installation,
@@ -156,7 +157,7 @@ fn verify_whole(site: &Site, service: &Service, release: &Digest) -> Result<Answ
     })
 }
 
-fn not_installed(service: &Service, release: &Digest) -> Failure {
+pub(super) fn not_installed(service: &Service, release: &Digest) -> Failure {
     Failure::new(
         "installation-missing",
         format!("{} is not installed any more", service.name_of(Some(release))),
@@ -234,7 +235,10 @@ pub(super) fn revive(
         site.runtime.liveness(&site.name, instance),
         Ok(Liveness::Up { release: Some(running), .. }) if running == *release
     );
-    let stopped = if runs { Ok(Answer::Stopped) } else { halt(site, deaths, instance) };
+    let stopped = match runs {
+        true => Ok(Answer::Stopped),
+        false => still_has_data(site, service, instance).and_then(|()| halt(site, deaths, instance)),
+    };
     let is_given_up = || is_superseded.load(Ordering::SeqCst);
     let started = stopped.and_then(|stopped| match is_given_up() {
         true => Ok(stopped),
@@ -254,8 +258,7 @@ fn start(
     let config = site.instance(instance)?;
     is_whole(site, instance)?;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
-    // A way back that starts something else than what was proven is no way back.
-    channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
+    sealed::at_start(site, instance, release, &known.installation)?;
     let installation = PathBuf::from(&known.installation.path);
     let log = site.home.log(instance);
     let launch = site.launch(config, &known.installation.release, &installation, &config.data, config.port, log)?;
