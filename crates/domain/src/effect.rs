@@ -169,11 +169,23 @@ pub enum Effect {
 
 /// The code of a restore that found the data open elsewhere; nothing was changed then.
 const STILL_HELD: &str = "restore-still-held";
+/// The code of a start on data that a restore has taken apart and not finished.
+const HALF_RESTORED: &str = "restore-unfinished";
 
 impl Answer {
     /// Tells whether somebody has the data open that was to be put back: nothing was changed, and it passes.
     pub fn is_still_held(&self) -> bool {
         matches!(self, Self::Failed { failure } | Self::Hindered { failure } if failure.code == STILL_HELD)
+    }
+
+    /// Tells whether nothing was started because a restore has taken the data apart and is not finished.
+    pub fn is_half_restored(&self) -> bool {
+        matches!(self, Self::Failed { failure } | Self::Hindered { failure } if failure.code == HALF_RESTORED)
+    }
+
+    /// Tells whether the release was really tried and is at fault, not the machine.
+    pub const fn blames_release(&self) -> bool {
+        matches!(self, Self::Failed { .. })
     }
 }
 

@@ -182,6 +182,8 @@ pub struct Instance {
     pub streak: Option<Streak>,
     /// Since when it is stuck or waits for a person, if it does.
     pub stuck_since: Option<Timestamp>,
+    /// The release to which a way back leads that is not done; whoever takes it up goes there and no further.
+    pub goes_back_to: Option<Digest>,
 }
 
 /// Deaths of one instance, each within [`Streak::GAP_MAX`] of the one before.

@@ -3,9 +3,10 @@
 use crate::{
     config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, Severity},
     operations::message,
+    paths::Home,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
-    world::{aside_of, runtime_of},
+    world::{Site, aside_of, runtime_of},
 };
 use lastgood_domain::{
     facts::Liveness,
@@ -255,6 +256,16 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
             let fix = format!("start it again: lastgood run {name}");
             findings.push(finding(Failure::new("instance-died", what, Some(&fix))));
         }
+    }
+    // Where nothing ever ran there is nothing to compare, and no folder is made for it.
+    let ran = service.instances.values().any(|one| one.release.is_some());
+    let home = Home::at(&config.state_dir).service(name);
+    if ran
+        && home.root().is_dir()
+        && let Ok(site) = Site::open_for_return(config, name, home, program.to_path_buf())
+    {
+        let found = site.stands_against(service).into_iter();
+        findings.extend(found.map(|(failure, severity)| Finding::own("instances", Some(name), failure, severity)));
     }
     findings
 }

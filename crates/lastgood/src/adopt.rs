@@ -14,15 +14,15 @@ use lastgood_domain::{
 };
 use lastgood_drivers::channel::ChannelConfig;
 use lastgood_engine::{drive::World as _, world::Site};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Most instances named in the reason of the hold, which is one line.
 const NAMED_MAX: usize = 3;
 
-/// Releases of one instance that should be one.
+/// Releases of one instance that should be one, by name.
 struct Differing {
-    runs: Digest,
-    logged: Digest,
+    runs: String,
+    logged: String,
 }
 
 /// Finds the instances that run, or ran last, another release than the log says, and holds the service for them: their data
@@ -36,10 +36,8 @@ pub(crate) fn foreign(driver: &mut RealDriver) -> Result<Vec<InstanceName>, Trou
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let names = releases(driver.world.site());
-    let name = |digest: &Digest| names.get(digest).cloned().unwrap_or_else(|| digest.short());
     let says = |(instance, one): (&InstanceName, &Differing)| {
-        format!("{instance} runs {}, the log says {}", name(&one.runs), name(&one.logged))
+        format!("{instance} runs {}, the log says {}", one.runs, one.logged)
     };
     let mut each: Vec<String> = found.iter().take(NAMED_MAX).map(says).collect();
     if found.len() > NAMED_MAX {
@@ -59,23 +57,42 @@ pub(crate) fn foreign(driver: &mut RealDriver) -> Result<Vec<InstanceName>, Trou
 
 fn differing(driver: &RealDriver) -> BTreeMap<InstanceName, Differing> {
     let site = driver.world.site();
+    let names = releases(site);
+    let name_of = |digest: &Digest| names.get(digest).cloned().unwrap_or_else(|| digest.short());
     let mut found = BTreeMap::new();
     for (name, state) in &driver.service().instances {
         let Some(logged) = state.release else { continue };
         if state.condition == Condition::Between || site.config.instance(name).is_none() {
             continue;
         }
-        let runs = match site.runtime.liveness(&site.name, name) {
-            Ok(Liveness::Up { release, .. }) => release,
+        let (runs, is_up) = match site.runtime.liveness(&site.name, name) {
+            Ok(Liveness::Up { release, .. }) => (release, true),
             // It ended by itself: what it was is known all the same.
-            Ok(Liveness::Down { .. }) => site.runtime.started_last(&site.name, name).unwrap_or_default(),
-            Err(_) => None,
+            Ok(Liveness::Down { .. }) => (site.runtime.started_last(&site.name, name).unwrap_or_default(), false),
+            Err(_) => (None, false),
         };
-        if let Some(runs) = runs.filter(|runs| *runs != logged) {
-            found.insert(name.clone(), Differing { runs, logged });
+        let runs = match runs.filter(|runs| *runs != logged) {
+            Some(runs) => Some(name_of(&runs)),
+            // The record of what runs may have been put back together with the log.
+            None if !is_up => unrecorded(driver, name, &logged),
+            None => None,
+        };
+        if let Some(runs) = runs {
+            found.insert(name.clone(), Differing { runs, logged: name_of(&logged) });
         }
     }
     found
+}
+
+/// Finds what lives of an instance, unknown to its record, and runs from another installation than the log's.
+fn unrecorded(driver: &RealDriver, instance: &InstanceName, logged: &Digest) -> Option<String> {
+    let site = driver.world.site();
+    let known = driver.service().installed.get(logged)?;
+    let folder = Path::new(&known.installation.path).parent()?.file_name()?.to_str()?;
+    let runs = site.runtime.runs_from(&site.name, instance).unwrap_or_default();
+    let other = runs.into_iter().find(|name| name != folder)?;
+    // A folder is called by its tag and the start of its digest.
+    Some(other.rsplit_once('-').map_or(other.clone(), |(tag, _)| tag.to_owned()))
 }
 
 /// Gives the tags of what is installed; a log that was put back doesn't know all of it.

@@ -313,6 +313,9 @@ fn start(
             machine.violated(format!("{instance}: was to start a release that was removed"));
             return failed("installation-missing", "the installation is gone");
         }
+        if machine.weather.damaged.now() {
+            return hindered("installation-damaged", "the installation is not what was installed");
+        }
         return is_whole(machine, &machine.home(instance).clone());
     }
     let (already, deaths) = {

@@ -79,6 +79,8 @@ struct Steps {
     kept: bool,
     kept_as: Option<SnapshotId>,
     started: bool,
+    /// Its last start or probe said something against the release.
+    tried_in_vain: bool,
     probe_ordered_at: Option<Timestamp>,
     probed: bool,
     measured: Option<Answer>,
@@ -319,6 +321,9 @@ impl Checker {
         }
         let Some(name) = effect.instance() else { return };
         let step = run.steps.entry(name.clone()).or_default();
+        if matches!(effect, Effect::Start { .. } | Effect::Probe { .. }) {
+            step.tried_in_vain = matches!(answer, Answer::Failed { .. }) || answer.is_half_restored();
+        }
         match (&effect, answer) {
             (Effect::AskBusy { .. }, Answer::BusyAsked { busyness }) => {
                 step.idle = *busyness == Busyness::Idle;

@@ -76,6 +76,8 @@ pub(crate) struct Weather {
     pub(crate) stop: Fails,
     pub(crate) keep: Fails,
     pub(crate) verify: Fails,
+    /// What is to be started is not as it was installed.
+    pub(crate) damaged: Fails,
     pub(crate) rows_permille: u64,
 }
 

@@ -222,7 +222,8 @@ fn some_weather(play: &Play, chance: &mut Chance) {
         5 => weather.restore = Fails::Always,
         6 => weather.stop = Fails::Times(1 + u32::try_from(chance.below(4)).unwrap_or(0)),
         7 => weather.keep = Fails::Times(1),
-        8 => weather.verify = Fails::Times(1),
+        // An installation that a gate finds damaged, and one that nobody looked at before it is to be started.
+        8 => (weather.verify, weather.damaged) = (Fails::Times(1), Fails::Times(3)),
         9 => machine.channel = Channel::Hangs,
         10 => machine.channel = Channel::Nonsense,
         _ => machine.channel = Channel::Foreign,

@@ -349,6 +349,16 @@ fn backward() -> Vec<Scenario> {
             ],
         ),
         after_first(
+            "way-back-to-a-damaged-installation",
+            &[READS_NEW, ("2.0", 2, 2, &[])],
+            vec![
+                track(),
+                quiet(Act::Nature(|machine| machine.weather.damaged = Fails::Times(4))),
+                quiet(Act::Begin(back(None, &["bob"], &[]))),
+                quiet(Act::Begin(back(None, &["bob"], &[]))),
+            ],
+        ),
+        after_first(
             "way-back-needs-data-after-all",
             &[READS_NEW, ("2.0", 2, 2, &[Fault::SpoilsLive])],
             vec![track(), quiet(Act::Begin(back(None, &[], &[])))],

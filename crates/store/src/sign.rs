@@ -130,22 +130,26 @@ impl Store {
     ) -> Result<SignedCheckpoint, SignError> {
         let key = signer.verifier();
         let mut guard = anchor.lock()?;
-        let mut anchored = match guard.checkpoints(&key) {
-            Ok(anchored) => anchored,
+        let (mut anchored, speaks_for_us) = match guard.checkpoints(&key) {
+            Ok(anchored) => (anchored, true),
             Err(AnchorError::Unreadable { .. } | AnchorError::Foreign { .. } | AnchorError::Edited { .. }) => {
-                guard.put_aside(now.0)?;
-                BTreeMap::new()
+                (BTreeMap::new(), false)
             }
             Err(other) => return Err(other.into()),
         };
         match compare(self, anchor, &key, &anchored, chain) {
-            Ok(()) => return Err(SignError::NothingToAcknowledge { chain: chain.clone() }),
-            Err(
+            Ok(()) if speaks_for_us => return Err(SignError::NothingToAcknowledge { chain: chain.clone() }),
+            // That the anchor says nothing for this store is what is acknowledged.
+            Ok(())
+            | Err(
                 SignError::Anchor(_)
                 | SignError::StoredCheckpoint { .. }
                 | SignError::Store(StoreError::Corrupt { .. } | StoreError::Damaged { .. }),
             ) => {}
             Err(other) => return Err(other),
+        }
+        if !speaks_for_us {
+            guard.put_aside(now.0)?;
         }
         let abandoned = anchored.remove(chain).map(|signed| signed.note().to_owned());
         let abandoned = match abandoned {

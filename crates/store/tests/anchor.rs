@@ -176,6 +176,21 @@ fn an_anchor_of_another_installation_is_told_as_such() {
 }
 
 #[test]
+fn the_anchor_of_a_store_that_was_lost_is_acknowledged_with_a_record_or_left_where_it_is() {
+    let (world, other) = (World::new(), World::new());
+    other.grow(&["a"]);
+    other.sign().unwrap();
+    fs::copy(other.anchor.path(), world.anchor.path()).unwrap();
+    // The new store has no record yet; why it was gone on with is its first.
+    let signed = world.acknowledge().unwrap();
+    assert_eq!(signed.checkpoint().head.size, 1);
+    assert!(world.file("elsewhere.json.abandoned-3").exists());
+    world.drive().unwrap();
+    let refused = world.acknowledge().unwrap_err();
+    assert_eq!(refused.code(), "nothing-to-acknowledge");
+}
+
+#[test]
 fn an_older_anchor_put_back_is_noticed() {
     let world = World::new();
     world.grow(&["a"]);

@@ -9,7 +9,8 @@ use crate::{
     effect::Effect,
     event::{Aim, Back, Cause, End, Event, Settings, WayBack},
     service::{Condition, Instance, MoveStep, Moved, Phase, Service},
-    terms::{Digest, InstanceName, ReleaseTag, RunId},
+    terms::{Digest, InstanceName, ReleaseTag, RunId, Span},
+    words::names as names_of,
 };
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
@@ -131,6 +132,10 @@ pub(super) fn asked(
         let one = match target {
             _ if !named && instance.condition != Condition::Between => continue,
             Some(_) if named => path_back(deciding, name, target).map_err(IllegalStep::NoWayBack)?,
+            // What failed or was broken off is taken up towards where it was to go, never further back.
+            _ if !instance.is_settled() && instance.goes_back_to.is_some() => {
+                path_back(deciding, name, instance.goes_back_to).unwrap_or_default()
+            }
             _ if instance.release == left || instance.half_undone().is_some() => undo(instance, name),
             _ => None,
         };
@@ -161,7 +166,8 @@ pub(super) fn asked(
     // Going to a named release leaves what its instances run, and never the release it goes to.
     let left = match target {
         Some(_) => leaves(deciding, &back).or(taken_over).filter(|left| Some(*left) != target),
-        None => left,
+        // Where somebody goes back to is not left: a way back that is taken up again ends there.
+        None => left.filter(|left| back.iter().all(|one| one.to != Some(*left))),
     };
     go(deciding, Cause::Asked { reason }, back, left);
     Ok(())
@@ -267,20 +273,43 @@ pub(super) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Setting
 pub(super) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag) -> bool {
     let Some(target) = deciding.service.tags.get(tag).copied() else { return false };
     let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
-    let mut back = Vec::new();
+    let (mut back, mut waiting) = (Vec::new(), Vec::new());
     for name in &names {
         match path_back(deciding, name, Some(target)) {
+            Ok(Some(one)) if waits_for_a_person(deciding, &one) => waiting.push(one.instance),
             Ok(Some(one)) => back.push(one),
             Ok(None) => {}
             Err(_) => return false,
         }
     }
-    if back.is_empty() || deciding.is_dry() {
+    if deciding.is_dry() {
+        return false;
+    }
+    if back.is_empty() && !waiting.is_empty() {
+        let because = format!("the way back to the pinned {tag} waits for a person on {}", names_of(&waiting));
+        deciding.end(End::Waiting { because });
+        return true;
+    }
+    if back.is_empty() {
         return false;
     }
     let left = leaves(deciding, &back);
     go(deciding, Cause::Pinned { tag: tag.clone() }, back, left);
     true
+}
+
+/// Tells whether this very way back was measured before and waits for a person: nobody is stopped for it once more.
+fn waits_for_a_person(deciding: &Deciding, one: &Back) -> bool {
+    let Some(known) = deciding.service.instances.get(&one.instance) else { return false };
+    match known.condition {
+        Condition::LossHeld { loss } if known.goes_back_to == one.to => answers::exceeds(
+            deciding,
+            &one.instance,
+            Some(loss),
+            one.since.map_or(Span::ZERO, |since| deciding.now.since(since)),
+        ),
+        _ => false,
+    }
 }
 
 /// Finds one instance's way back to `target` through the moves it made.

@@ -71,6 +71,12 @@ impl Service {
                 }
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
+                // Who waited to be taken back from it is where it should be.
+                let waits = |one: &Instance| matches!(one.condition, Condition::LossHeld { .. });
+                let there = self.instances.iter().filter(|(_, one)| one.release == Some(*release) && waits(one));
+                for name in there.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                    self.settle(&name);
+                }
                 let warm = self.run.as_ref().and_then(|run| run.settings.traffic.as_ref()).map(|one| one.warm);
                 self.stand_by(warm.unwrap_or_default(), true, at);
             }
@@ -232,7 +238,7 @@ impl Service {
                     if matches!(step, MoveStep::Stopping)
                         && let Some(instance) = effect.instance().and_then(|i| self.instances.get_mut(i))
                     {
-                        instance.condition = Condition::Between;
+                        (instance.condition, instance.goes_back_to) = (Condition::Between, None);
                     }
                 }
             }
@@ -371,7 +377,8 @@ impl Service {
         if let Event::ReturnBegun { cause, back, left } = event {
             let left = *left;
             for one in back {
-                self.instances.entry(one.instance.clone()).or_default().condition = Condition::Between;
+                let known = self.instances.entry(one.instance.clone()).or_default();
+                (known.condition, known.goes_back_to) = (Condition::Between, one.to);
             }
             // Orders of the way forward are void: their late answers are refused by their ids.
             run.orders.clear();
@@ -432,6 +439,6 @@ impl Service {
         instance.deaths = 0;
         (instance.again_at, instance.hindered) = (None, 0);
         instance.streak = None;
-        instance.stuck_since = None;
+        (instance.stuck_since, instance.goes_back_to) = (None, None);
     }
 }

@@ -64,7 +64,7 @@ pub fn why(name: &ServiceName, service: &Service, frozen: Option<FrozenBy<'_>>, 
     reasons.extend(rejections(name, service));
     for (instance, state) in &service.instances {
         reasons.extend(condition(name, service, instance, state, now));
-        reasons.extend(died(name, instance, state, now));
+        reasons.extend(died(name, service, instance, state, now));
     }
     reasons.extend(outcomes(name, service));
     reasons.extend(behind(name, service, now));
@@ -162,7 +162,7 @@ fn condition(
             rule: "an instance left between two releases is rolled back first",
             because: format!("{instance} is between two releases"),
             who: "anyone who may roll back",
-            how: format!("lastgood rollback {name} --instance {instance}"),
+            how: way_back(name, service, instance, state),
         },
         Condition::Deferred { reason: DeferReason::Unrehearsed, .. } => Why {
             rule: "no instance moves to a release that was not rehearsed on data like its own",
@@ -192,7 +192,7 @@ fn condition(
             rule: "a failed rollback is shown until it is done",
             because: format!("{instance}: {failure}"),
             who: "whoever can fix the cause",
-            how: format!("lastgood rollback {name} --instance {instance}"),
+            how: way_back(name, service, instance, state),
         },
         Condition::LossHeld { loss } => Why {
             rule: "a restore above the bound waits for a person",
@@ -203,7 +203,13 @@ fn condition(
     })
 }
 
-fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Timestamp) -> Option<Why> {
+fn died(
+    name: &ServiceName,
+    service: &Service,
+    instance: &InstanceName,
+    state: &Instance,
+    now: Timestamp,
+) -> Option<Why> {
     let again = state.again_at?;
     if state.hindered > 0 {
         let (tries, next) = (count(state.hindered.into(), "try"), again.since(now));
@@ -222,8 +228,23 @@ fn died(name: &ServiceName, instance: &InstanceName, state: &Instance, now: Time
             again.since(now)
         ),
         who: "whoever can fix the program; the daemon starts it again",
-        how: format!("lastgood rollback {name} --instance {instance}"),
+        how: way_back(name, service, instance, state),
     })
+}
+
+/// Gives the command that takes an instance back, with the release it leads to: nobody is to find out by typing it that
+/// it leads to nothing.
+fn way_back(name: &ServiceName, service: &Service, instance: &InstanceName, state: &Instance) -> String {
+    let before = || state.history.last().and_then(|moved| moved.from);
+    let to = state.goes_back_to.or_else(before).and_then(|release| service.tag(&release));
+    match to {
+        Some(to) => format!("lastgood rollback {name} --to {to} --instance {instance}"),
+        // What has passed is not given up for nothing.
+        None if state.release.is_some_and(|release| service.passed.contains(&release)) => {
+            format!("lastgood log {name}")
+        }
+        None => format!("lastgood rollback {name} --instance {instance}"),
+    }
 }
 
 fn outcomes(name: &ServiceName, service: &Service) -> Option<Why> {

@@ -4,6 +4,7 @@ mod deciding;
 mod dying;
 mod foreseeing;
 mod golden;
+mod hindered_return;
 mod holding;
 mod passing;
 mod preflight;

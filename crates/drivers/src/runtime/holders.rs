@@ -3,7 +3,7 @@
 //! One pass over `/proc/*/fd`, whatever the number of paths. A process in another mount namespace (a
 //! container) sees other paths, so its files are compared by device and inode instead.
 
-use super::{RuntimeError, identity::is_gone};
+use super::{RuntimeError, identity::is_gone, members};
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -78,6 +78,45 @@ pub fn holders(paths: &[&Path]) -> Result<Holders, RuntimeError> {
     }
     found.holders.sort_by(|a, b| (a.pid, &a.path).cmp(&(b.pid, &b.path)));
     Ok(found)
+}
+
+/// Tells whether a holder has that file open to write; one that has gone has not.
+pub fn writes(holder: &Holder) -> bool {
+    let open = open_files(holder.pid).unwrap_or_default();
+    let to_write = |number: &String| {
+        let facts = fs::read_to_string(format!("/proc/{}/fdinfo/{number}", holder.pid)).unwrap_or_default();
+        let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        // The lowest two bits: 0 reads, 1 writes, 2 does both.
+        flags.is_some_and(|flags| flags & 0b11 != 0)
+    };
+    open.iter().filter(|(_, target)| *target == holder.path).any(|(number, _)| to_write(number))
+}
+
+/// Gives the instance, as `SERVICE/NAME`, as whose process one was started here; none for others.
+pub fn instance_of(pid: u32) -> Option<String> {
+    let mark = members::mark_of(pid)?;
+    mark.split_once('@').map(|(instance, _)| instance.to_owned())
+}
+
+/// Longest line of parents that is followed.
+const PARENTS_MAX: usize = 64;
+
+/// Tells whether a process is `ancestor`, or was started by it or by one that was.
+pub fn descends(pid: u32, ancestor: u32) -> bool {
+    let parent = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The program's name comes before and may hold anything.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok().filter(|parent| *parent > 1)
+    };
+    std::iter::successors(Some(pid), |pid| parent(*pid)).take(PARENTS_MAX).any(|one| one == ancestor)
+}
+
+/// Tells whether two processes are of one unit that is not our own.
+pub fn share_unit(one: u32, other: u32) -> bool {
+    let group = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    let [one, other] = [one, other].map(|pid| group(&pid.to_string()));
+    one.is_some() && one == other && one != group("self")
 }
 
 /// Lists the open files of a process that are files: sockets, pipes and other things have no absolute path.

@@ -12,7 +12,14 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     process::{Signal, pidfd_send_signal},
 };
-use std::{collections::BTreeSet, fs, io, io::Read as _, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 /// The variable that marks every process of an instance.
 pub(crate) const MARK: &str = "LASTGOOD_INSTANCE";
@@ -95,6 +102,28 @@ impl Census {
             Err(error) => Err((*error).into()),
         }
     }
+}
+
+impl Census {
+    /// Gives the processes that carry a mark.
+    pub(crate) fn marked(&self, mark: &[u8]) -> io::Result<Vec<u32>> {
+        let all = self.take()?;
+        let all = all.as_ref().as_ref().map_err(|error| io::Error::from(*error))?;
+        let carries = |one: &&Process| matches!(&one.environment, Environment::Marked(own, _) if own == mark);
+        Ok(all.iter().filter(carries).map(|one| one.pid).collect())
+    }
+}
+
+/// Gives the name of the installation that a process runs from, as far as its program or its arguments tell.
+pub(crate) fn installation_of(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments = line.split(|byte| *byte == 0).map(|one| String::from_utf8_lossy(one).into_owned().into());
+    let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    program.into_iter().chain(arguments).find_map(|path: PathBuf| {
+        let mut parts = path.iter().skip_while(|part| *part != "installations").skip(1);
+        let name = parts.next()?.to_str()?.to_owned();
+        (parts.next()? == "tree").then_some(name)
+    })
 }
 
 fn count() -> io::Result<Vec<Process>> {
@@ -222,6 +251,12 @@ fn read_number(text: &str) -> u64 {
 /// Gives the value of [`MARK`] in our own environment as it was at our start.
 pub(crate) fn own_mark() -> Option<Vec<u8>> {
     mark_in(&environment_of(std::process::id()).ok()?).map(<[u8]>::to_vec)
+}
+
+/// Gives the value of [`MARK`] of a process, if it is one of an instance.
+pub(crate) fn mark_of(pid: u32) -> Option<String> {
+    let environment = environment_of(pid).ok()?;
+    mark_in(&environment).map(|mark| String::from_utf8_lossy(mark).into_owned())
 }
 
 /// Tells whether a process has been executed as one of an instance.

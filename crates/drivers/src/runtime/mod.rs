@@ -137,6 +137,12 @@ pub trait Runtime: Send + Sync {
     /// Gives the release that was started last and not stopped since; none if it was stopped or never started.
     fn started_last(&self, service: &ServiceName, instance: &InstanceName) -> Result<Option<Digest>, RuntimeError>;
 
+    /// Gives the names of the installations from which processes of the instance run, whatever is recorded of them: the
+    /// record may be older than they are.
+    fn runs_from(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Vec<String>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
     /// Gives the user that the instance runs as where its launch names none; none is ours.
     fn own_user(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<Option<String>, RuntimeError> {
         Ok(None)

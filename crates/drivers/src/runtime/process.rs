@@ -181,6 +181,13 @@ impl Runtime for ProcessRuntime {
         Ok(self.seat(service, instance).record_of_what_runs(&self.census)?.map(|record| record.release.digest))
     }
 
+    fn runs_from(&self, service: &ServiceName, instance: &InstanceName) -> Result<Vec<String>, RuntimeError> {
+        let seat = self.seat(service, instance);
+        let failed = |source| RuntimeError::io("look at the processes in", "/proc", source);
+        let pids = self.census.marked(seat.mark.as_bytes()).map_err(failed)?;
+        Ok(pids.into_iter().filter_map(members::installation_of).collect())
+    }
+
     fn liveness(&self, service: &ServiceName, instance: &InstanceName) -> Result<Liveness, RuntimeError> {
         let seat = self.seat(service, instance);
         let Some(record) = seat.record_of_what_runs(&self.census)? else {

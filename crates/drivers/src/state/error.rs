@@ -132,6 +132,9 @@ pub enum StateError {
     /// The snapshot was taken of a state of another kind, or of other databases.
     #[error("the snapshot is of {kept}, the state is now {now}")]
     OtherShape { kept: String, now: String },
+    /// The snapshot was taken of another folder, which is still there.
+    #[error("the snapshot is of {}, which is still there; the data is now {}", kept.display(), now.display())]
+    OtherFolder { kept: PathBuf, now: PathBuf },
     /// The system refused a file operation.
     #[error("could not {act} {}", path.display())]
     Io { act: String, path: PathBuf, source: Cause },
@@ -195,6 +198,7 @@ impl Coded for StateError {
             Self::JournalOther { .. } => "restore-journal-other",
             Self::RestoreUnfinished { .. } => "restore-unfinished",
             Self::OtherShape { .. } => "restore-other-shape",
+            Self::OtherFolder { .. } => "restore-other-folder",
             Self::Io { .. } => "state-io",
             Self::Sqlite { .. } => "state-sqlite",
         }
@@ -246,6 +250,7 @@ impl Coded for StateError {
             Self::NestedMount { .. } => "exclude the mount, or unmount it".into(),
             Self::JournalOther { .. } => "finish that restore first: lastgood rollback SERVICE --instance NAME".into(),
             Self::RestoreUnfinished { .. } => "finish it: lastgood rollback SERVICE --instance NAME".into(),
+            Self::OtherFolder { kept, .. } => format!("set it back in lastgood.toml: data = \"{}\"", kept.display()),
             Self::OtherShape { .. } => "the `state` setting changed since the snapshot; set it back to restore".into(),
             Self::Io { .. } | Self::Sqlite { .. } => return None,
         };

@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fmt, fs,
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
 };
 
@@ -248,6 +249,33 @@ impl Data {
             }
             _ => Err(other()),
         }
+    }
+}
+
+impl Data {
+    /// Refuses what was taken of another folder that is still there: one instance's data must not become another's. A
+    /// folder that has moved is the same.
+    pub(super) fn is_where_taken(&self, kept: &Self) -> Result<(), StateError> {
+        match (self, kept) {
+            (Self::Directory { path: now, .. }, Self::Directory { path: was, .. }) => is_same_or_moved(was, now),
+            (Self::Sqlite(now), Self::Sqlite(kept)) => {
+                let folders = kept.iter().zip(now).filter_map(|(was, now)| was.parent().zip(now.parent()));
+                folders.into_iter().try_for_each(|(was, now)| is_same_or_moved(was, now))
+            }
+            // Another kind is refused as such.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a folder `now` beside which the folder `was` that a snapshot was taken of is still there, as another.
+fn is_same_or_moved(was: &Path, now: &Path) -> Result<(), StateError> {
+    let identity = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    match identity(was) {
+        Some(old) if was != now && Some(old) != identity(now) => {
+            Err(StateError::OtherFolder { kept: was.into(), now: now.into() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -179,10 +179,18 @@ pub(super) fn aside_place(aside: &Path, place: &StatePlace) -> Result<StatePlace
 /// Opens no file of the data and writes nothing.
 pub fn can_restore(snapshot: &Path, place: &StatePlace, aside: &Path) -> Result<(), StateError> {
     let (manifest, digest) = Manifest::read(snapshot)?;
-    let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
+    let data = place.data.as_kept(&manifest.place.data)?;
+    data.is_where_taken(&manifest.place.data)?;
+    let roots = data.roots()?;
     may_own(&manifest)?;
     let ready = Ready::find(aside, &manifest, digest, &roots);
     look_ahead(&manifest, &roots, &aside_or_parent(aside)?, aside, ready.as_ref()).map(drop)
+}
+
+/// Refuses a place beside which the folder that the snapshot was taken of is still there, as another.
+pub fn is_where_taken(snapshot: &Path, place: &StatePlace) -> Result<(), StateError> {
+    let (manifest, _) = Manifest::read(snapshot)?;
+    place.data.is_where_taken(&manifest.place.data)
 }
 
 /// Refuses if what a restore moves out of folder `data` could not go to `aside`; writes nothing.

@@ -3,7 +3,8 @@
 use crate::stage::{Stage, audit, bank, code, listing, names, text};
 use lastgood_domain::terms::SnapshotId;
 use lastgood_drivers::state::{
-    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, loss, restore,
+    Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, is_where_taken, loss, restore,
+    snapshot_folder,
 };
 use rusqlite::Connection;
 use std::{
@@ -393,5 +394,32 @@ fn twenty_instances_are_restored_at_once() {
     });
     for number in 0..20 {
         assert_eq!(audit(&stage.path(&format!("i{number}")).join("db.sqlite")).0, 100_000);
+    }
+}
+
+#[test]
+fn a_snapshot_goes_back_into_the_folder_it_was_taken_of_wherever_that_was_moved_to_and_into_no_other() {
+    let stage = Stage::new();
+    let (own, other) = (stage.folder("own"), stage.folder("other"));
+    for folder in [&own, &other] {
+        drop(bank(&folder.join("db.sqlite"), "delete", 10));
+    }
+    for (id, place) in [
+        (1, (|folder: &Path| StatePlace::directory(folder, &[])) as fn(&Path) -> StatePlace),
+        (2, |folder| StatePlace::sqlite([folder.join("db.sqlite")])),
+    ] {
+        stage.snap(&place(&own), Mode::Online, id).unwrap();
+        let can = |folder: &Path| can_restore(&stage.snapshot(id), &place(folder), &stage.path("aside"));
+        can(&own).unwrap();
+        assert_eq!(code(can(&other)), "restore-other-folder");
+        assert_eq!(code(is_where_taken(&stage.snapshot(id), &place(&other))), "restore-other-folder");
+        let moved = stage.path("moved");
+        fs::rename(&own, &moved).unwrap();
+        can(&moved).unwrap();
+        // Both names lead to the same folder.
+        symlink(&moved, &own).unwrap();
+        can(&moved).unwrap();
+        fs::remove_file(&own).unwrap();
+        fs::rename(&moved, &own).unwrap();
     }
 }

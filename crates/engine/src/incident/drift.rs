@@ -39,16 +39,17 @@ pub(super) fn put_back(
             Some(&format!("run it once: lastgood run {name}")),
         ));
     };
-    channel::verify_full(&known.installation).map_err(|error| Failure::of(&error))?;
+    let home = Home::at(&config.state_dir).service(name);
+    let installation = home.found(&known.installation);
+    channel::verify_full(&installation).map_err(|error| Failure::of(&error))?;
     let mut replaced = Vec::new();
     let declared = files.len();
     for (_, file) in files {
-        let from = Path::new(&known.installation.path).join(&file.from);
+        let from = Path::new(&installation.path).join(&file.from);
         let put = put_file(&from, &file.path, incident).map_err(|source| cannot(&file.path, &source))?;
         replaced.extend(put.then(|| file.path.display().to_string()));
     }
     let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), Some(REPORT)))?;
-    let home = Home::at(&config.state_dir).service(name);
     let site = Site::open(config, name, home, program).map_err(|error| Failure::of(&error))?;
     let units = units(&site, incident, name, service)?;
     let environment = environment(&site, name, service)?;

@@ -2,11 +2,11 @@
 
 use super::{
     Site,
-    data::{can_return, is_whole, lay_ready, measure, prune, restore, take},
+    data::{can_return, is_whole, lay_ready, measure, prune, restore, still_has_data, take},
     deaths::Deaths,
-    gate, rehearse,
+    gate, others, rehearse,
     routing::{ROUTE_AGAIN, is_ordered, tell_router, try_resume},
-    switching,
+    sealed, switching,
 };
 use crate::{
     config::{InstanceConfig, RuntimeConfig},
@@ -130,6 +130,7 @@ fn stranger(site: &Site, config: &InstanceConfig, start: &Start) -> Option<Failu
 }
 
 fn install(site: &Site, service: &Service, offer: &Offer) -> Result<Answer, Failure> {
+    others::have_nothing_open(site, service)?;
     let installations = site.home.installations();
     let installation = match site.config.channel.install(offer, &installations, &site.channel) {
         Ok(installation) => installation,
@@ -245,7 +246,10 @@ pub(super) fn revive(
         site.runtime.liveness(&site.name, instance),
         Ok(Liveness::Up { release: Some(running), .. }) if running == *release
     );
-    let stopped = if runs { Ok(Answer::Stopped) } else { halt(site, deaths, instance) };
+    let stopped = match runs {
+        true => Ok(Answer::Stopped),
+        false => still_has_data(site, service, instance).and_then(|()| halt(site, deaths, instance)),
+    };
     let is_given_up = || is_superseded.load(Ordering::SeqCst);
     let started = stopped.and_then(|stopped| match is_given_up() {
         true => Ok(stopped),
@@ -265,8 +269,7 @@ fn start(
     let config = site.instance(instance)?;
     is_whole(site, instance)?;
     let known = service.installed.get(release).ok_or_else(|| not_installed(service, release))?;
-    // A way back that starts something else than what was proven is no way back.
-    channel::verify_fast(&known.installation).map_err(|error| hindered(&error))?;
+    sealed::at_start(site, instance, release, &known.installation)?;
     let Chosen { setup, launch, instead_of } = choose(site, service, config, release, &known.installation)?;
     if let Some(failure) = instead_of {
         deaths.report(Happening::WentOnWithout { failure: scrubbed(site, failure) });

@@ -1,6 +1,6 @@
 //! What happens to an instance's data: copied, counted, put back, laid ready, thrown away.
 
-use super::{Site, act::hindered};
+use super::{Site, act::hindered, sealed};
 use crate::{boundary::EachAct, config::InstanceConfig};
 use lastgood_domain::{
     effect::Answer,
@@ -67,6 +67,9 @@ pub(super) fn can_return(site: &Site, service: &Service, instance: &InstanceName
         return Ok(());
     }
     let config = site.instance(instance)?;
+    if let Some(release) = &one.to {
+        sealed::before_stop(site, service, instance, release)?;
+    }
     match data {
         // Half-exchanged data looks like nothing in particular: what was begun is finished.
         Some(snapshot) if is_whole(site, instance).is_ok() => {
@@ -76,6 +79,21 @@ pub(super) fn can_return(site: &Site, service: &Service, instance: &InstanceName
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses to start an instance again on an empty folder where it had data: most likely a disk is not mounted, and the
+/// program would begin anew on what lies under it.
+pub(super) fn still_has_data(site: &Site, service: &Service, instance: &InstanceName) -> Result<(), Failure> {
+    let config = site.instance(instance)?;
+    let is_empty = std::fs::read_dir(&config.data).is_ok_and(|mut entries| entries.next().is_none());
+    let mut moves = service.instances.get(instance).into_iter().flat_map(|one| one.history.iter().rev());
+    let had = |folder: PathBuf| state::snapshot_facts(&folder).is_ok_and(|facts| facts.files > 0);
+    if !is_empty || !moves.any(|moved| had(folder_of(site, moved.snapshot))) {
+        return Ok(());
+    }
+    let what = format!("{} is empty, and {instance} had data in it", config.data.display());
+    let hint = format!("see whether its disk is mounted: findmnt -T {0}; ls -la {0}", config.data.display());
+    Err(Failure::new("data-empty", what, Some(&hint)))
 }
 
 /// Gives the folder of a snapshot on the shelf.

@@ -6,10 +6,13 @@ mod crew;
 mod data;
 mod deaths;
 mod gate;
+mod others;
 mod rehearse;
 mod routing;
+mod sealed;
 mod site;
 mod sole_holder;
+mod standing;
 mod switching;
 
 pub use gate::subject;
@@ -178,7 +181,7 @@ impl Host {
         let Some(release) = service.instances.get(&instance).and_then(|one| one.release) else { return };
         let order = OrderId(u64::MAX - self.revivals);
         self.revivals += 1;
-        let (service, effect) = (Arc::new(service.clone()), Effect::Start { instance, release });
+        let (service, effect) = (Arc::new(self.site.home.here(service.clone())), Effect::Start { instance, release });
         self.queue(Job { service, order, effect, revives: Some(Revival::default()), void: Arc::default() });
     }
 
@@ -282,7 +285,7 @@ impl Host {
 impl World for Host {
     fn perform(&mut self, service: &Service, order: OrderId, effect: &Effect) {
         let same = self.state.take().filter(|state| state.records == service.records);
-        let state = same.unwrap_or_else(|| Arc::new(service.clone()));
+        let state = same.unwrap_or_else(|| Arc::new(self.site.home.here(service.clone())));
         self.state = Some(Arc::clone(&state));
         self.queue(Job { service: state, order, effect: effect.clone(), revives: None, void: Arc::default() });
     }

@@ -1,6 +1,6 @@
 //! What the effects of one service work with: its configuration, folders, runtime and secrets.
 
-use super::sole_holder::SoleHolder;
+use super::{sealed::Sealed, sole_holder::SoleHolder};
 use crate::{
     config::{Config, Gates, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
@@ -63,6 +63,7 @@ pub struct Site {
     /// The gates that the service requires.
     pub gates: Gates,
     pub(super) sole_holder: SoleHolder,
+    pub(super) sealed: Sealed,
     /// The users that units themselves name, as far as they were asked for.
     own_users: Mutex<BTreeMap<InstanceName, Option<String>>>,
     fence: OnceLock<Fence>,
@@ -182,6 +183,7 @@ impl Site {
             proxy,
             gates: config.gate.clone(),
             sole_holder,
+            sealed: Sealed::default(),
             own_users: Mutex::default(),
             fence: OnceLock::new(),
         })
@@ -366,6 +368,7 @@ impl Site {
             .iter()
             .map(|(name, value)| Ok((name.clone(), fill(value)?)))
             .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+        let env = without_bytecode(env);
         let workdir = match &start.workdir {
             Some(workdir) => start.folder.join(fill(workdir)?),
             None => data.to_path_buf(),
@@ -397,7 +400,8 @@ impl Site {
             )
         })?;
         let setup = self.setup_for(service, config, release)?;
-        self.launch(config, &setup.start, &known.installation, &config.data, self.home.log(name))
+        let installation = self.home.found(&known.installation);
+        self.launch(config, &setup.start, &installation, &config.data, self.home.log(name))
     }
 
     /// Names the declared variables that a running program has otherwise or not at all; never a value.
@@ -422,6 +426,8 @@ impl Site {
         let has: BTreeMap<&str, &str> = text.split('\0').filter_map(|one| one.split_once('=')).collect();
         let declared = self.runtime.environment(&launch).into_iter();
         let differ = declared.filter(|(name, value)| has.get(name.as_str()) != Some(&value.as_str()));
+        // What lastgood adds by itself is nothing that anybody declared.
+        let differ = differ.filter(|(name, _)| name != NO_BYTECODE || self.config.env.contains_key(NO_BYTECODE));
         Ok(differ.map(|(name, _)| name).collect())
     }
 
@@ -446,6 +452,16 @@ impl Site {
         let headers = vec![(SYNTHETIC.to_owned(), own.to_owned())];
         ProbeTarget { base: front, headers, ..self.target(instance, &self.running(instance), &instance.data) }
     }
+}
+
+/// Keeps Python from writing compiled modules beside those of its release.
+const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
+
+/// Adds what keeps a program of root from changing its own installation by merely running: no release would be what was
+/// installed, and no way back would lead to it.
+fn without_bytecode(mut env: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    env.entry(NO_BYTECODE.to_owned()).or_insert_with(|| "1".to_owned());
+    env
 }
 
 /// Gives the folder that takes what a restore moves out of the data folder `data`.

@@ -88,7 +88,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let mut lines = passing(&folded, &offer, standing);
     lines.extend(preflight.map(|Checked { verdict, because }| Line::of(Gate::Preflight, verdict, because)));
     lines.extend(provenance_line(config, &folded, &offer, &context)?);
-    lines.extend(taken_port(app, service, &folded)?);
+    lines.extend(in_the_way(app, service, &folded)?);
     for line in &mut lines {
         if let Some(at) = refused.iter().position(|one| one.gate == line.gate) {
             *line = refused.remove(at);
@@ -275,11 +275,20 @@ fn provenance_line(
     Ok(Some(Line::of(Gate::Provenance, verdict, because)))
 }
 
-/// Gives a line if an instance can't listen, because a stranger does.
-fn taken_port(app: &App, name: &ServiceName, service: &Service) -> Result<Option<Line>, Trouble> {
+/// Gives a line for each thing on this machine that a run would be refused for, or that no way back could lead over.
+fn in_the_way(app: &App, name: &ServiceName, service: &Service) -> Result<Vec<Line>, Trouble> {
     let findings = doctor::examine_running(&app.config, name, service, &drive::program()?);
-    let taken = findings.into_iter().find(|finding| finding.failure.code == "instance-port-in-use");
-    Ok(taken.map(|taken| Line { gate: "port", verdict: Verdict::Fail, because: taken.failure.message }))
+    let gate = |code: &str| match code {
+        "instance-port-in-use" => Some("port"),
+        "installation-damaged" | "installation-unsealed" | "installation-missing" => Some("way-back"),
+        "restore-other-folder" | "data-open-elsewhere" => Some("data"),
+        _ => None,
+    };
+    let lines = findings.into_iter().filter_map(|finding| {
+        let gate = gate(&finding.failure.code)?;
+        Some(Line { gate, verdict: Verdict::Fail, because: finding.failure.message })
+    });
+    Ok(lines.collect())
 }
 
 impl Asked<'_> {

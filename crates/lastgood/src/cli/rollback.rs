@@ -11,9 +11,10 @@ use clap::Args;
 use lastgood_domain::{
     event::{Aim, Back, End},
     facts::Busyness,
+    failure::Failure,
     operations::cap::Risky,
     service::Service,
-    terms::{InstanceName, ReleaseTag, RunId, ServiceName},
+    terms::{Digest, InstanceName, ReleaseTag, RunId, ServiceName},
     traffic::TrafficEvent,
     words,
 };
@@ -84,6 +85,8 @@ impl Rollback {
         if let Some(run) = folded.run.as_ref().filter(|_| back.is_empty() && traffic.is_none()) {
             text.push(format!("{} ends; no instance is touched", run.id));
         }
+        let ready = if self.dry_run { Site::looks_ready } else { Site::stands_ready };
+        refuse_damaged(app, &service, &folded, &back, ready)?;
         if self.dry_run {
             app.screen.show("rollback-plan", &json!({ "service": service, "says": text }), &text.join("\n"));
             return Ok(Exit::Done);
@@ -192,6 +195,7 @@ pub(crate) fn take_back(
     let (lost, busy) = rollback.accepted(&folded)?;
     let aim = rollback.aim(lost);
     let Preview { back, .. } = preview(app, service, &folded, &aim)?;
+    refuse_damaged(app, service, &folded, &back, Site::stands_ready)?;
     refuse_nothing_before(service, &back)?;
     refuse_busy(app, service, &back, &busy)?;
     rollback.carry_out(app, service, aim)
@@ -277,6 +281,25 @@ fn refuse_nothing_before(service: &ServiceName, back: &[Back]) -> Result<(), Tro
         format!("no earlier release ran as {}: going back would leave it stopped", words::names(&nothing)),
         &format!("to do it all the same: lastgood rollback {service} {}", flags.join(" ")),
     ))
+}
+
+/// Refuses to stop anything for a release that can't be started as it was installed; one that was moved away is installed
+/// again.
+fn refuse_damaged(
+    app: &App,
+    service: &ServiceName,
+    folded: &Service,
+    back: &[Back],
+    ready: fn(&Site, &Service, &Digest) -> Result<(), Failure>,
+) -> Result<(), Trouble> {
+    let to: BTreeSet<Digest> = back.iter().filter_map(|one| one.to).collect();
+    if to.is_empty() {
+        return Ok(());
+    }
+    let site = Site::open_for_return(&app.config, service, app.home.service(service), drive::program()?)
+        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let mut checked = to.iter().map(|release| ready(&site, folded, release));
+    checked.find_map(Result::err).map_or(Ok(()), |failure| Err(Trouble { exit: Exit::Refused, failure }))
 }
 
 /// Refuses if an instance that nobody named is in use; one that can't tell does not block a way back.

@@ -7,7 +7,8 @@
 //! item, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
 //! flags with other people's SDKs, `revive` is what died, `alike` is rehearsals beside production, `hindered` is what
 //! stands in the way of a way back, `restoring` what stands in the way of putting data
-//! back, `put_back` is evidence from a backup, `beset` is a machine that is full, torn or held by somebody.
+//! back, `put_back` is evidence from a backup, `beset` is a machine that is full, torn or held by somebody, `damaged` is
+//! what is not as it was left.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -18,6 +19,7 @@ mod cli;
 mod commanding;
 mod crash;
 mod daemon;
+mod damaged;
 mod doors;
 mod gates;
 mod hindered;

@@ -76,3 +76,22 @@ fn an_instance_that_runs_something_else_than_the_log_says_is_held_and_not_touche
     // 1.0.0 would be started on the data of 2.0.0.
     assert_eq!(farm.pid("alice"), None);
 }
+
+#[test]
+fn yesterdays_state_folder_as_a_whole_ends_nothing_that_runs_something_newer() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    let copy = |from: &str, to: &str| {
+        let done = std::process::Command::new("cp").arg("-a").args([farm.path(from), farm.path(to)]).status().unwrap();
+        assert!(done.success());
+    };
+    copy("state", "yesterday");
+    farm.publish("2.0.0");
+    farm.lastgood(&["run"]).ended(0);
+    let pid = farm.pid("alice");
+    assert!(pid.is_some());
+    fs::rename(farm.path("state"), farm.path("newer")).unwrap();
+    copy("yesterday", "state");
+    farm.lastgood(&["evidence", "acknowledge", "notebook", "--reason", "the disk was put back"]).ended(0);
+    farm.lastgood(&["run"]).ended(9).says("instance-runs-other-release").says("2.0.0");
+    assert_eq!((farm.pid("alice"), farm.version("alice")), (pid, "2.0.0".into()));
+}

@@ -56,6 +56,9 @@ impl Seen {
                 self.finish(instance, "failed", between);
             }
             Event::ReturnWithData { instance, .. } => {
+                if !self.steps.get(instance).is_some_and(|step| step.tried_in_vain) {
+                    wrong.push(format!("{instance} gives its data up although nothing was tried on it"));
+                }
                 self.steps.insert(instance.clone(), Steps::default());
                 if let Some(one) = self.back.as_mut().and_then(|back| back.get_mut(instance)) {
                     one.with_data = true;

@@ -1,6 +1,6 @@
 //! What comes of each order on the way back, instance by instance, until all of it is over.
 
-use super::super::{Deciding, concluding, forward, gates};
+use super::super::{Deciding, concluding, forward};
 use crate::{
     effect::{Answer, Effect},
     event::{Aim, Back, Cause, End, Event},
@@ -29,7 +29,7 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
     match step {
         ReturnStep::Stopping { tries } => match answer {
             Answer::Stopped => stopped(deciding, &one),
-            other => again_or_fail(deciding, &one, effect, other, tries),
+            other => again_or_reopen(deciding, &one, effect, other, tries),
         },
         ReturnStep::Measuring => measured(deciding, &one, answer),
         ReturnStep::Restoring { tries, held, .. } => match answer {
@@ -42,11 +42,17 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
                 let release = one.to.unwrap_or(Digest([0; 32]));
                 deciding.order(Effect::Probe { instance, release });
             }
-            other => again_or_with_data(deciding, &one, effect, other, tries),
+            // Data that a restore has taken apart is made whole by a restore.
+            other if other.blames_release() || other.is_half_restored() => {
+                again_or_with_data(deciding, &one, effect, other, tries);
+            }
+            // Nothing was started, so nothing is proven against last-good on this data.
+            other => again_or_reopen(deciding, &one, effect, other, tries),
         },
         ReturnStep::Probing { tries } => match answer {
             Answer::ProbePassed { .. } => deciding.say(Event::Returned { instance }),
-            other => again_or_with_data(deciding, &one, effect, other, tries),
+            other if other.blames_release() => again_or_with_data(deciding, &one, effect, other, tries),
+            other => again_or_fail(deciding, &one, effect, other, tries),
         },
         // The fold of the answer has moved it from reopening to held.
         ReturnStep::Reopening
@@ -101,12 +107,8 @@ fn still_held(deciding: &mut Deciding, one: &Back, answer: Answer, held: Option<
         // The fold of the answer has noted when it is looked at again.
         return;
     }
-    let (failure, _) = forward::failure_of(answer, "the restore");
-    let (instance, reopens) = (one.instance.clone(), opens(deciding, one));
-    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure, reopens });
-    if let Some(release) = reopens {
-        deciding.order(Effect::Start { instance, release });
-    }
+    let reopens = opens(deciding, one);
+    fail(deciding, one, answer, reopens);
 }
 
 /// Finds when it is looked again whether data is still open elsewhere.
@@ -135,7 +137,7 @@ pub(in crate::rollout) fn tick(deciding: &mut Deciding) {
 /// Tells whether a restore would drop more than the bound that holds without a person's word.
 ///
 /// Data that can't be measured is judged by its age alone; it is kept aside in any case.
-fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Option<Loss>, age: Span) -> bool {
+pub(super) fn exceeds(deciding: &Deciding, instance: &InstanceName, loss: Option<Loss>, age: Span) -> bool {
     let Some(run) = &deciding.service.run else { return true };
     if let Aim::Back { accept_loss, .. } = &run.aim
         && accept_loss.contains(instance)
@@ -163,11 +165,27 @@ fn again_or_fail(deciding: &mut Deciding, one: &Back, effect: Effect, answer: An
     if tries < TRIES_MAX {
         return deciding.order(effect);
     }
-    let failure = match answer {
-        Answer::Failed { failure } | Answer::Hindered { failure } => failure,
-        _ => gates::unexpected("the way back"),
-    };
-    deciding.say(Event::ReturnFailed { instance: one.instance.clone(), failure, reopens: None });
+    fail(deciding, one, answer, None);
+}
+
+/// What the machine keeps from being done leaves the data alone: the instance opens again on what can read it.
+fn again_or_reopen(deciding: &mut Deciding, one: &Back, effect: Effect, answer: Answer, tries: u32) {
+    if tries < TRIES_MAX {
+        return deciding.order(effect);
+    }
+    // To open on the target itself was tried just now, and what stays as it is has nothing else.
+    let moves = !answer.blames_release() && one.snapshot.is_some() && one.to.is_some();
+    let reopens = opens(deciding, one).filter(|release| moves && Some(*release) != one.to);
+    fail(deciding, one, answer, reopens);
+}
+
+fn fail(deciding: &mut Deciding, one: &Back, answer: Answer, reopens: Option<Digest>) {
+    let (failure, _) = forward::failure_of(answer, "the way back");
+    let instance = one.instance.clone();
+    deciding.say(Event::ReturnFailed { instance: instance.clone(), failure, reopens });
+    if let Some(release) = reopens {
+        deciding.order(Effect::Start { instance, release });
+    }
 }
 
 /// When last-good does not work on data it was proven to work on, its own data goes back as well.

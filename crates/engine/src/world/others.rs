@@ -1,0 +1,55 @@
+//! Finds who else writes an instance's data before it is moved forward: a copy of the service from before, or an instance
+//! of ours under another name. A release that migrates would migrate it under them.
+
+use super::Site;
+use crate::config::InstanceConfig;
+use lastgood_domain::{event::Aim, facts::Liveness, failure::Failure, service::Service};
+use lastgood_drivers::runtime::holders::{self, Holder};
+use std::path::Path;
+
+/// Refuses where somebody else has the data of an instance open to write.
+///
+/// Who only reads is no hindrance: a backup, or what ships logs. Where nobody can tell, a way back still asks.
+pub(super) fn have_nothing_open(site: &Site, service: &Service) -> Result<(), Failure> {
+    let is_dry = service.run.as_ref().is_some_and(|run| run.aim == Aim::DryRun);
+    // Where traffic is shared, both sides have the same data.
+    if is_dry || site.config.traffic.is_some() {
+        return Ok(());
+    }
+    find(site).map_or(Ok(()), Err)
+}
+
+/// Finds who has the data of an instance open that is not the instance.
+pub(super) fn find(site: &Site) -> Option<Failure> {
+    let instances = &site.config.instance;
+    let paths: Vec<&Path> = instances.iter().map(|one| one.data.as_path()).collect();
+    let found = holders::holders(&paths).ok()?;
+    let ours = std::process::id();
+    found.holders.iter().filter(|holder| holder.pid != ours).find_map(|holder| {
+        let config = instances.get(holder.below)?;
+        in_the_way(site, config, holder)
+    })
+}
+
+fn in_the_way(site: &Site, config: &InstanceConfig, holder: &Holder) -> Option<Failure> {
+    let seat = format!("{}/{}", site.name, config.name);
+    let marked = holders::instance_of(holder.pid);
+    if marked.as_deref() == Some(seat.as_str()) {
+        return None;
+    }
+    let main = match site.runtime.liveness(&site.name, &config.name) {
+        Ok(Liveness::Up { pid, .. }) => Some(pid),
+        Ok(Liveness::Down { .. }) | Err(_) => None,
+    };
+    let is_part = main.is_some_and(|main| holders::descends(holder.pid, main) || holders::share_unit(main, holder.pid));
+    if is_part || marked.is_none() && !holders::writes(holder) {
+        return None;
+    }
+    let who = match &marked {
+        Some(other) => format!("process {} of {other}", holder.pid),
+        None => format!("{} (process {})", holder.program, holder.pid),
+    };
+    let what = format!("{who} has {} open, which is data of {}", holder.path.display(), config.name);
+    let hint = format!("see what it is, and end it or give each its own data: ps -fp {}", holder.pid);
+    Some(Failure::new("data-open-elsewhere", what, Some(&hint)))
+}
