@@ -4,7 +4,6 @@ use crate::stage::{Stage, audit, bank, code, listing, names, text};
 use lastgood_domain::terms::SnapshotId;
 use lastgood_drivers::state::{
     Holder, Mode, RestoreContext, StatePlace, adopt_aside, can_keep_aside, can_restore, is_where_taken, loss, restore,
-    snapshot_folder,
 };
 use rusqlite::Connection;
 use std::{

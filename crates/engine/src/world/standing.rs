@@ -41,7 +41,7 @@ impl Site {
     /// Tells where an instance's data is not the folder that its newest snapshot was taken of.
     fn other_folder(&self, config: &InstanceConfig, known: &Instance) -> Option<Failure> {
         let moved = known.history.last()?;
-        let place = self.place(config, &config.data).ok()?;
+        let place = self.place(config, &self.running(config).start, &config.data).ok()?;
         let folder = folder_of(self, moved.snapshot);
         // A snapshot that can't be read says nothing of the folder.
         match state::is_where_taken(&folder, &place) {
