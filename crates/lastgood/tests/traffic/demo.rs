@@ -55,7 +55,7 @@ fn the_demo_of_five_people_reads_every_note_back_and_leaves_no_process() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     let lines = [
         "== 2. 1.1.0 is good",
-        "dave is left for later: busy",
+        "dave is deferred: busy",
         "== 3. 2.1.0 breaks every login",
         "rehearsal, candidate: FAILED",
         "== 4. 2.3.0 passes the rehearsal",
