@@ -122,7 +122,7 @@ fn what_was_asked_for_goes_to_stdout_and_all_else_to_stderr() {
     farm.publish("1.1.0");
     // What a run came to is what was asked for; what happens on its way is told beside it.
     let said = farm.lastgood(&["run"]).ended(0);
-    assert!(said.out.contains("1.1.0") && !said.out.contains("rehears"), "{said:?}");
+    assert!(said.out.contains("promoted") && !said.out.contains("rehears"), "{said:?}");
     assert!(said.err.contains("rehears") && said.err.lines().count() > said.out.lines().count(), "{said:?}");
     let said = farm.lastgood(&["explain", "999999"]);
     assert!(said.code != 0 && said.out.is_empty(), "{said:?}");
@@ -348,8 +348,11 @@ fn who_may_not_write_the_evidence_is_told_so_on_what_and_as_whom_to_run_it() {
         .says("[state-dir-denied]")
         .says(&format!(" hint: run it as root: sudo -u root lastgood --config {config} hold set --reason 'a fair'"));
     assert_eq!(farm.log(), before);
-    // Whoever may read it may look, though nobody has it open and nothing can be made beside it.
+    // It is its owner's: who can read it can lock it, and a release's own user must not hold a rollback up.
     farm.lastgood(&["hold", "set", "--reason", "a fair"]).ended(0);
+    as_nobody(&["status"]).ended(4).says("can't be read as user nobody");
+    // Where its owner lets somebody read it, that one may look, though nobody has it open and nothing can be made beside it.
+    fs::set_permissions(farm.path("state/evidence.db"), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(!farm.path("state/evidence.db-wal").exists());
     as_nobody(&["status"]).ended(0).says("last-good 1.0.0");
     as_nobody(&["why"]).ended(0);

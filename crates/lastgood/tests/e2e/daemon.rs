@@ -61,7 +61,7 @@ fn others_ask_the_daemon_to_run_and_to_go_back() {
     farm.lastgood(&["hold", "set", "--reason", "fair"]).ended(0);
     let next =
         farm.lastgood(&["hold", "lift", "notebook", "h0", "--reason", "over"]).ended(0).says("run notebook --now");
-    let next = next.out.split_once("open again: lastgood ").unwrap().1.to_owned();
+    let next = next.out.split_once("allowed again: lastgood ").unwrap().1.to_owned();
     farm.lastgood(&next.split_whitespace().collect::<Vec<_>>()).ended(0);
     for name in farm.names() {
         assert_eq!(farm.version(name), "1.1.0");

@@ -167,7 +167,7 @@ fn a_renamed_bound_test_gives_12_a_failed_one_1_and_json_says_the_same() {
         "integrity.toml",
         "reports = [\"db.tap\"]\n[B-1]\npromise = \"notes are kept\"\ntests = [\"db a note is kept\"]\n",
     );
-    verify(at, &[]).ended(12).says("report db.tap: can't be read").says("NOT proven, nobody can tell");
+    verify(at, &[]).ended(12).says("report db.tap: can't be read").says("NOT proven, cannot tell");
     write("db.tap", GOOD);
     verify(at, &[]).ended(0).says("all proven (no commit was asked for): 1 promise, 1 bound test");
     verify(at, &["--commit", "3f0c2b9a4d5e"]).ended(12).says("says of no commit that it is about it");
