@@ -66,7 +66,8 @@ fn preflight_says_one_line_when_all_is_well_and_code_fix_and_page_of_each_failur
 fn doctor_fails_while_a_chain_ends_at_nobody_and_names_it() {
     let tail = |notice: &str| {
         format!(
-            "[notice.pager]\ncommand = [\"true\"]\n[person.alice]\nnotice = [\"pager\"]\n[person.bob]\n{notice}\n\
+            "[notice.pager]\ncommand = [\"true\"]\n[notice.bell]\ncommand = [\"true\"]\n\
+             [person.alice]\nnotice = [\"pager\"]\n[person.bob]\n{notice}\n\
              [escalation.default]\nsteps = [{{ to = [\"alice\"], within = \"1m\" }}]\n\
              [escalation.nights]\n\
              steps = [{{ to = [\"alice\"], within = \"1m\" }}, {{ to = [\"bob\"], within = \"1m\" }}]\n"
@@ -81,7 +82,7 @@ fn doctor_fails_while_a_chain_ends_at_nobody_and_names_it() {
     let found = document["data"]["findings"].as_array().unwrap();
     let codes: Vec<_> = found.iter().map(|one| one["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["escalation-nobody"], "{document}");
-    let reached = farm.config() + &tail("notice = [\"pager\"]");
+    let reached = farm.config() + &tail("notice = [\"bell\"]");
     farm.configure(&reached);
     farm.lastgood(&["doctor", "--only", "escalation"]).ended(0);
 }
