@@ -3,7 +3,6 @@
 use super::{
     Against, GuardRule, GuardSettings, Numbers, Seen,
     evidence::{Bursts, Health, Ladder, odds, surprise},
-    voices::{Failures, part},
     window::{Both, MINUTE, Second, Streak, Tally, Windows, longest, seconds},
 };
 use crate::{terms::Span, traffic::Latency};
@@ -27,21 +26,11 @@ const SHARE_SECONDS: f64 = 180.0;
 const NEAR: f64 = 0.75;
 /// Windows of three minutes that a stage has, about: each may be wrong by so much less.
 const WINDOWS: f64 = 10.0;
-/// People who failed one after another, with nothing going well between: from so many on it is no loop among others.
-const DEAD: u64 = 3;
 /// Failures in a minute from which both releases are said to fail.
 const BOTH_FAIL: u64 = 3;
 
 /// How the chance of a false alarm is dealt out to the tests; together 1.
-const PARTS: Parts = Parts { errors: [0.4, 0.2], slow: [0.2, 0.1], stayed: 0.1 };
-
-/// Parts of a chance: beside a control, and without.
-struct Parts {
-    errors: [f64; 2],
-    slow: [f64; 2],
-    /// Only beside a control.
-    stayed: f64,
-}
+const PARTS: [f64; 4] = [0.5, 0.2, 0.2, 0.1];
 
 /// Three tests of one kind of failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -70,32 +59,8 @@ impl Tests {
 /// What lasts over all stages of a rollout, so that the chance of a false alarm is one for all of them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Suspicion {
-    /// Of requests of people who were well before them.
     errors: Tests,
     slow: Tests,
-    #[serde(default)]
-    stayed: Stayed,
-}
-
-impl Suspicion {
-    fn evidence(&self) -> f64 {
-        self.errors.evidence().max(self.slow.evidence()).max(self.stayed.evidence())
-    }
-}
-
-/// The test of people for whom it stays so, each of whom counts once: beside a control only.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-struct Stayed {
-    /// "Its rate is no higher than the floor", each request by itself.
-    own: Ladder,
-    /// "Its share of these people is explained by its share of the requests".
-    share: Ladder,
-}
-
-impl Stayed {
-    fn evidence(&self) -> f64 {
-        self.own.evidence().min(self.share.evidence())
-    }
 }
 
 /// What all seconds so far come to.
@@ -107,18 +72,9 @@ pub(super) struct Judged {
     pub(super) total: Totals,
     /// Requests of both, older ones counting less, as bits.
     shares: [u64; 2],
-    /// The same of people who were well before.
-    #[serde(default)]
-    well: [u64; 2],
     streaks: [Streak; 3],
     /// Of failures, and of slow requests.
     bursts: [Bursts; 2],
-    /// Of the voices among the failures.
-    #[serde(default)]
-    voices: Bursts,
-    /// People who failed since a request of anybody went well.
-    #[serde(default)]
-    failing: u64,
     /// The first rule that was broken, and how it stood then.
     pub(super) broken: Option<(GuardRule, Numbers)>,
 }
@@ -164,7 +120,7 @@ impl Terms<'_> {
         let up_to = |failed: u64, of: u64| (failed as f64 + libm::sqrt(failed as f64) + 1.0) / of as f64;
         let allowed = |least: f64, rate: f64| least.max(rate * self.settings.factor()).min(0.9);
         [
-            allowed(self.limit() * RECORD_FLOOR, up_to(record.first_failed(), record.of_the_well().max(1))),
+            allowed(self.limit() * RECORD_FLOOR, up_to(record.failed, record.requests)),
             allowed(SLOW, up_to(record.slow, record.answered)),
         ]
     }
@@ -182,13 +138,8 @@ impl Judged {
         let control = self.weigh_shares(&candidate, &last_good);
         let [failures, slow] = &mut self.bursts;
         second.bursts = [failures.take(now, candidate.failed), slow.take(now, candidate.slow)];
-        second.voice_bursts = self.voices.take(now, candidate.first_failed().saturating_add(candidate.again.stayed));
-        // Of the seconds before: what a second shows must not choose how it is counted.
-        let is_dead = self.failing >= DEAD;
-        let went_well = candidate.requests > candidate.failed;
-        self.failing = if went_well { 0 } else { self.failing.saturating_add(candidate.first_failed()) };
         self.windows.push(second, times, terms.settings);
-        self.test([&candidate, &last_good], control, is_dead, terms);
+        self.test([&candidate, &last_good], control, terms);
         let minute = self.windows.last(MINUTE);
         let above = [Self::above_errors, Self::above_p95, Self::above_last_good].map(|rule| rule(&minute, terms));
         let first = self.windows.oldest().unwrap_or(now);
@@ -211,47 +162,31 @@ impl Judged {
         self.streaks.iter_mut().for_each(Streak::reset);
     }
 
-    /// Averages both releases' requests; gives candidate's to last-good's if last-good has enough to be a control: of people
-    /// who were well before, and of all.
-    fn weigh_shares(&mut self, candidate: &Tally, last_good: &Tally) -> Option<[f64; 2]> {
-        let [well, all] =
-            [(&mut self.well, Tally::of_the_well as fn(&Tally) -> u64), (&mut self.shares, |one| one.requests)].map(
-                |(sums, count)| {
-                    let both = [(0, candidate), (1, last_good)].map(|(at, tally)| {
-                        f64::from_bits(sums[at]) * (1.0 - 1.0 / SHARE_SECONDS) + count(tally) as f64
-                    });
-                    *sums = both.map(f64::to_bits);
-                    both
-                },
-            );
-        let [mine, theirs] = all;
+    /// Averages both releases' requests; gives candidate's to last-good's if last-good has enough to be a control.
+    fn weigh_shares(&mut self, candidate: &Tally, last_good: &Tally) -> Option<f64> {
+        let [mine, theirs] = [(0, candidate), (1, last_good)].map(|(at, tally)| {
+            let before = f64::from_bits(self.shares[at]);
+            before * (1.0 - 1.0 / SHARE_SECONDS) + tally.requests as f64
+        });
+        self.shares = [mine.to_bits(), theirs.to_bits()];
         // One request more than seen: a share estimated too low would make chance failures look like the candidate's.
-        let ratio = |[mine, theirs]: [f64; 2]| (mine + 1.0) / theirs.max(1e-9);
-        (theirs > 0.0 && theirs >= mine * CONTROL).then(|| [well, all].map(ratio))
+        (theirs > 0.0 && theirs >= mine * CONTROL).then(|| (mine + 1.0) / theirs)
     }
 
-    fn test(&mut self, both: [&Tally; 2], control: Option<[f64; 2]>, is_dead: bool, terms: Terms<'_>) {
-        let Suspicion { errors, slow, stayed } = &mut self.suspicion;
-        let errors_of: fn(&Tally) -> (u64, u64) =
-            if is_dead { |one| (one.failed, one.requests) } else { |one| (one.first_failed(), one.of_the_well()) };
-        let kinds =
-            [(errors, terms.floor(), both.map(errors_of)), (slow, SLOW, both.map(|one| (one.slow, one.answered)))];
-        // Where a test has nothing to say, time goes on for it all the same.
-        let beside = |count: u64| if control.is_some() { count } else { 0 };
-        let [well, all] = control.unwrap_or_default().map(|ratio| ratio * terms.settings.factor());
-        let shares = [if is_dead { all } else { well }, all];
-        for (((tests, floor, [(failed, of), (others, _)]), share), alone) in
-            kinds.into_iter().zip(shares).zip(terms.alone())
-        {
+    fn test(&mut self, both: [&Tally; 2], control: Option<f64>, terms: Terms<'_>) {
+        let kinds = [
+            (&mut self.suspicion.errors, terms.floor(), both.map(|one| (one.failed, one.requests))),
+            (&mut self.suspicion.slow, SLOW, both.map(|one| (one.slow, one.answered))),
+        ];
+        for ((tests, floor, [(failed, of), (others, _)]), alone) in kinds.into_iter().zip(terms.alone()) {
+            // Where a test has nothing to say, time goes on for it all the same.
+            let beside = |count: u64| if control.is_some() { count } else { 0 };
             tests.own.take(odds(floor), beside(failed), beside(of));
+            let share = control.unwrap_or_default() * terms.settings.factor();
             tests.share.take(share, beside(failed), beside(failed.saturating_add(others)));
             let by_itself = |count: u64| if control.is_some() { 0 } else { count };
             tests.alone.take(odds(alone), by_itself(failed), by_itself(of));
         }
-        let [mine, theirs] = both;
-        stayed.own.take(odds(terms.floor()), beside(mine.failed), beside(mine.requests));
-        let people = [mine, theirs].map(|one| beside(one.again.stayed));
-        stayed.share.take(well, people[0], people[0].saturating_add(people[1]));
     }
 
     /// Is the error rate above the limit, and not because both are in trouble?
@@ -277,15 +212,6 @@ impl Judged {
         theirs > terms.limit() && both.candidate.error_rate() <= theirs * terms.settings.factor()
     }
 
-    /// Tells whether every request failed as long as a limit is looked at, a minute at least: then there is nobody among whom
-    /// a program that tries again and again could be.
-    fn does_nothing_go_well(&self, terms: Terms<'_>) -> bool {
-        let back = seconds(terms.settings.error_for).max(MINUTE);
-        let Tally { requests, failed, .. } = self.windows.last(back).candidate;
-        let seen = self.windows.oldest().zip(self.newest()).map_or(0, |(oldest, newest)| newest + 1 - oldest);
-        requests > 0 && failed == requests && seen >= MINUTE
-    }
-
     /// Gives the first rule that is broken: absolute limits, then relative ones, then the early tests.
     fn rule(&self, terms: Terms<'_>) -> Option<GuardRule> {
         let Terms { settings, .. } = terms;
@@ -294,35 +220,37 @@ impl Judged {
         // What a candidate near the limit shows once in a thousand windows is too little to be a measure, and what came in
         // bursts is as little as the bursts are.
         let enough = -libm::log(settings.false_alarm.part() / WINDOWS);
-        let failures =
-            || Failures::of(&self.windows.last(seconds(settings.error_for)), self.does_nothing_go_well(terms));
+        let part = |bursts: u64, failed: u64| if failed == 0 { 0.0 } else { bursts as f64 / failed as f64 };
+        let both = self.windows.last(seconds(settings.error_for));
+        let Both { candidate: Tally { failed, requests, .. }, last_good, bursts: [bursts, _] } = both;
+        let alone = part(bursts, failed);
         if settings.sustained
             && errors.has_lasted(settings.error_for, now)
-            && failures().surprise(terms.limit() * NEAR) >= enough
+            && surprise(failed, requests, terms.limit() * NEAR) * alone >= enough
         {
             return Some(GuardRule::ErrorRate { above: settings.error_rate_max, held: settings.error_for });
         }
         if settings.sustained && p95.has_lasted(settings.p95_for, now) {
             let Both { candidate, bursts: [_, bursts], .. } = self.windows.last(seconds(settings.p95_for));
-            if surprise(candidate.slow, candidate.answered, SLOW * NEAR) * part(bursts, candidate.slow) >= enough {
+            let alone = part(bursts, candidate.slow);
+            if surprise(candidate.slow, candidate.answered, SLOW * NEAR) * alone >= enough {
                 return Some(GuardRule::P95 { above: settings.p95_max, held: settings.p95_for });
             }
         }
         if settings.sustained && relative.has_lasted(settings.error_for, now) {
-            let failures = failures();
-            if failures.surprise(terms.floor()).min(failures.surprise_beside(settings.factor())) >= enough {
+            let weighted = requests as f64 * settings.factor();
+            let share = weighted / (weighted + last_good.requests as f64);
+            let all = failed.saturating_add(last_good.failed);
+            if surprise(failed, requests, terms.floor()).min(surprise(failed, all, share)) * alone >= enough {
                 let percent = settings.against_last_good_percent;
                 return Some(GuardRule::WorseThanLastGood { percent, held: settings.error_for });
             }
         }
         let (chance, false_alarm) = (settings.false_alarm.part(), settings.false_alarm);
-        if settings.early
-            && (self.suspicion.errors.has_tripped(chance, PARTS.errors)
-                || self.suspicion.stayed.evidence() * chance * PARTS.stayed >= 1.0)
-        {
+        if settings.early && self.suspicion.errors.has_tripped(chance, [PARTS[0], PARTS[1]]) {
             return Some(GuardRule::EarlyErrors { false_alarm });
         }
-        if settings.early && self.suspicion.slow.has_tripped(chance, PARTS.slow) {
+        if settings.early && self.suspicion.slow.has_tripped(chance, [PARTS[2], PARTS[3]]) {
             return Some(GuardRule::EarlySlow { above: settings.p95_max, false_alarm });
         }
         None
@@ -338,7 +266,7 @@ impl Judged {
     /// Tells whether something speaks against the candidate now.
     pub(super) fn is_suspect(&self, terms: Terms<'_>) -> bool {
         let minute = self.windows.last(MINUTE);
-        self.suspicion.evidence() >= SUSPICION
+        self.suspicion.errors.evidence().max(self.suspicion.slow.evidence()) >= SUSPICION
             || minute.candidate.error_rate() > terms.limit()
             || minute.candidate.slow_rate() > SLOW
     }
@@ -360,13 +288,12 @@ impl Judged {
             requests: tally.requests,
             failed: tally.failed,
             saved: tally.saved,
-            again: tally.again.failed,
             synthetic: tally.synthetic,
             p95,
         };
         let [candidate, last_good] = self.shares.map(f64::from_bits);
         let span = self.windows.oldest().zip(self.newest()).map_or(0, |(oldest, newest)| newest + 1 - oldest);
-        let evidence = self.suspicion.evidence();
+        let evidence = self.suspicion.errors.evidence().max(self.suspicion.slow.evidence());
         Numbers {
             over: Span::seconds(span.min(back)),
             candidate: seen(&both.candidate, mine),

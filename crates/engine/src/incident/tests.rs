@@ -418,5 +418,5 @@ fn several_acts_of_a_step_need_no_names_and_two_of_one_name_are_refused() {
     let failure = perform::carried_out(&config, steps, (base, vars), Span::seconds(20)).unwrap_err();
     assert!(failure.message.contains("\"step 2\""), "{failure}");
     let twice = of("{ name = \"a\", command = [\"true\"] }, { name = \"a\", command = [\"true\"] }").unwrap_err();
-    assert!(twice.contains("two steps are called \"a\""), "{twice}");
+    assert!(twice.contains("two steps have the name \"a\""), "{twice}");
 }

@@ -352,7 +352,9 @@ fn who_may_not_write_the_evidence_is_told_so_on_what_and_as_whom_to_run_it() {
     farm.lastgood(&["hold", "set", "--reason", "a fair"]).ended(0);
     as_nobody(&["status"]).ended(4).says("can't be read as user nobody");
     // Where its owner lets somebody read it, that one may look, though nobody has it open and nothing can be made beside it.
-    fs::set_permissions(farm.path("state/evidence.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    for file in ["evidence.db", "driver-notebook.lock"] {
+        fs::set_permissions(farm.path("state").join(file), fs::Permissions::from_mode(0o644)).unwrap();
+    }
     assert!(!farm.path("state/evidence.db-wal").exists());
     as_nobody(&["status"]).ended(0).says("last-good 1.0.0");
     as_nobody(&["why"]).ended(0);

@@ -2,7 +2,6 @@
 //!
 //! Nothing is decided here: each second of drawn traffic goes through the real [`Guard`], which is asked after each.
 
-mod crowd;
 mod traffic;
 
 use lastgood_domain::{
@@ -115,11 +114,6 @@ pub fn healthy(runs: u32, seed: u64) -> Vec<Cell> {
         (Failing::Alone, "errors alone"),
         (Failing::Bursts, "errors in bursts"),
         (Failing::Retries, "errors in retries"),
-        (Failing::Crowd(12), "errors of 12 people"),
-        (Failing::Loops(1), "one person's loop"),
-        (Failing::Loops(2), "two people's loops"),
-        (Failing::Polls(10), "one person's page, a tenth fails"),
-        (Failing::Polls(30), "one person's page, a 30th fails"),
         (Failing::Hiccups, "both hiccup"),
     ] {
         for rate in [0.2, 1.0, 5.0, 50.0] {
@@ -155,10 +149,6 @@ pub fn bad(runs: u32, seed: u64) -> Vec<Cell> {
     let failing = Behaviour::failing;
     let late = |world: World| World { from: 1_500, ..world };
     let all = |world: World| World { share: 100.0, ..world };
-    let crowd = |people, world: World| World { failing: Failing::Crowd(people), ..world };
-    let same = |people, world: World| World { failing: Failing::Same(people), ..world };
-    let half = |world: World| World { share: 50.0, ..world };
-    let fifth = |world: World| World { share: 20.0, ..world };
     let quarter = |world: World| World { share: 25.0, ..world };
     [
         ("20 % errors, 0.2/s", steady(0.2, failing(0.2))),
@@ -179,16 +169,6 @@ pub fn bad(runs: u32, seed: u64) -> Vec<Cell> {
         ("20 % errors from minute 25 on, 0.2/s", late(steady(0.2, failing(0.2)))),
         ("5 % errors from minute 25 on, 5/s", late(steady(5.0, failing(0.05)))),
         ("all errors from minute 25 on, 100/s", late(steady(100.0, failing(1.0)))),
-        ("20 % errors, 4 people, 0.2/s", crowd(4, steady(0.2, failing(0.2)))),
-        ("5 % errors, 100 people, 5/s", crowd(100, steady(5.0, failing(0.05)))),
-        ("20 % errors, 12 people, 12/s, a fifth of the traffic", crowd(12, fifth(steady(12.0, failing(0.2))))),
-        ("the same 5 of 100 people always, 5/s", same(100, steady(5.0, failing(0.05)))),
-        ("the same 50 of 1,000 people always, 50/s", same(1_000, steady(50.0, failing(0.05)))),
-        ("all errors, 1 person, 0.05/s", crowd(1, steady(0.05, failing(1.0)))),
-        ("all errors, 5 people, 0.25/s", crowd(5, steady(0.25, failing(1.0)))),
-        ("all errors, 5 people, 0.25/s, half of the traffic", crowd(5, half(steady(0.25, failing(1.0))))),
-        ("all errors, 12 people, 12/s, a fifth of the traffic", crowd(12, fifth(steady(12.0, failing(1.0))))),
-        ("all errors from minute 25 on, 5 people, 0.25/s", late(crowd(5, steady(0.25, failing(1.0))))),
         ("20 % errors, 0.2/s, all traffic", all(steady(0.2, failing(0.2)))),
         ("5 % errors from minute 25 on, 5/s, all traffic", late(all(steady(5.0, failing(0.05))))),
     ]
@@ -208,14 +188,14 @@ pub fn figures(runs: u32, seed: u64) -> String {
     let mut table = |title: &str, cells: Vec<Cell>, healthy: bool| {
         let _ = writeln!(
             text,
-            "\n{title:<52} failed  at most  half by  9 of 10 by{}",
+            "\n{title:<48} failed  at most  half by  9 of 10 by{}",
             if healthy { "  healthy  half by" } else { "" }
         );
         for cell in cells {
             let part = |count: usize| 100.0 * count as f64 / f64::from(cell.runs);
             let _ = write!(
                 text,
-                "{:<52} {:>5.1} % {:>6.2} % {:>8} {:>11}",
+                "{:<48} {:>5.1} % {:>6.2} % {:>8} {:>11}",
                 cell.name,
                 part(cell.failed_after.len()),
                 100.0 * cell.failed_at_most(),

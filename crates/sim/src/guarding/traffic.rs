@@ -1,10 +1,9 @@
 //! The traffic of two releases, second by second, as a router would count it.
 
-use super::crowd::Crowd;
 use crate::chance::Chance;
 use lastgood_domain::{
     terms::Digest,
-    traffic::{Again, Counts, Latency, Slice},
+    traffic::{Counts, Latency, Slice},
 };
 
 /// Requests slower than this many milliseconds are slow; the default of the setting.
@@ -48,14 +47,6 @@ pub(super) enum Failing {
     Bursts,
     /// A person who tries again every second, 6 times on average.
     Retries,
-    /// Each by itself, and some people on the candidate, and none beside, whose programs try again every second all the time.
-    Loops(usize),
-    /// Each by itself, and one person's page on the candidate, and none beside, that asks each second; one of so many fails.
-    Polls(u64),
-    /// Each by itself, of one of so many people that the candidate has.
-    Crowd(usize),
-    /// Of so many people the same ones with each request.
-    Same(usize),
     /// Each by itself, and for 20 seconds in every ten minutes a fifth of all requests at both releases.
     Hiccups,
 }
@@ -82,7 +73,6 @@ pub(super) struct Traffic {
     slow: [f64; 3],
     /// Failures still to come of bursts that began, by seconds from now.
     coming: [[u64; 16]; 2],
-    crowd: Crowd,
 }
 
 /// The release that is judged.
@@ -98,7 +88,7 @@ pub(super) fn last_good() -> Digest {
 impl Traffic {
     pub(super) fn new(world: World, seed: u64) -> Self {
         let slow = [world.candidate.slow(), world.last_good.slow(), Behaviour::HEALTHY.slow()];
-        Self { chance: Chance::new(seed), world, slow, coming: [[0; 16]; 2], crowd: Crowd::default() }
+        Self { chance: Chance::new(seed), world, slow, coming: [[0; 16]; 2] }
     }
 
     /// Gives second number `second` of the stage; slices carry `start` + `second`.
@@ -109,66 +99,25 @@ impl Traffic {
         let errors = |one: Behaviour| if hiccup { one.errors.max(0.2) } else { one.errors };
         let others = rate * (100.0 - share) / share;
         let counts = vec![
-            (candidate(), self.counts(0, second, rate, errors(mine), slow)),
-            (last_good(), self.counts(1, second, others, errors(theirs), self.slow[1])),
+            (candidate(), self.counts(0, rate, errors(mine), slow)),
+            (last_good(), self.counts(1, others, errors(theirs), self.slow[1])),
         ];
         Slice { second: start + second, counts }
     }
 
-    fn counts(&mut self, side: usize, second: u64, rate: f64, errors: f64, slow: f64) -> Counts {
-        let (failed, again, fine) = self.failures(side, second, rate, errors);
-        let (fine, late) = match fine {
-            Some(fine) => {
-                let late = self.poisson(fine as f64 * slow).min(fine);
-                (fine - late, late)
-            }
-            None => (self.poisson(rate * (1.0 - errors) * (1.0 - slow)), self.poisson(rate * (1.0 - errors) * slow)),
-        };
+    fn counts(&mut self, side: usize, rate: f64, errors: f64, slow: f64) -> Counts {
+        let failed = self.failures(side, rate * errors);
+        let fine = self.poisson(rate * (1.0 - errors) * (1.0 - slow));
+        let late = self.poisson(rate * (1.0 - errors) * slow);
         let mut times = vec![0; Latency::bucket(4_000_000) + 1];
         times[Latency::bucket(200_000)] = fine;
         times[Latency::bucket(4_000_000)] = late;
-        let status = [0, fine + late, 0, 0, failed];
-        Counts { status, again, latency: Latency::of_counts(times), ..Counts::default() }
+        Counts { status: [0, fine + late, 0, 0, failed], latency: Latency::of_counts(times), ..Counts::default() }
     }
 
-    /// Draws the failures of a second, what of them is no further person's, and what went well if that is drawn with them.
-    fn failures(&mut self, side: usize, second: u64, rate: f64, errors: f64) -> (u64, Again, Option<u64>) {
-        let (mean, none) = (rate * errors, Again::default());
-        let mut again = none;
-        let mut begun = 0;
+    fn failures(&mut self, side: usize, mean: f64) -> u64 {
         match self.world.failing {
-            Failing::Loops(people) if side == 0 => {
-                (0..people).for_each(|person| again.merge(&self.crowd.ended(person, true, second)));
-                return (self.poisson(mean) + people as u64, again, None);
-            }
-            Failing::Polls(each) if side == 0 => {
-                let fails = second.is_multiple_of(each);
-                again.merge(&self.crowd.ended(0, fails, second));
-                let fine = self.poisson(rate * (1.0 - errors));
-                return (self.poisson(mean) + u64::from(fails), again, Some(fine + u64::from(!fails)));
-            }
-            Failing::Crowd(people) | Failing::Same(people) if side == 0 => {
-                let requests = self.poisson(rate);
-                let bad = (people as f64 * errors).round() as usize;
-                let mut failed = 0;
-                for _ in 0..requests {
-                    let person = usize::try_from(self.chance.below(people as u64)).unwrap_or(0);
-                    // Healthy at first: then each by itself.
-                    let is_same = self.world.failing == Failing::Same(people) && second >= self.world.from;
-                    let fails = if is_same { person < bad } else { self.chance.unit() < errors };
-                    again.merge(&self.crowd.ended(person, fails, second));
-                    failed += u64::from(fails);
-                }
-                return (failed, again, Some(requests - failed));
-            }
-            Failing::Alone
-            | Failing::Hiccups
-            | Failing::Loops(_)
-            | Failing::Polls(_)
-            | Failing::Crowd(_)
-            | Failing::Same(_) => {
-                return (self.poisson(mean), none, None);
-            }
+            Failing::Alone | Failing::Hiccups => return self.poisson(mean),
             Failing::Bursts => {
                 for _ in 0..self.poisson(mean / 4.0) {
                     for _ in 0..self.several(4) {
@@ -181,18 +130,13 @@ impl Traffic {
                 for _ in 0..self.poisson(mean / 6.0) {
                     let times = self.several(6).min(16);
                     self.coming[side].iter_mut().take(times).for_each(|second| *second += 1);
-                    begun += 1;
                 }
             }
         }
         let now = self.coming[side][0];
         self.coming[side].rotate_left(1);
         self.coming[side][15] = 0;
-        if self.world.failing == Failing::Retries {
-            let others = now.saturating_sub(begun);
-            again = Again { requests: others, failed: others, stayed: 0 };
-        }
-        (now, again, None)
+        now
     }
 
     /// Draws 1 and more, `mean` on average, each more as likely as the one before.
