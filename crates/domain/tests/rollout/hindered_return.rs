@@ -30,6 +30,18 @@ fn to(walk: &Walk, release: &str) -> Aim {
     Aim::Back { to: Some(tag(release)), instances, accept_loss, reason }
 }
 
+/// Goes back while 1.0 answers `fails` to each start until its data is back; tells whether that was ordered.
+fn goes_back_until_restored(walk: &mut Walk, fails: fn() -> Answer) -> bool {
+    walk.begin(walk.back(&[], &[]));
+    let mut restored = false;
+    while walk.service.run.is_some() {
+        restored |= walk.orders().iter().any(|(_, effect)| matches!(effect, Effect::Restore { .. }));
+        let special = |effect: &Effect| (starts(effect, "1.0") && !restored).then(fails);
+        assert!(walk.answer_one(&special));
+    }
+    restored
+}
+
 fn hint(walk: &Walk) -> String {
     let name = ServiceName::new("notebook").expect("a valid name");
     let why = words::why(&name, &walk.service, None, Timestamp(walk.now.0));
@@ -65,33 +77,15 @@ fn a_probe_that_the_machine_hinders_drops_nobodys_writes_either() {
 #[test]
 fn a_release_that_was_started_and_failed_still_gets_its_own_data() {
     let mut walk = moved();
-    let from = walk.records.len();
-    walk.begin(walk.back(&[], &[]));
-    // Until its data is back it fails on what is there.
-    let mut restored = false;
-    while walk.service.run.is_some() {
-        restored |= walk.orders().iter().any(|(_, effect)| matches!(effect, Effect::Restore { .. }));
-        let special = |effect: &Effect| (starts(effect, "1.0") && !restored).then(failed);
-        assert!(walk.answer_one(&special));
-    }
-    assert!(walk.ordered_since(from).iter().any(|one| matches!(one, Effect::Restore { .. })));
+    assert!(goes_back_until_restored(&mut walk, failed));
     assert_eq!(walk.runs("alice"), "1.0");
 }
 
 #[test]
 fn a_restore_that_was_broken_off_is_finished_although_nothing_could_be_started_on_it() {
     let mut walk = moved();
-    let from = walk.records.len();
-    walk.begin(walk.back(&[], &[]));
-    let mut restored = false;
-    while walk.service.run.is_some() {
-        restored |= walk.orders().iter().any(|(_, effect)| matches!(effect, Effect::Restore { .. }));
-        let failure = || crate::walk::failure("restore-unfinished");
-        let special =
-            |effect: &Effect| (starts(effect, "1.0") && !restored).then(|| Answer::Hindered { failure: failure() });
-        assert!(walk.answer_one(&special));
-    }
-    assert!(walk.ordered_since(from).iter().any(|one| matches!(one, Effect::Restore { .. })));
+    let unfinished = || Answer::Hindered { failure: crate::walk::failure("restore-unfinished") };
+    assert!(goes_back_until_restored(&mut walk, unfinished));
     assert_eq!(walk.runs("alice"), "1.0");
 }
 

@@ -3,6 +3,7 @@
 mod deciding;
 mod dying;
 mod foreseeing;
+mod going_back;
 mod golden;
 mod hindered_return;
 mod holding;

@@ -40,6 +40,18 @@ fn seen(farm: &Farm) -> Vec<String> {
     files.map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
+/// Runs a farm of instances of a template unit; gives it, and what the program saw each time it was started.
+fn seen_under(unit: &str) -> (Farm, Vec<String>) {
+    fs::write("/etc/systemd/system/notebook@.service", unit).unwrap();
+    assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
+    let farm =
+        farm("runtime = { systemd = { unit = \"notebook@{instance}.service\" } }\nrehearsal = { network = true }");
+    farm.lastgood(&["run"]).ended(0);
+    let seen = seen(&farm);
+    assert!(seen.len() >= 3, "{seen:#?}");
+    (farm, seen)
+}
+
 #[test]
 fn a_rehearsed_program_has_the_groups_and_the_environment_of_production() {
     in_systemd("alike::a_rehearsed_program_has_the_groups_and_the_environment_of_production", || {
@@ -61,13 +73,7 @@ fn a_rehearsed_program_has_the_groups_and_the_environment_of_production() {
 fn a_user_that_only_the_unit_names_is_the_rehearsals_too() {
     in_systemd("alike::a_user_that_only_the_unit_names_is_the_rehearsals_too", || {
         let unit = "[Unit]\nDescription=notebook\n[Service]\nUser=www-data\nExecStart=/bin/false\n";
-        fs::write("/etc/systemd/system/notebook@.service", unit).unwrap();
-        assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
-        let farm =
-            farm("runtime = { systemd = { unit = \"notebook@{instance}.service\" } }\nrehearsal = { network = true }");
-        farm.lastgood(&["run"]).ended(0);
-        let seen = seen(&farm);
-        assert!(seen.len() >= 3, "{seen:#?}");
+        let (_farm, seen) = seen_under(unit);
         assert!(seen.iter().all(|one| one.starts_with("33\n33")), "{seen:#?}");
         assert!(Command::new("systemctl").args(["stop", "notebook@alice.service"]).status().unwrap().success());
     });
@@ -78,13 +84,7 @@ fn groups_that_only_the_unit_names_are_the_rehearsals_too() {
     in_systemd("alike::groups_that_only_the_unit_names_are_the_rehearsals_too", || {
         let unit = "[Unit]\nDescription=notebook\n[Service]\nUser=www-data\nGroup=games\n\
                     SupplementaryGroups=audio\nExecStart=/bin/false\n";
-        fs::write("/etc/systemd/system/notebook@.service", unit).unwrap();
-        assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
-        let farm =
-            farm("runtime = { systemd = { unit = \"notebook@{instance}.service\" } }\nrehearsal = { network = true }");
-        farm.lastgood(&["run"]).ended(0);
-        let seen = seen(&farm);
-        assert!(seen.len() >= 3, "{seen:#?}");
+        let (_farm, seen) = seen_under(unit);
         // `games` is 60 and `audio` 29 on every Debian.
         let groups = |text: &str| text.lines().nth(1).unwrap().split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
         assert!(seen.iter().all(|one| groups(one) == groups(&seen[0])), "{seen:#?}");

@@ -1,5 +1,8 @@
 //! A farm of notebooks in a folder of its own, and a person at its command line.
 
+mod daemon;
+
+pub(crate) use self::daemon::Daemon;
 pub(crate) use crate::person::{PATIENCE, Said, reserve, said, until, until_within};
 use lastgood_notebook::{Release, Seed, republish, seed, write_release};
 use rusqlite::{Connection, OpenFlags, types::Value as Cell};
@@ -11,7 +14,7 @@ use std::{
     net::{TcpStream, UdpSocket},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 /// Longest command, in seconds, before it counts as hanging.
@@ -385,35 +388,6 @@ impl Drop for Farm {
             }
             std::thread::sleep(crate::person::LOOK_EVERY);
         }
-    }
-}
-
-/// A running `lastgood serve`; killed when it is dropped.
-pub(crate) struct Daemon(pub(crate) Child);
-
-impl Daemon {
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Ends it as systemd does, and waits.
-    pub(crate) fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(self.0.wait().unwrap().success());
-    }
-
-    /// Kills it, as a power cut of its own would.
-    pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Clients with kept connections over take-overs: none sends a request twice, and each must be answered.
 
 use crate::{
+    crowd::Crowd,
     http2::{self, END_STREAM, GOAWAY, PING, frame},
     service::Service,
     stage::{PATIENCE, Stage, until},
@@ -12,10 +13,6 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     process::Child,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
@@ -49,45 +46,18 @@ impl Way {
 }
 
 /// Clients that ask on kept connections, with pauses of all lengths between.
-struct Load {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
-    threads: Vec<thread::JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(address: SocketAddr, way: Way, clients: u64) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let threads = (0..clients).map(|client| {
-            let (stop, done) = (stop.clone(), done.clone());
-            thread::spawn(move || {
-                let (mut failed, mut kept, mut round) = (Vec::new(), Kept::None, client);
-                while !stop.load(Ordering::Relaxed) {
-                    let asked = if way.http2 { ask_2(way, address, &mut kept) } else { ask_1(way, address, &mut kept) };
-                    match asked {
-                        Ok(count) => drop(done.fetch_add(count, Ordering::Relaxed)),
-                        Err(error) => failed.push(error),
-                    }
-                    // From none to more than the times after which a proxy that stops closes what is idle.
-                    round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let pause = [0, 0, 3, 20, 100, 450, 500, 550, 700, 1_300][(round >> 33) as usize % 10];
-                    thread::sleep(Duration::from_millis(pause));
-                }
-                failed
-            })
-        });
-        let threads = threads.collect();
-        Self { stop, done, threads }
-    }
-
-    fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    fn end(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    }
+fn load(address: SocketAddr, way: Way, clients: u64) -> Crowd {
+    Crowd::start(clients, move |client| {
+        let (mut kept, mut round) = (Kept::None, client);
+        move || {
+            let asked = if way.http2 { ask_2(way, address, &mut kept) } else { ask_1(way, address, &mut kept) };
+            // From none to more than the times after which a proxy that stops closes what is idle.
+            round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let pause = [0, 0, 3, 20, 100, 450, 500, 550, 700, 1_300][(round >> 33) as usize % 10];
+            thread::sleep(Duration::from_millis(pause));
+            asked
+        }
+    })
 }
 
 /// What a client keeps from one request to the next.
@@ -171,7 +141,7 @@ fn last_stream(goodbye: &http2::Frame) -> u32 {
 fn no_request_is_lost(mut stage: Stage, way: Way) {
     let (one, two) = (Service::start("one"), Service::start("two"));
     stage.split(one.address, two.address, Share::percent(30));
-    let load = Load::start(stage.address, way, 12);
+    let load = load(stage.address, way, 12);
     let mut olds = Vec::new();
     for _ in 0..8 {
         let before = load.done();

@@ -3,6 +3,7 @@
 
 mod client;
 mod control;
+mod crowd;
 mod hostile;
 mod http2;
 mod http2_cases;

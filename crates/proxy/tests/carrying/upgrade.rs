@@ -1,6 +1,7 @@
 //! A new proxy takes over from the one that runs, under load.
 
 use crate::{
+    crowd::Crowd,
     service::Service,
     stage::{Stage, body, chat, until},
     websockets::{echo, open},
@@ -19,42 +20,11 @@ use std::{
 use tungstenite::{Message, WebSocket};
 
 /// Clients that ask without a pause, each on a kept connection, and count what fails.
-struct Load {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
-    threads: Vec<thread::JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(address: SocketAddr, clients: usize) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let threads = (0..clients).map(|client| {
-            let (stop, done) = (stop.clone(), done.clone());
-            thread::spawn(move || {
-                let mut failed = Vec::new();
-                let mut kept = None;
-                while !stop.load(Ordering::Relaxed) {
-                    match ask(address, &mut kept, client) {
-                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) => failed.push(error),
-                    }
-                }
-                failed
-            })
-        });
-        let threads = threads.collect();
-        Self { stop, done, threads }
-    }
-
-    fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    /// Ends it; gives the failures.
-    fn end(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    }
+fn load(address: SocketAddr, clients: u64) -> Crowd {
+    Crowd::start(clients, move |client| {
+        let mut kept = None;
+        move || ask(address, &mut kept, client).map(|()| 1)
+    })
 }
 
 /// Asks for the seconds since the last one, as a guard does, and adds them up.
@@ -90,7 +60,7 @@ impl Guard {
 }
 
 /// Sends a POST, which nobody may repeat, and reads its answer; half of the clients connect anew each time.
-fn ask(address: SocketAddr, kept: &mut Option<TcpStream>, client: usize) -> Result<(), String> {
+fn ask(address: SocketAddr, kept: &mut Option<TcpStream>, client: u64) -> Result<(), String> {
     let mut stream = match kept.take() {
         Some(stream) => stream,
         None => TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?,
@@ -122,7 +92,7 @@ fn ask(address: SocketAddr, kept: &mut Option<TcpStream>, client: usize) -> Resu
 fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
     let (mut stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
     stage.split(one.address, two.address, Share::percent(30));
-    let load = Load::start(stage.address, 8);
+    let load = load(stage.address, 8);
     let guard = Guard::start(&stage);
     for _ in 0..5 {
         let before = load.done();
@@ -152,7 +122,7 @@ fn under_load_no_request_is_lost_while_one_proxy_after_another_takes_over() {
 fn a_hundred_flips_in_a_row_lose_no_request() {
     let (stage, one, two) = (Stage::new(), Service::start("one"), Service::start("two"));
     stage.split(one.address, two.address, Share::NONE);
-    let load = Load::start(stage.address, 8);
+    let load = load(stage.address, 8);
     for flip in 0..100 {
         let before = load.done();
         until("requests flow", || load.done() > before + 20);
