@@ -85,7 +85,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let context = channel::Context { folder: app.config.folder.clone(), ..channel::Context::default() };
     let Looked { offer, standing, passed, mut refused, exit, next } =
         look(app, service, &folded, &preflight, &context)?;
-    let mut lines = passing(&folded, &offer, standing);
+    let mut lines = passing(&folded, &offer, standing, &mut refused);
     lines.extend(preflight.map(|Checked { verdict, because }| Line::of(Gate::Preflight, verdict, because)));
     lines.extend(provenance_line(config, &folded, &offer, &context)?);
     lines.extend(in_the_way(app, service, &folded)?);
@@ -361,9 +361,9 @@ fn look(
     Ok(Looked { offer, standing, passed, refused, exit, next: first })
 }
 
-/// Says of each gate that it passes, and why: what refuses stands in its place.
-fn passing(service: &Service, offer: &Offer, standing: Option<Standing>) -> Vec<Line> {
-    let line = |gate, because| Line::of(gate, Verdict::Pass, because);
+/// Says of each gate that it passes, and why, in the order in which a run asks them; what refuses stands in its place, and
+/// nothing is said of those behind it.
+fn passing(service: &Service, offer: &Offer, standing: Option<Standing>, refused: &mut Vec<Line>) -> Vec<Line> {
     let published = offer.published.map_or_else(String::new, |at| format!(", published {}", rfc3339(at)));
     let last_good = service.name_of(service.last_good.as_ref());
     let newer = match (&service.pin, standing) {
@@ -372,11 +372,24 @@ fn passing(service: &Service, offer: &Offer, standing: Option<Standing>) -> Vec<
         (None, Some(Standing::Same)) => format!("it is {last_good}"),
         (None, Some(_)) => format!("newer than {last_good}"),
     };
-    vec![
-        line(Gate::Hold, "no hold stands".into()),
-        line(Gate::Channel, format!("{}{published}", offer.origin)),
-        line(Gate::Rejected, "never rejected".into()),
-        line(Gate::Newer, newer),
-        line(Gate::Digest, "the tag has not moved".into()),
-    ]
+    let gates = [
+        (Gate::Hold, "no hold stands".into()),
+        (Gate::Channel, format!("{}{published}", offer.origin)),
+        (Gate::Rejected, "never rejected".into()),
+        (Gate::Digest, "the tag has not moved".into()),
+        (Gate::Newer, newer),
+    ];
+    let mut lines = Vec::new();
+    for (gate, because) in gates {
+        let refuses = refused.iter().position(|line| line.gate == words::gate_name(gate));
+        lines.push(match refuses {
+            Some(at) => refused.remove(at),
+            None => Line::of(gate, Verdict::Pass, because),
+        });
+        // What lies behind a hold was asked all the same.
+        if refuses.is_some() && gate != Gate::Hold {
+            break;
+        }
+    }
+    lines
 }
