@@ -3,14 +3,15 @@
 //! The evidence lies on the same disk as what programs print. A release that prints without end must not be what keeps
 //! anybody from leaving it, so its log gives way first; what is set aside goes last, and only to a way back.
 
+use lastgood_store::open_private;
 use rustix::{
-    fs::{FallocateFlags, OFlags, fallocate, fchown, statvfs},
+    fs::{FallocateFlags, FlockOperation, OFlags, fallocate, fchown, flock, statvfs},
     process::{Gid, Uid},
 };
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -26,6 +27,8 @@ const RESERVE_BYTES: u64 = 8 << 20;
 /// The reserve is set aside where it is at most this part of what is free.
 const PART_OF_FREE: u64 = 4;
 const RESERVE_FILE: &str = "reserve";
+/// Held by whoever cuts logs.
+const LOCK_FILE: &str = "logs.lock";
 
 /// Cuts each log that has grown too large; its newer part goes beside it as `output.log.1`, in place of an older one. On a
 /// disk that is nearly full all logs are cut to their end.
@@ -99,7 +102,16 @@ fn disk(root: &Path) -> (u64, u64) {
 }
 
 fn cut_all(root: &Path, max: u64, keep: u64) {
+    // Two who cut one log would cut each other's copy. Whoever has the lock does it for all. The log's own lock would be
+    // its user's to hold.
+    let Ok(lock) = open_private(&root.join(LOCK_FILE)) else { return };
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
     for log in logs(root) {
+        if keep <= LAST_WORDS_BYTES {
+            let _ = shrink(&beside(&log, ".1"));
+        }
         // One that can't be cut is no reason to leave the others.
         let _ = cut(&log, max, keep);
     }
@@ -143,6 +155,19 @@ fn cut(log: &Path, max: u64, keep: u64) -> io::Result<()> {
     }
 }
 
+/// Leaves the end of what was cut before, in place: where the disk is full there may be no space for a copy.
+fn shrink(older: &Path) -> io::Result<()> {
+    let mut file = open_log(older)?;
+    if file.metadata()?.len() <= LAST_WORDS_BYTES {
+        return Ok(());
+    }
+    let mut end = Vec::new();
+    newest(&file, LAST_WORDS_BYTES)?.take(LAST_WORDS_BYTES).read_to_end(&mut end)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&end)
+}
+
 /// Makes the file of what was cut, for whoever may read the log.
 fn make_older(path: &Path, log: &File) -> io::Result<File> {
     let meta = log.metadata()?;
@@ -183,7 +208,6 @@ fn beside(log: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn home() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -213,6 +237,23 @@ mod tests {
         assert!(fs::read_to_string(beside(&log, ".1")).unwrap().ends_with("line 00099999\n"));
         assert_eq!(fs::metadata(beside(&log, ".1")).unwrap().len(), LAST_WORDS_BYTES);
         assert_eq!(fs::read_dir(log.parent().unwrap()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn on_a_full_disk_what_was_cut_before_gives_way_too_and_two_never_cut_at_once() {
+        let (folder, log) = home();
+        fs::write(beside(&log, ".1"), lines(0..100_000)).unwrap();
+        fs::write(&log, lines(0..10)).unwrap();
+        let lock = open_private(&folder.path().join(LOCK_FILE)).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        make_room(folder.path(), false);
+        assert_eq!(fs::metadata(beside(&log, ".1")).unwrap().len(), 1_400_000, "somebody else cuts");
+        drop(lock);
+        make_room(folder.path(), false);
+        let older = fs::read_to_string(beside(&log, ".1")).unwrap();
+        assert_eq!(older.len() as u64, LAST_WORDS_BYTES);
+        assert!(older.ends_with("line 00099999\n"));
+        assert_eq!(fs::read_to_string(&log).unwrap(), lines(0..10));
     }
 
     #[test]

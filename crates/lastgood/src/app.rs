@@ -107,7 +107,8 @@ impl App {
             ));
         }
         let home = Home::at(&config.state_dir);
-        Ok((Self { screen, config_path, config, home, actor: who::actor() }, placeholders))
+        let actor = who::actor(&config.state_dir);
+        Ok((Self { screen, config_path, config, home, actor }, placeholders))
     }
 
     /// Opens the store for writing; makes the state folder.

@@ -1,15 +1,21 @@
 //! Who types a command.
 
 use lastgood_domain::terms::Actor;
-use std::process::{Command, Stdio};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-/// Names who asks: the person behind `sudo` where root asks, else the account whose process this is.
+/// Names who asks: the person behind `sudo` where root asks or whoever owns the state folder, else the account whose
+/// process this is.
 ///
-/// What an unprivileged caller can set (`USER`, `LOGNAME`, `SUDO_USER`) is not looked at: two names of one account would
-/// be two people. Root can be anybody on this machine, so root's word for who is behind it is taken.
-pub(crate) fn actor() -> Actor {
+/// What anybody else can set (`USER`, `LOGNAME`, `SUDO_USER`) is not looked at: two names of one account would be two
+/// people. Root and the folder's owner can write the evidence themselves, so their word for who is behind them is taken.
+pub(crate) fn actor(state_dir: &Path) -> Actor {
     let uid = rustix::process::getuid();
-    let behind = uid.is_root().then(|| std::env::var("SUDO_USER").ok()).flatten();
+    let owns = || std::fs::metadata(state_dir).is_ok_and(|folder| folder.uid() == uid.as_raw());
+    let behind = (uid.is_root() || owns()).then(|| std::env::var("SUDO_USER").ok()).flatten();
     person(&behind.unwrap_or_else(|| account(uid.as_raw())))
 }
 

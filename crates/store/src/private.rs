@@ -1,4 +1,4 @@
-//! Files of the state folder that only its owner may open.
+//! Files of the state folder that strangers may not open.
 //!
 //! Others may pass through that folder to what is theirs, and its names are known. A kernel's lock needs no more than a
 //! descriptor that can read: whoever may open a lock file can keep everybody from going back.
@@ -15,8 +15,8 @@ use std::{
     path::Path,
 };
 
-/// What others may do with a file.
-const OTHERS: u32 = 0o077;
+/// What others may do with a file; what its group may is up to whoever gave it one.
+const OTHERS: u32 = 0o007;
 
 /// Opens a file for reading and writing that is only ours, and makes it if it is not there.
 ///
@@ -25,7 +25,7 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let meta = file.metadata()?;
     if is_open_to_others(&meta) {
-        fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+        fchmod(&file, Mode::from_raw_mode(meta.mode() & 0o660))?;
     }
     Ok(file)
 }
@@ -42,7 +42,13 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
 /// Closes a file to others, if there is one and it is ours.
 pub(crate) fn close_to_others(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
-        Ok(meta) if is_open_to_others(&meta) => fs::set_permissions(path, Permissions::from_mode(0o600)),
+        Ok(meta) if is_open_to_others(&meta) => {
+            match fs::set_permissions(path, Permissions::from_mode(meta.mode() & 0o660)) {
+                // Its last user has removed it since.
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+                closed => closed,
+            }
+        }
         Ok(_) => Ok(()),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -61,7 +67,7 @@ mod tests {
 
     fn open_to_others(folder: &Path) -> Vec<String> {
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let open = files.filter(|path| fs::metadata(path).unwrap().permissions().mode() & 0o077 != 0);
+        let open = files.filter(|path| fs::metadata(path).unwrap().permissions().mode() & 0o007 != 0);
         open.map(|path| path.display().to_string()).collect()
     }
 

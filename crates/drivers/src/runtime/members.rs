@@ -102,9 +102,7 @@ impl Census {
             Err(error) => Err((*error).into()),
         }
     }
-}
 
-impl Census {
     /// Gives the processes that carry a mark.
     pub(crate) fn marked(&self, mark: &[u8]) -> io::Result<Vec<u32>> {
         let all = self.take()?;
@@ -157,6 +155,8 @@ fn look_at(pid: u32) -> io::Result<Option<Process>> {
         Err(gone) if is_gone(&gone) => return Ok(None),
         // Another user's process.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Environment::Unmarked,
+        // Its memory was taken down in the middle of the read: it ends, or executes something else.
+        Err(error) if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::IO) => Environment::Empty,
         Err(error) => return Err(error),
     };
     Ok(Some(Process { pid, environment, stat }))

@@ -126,7 +126,10 @@ impl ProxyHost {
                 Ok(()) => return Ok(StartLock { _file: lock }),
                 Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => thread::sleep(LOOK_EVERY),
                 Err(Errno::WOULDBLOCK) => {
-                    let what = format!("somebody else has started or stopped the proxy for {} s", LOCK_WAIT.as_secs());
+                    let what = format!(
+                        "another process has been starting or stopping the proxy for {} s",
+                        LOCK_WAIT.as_secs()
+                    );
                     let hint = format!("see who it is: fuser -v {}", path.display());
                     return Err(Failure::new("proxy-not-answering", what, Some(&hint)));
                 }

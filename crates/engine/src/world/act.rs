@@ -336,7 +336,13 @@ fn choose(
     let failure = match site.setup_for(service, config, release) {
         Ok(kept) if kept.start == now.start => return ready(kept),
         Ok(kept) => match ready(kept) {
-            Ok(chosen) => return Ok(chosen),
+            Ok(chosen) => match missing(&chosen.launch) {
+                None => return Ok(chosen),
+                Some(failure) => {
+                    let other = ready(now).ok().filter(|other| missing(&other.launch).is_none());
+                    return Ok(other.map_or(chosen, |other| Chosen { instead_of: Some(failure), ..other }));
+                }
+            },
             Err(failure) => failure,
         },
         Err(failure) => failure,
@@ -346,6 +352,16 @@ fn choose(
         // What was kept is what it should be.
         Err(_) => Err(failure),
     }
+}
+
+/// Says what a program needs and is not there any more: itself, or the folder it starts in.
+fn missing(launch: &Launch) -> Option<Failure> {
+    let program = launch.argv.first().map(Path::new).filter(|program| program.is_absolute());
+    let gone = program.filter(|program| !program.is_file()).map(|program| ("instance-program-missing", program));
+    let gone = gone.or_else(|| (!launch.workdir.is_dir()).then_some(("instance-workdir-missing", &launch.workdir)));
+    let (code, path) = gone?;
+    let hint = "start it from lastgood.toml as it is: lastgood config accept SERVICE --reason …";
+    Some(Failure::new(code, format!("{} was there when it last ran well, and is not now", path.display()), Some(hint)))
 }
 
 /// Tells whether a run moves forward to a release.
@@ -429,6 +445,11 @@ fn probe(site: &Site, service: &Service, instance: &InstanceName) -> Result<Answ
     let release = service.instances.get(instance).and_then(|one| one.release).filter(|_| goes_back);
     if let Some(kept) = release.and_then(|release| site.setup_for(service, config, &release).ok()) {
         setup.checks = kept.checks;
+    }
+    // What the log says it was started with is where it listens, whatever could be noted beside it.
+    let begun = service.instances.get(instance).and_then(|one| one.begun.as_ref());
+    if let Some(begun) = begun.and_then(|begun| Setup::read(&site.home.setups(), &begun.setup).ok()) {
+        setup.start = begun.start;
     }
     let target = site.target(config, &setup, &config.data);
     Ok(match setup.probe().run(&target, setup.checks.ready_timeout.duration()) {

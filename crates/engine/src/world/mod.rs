@@ -128,8 +128,12 @@ impl Host {
         let (sender, receiver) = channel();
         let site = Arc::new(site);
         let deaths = Deaths::begin(&site, sender.clone()).map_err(|error| {
-            let what = format!("deaths of instances can't be noticed: {error}");
-            Failure::new("machine-exhausted", what, Some("see who has them: ls /proc/PID/fd | wc -l; ulimit -n"))
+            let what = format!("can't watch for instances that exit: {error}");
+            Failure::new(
+                "machine-exhausted",
+                what,
+                Some("see who holds the file descriptors: ls /proc/PID/fd | wc -l; ulimit -n"),
+            )
         })?;
         let (crew, lanes, keys) = (Crew::default(), BTreeMap::new(), BTreeMap::new());
         let counters = site.config.traffic.as_ref().and_then(|traffic| traffic.guard.prometheus.clone());

@@ -16,25 +16,29 @@ pub(super) fn have_nothing_open(site: &Site, service: &Service) -> Result<(), Fa
     if is_dry || site.config.traffic.is_some() {
         return Ok(());
     }
-    find(site).map_or(Ok(()), Err)
+    find(site, service).map_or(Ok(()), Err)
 }
 
 /// Finds who has the data of an instance open that is not the instance.
-pub(super) fn find(site: &Site) -> Option<Failure> {
+pub(super) fn find(site: &Site, service: &Service) -> Option<Failure> {
     let instances = &site.config.instance;
     let paths: Vec<&Path> = instances.iter().map(|one| one.data.as_path()).collect();
     let found = holders::holders(&paths).ok()?;
     let ours = std::process::id();
     found.holders.iter().filter(|holder| holder.pid != ours).find_map(|holder| {
         let config = instances.get(holder.below)?;
-        in_the_way(site, config, holder)
+        // What lives beside an instance of ours since it runs has lived beside every move so far.
+        let never_ran = service.instances.get(&config.name).is_none_or(|known| known.release.is_none());
+        in_the_way(site, config, never_ran, holder)
     })
 }
 
-fn in_the_way(site: &Site, config: &InstanceConfig, holder: &Holder) -> Option<Failure> {
+/// Says who is in the way, if that one is: another instance of ours that writes, or, where ours never ran, a stranger
+/// that does.
+fn in_the_way(site: &Site, config: &InstanceConfig, never_ran: bool, holder: &Holder) -> Option<Failure> {
     let seat = format!("{}/{}", site.name, config.name);
     let marked = holders::instance_of(holder.pid);
-    if marked.as_deref() == Some(seat.as_str()) {
+    if marked.as_deref() == Some(seat.as_str()) || marked.is_none() && !never_ran || !holders::writes(holder) {
         return None;
     }
     let main = match site.runtime.liveness(&site.name, &config.name) {
@@ -42,7 +46,7 @@ fn in_the_way(site: &Site, config: &InstanceConfig, holder: &Holder) -> Option<F
         Ok(Liveness::Down { .. }) | Err(_) => None,
     };
     let is_part = main.is_some_and(|main| holders::descends(holder.pid, main) || holders::share_unit(main, holder.pid));
-    if is_part || marked.is_none() && !holders::writes(holder) {
+    if is_part {
         return None;
     }
     let who = match &marked {

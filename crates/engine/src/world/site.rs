@@ -266,9 +266,12 @@ impl Site {
 
     /// Gives the folder of the setups: beside the installation, which a dry run does not have in its own place.
     fn setups_of(&self, service: &Service, release: &Digest) -> PathBuf {
-        let installation = service.installed.get(release).map(|known| Path::new(&known.installation.path));
+        let installation = service.installed.get(release).map(|known| self.home.found(&known.installation));
         let name = self.home.installations().file_name().map(ToOwned::to_owned);
-        let all = installation.and_then(|path| path.ancestors().find(|folder| folder.file_name() == name.as_deref()));
+        let all = installation
+            .as_ref()
+            .map(|known| Path::new(&known.path))
+            .and_then(|path| path.ancestors().find(|folder| folder.file_name() == name.as_deref()));
         all.map_or_else(|| self.home.setups(), |all| all.with_file_name("setups"))
     }
 

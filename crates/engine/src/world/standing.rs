@@ -22,7 +22,7 @@ impl Site {
             found.extend(self.other_environment(service, config, known));
         }
         if self.config.traffic.is_none() {
-            found.extend(others::find(self).map(|failure| (failure, Severity::Required)));
+            found.extend(others::find(self, service).map(|failure| (failure, Severity::Required)));
         }
         found
     }
@@ -64,8 +64,7 @@ impl Site {
         let release = known.release?;
         let Ok(Liveness::Up { pid, .. }) = self.runtime.liveness(&self.name, &config.name) else { return None };
         let differ = self.undeclared(service, &config.name, &release, pid).ok().filter(|names| !names.is_empty())?;
-        let what =
-            format!("{} runs with other values of {} than lastgood.toml has now", config.name, differ.join(", "));
+        let what = format!("{} runs with other values of {} than it is started with", config.name, differ.join(", "));
         let hint = "it gets them at its next start; set them back if that is not wanted";
         Some((Failure::new("drift-environment", what, Some(hint)), Severity::Recommended))
     }

@@ -161,13 +161,18 @@ fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
     for (service, config) in &app.config.service {
         for instance in &config.instance {
             let log = app.home.service(service).log(&instance.name);
-            let name = format!("{service}-{}.log", instance.name);
-            // Logs of gigabytes must not fill the disk that a way back writes to.
-            match room::copy_newest(&log, &folder.join(&name), room::LOG_BYTES_MAX) {
-                Ok(_) => list.push((digest(&folder.join(&name)).map_err(failed)?, name)),
-                // It never ran.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
+            // Beside it lies what was cut from it, which may be all that was said.
+            for suffix in ["", ".1"] {
+                let mut log = log.clone().into_os_string();
+                log.push(suffix);
+                let name = format!("{service}-{}.log{suffix}", instance.name);
+                // Logs of gigabytes must not fill the disk that a way back writes to.
+                match room::copy_newest(log.as_ref(), &folder.join(&name), room::LOG_BYTES_MAX) {
+                    Ok(_) => list.push((digest(&folder.join(&name)).map_err(failed)?, name)),
+                    // It never ran, or was never cut.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(failed(error)),
+                }
             }
         }
     }

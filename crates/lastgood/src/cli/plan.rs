@@ -88,7 +88,9 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let mut lines = passing(&folded, &offer, standing, &mut refused);
     lines.extend(preflight.map(|Checked { verdict, because }| Line::of(Gate::Preflight, verdict, because)));
     lines.extend(provenance_line(config, &folded, &offer, &context)?);
-    lines.extend(in_the_way(app, service, &folded)?);
+    lines.extend(way_back_line(app, service, &folded, &offer));
+    let (in_the_way, notes) = in_the_way(app, service, &folded)?;
+    lines.extend(in_the_way);
     for line in &mut lines {
         if let Some(at) = refused.iter().position(|one| one.gate == line.gate) {
             *line = refused.remove(at);
@@ -129,6 +131,9 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
             false => format!("  setup     {} is rehearsed and started with lastgood.toml as it is\n", offer.tag),
         };
     }
+    for note in &notes {
+        text += &format!("  note      {}\n", words::one_line(note));
+    }
     let blocked = lines.iter().find(|line| line.verdict != Verdict::Pass);
     let (verdict, exit) = match (&next, blocked) {
         // Nothing would be moved, so nothing is asked about a release.
@@ -164,7 +169,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let data = json!({
         "service": service, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
         "passed_over": passed.iter().map(|(tag, because)| json!({ "tag": tag, "because": because })).collect::<Vec<_>>(),
-        "moves": behind, "up_to_date": up_to_date, "back": back, "setups": apart,
+        "moves": behind, "up_to_date": up_to_date, "back": back, "setups": apart, "notes": notes,
         "gates": lines.iter().map(|line| json!({
             "gate": line.gate, "verdict": words::verdict_name(line.verdict), "because": line.because,
         })).collect::<Vec<_>>(),
@@ -275,20 +280,30 @@ fn provenance_line(
     Ok(Some(Line::of(Gate::Provenance, verdict, because)))
 }
 
-/// Gives a line for each thing on this machine that a run would be refused for, or that no way back could lead over.
-fn in_the_way(app: &App, name: &ServiceName, service: &Service) -> Result<Vec<Line>, Trouble> {
-    let findings = doctor::examine_running(&app.config, name, service, &drive::program()?);
-    let gate = |code: &str| match code {
-        "instance-port-in-use" => Some("port"),
-        "installation-damaged" | "installation-unsealed" | "installation-missing" => Some("way-back"),
-        "restore-other-folder" | "data-open-elsewhere" => Some("data"),
-        _ => None,
-    };
-    let lines = findings.into_iter().filter_map(|finding| {
-        let gate = gate(&finding.failure.code)?;
-        Some(Line { gate, verdict: Verdict::Fail, because: finding.failure.message })
-    });
-    Ok(lines.collect())
+/// Says whether last-good could be started again, where the run would ask that before it moves.
+fn way_back_line(app: &App, name: &ServiceName, service: &Service, offer: &Offer) -> Option<Line> {
+    let last_good = service.last_good.filter(|last_good| service.tags.get(&offer.tag) != Some(last_good))?;
+    let known = service.installed.get(&last_good)?;
+    let error = channel::verify_fast(&app.home.service(name).found(&known.installation)).err()?;
+    Some(Line::of(Gate::WayBack, Verdict::Fail, Failure::of(&error).message))
+}
+
+/// Gives a line for each thing on this machine that a run would be refused for, and what else there is to know: a run
+/// goes on over that.
+fn in_the_way(app: &App, name: &ServiceName, service: &Service) -> Result<(Vec<Line>, Vec<String>), Trouble> {
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
+    for finding in doctor::examine_running(&app.config, name, service, &drive::program()?) {
+        let because = finding.failure.message;
+        match finding.failure.code.as_str() {
+            "instance-port-in-use" => lines.push(Line { gate: "port", verdict: Verdict::Fail, because }),
+            "data-open-elsewhere" => lines.push(Line { gate: "data", verdict: Verdict::Fail, because }),
+            "installation-damaged" | "installation-unsealed" | "installation-missing" | "restore-other-folder" => {
+                notes.push(because);
+            }
+            _ => {}
+        }
+    }
+    Ok((lines, notes))
 }
 
 impl Asked<'_> {

@@ -85,8 +85,7 @@ impl Rollback {
         if let Some(run) = folded.run.as_ref().filter(|_| back.is_empty() && traffic.is_none()) {
             text.push(format!("{} ends; no instance is touched", run.id));
         }
-        let ready = if self.dry_run { Site::looks_ready } else { Site::stands_ready };
-        refuse_damaged(app, &service, &folded, &back, ready)?;
+        refuse_damaged(app, &service, &folded, &back, Site::looks_ready)?;
         if self.dry_run {
             app.screen.show("rollback-plan", &json!({ "service": service, "says": text }), &text.join("\n"));
             return Ok(Exit::Done);
@@ -107,6 +106,7 @@ impl Rollback {
                 &format!("confirm: {} --yes, or look first: --dry-run", self.typed(app, &service)),
             ));
         }
+        refuse_damaged(app, &service, &folded, &back, Site::stands_ready)?;
         let end = self.carry_out(app, &service, aim)?;
         app.count_risky(Risky::Rollback);
         let Some(end) = end else { return Ok(Exit::Pending) };
@@ -260,7 +260,7 @@ fn says(app: &App, service: &ServiceName, folded: &Service, one: &Back) -> Strin
             format!("; with lastgood.toml as it is: {}", words::one_line(&failure.message))
         }
         Some(Apart { keys, .. }) => {
-            format!("; with the setup it last ran well with: lastgood.toml differs in {}", keys.join(", "))
+            format!("; with the setup of its last good run; lastgood.toml differs in {}", keys.join(", "))
         }
     };
     let (runs, to) = (folded.name_of(runs.as_ref()), folded.name_of(one.to.as_ref()));

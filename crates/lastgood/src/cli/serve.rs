@@ -223,11 +223,11 @@ fn keep_driving(
     let mut said = None;
     while !is_told() {
         let taken = lock.take().map_or_else(|| drive::lock(app, service, drive::DAEMON), Ok);
-        let driven = outlived(|| {
-            let _lock = taken?;
-            let mut driving = Driving::begin(app, service, bells)?;
+        let driven = taken.and_then(|_lock| {
+            let mut driving = outlived(service, || Driving::begin(app, service, bells))?;
             said = None;
-            let ended = driving.until(stop, delivery, alive);
+            let ended = outlived(service, || driving.until(stop, delivery, alive));
+            // Nobody else may drive before what was begun has ended, whatever ended us.
             driving.driver.world.wait_until_idle(&is_told);
             ended
         });

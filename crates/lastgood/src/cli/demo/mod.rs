@@ -54,7 +54,7 @@ impl Demo {
             chat.stage.sweeper().sweep_on_interrupt(removed)?;
             let told = chat.tell();
             drop(chat.stage.sweeper().sweep());
-            (told?, "a message", "one service, many users: docs/guide/traffic.md")
+            (told?, "a message", "one service, many users: lastgood plan shows the shares of `[service.NAME.traffic]`")
         } else {
             let notebook = Notebook::build(screen, &folder)?;
             notebook.stage.sweeper().sweep_on_interrupt(removed)?;

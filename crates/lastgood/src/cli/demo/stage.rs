@@ -58,8 +58,8 @@ impl Stage {
         let path = folder.join("lastgood.toml");
         fs::write(&path, text).map_err(|error| trouble("write", &path, &error))?;
         let config = Config::parse(text, &path, folder).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let app =
-            App { screen, config_path: path, home: Home::at(&config.state_dir), config, actor: crate::who::actor() };
+        let actor = crate::who::actor(&config.state_dir);
+        let app = App { screen, config_path: path, home: Home::at(&config.state_dir), config, actor };
         let service = ServiceName::new(service).expect("a fixed valid name");
         Ok(Self { app, service, folder: folder.to_path_buf(), chapters: Cell::new(0) })
     }
