@@ -1,14 +1,14 @@
-//! The system packages that tests need: installed where we may, asked for where we may not.
+//! The system packages that tests need: installed on Debian, asked for elsewhere.
 
 use crate::{Done, root};
 use std::{
-    env,
+    env, fs,
     path::Path,
     process::{Command, Stdio},
 };
 
 /// A program a test starts, or a file it needs, and the Debian package that has it.
-const NEEDED: [(&str, &str); 20] = [
+const NEEDED: [(&str, &str); 23] = [
     ("systemd-nspawn", "systemd-container"),
     ("dbus-daemon", "dbus"),
     ("unshare", "util-linux"),
@@ -27,37 +27,68 @@ const NEEDED: [(&str, &str); 20] = [
     ("pg_lsclusters", "postgresql"),
     ("psql", "postgresql-client"),
     ("python3", "python3"),
-    ("/usr/lib/postgresql/15/lib/pg_cron.so", "postgresql-15-cron"),
     ("cron", "cron"),
+    ("curl", "curl"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("pgrep", "procps"),
+    ("script", "bsdutils"),
 ];
+
+/// Where Debian keeps each version of PostgreSQL.
+const SERVERS: &str = "/usr/lib/postgresql";
+/// What tests do that only root may.
+const AS_ROOT: &str = "boot a systemd in a container, mount small disks and act as other users";
 
 /// Runs Autobahn's own WebSocket cases; the version is a part of what is promised.
 const WEBSOCKET_SUITE: &str = "kosoku==0.1.0";
 
-/// Makes sure that every program is there.
+/// Makes sure that every program is there, and that we are root.
 ///
-/// As root on Debian the missing packages are installed; otherwise the line to type is the error.
+/// On Debian the missing packages are installed; elsewhere the line to type is the error.
 pub(crate) fn install() -> Done {
-    let mut missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    missing.dedup();
-    if missing.is_empty() {
-        return nextest().and_then(|()| websocket_suite());
-    }
-    let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout == b"0\n");
-    if !is_root || !is_there("apt-get") {
-        return Err(format!("tests need packages that are not here. As root, type: {line}"));
+    if !is_root {
+        return Err(format!(
+            "tests {AS_ROOT}, so they run as root; type: sudo --preserve-env=PATH,HOME cargo xtask test"
+        ));
     }
-    println!("installing {}", missing.join(", "));
-    apt(&["update", "-qq"])?;
-    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    arguments.extend(&missing);
-    apt(&arguments)?;
-    match NEEDED.iter().find(|(program, _)| !is_there(program)) {
-        Some((program, package)) => Err(format!("{program} is not there although {package} is installed")),
-        None => nextest().and_then(|()| websocket_suite()),
+    let mut before = Vec::new();
+    loop {
+        let missing = missing();
+        if missing.is_empty() {
+            return nextest().and_then(|()| websocket_suite());
+        }
+        if missing == before {
+            return Err(format!("what tests need is not there although it is installed: {}", missing.join(", ")));
+        }
+        if !is_there("apt-get") {
+            return Err(format!("tests need what Debian has in these packages: {}", missing.join(" ")));
+        }
+        println!("installing {}", missing.join(", "));
+        apt(&["update", "-qq"])?;
+        let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+        arguments.extend(missing.iter().map(String::as_str));
+        apt(&arguments)?;
+        before = missing;
     }
+}
+
+/// Lists the packages of what is not here.
+fn missing() -> Vec<String> {
+    let lacking = NEEDED.iter().filter(|(program, _)| !is_there(program));
+    let mut missing: Vec<String> = lacking.map(|(_, package)| (*package).to_owned()).collect();
+    missing.extend(scheduler());
+    missing.dedup();
+    missing
+}
+
+/// Names the package of PostgreSQL's scheduler, if it is not here: each version of the server has one of its own, so there
+/// is none before the server.
+fn scheduler() -> Option<String> {
+    let servers = fs::read_dir(SERVERS).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let version = servers.filter_map(|name| name.parse::<u32>().ok()).max()?;
+    let library = format!("{SERVERS}/{version}/lib/pg_cron.so");
+    (!Path::new(&library).exists()).then(|| format!("postgresql-{version}-cron"))
 }
 
 /// Puts Autobahn's WebSocket cases, in the form that needs no Python 2, into `target/suites`.

@@ -6,7 +6,7 @@ use crate::{
     paths::Home,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
-    world::{Site, aside_of, runtime_of},
+    world::{Site, aside_of, runtime_of, who_else_writes},
 };
 use lastgood_domain::{
     facts::Liveness,
@@ -257,6 +257,7 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
             findings.push(finding(Failure::new("instance-died", what, Some(&fix))));
         }
     }
+    findings.extend(who_else_writes(wanted, name, runtime.as_deref(), service).map(&finding));
     // Where nothing ever ran there is nothing to compare, and no folder is made for it.
     let ran = service.instances.values().any(|one| one.release.is_some());
     let home = Home::at(&config.state_dir).service(name);

@@ -3,7 +3,6 @@
 //! The evidence lies on the same disk as what programs print. A release that prints without end must not be what keeps
 //! anybody from leaving it, so its log gives way first; what is set aside goes last, and only to a way back.
 
-use lastgood_store::open_private;
 use rustix::{
     fs::{FallocateFlags, FlockOperation, OFlags, fallocate, fchown, flock, statvfs},
     process::{Gid, Uid},
@@ -27,8 +26,6 @@ const RESERVE_BYTES: u64 = 8 << 20;
 /// The reserve is set aside where it is at most this part of what is free.
 const PART_OF_FREE: u64 = 4;
 const RESERVE_FILE: &str = "reserve";
-/// Held by whoever cuts logs.
-const LOCK_FILE: &str = "logs.lock";
 
 /// Cuts each log that has grown too large; its newer part goes beside it as `output.log.1`, in place of an older one. On a
 /// disk that is nearly full all logs are cut to their end.
@@ -102,9 +99,10 @@ fn disk(root: &Path) -> (u64, u64) {
 }
 
 fn cut_all(root: &Path, max: u64, keep: u64) {
-    // Two who cut one log would cut each other's copy. Whoever has the lock does it for all. The log's own lock would be
-    // its user's to hold.
-    let Ok(lock) = open_private(&root.join(LOCK_FILE)) else { return };
+    // Two who cut one log would cut each other's copy. Whoever has the lock does it for all. It is the folder's own, which
+    // others can pass through but not open: a log's would be its user's to hold, and a file for it would come back into a
+    // folder that is being removed.
+    let Ok(lock) = File::open(root) else { return };
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return;
     }
@@ -244,7 +242,7 @@ mod tests {
         let (folder, log) = home();
         fs::write(beside(&log, ".1"), lines(0..100_000)).unwrap();
         fs::write(&log, lines(0..10)).unwrap();
-        let lock = open_private(&folder.path().join(LOCK_FILE)).unwrap();
+        let lock = File::open(folder.path()).unwrap();
         flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
         make_room(folder.path(), false);
         assert_eq!(fs::metadata(beside(&log, ".1")).unwrap().len(), 1_400_000, "somebody else cuts");

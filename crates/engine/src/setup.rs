@@ -262,7 +262,7 @@ impl Apart {
         let Self { instance, release, keys, .. } = self;
         match &self.unusable {
             None => format!(
-                "{instance} starts as {release} with the setup it last ran well with; lastgood.toml differs in {}",
+                "{instance} starts as {release} with the setup of its last good run; lastgood.toml differs in {}",
                 keys.join(", ")
             ),
             Some(failure) => {

@@ -16,6 +16,7 @@ mod standing;
 mod switching;
 
 pub use gate::subject;
+pub use others::who_else_writes;
 pub use rehearse::worker_main as rehearsal_main;
 pub use site::{Site, SiteError};
 pub(crate) use site::{aside_of, runtime_of};

@@ -1,6 +1,6 @@
 //! Compares what runs with what is configured and installed, for people who look before they move anything.
 
-use super::{Site, data::folder_of, others};
+use super::{Site, data::folder_of};
 use crate::config::{InstanceConfig, Severity};
 use lastgood_domain::{
     facts::Liveness,
@@ -20,9 +20,6 @@ impl Site {
             let Some(known) = service.instances.get(&config.name) else { continue };
             found.extend(self.other_folder(config, known).map(|failure| (failure, Severity::Required)));
             found.extend(self.other_environment(service, config, known));
-        }
-        if self.config.traffic.is_none() {
-            found.extend(others::find(self, service).map(|failure| (failure, Severity::Required)));
         }
         found
     }

@@ -62,6 +62,8 @@ impl Rollback {
         let service = app.service(self.service.as_deref())?;
         if !self.dry_run {
             room::make_room_if_full(app.home.root());
+            // What filled the disk may go on, and would have it full again before the first record is written.
+            crate::room::keep(app.home.root());
         }
         let folded = app.look(&service)?.service;
         let (lost, busy) = self.accepted(&folded)?;

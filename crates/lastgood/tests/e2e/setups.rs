@@ -95,7 +95,7 @@ fn an_edit_is_proven_by_the_next_release_and_taken_with_it() {
     farm.lastgood(&["run"]).ended(0);
     assert_eq!(farm.seen("alice"), [format!("1.0.0 {OLD}"), format!("1.1.0 {NEW}")]);
     // What was edited is what it runs with.
-    assert!(!farm.lastgood(&["status"]).ended(0).out.contains("last ran well with"));
+    assert!(!farm.lastgood(&["status"]).ended(0).out.contains("last good run"));
     farm.lastgood(&["rollback", "--dry-run"]).ended(0).says("with the setup of its last good run").says("command");
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     assert_eq!(farm.version("alice"), "1.0.0");
