@@ -52,11 +52,13 @@ pub fn make_room(root: &Path, goes_back: bool) {
     cut_all(root, LAST_WORDS_BYTES, LAST_WORDS_BYTES);
 }
 
-/// Makes room for a way back that is about to begin, if there is none.
-pub fn make_room_if_full(root: &Path) {
-    if disk(root).0 < RESERVE_BYTES / 2 {
+/// Makes room for a way back that is about to begin, if there is none; tells whether there was none.
+pub fn make_room_if_full(root: &Path) -> bool {
+    let full = disk(root).0 < RESERVE_BYTES / 2;
+    if full {
         make_room(root, true);
     }
+    full
 }
 
 /// Sets the reserve aside, if it is not there and there is plenty of space.

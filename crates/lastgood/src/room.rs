@@ -1,6 +1,8 @@
 //! Keeps room on the state disk for as long as this process drives anything.
 
+use crate::app::App;
 use lastgood_engine::room;
+use lastgood_store::Store;
 use std::{
     path::Path,
     sync::Once,
@@ -12,6 +14,8 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// On a disk that is nearly full it is a race.
 const LOOK_EVERY_WHERE_FULL: Duration = Duration::from_millis(50);
+/// How often the evidence is opened on a full disk before that is given up.
+const OPENS_MAX: u32 = 20;
 /// How often the reserve is looked at.
 const RESERVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -33,4 +37,16 @@ pub(crate) fn keep(root: &Path) {
             }
         });
     });
+}
+
+/// Makes room for a way back on a full disk and opens the evidence, for the caller to keep open: SQLite makes what it needs
+/// beside it once, and what filled the disk may take each byte that becomes free.
+pub(crate) fn make(app: &App) -> Option<Store> {
+    let root = app.home.root();
+    let opened = (0..OPENS_MAX).find_map(|_| match room::make_room_if_full(root) {
+        false => Some(None),
+        true => app.store().ok().map(Some),
+    });
+    keep(root);
+    opened.flatten()
 }

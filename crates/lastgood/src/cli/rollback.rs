@@ -5,6 +5,7 @@ use crate::{
     app::{App, quoted},
     drive,
     exit::Exit,
+    room,
     screen::Trouble,
 };
 use clap::Args;
@@ -21,7 +22,6 @@ use lastgood_domain::{
 use lastgood_drivers::runtime::session;
 use lastgood_engine::{
     config::FILE_NAME,
-    room,
     setup::{self, Apart},
     world::Site,
 };
@@ -60,11 +60,7 @@ impl Rollback {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let service = app.service(self.service.as_deref())?;
-        if !self.dry_run {
-            room::make_room_if_full(app.home.root());
-            // What filled the disk may go on, and would have it full again before the first record is written.
-            crate::room::keep(app.home.root());
-        }
+        let _kept_open = (!self.dry_run).then(|| room::make(app));
         let folded = app.look(&service)?.service;
         let (lost, busy) = self.accepted(&folded)?;
         let unknown = self.instances.iter().find(|name| !folded.instances.contains_key(*name));
