@@ -106,6 +106,11 @@ text_term!(
         && text.chars().all(|c| c.is_ascii_graphic())
         && !text.starts_with('-')
 );
+text_term!(
+    /// Names a git commit by its whole id, in SHA-1 or SHA-256: a short one may come to mean another.
+    CommitId, "commit id", "use all 40 or 64 digits, in small letters, as git rev-parse prints them",
+    |text| matches!(text.len(), 40 | 64) && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+);
 fn is_chain(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.split('/').all(is_name)
 }

@@ -168,7 +168,8 @@ fn keep_read_back(state_dir: &Path, heard: BTreeMap<EnforcerName, Timestamp>) ->
     std::fs::rename(new, file)
 }
 
-fn held(id: WideHoldId, hold: &WideHold) -> Held {
+fn held(operations: &Operations, id: WideHoldId, hold: &WideHold, now: Timestamp) -> Held {
+    let through = hold::merges_let_through(operations, id, now).map(|(_, asked)| &asked.exemption);
     Held {
         id: id.to_string(),
         kinds: hold.kinds_words(),
@@ -177,6 +178,8 @@ fn held(id: WideHoldId, hold: &WideHold) -> Held {
         reason: hold.reason.to_string(),
         // One that ends within a second still stands in it.
         until_seconds: hold.until.map(|until| until.0.div_euclid(1_000) + 1),
+        // What passes ends with the second before: a lane is never open too long.
+        passes: through.map(|one| (one.commit.to_string(), one.until.0.div_euclid(1_000))).collect(),
     }
 }
 
@@ -195,10 +198,13 @@ pub fn look(
     let mut steps: BTreeMap<WideHoldId, Vec<Enforcement>> = BTreeMap::new();
     let mut failed: BTreeMap<WideHoldId, String> = BTreeMap::new();
     let mut acted = before.is_err();
-    for (id, hold) in wanted.iter().filter(|(id, _)| !has(&before, id)) {
+    let is_right =
+        |id: &WideHoldId, hold: &Held| has(&before, id) && before.as_ref().is_ok_and(|found| lanes_fit(found, hold));
+    for (id, hold) in wanted.iter().filter(|(id, hold)| !is_right(id, hold)) {
         if let (Ok(found), Some(Enforcement::Confirmed)) = (&before, known.get(id)) {
-            let why = found.remark.clone().unwrap_or_else(|| "it was there, and is not any more".into());
-            steps.entry(*id).or_default().push(Enforcement::Drifted { why });
+            let gone = || found.remark.clone().unwrap_or_else(|| "it was there, and is not any more".into());
+            let why = if has(&before, id) { let_through(found, hold) } else { Some(gone()) };
+            steps.entry(*id).or_default().extend(why.map(|why| Enforcement::Drifted { why }));
         }
         acted = true;
         if let Err(why) = place.set(hold) {
@@ -218,7 +224,10 @@ pub fn look(
         let (is_wanted, is_there) = (wanted.contains_key(id), has(&after, id));
         let state = match &after {
             Err(why) => Enforcement::Failed { why: failed.remove(id).unwrap_or_else(|| why.clone()) },
-            Ok(_) if is_wanted && is_there => Enforcement::Confirmed,
+            Ok(found) if is_wanted && is_there => match wanted.get(id).and_then(|hold| let_through(found, hold)) {
+                None => Enforcement::Confirmed,
+                Some(why) => Enforcement::Drifted { why },
+            },
             Ok(_) if !is_wanted && !is_there => Enforcement::Released,
             Ok(found) => match failed.remove(id) {
                 Some(why) => Enforcement::Failed { why },
@@ -232,6 +241,21 @@ pub fn look(
         steps.entry(*id).or_default().push(state);
     }
     steps.into_iter().collect()
+}
+
+/// Tells whether exactly what a second person agreed to passes a hold; a place that lets nothing through has no say in it.
+fn lanes_fit(found: &Found, hold: &Held) -> bool {
+    found.passes.as_ref().is_none_or(|passes| {
+        let there = passes.get(&hold.id).into_iter().flatten();
+        there.eq(hold.passes.keys())
+    })
+}
+
+/// Says what passes a hold and nobody agreed to.
+fn let_through(found: &Found, hold: &Held) -> Option<String> {
+    let there = found.passes.as_ref()?.get(&hold.id)?;
+    let commit = there.iter().find(|commit| !hold.passes.contains_key(*commit))?;
+    Some(format!("commit {commit} passes {}, and nobody agreed to that", hold.id))
 }
 
 /// What is asked of one enforcer, on the state of now.
@@ -264,7 +288,7 @@ pub fn asked(
     now: Timestamp,
 ) -> Asked {
     let standing = operations.holds.standing(now).filter(|(_, hold)| concerns(config, &scope.services, hold));
-    let wanted = standing.map(|(id, hold)| (*id, held(*id, hold))).collect();
+    let wanted = standing.map(|(id, hold)| (*id, held(operations, *id, hold, now))).collect();
     let known = operations.holds.enforced.iter().filter_map(|(id, of)| Some((*id, of.get(name)?.state.clone())));
     Asked { wanted, known: known.collect() }
 }

@@ -90,7 +90,7 @@ pub(super) const fn risky(event: &Event) -> Option<Risky> {
     match event {
         Event::Risk { act } => Some(*act),
         Event::Overruled(_) => Some(Risky::Override),
-        Event::Hold(HoldEvent::ExemptionAsked { .. }) => Some(Risky::Exempt),
+        Event::Hold(HoldEvent::ExemptionAsked { .. } | HoldEvent::MergeExemptionAsked { .. }) => Some(Risky::Exempt),
         Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => {
             Some(Risky::Waive)
         }

@@ -147,6 +147,7 @@ pub fn mirrored(
         Event::Hold(
             HoldEvent::ReviewDue { .. }
             | HoldEvent::ExemptionAsked { .. }
+            | HoldEvent::MergeExemptionAsked { .. }
             | HoldEvent::Enforced { .. }
             | HoldEvent::StillUnconfirmed { .. },
         ) => Vec::new(),

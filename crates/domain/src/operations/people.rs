@@ -254,9 +254,10 @@ fn commander_of<'a>(by: &Actor, event: &'a Event) -> Option<&'a Actor> {
     }
 }
 
-/// Gives what else a yes to a request takes: who lets a release pass a hold by it must be one who may.
+/// Gives what else a yes to a request takes: who lets a release or a commit pass a hold by it must be one who may.
 fn opens(before: &Operations, approval: ApprovalId) -> Option<Act> {
-    before.holds.asked.contains_key(&approval).then_some(Act::Exempt)
+    let opens_a_lane = before.holds.asked.contains_key(&approval) || before.holds.merges.contains_key(&approval);
+    opens_a_lane.then_some(Act::Exempt)
 }
 
 /// Gives what an event takes; `None` is open to everybody: it blocks, asks, or says what became due.
@@ -268,6 +269,7 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
             HoldEvent::Set { .. }
             | HoldEvent::ReviewDue { .. }
             | HoldEvent::ExemptionAsked { .. }
+            | HoldEvent::MergeExemptionAsked { .. }
             | HoldEvent::Enforced { .. }
             | HoldEvent::StillUnconfirmed { .. },
         ) => None,

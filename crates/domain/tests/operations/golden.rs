@@ -61,11 +61,12 @@ fn a_record_of_an_unknown_kind_cannot_be_read() {
 }
 
 /// Every kind that [`kind`] can give.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 28] = [
     "hold set",
     "hold lifted",
     "hold review-due",
     "hold exemption-asked",
+    "hold merge-exemption-asked",
     "hold enforced",
     "hold still-unconfirmed",
     "approval requested",
@@ -99,6 +100,7 @@ fn kind(event: &Event) -> &'static str {
             HoldEvent::Lifted { .. } => "hold lifted",
             HoldEvent::ReviewDue { .. } => "hold review-due",
             HoldEvent::ExemptionAsked { .. } => "hold exemption-asked",
+            HoldEvent::MergeExemptionAsked { .. } => "hold merge-exemption-asked",
             HoldEvent::Enforced { .. } => "hold enforced",
             HoldEvent::StillUnconfirmed { .. } => "hold still-unconfirmed",
         },

@@ -10,13 +10,15 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// The hook, with two places to fill in.
 const HOOK: &str = include_str!("pre-receive.sh");
 /// What each version of it has in its second line.
 const MARK: &str = "# lastgood pre-receive ";
+/// Begins the line of a commit that passes, in a hold's file.
+const PASS: &str = "pass=";
 /// Where it keeps a hook that was there before.
 const BEFORE: &str = "pre-receive.before-lastgood";
 const ZERO: &str = "0000000000000000000000000000000000000000";
@@ -79,7 +81,7 @@ impl GitHook {
     /// Runs the hook on a push to each held branch and takes what stops all of them.
     pub(super) fn read(&self) -> Result<Found, EnforcerError> {
         let hook = self.hook()?;
-        let remark = |what: String| Ok(Found { holds: BTreeSet::new(), remark: Some(what) });
+        let remark = |what: String| Ok(Found { remark: Some(what), ..Found::default() });
         match fs::read_to_string(&hook) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return remark(format!("there is no hook {}", hook.display()));
@@ -108,7 +110,22 @@ impl GitHook {
                 Some(before) => before.intersection(&stops).cloned().collect(),
             });
         }
-        Ok(Found { holds: all.unwrap_or_default(), remark: None })
+        let holds = all.unwrap_or_default();
+        let passes = holds.iter().map(|id| Ok((id.clone(), self.passes(id)?))).collect::<Result<_, EnforcerError>>()?;
+        Ok(Found { holds, passes: Some(passes), remark: None })
+    }
+
+    /// Gives the commits that a hold lets through now, by the lines that the hook reads.
+    fn passes(&self, id: &str) -> Result<BTreeSet<String>, EnforcerError> {
+        let file = self.holds().join(id);
+        let text = match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            text => text.map_err(|error| cant("be read", &file, &error))?,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let open = text.lines().filter_map(|line| line.strip_prefix(PASS)?.split_once(' '));
+        let open = open.filter(|(_, until)| until.parse::<u64>().is_ok_and(|until| now < until));
+        Ok(open.map(|(commit, _)| commit.to_owned()).collect())
     }
 
     pub(super) fn set(&self, hold: &Held) -> Result<(), EnforcerError> {
@@ -120,7 +137,8 @@ impl GitHook {
             open.map_err(|error| cant("be opened to who pushes", &folder, &error))?;
         }
         let until = hold.until_seconds.unwrap_or(0).max(0);
-        let text = format!("until={until}\nowner={}\nreason={}\n", hold.owner, hold.reason);
+        let mut text = format!("until={until}\nowner={}\nreason={}\n", hold.owner, hold.reason);
+        text.extend(hold.passes.iter().map(|(commit, until)| format!("{PASS}{commit} {until}\n")));
         // The hold first: a hook that stands before its folder would refuse for want of it.
         write(&holds.join(&hold.id), &text, 0o644)?;
         self.install()

@@ -16,7 +16,10 @@ pub use config::{CommandKeys, EnforcerConfig, EnforcerKeys, PlaceConfig, WhenUnr
 pub use error::EnforcerError;
 
 use crate::notice::Secrets;
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// A hold as an enforcer is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Held {
     pub reason: String,
     /// When it ends by itself: seconds since 1970.
     pub until_seconds: Option<i64>,
+    /// The commits that may be merged all the same, each until when: seconds since 1970.
+    pub passes: BTreeMap<String, i64>,
 }
 
 /// What was read back.
@@ -40,6 +45,8 @@ pub struct Held {
 pub struct Found {
     /// The ids of the holds that are enforced now.
     pub holds: BTreeSet<String>,
+    /// The commits that each of them lets through now; none where the place lets nothing through, whoever agreed.
+    pub passes: Option<BTreeMap<String, BTreeSet<String>>>,
     /// What else was seen, such as why one that was set does not count.
     pub remark: Option<String>,
 }

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 struct Repository {
@@ -183,4 +184,43 @@ fn what_is_no_repository_is_an_error_and_no_answer() {
     let enforcer = enforcer(folder.path(), "git = \"nothing.git\"");
     assert!(enforcer.read().unwrap_err().to_string().contains("no bare git repository"));
     assert!(enforcer.set(&held("hold-3")).is_err());
+}
+
+#[test]
+fn one_commit_passes_for_a_time_and_no_other_and_what_was_slipped_in_is_read_back() {
+    let repository = Repository::new();
+    let enforcer = repository.enforcer("");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    repository.commit("the fix");
+    let head = || {
+        let out = git(&repository.folder.path().join("work"), &["rev-parse", "HEAD"]);
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let fix = head();
+    let lane = |until: i64| Held { passes: [(fix.clone(), until)].into(), ..held("hold-3") };
+    enforcer.set(&held("hold-3")).unwrap();
+    assert!(said(&repository.push("main")).contains("held by hold-3"));
+    // A lane that is over is none.
+    enforcer.set(&lane(now - 1)).unwrap();
+    assert!(said(&repository.push("main")).contains("held by hold-3"));
+    assert_eq!(enforcer.read().unwrap().passes, Some([("hold-3".into(), [].into())].into()));
+    enforcer.set(&lane(now + 600)).unwrap();
+    // It is held for everything else, so it counts as enforced.
+    let read = enforcer.read().unwrap();
+    assert_eq!(read.holds, ["hold-3".to_owned()].into());
+    assert_eq!(read.passes, Some([("hold-3".into(), [fix.clone()].into())].into()));
+    // Another hold has no lane.
+    enforcer.set(&held("hold-4")).unwrap();
+    let refused = said(&repository.push("main"));
+    assert!(refused.contains("hold-4") && !refused.contains("hold-3"), "{refused}");
+    enforcer.lift("hold-4").unwrap();
+    repository.commit("more than the fix");
+    assert!(said(&repository.push("main")).contains("held by hold-3"));
+    let refs = format!("{fix}:refs/heads/main");
+    well(&git(&repository.folder.path().join("work"), &["push", "--quiet", "origin", &refs]));
+    // Whoever can write there can open a lane: it is seen.
+    let file = repository.bare().join("lastgood/holds/hold-3");
+    let text = format!("{}pass={} {}\n", fs::read_to_string(&file).unwrap(), head(), now + 600);
+    fs::write(&file, text).unwrap();
+    assert_eq!(enforcer.read().unwrap().passes.unwrap()["hold-3"], [fix.clone(), head()].into());
 }

@@ -6,7 +6,7 @@ mod forge;
 mod git;
 
 use lastgood_drivers::enforcer::{Enforcer, EnforcerConfig, Held};
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 fn enforcer(folder: &Path, keys: &str) -> Enforcer {
     let config: EnforcerConfig = toml::from_str(keys).unwrap_or_else(|error| panic!("{error}: {keys}"));
@@ -22,6 +22,7 @@ fn held(id: &str) -> Held {
         owner: "person:alice".into(),
         reason: "orders are doubled".into(),
         until_seconds: None,
+        passes: BTreeMap::new(),
     }
 }
 

@@ -2,10 +2,11 @@ use super::*;
 use crate::operations::facts;
 use lastgood_domain::{
     operations::{
-        hold::{HoldKind, InFlight, Selector, Wanted},
+        approval,
+        hold::{HoldKind, InFlight, MergeExemption, Selector, Wanted},
         incident::{self, Declaration, Level},
     },
-    terms::{IncidentId, Reason, Span},
+    terms::{ApprovalId, CommitId, IncidentId, Reason, Span},
 };
 use lastgood_store::{Reader, Store};
 use std::sync::Mutex;
@@ -15,13 +16,15 @@ const NOW: Timestamp = Timestamp(1_767_225_600_000);
 /// A place that does what it is told, says it does and does not, or can't be asked.
 struct Fake {
     has: Mutex<BTreeSet<String>>,
+    /// What passes each, where it knows of lanes.
+    lanes: Mutex<Option<BTreeMap<String, BTreeSet<String>>>>,
     lies: bool,
     down: Mutex<Option<String>>,
 }
 
 impl Fake {
     fn new(lies: bool) -> Arc<Self> {
-        Arc::new(Self { has: Mutex::default(), lies, down: Mutex::default() })
+        Arc::new(Self { has: Mutex::default(), lanes: Mutex::default(), lies, down: Mutex::default() })
     }
 
     fn up(&self) -> Result<(), String> {
@@ -32,12 +35,16 @@ impl Fake {
 impl Place for Fake {
     fn read(&self) -> Result<Found, String> {
         self.up()?;
-        Ok(Found { holds: self.has.lock().unwrap().clone(), remark: None })
+        let passes = self.lanes.lock().unwrap().clone();
+        Ok(Found { holds: self.has.lock().unwrap().clone(), passes, remark: None })
     }
     fn set(&self, hold: &Held) -> Result<(), String> {
         self.up()?;
         if !self.lies {
             self.has.lock().unwrap().insert(hold.id.clone());
+            if let Some(lanes) = &mut *self.lanes.lock().unwrap() {
+                lanes.insert(hold.id.clone(), hold.passes.keys().cloned().collect());
+            }
         }
         Ok(())
     }
@@ -231,4 +238,44 @@ fn a_hold_that_nobody_asked_an_enforcer_for_is_not_confirmed_and_neither_is_what
     world.now = NOW.after(Span::minutes(31));
     world.pass();
     assert!(unconfirmed(&mut world, NOW.after(Span::minutes(31))).is_empty());
+}
+
+#[test]
+fn a_commit_passes_once_a_second_person_agrees_for_its_time_and_what_was_slipped_in_is_drift() {
+    let place = Fake::new(false);
+    *place.lanes.lock().unwrap() = Some(BTreeMap::new());
+    let mut world = World::with(&place);
+    world.set(HoldKind::Merge);
+    world.pass();
+    let (fix, hold) = ("1c6e6c4c02e55178e85890fc9bbed4ce046415ec", WideHoldId(0));
+    let until = NOW.after(Span::minutes(60));
+    let exemption =
+        MergeExemption { commit: CommitId::new(fix).unwrap(), reason: Reason::new("the fix").unwrap(), until };
+    let ask = |state: &Operations| hold::ask_merge(state, &alice(), hold, exemption.clone(), NOW);
+    world.desk.say(&alice(), NOW, &ask).unwrap();
+    world.pass();
+    let lanes = |place: &Fake| place.lanes.lock().unwrap().clone().unwrap()["hold-0"].clone();
+    assert_eq!(lanes(&place), BTreeSet::new(), "nobody has agreed");
+    let yes = |by: &'static str| {
+        move |state: &Operations| {
+            let by = Actor::new(by).unwrap();
+            let plan = state.approvals.all[&ApprovalId(0)].request.plan;
+            Ok(vec![Event::Approval(approval::approve(&state.approvals, &by, ApprovalId(0), plan, NOW)?)])
+        }
+    };
+    assert!(world.desk.say(&alice(), NOW, &yes("person:alice")).is_err(), "never one's own");
+    world.desk.say(&Actor::new("person:bob").unwrap(), NOW, &yes("person:bob")).unwrap();
+    world.pass();
+    assert_eq!(lanes(&place), [fix.to_owned()].into());
+    assert_eq!(world.states(), [(0, "confirmed")]);
+    // Somebody opens it for more.
+    place.lanes.lock().unwrap().as_mut().unwrap().get_mut("hold-0").unwrap().insert("f".repeat(40));
+    world.pass();
+    assert_eq!(lanes(&place), [fix.to_owned()].into());
+    let records = world.desk.look().unwrap().head.size;
+    world.pass();
+    assert_eq!(world.desk.look().unwrap().head.size, records, "a lane that is right is no news");
+    world.now = until;
+    world.pass();
+    assert_eq!(lanes(&place), BTreeSet::new(), "it is over");
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     app::{App, Ask},
+    enforce,
     exit::Exit,
     screen::Trouble,
 };
@@ -159,6 +160,9 @@ fn approve(app: &App, id: ApprovalId, plan: Option<&str>) -> Ended {
     let (now, by) = (app.now(), &app.actor);
     let (_, after) = app
         .say_operations(&|state| Ok(vec![Event::Approval(approval::approve(&state.approvals, by, id, plan, now)?)]))?;
+    if after.holds.merges.contains_key(&id) {
+        enforce::at_once(app);
+    }
     let found = find(&after, id)?;
     let mut text = format!("{id} is {}", standing(app, found));
     if found.standing == Standing::Approved {
@@ -173,6 +177,10 @@ fn took_effect(operations: &Operations, id: ApprovalId, found: &Found) -> String
     if let Some(asked) = operations.holds.asked.get(&id) {
         let (service, tag, until) = (&asked.service, &asked.exemption.tag, rfc3339(asked.exemption.until));
         return format!("{service} {tag} may pass {} until {until}: lastgood run {service} --now", asked.hold);
+    }
+    if let Some(asked) = operations.holds.merges.get(&id) {
+        let (commit, until) = (&asked.exemption.commit, rfc3339(asked.exemption.until));
+        return format!("commit {commit} may pass {} until {until}: lastgood hold list", asked.hold);
     }
     for (incident, one) in &operations.incidents.all {
         let is_this = |signature: &Signature| signature.approval == id;

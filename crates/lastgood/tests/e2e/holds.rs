@@ -218,6 +218,35 @@ fn a_hold_on_merges_stops_pushes_with_nobody_alive_and_what_is_down_fails_no_hol
 }
 
 #[test]
+fn a_commit_passes_a_hold_on_merges_when_a_second_person_agrees() {
+    let (farm, _) = with_repository();
+    farm.lastgood(&["incident", "declare", "--level", "L1", "--trigger", "orders are doubled"]).ended(0);
+    let listed = farm.json(&["hold", "list"]);
+    let has = |row: &&Value, kind: &str| row["kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind));
+    let of = |kind: &str| listed.as_array().unwrap().iter().find(|row| has(row, kind)).unwrap()["hold"].as_str().unwrap();
+    assert!(!push(&farm).status.success());
+    let head = String::from_utf8(git(&farm, &["-C", "work", "rev-parse", "HEAD"]).stdout).unwrap();
+    let fix = head.trim();
+    let exempt = |hold: &str, commit: &str| {
+        farm.lastgood(&["hold", "exempt", hold, "--commit", commit, "--reason", "the fix itself"])
+    };
+    exempt(of("merge"), &fix[..12]).ended(2).says("40 or 64");
+    if of("deploy") != of("merge") {
+        exempt(of("deploy"), fix).ended(9).says("hold-not-in-the-way");
+    }
+    exempt(of("merge"), fix).ended(8).says("approval approve a0");
+    farm.lastgood(&["approval", "approve", "a0"]).ended(4);
+    let again = || git(&farm, &["-C", "work", "push", "--quiet", "origin", &format!("{fix}:refs/heads/main")]);
+    assert!(!again().status.success(), "nobody else has agreed");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "second")).ended(0).says(fix).says("may pass");
+    exempt(of("merge"), fix).ended(0).says("already");
+    farm.lastgood(&["hold", "list"]).ended(0).says(fix).says("approved by person:second");
+    assert!(!push(&farm).status.success(), "another commit on top of it");
+    let passed = again();
+    assert!(passed.status.success(), "{}", String::from_utf8_lossy(&passed.stderr));
+}
+
+#[test]
 fn the_daemon_puts_back_what_somebody_took_away_and_asks_again_what_is_down() {
     let (farm, bare) = with_repository();
     let daemon = farm.serve();

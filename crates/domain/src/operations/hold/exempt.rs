@@ -57,17 +57,22 @@ pub fn asked_already(
 ) -> Option<ApprovalId> {
     let same = |id: &ApprovalId, asked: &AskedExemption| {
         let Some(one) = operations.approvals.all.get(id) else { return false };
-        let stands = match one.standing {
-            approval::Standing::Approved => now < asked.exemption.until,
-            approval::Standing::Pending => now < one.request.expires,
-            _ => false,
-        };
+        let stands = stands(one, asked.exemption.until, now);
         let Exemption { release, tag, reason, until } = &asked.exemption;
         let same_time = is_same_time((one.at, *until), (now, exemption.until));
         let same = *release == exemption.release && *tag == exemption.tag && *reason == exemption.reason;
         stands && same && same_time && asked.hold == hold && asked.service == *service
     };
     operations.holds.asked.iter().rev().find(|(id, asked)| same(id, asked)).map(|(id, _)| *id)
+}
+
+/// Tells whether what was asked for passes at `now`, or may still be agreed to.
+pub(super) fn stands(one: &approval::Approval, until: Timestamp, now: Timestamp) -> bool {
+    match one.standing {
+        approval::Standing::Approved => now < until,
+        approval::Standing::Pending => now < one.request.expires,
+        _ => false,
+    }
 }
 
 /// Asks that one release may pass: the request for a second person, and what it is for; nothing where that is so already,

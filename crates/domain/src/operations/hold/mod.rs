@@ -6,12 +6,14 @@
 mod check;
 mod enforce;
 mod exempt;
+mod merging;
 mod refused;
 mod words;
 
 pub use check::{Question, Stop, effective};
 pub use enforce::{Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
 pub use exempt::{AskedExemption, EXEMPT_FOR, Exemption, ask, asked_already};
+pub use merging::{AskedMerge, MergeExemption, ask_merge, merge_asked_already, merges_let_through};
 pub use refused::Refused;
 pub(super) use words::{sentence, urgency};
 
@@ -198,6 +200,15 @@ pub enum HoldEvent {
         /// Which release, and until when.
         exemption: Exemption,
     },
+    /// Somebody asks that one commit may pass it; it may once the request is approved.
+    MergeExemptionAsked {
+        /// Which.
+        hold: WideHoldId,
+        /// The request for approval that opens it.
+        approval: ApprovalId,
+        /// Which commit, and until when.
+        exemption: MergeExemption,
+    },
     /// An enforcer outside got to another state with it.
     Enforced {
         /// Which.
@@ -222,7 +233,10 @@ impl HoldEvent {
         match self {
             Self::Set { .. } | Self::ReviewDue { .. } | Self::StillUnconfirmed { .. } => true,
             // A confirmation that is in doubt is none: the next look asks again.
-            Self::Lifted { .. } | Self::ExemptionAsked { .. } | Self::Enforced { .. } => false,
+            Self::Lifted { .. }
+            | Self::ExemptionAsked { .. }
+            | Self::MergeExemptionAsked { .. }
+            | Self::Enforced { .. } => false,
         }
     }
 }
@@ -236,6 +250,8 @@ pub struct Holds {
     pub next: u64,
     /// What somebody asked to let through, by the request that opens it.
     pub asked: BTreeMap<ApprovalId, AskedExemption>,
+    /// The commits that somebody asked to let through, by the request that opens it.
+    pub merges: BTreeMap<ApprovalId, AskedMerge>,
     /// How each hold stands at each enforcer; also of one that was lifted, until it is released there.
     pub enforced: BTreeMap<WideHoldId, BTreeMap<EnforcerName, Enforcing>>,
 }
@@ -252,6 +268,7 @@ impl Holds {
             HoldEvent::Lifted { hold, .. } => {
                 self.all.remove(&hold);
                 self.asked.retain(|_, asked| asked.hold != hold);
+                self.merges.retain(|_, asked| asked.hold != hold);
             }
             HoldEvent::ReviewDue { hold, again } => {
                 if let Some(hold) = self.all.get_mut(&hold) {
@@ -260,6 +277,9 @@ impl Holds {
             }
             HoldEvent::ExemptionAsked { hold, approval, service, exemption } => {
                 self.asked.insert(approval, AskedExemption { hold, service, by: by.clone(), exemption });
+            }
+            HoldEvent::MergeExemptionAsked { hold, approval, exemption } => {
+                self.merges.insert(approval, AskedMerge { hold, by: by.clone(), exemption });
             }
             HoldEvent::Enforced { hold, enforcer, state } => {
                 let of = self.enforced.entry(hold).or_default();

@@ -37,6 +37,12 @@ pub enum Refused {
         /// The service.
         service: ServiceName,
     },
+    /// No merge waits for it.
+    #[error("{hold} does not stop merges")]
+    NoMerges {
+        /// Which.
+        hold: WideHoldId,
+    },
     /// The exemption would be over before anybody could use it.
     #[error("the exemption would end before it begins")]
     Ended,
@@ -49,7 +55,7 @@ impl Coded for Refused {
             Self::NoKind => "hold-kinds-none",
             Self::NoReview => "hold-review-none",
             Self::OfIncident { .. } => "hold-of-incident",
-            Self::NotStopped { .. } => "hold-not-in-the-way",
+            Self::NotStopped { .. } | Self::NoMerges { .. } => "hold-not-in-the-way",
             Self::Ended => "hold-exemption-ended",
         }
     }
@@ -61,6 +67,7 @@ impl Coded for Refused {
             Self::NoReview => "say when it ends, or when you are asked: --for 2h, or --review-at TIME".into(),
             Self::OfIncident { incident, .. } => format!("see what is missing: lastgood incident unfreeze {incident}"),
             Self::NotStopped { service, .. } => format!("see what does: lastgood hold check {service}"),
+            Self::NoMerges { .. } => "see which does: lastgood hold list".into(),
             Self::Ended => "give it more time: --for 4h".into(),
         })
     }

@@ -49,6 +49,9 @@ pub(in crate::operations) fn sentence(after: &Holds, by: &Actor, event: &HoldEve
             let (tag, bytes) = (&exemption.tag, exemption.release.short());
             format!("{by} asks that {service} {tag} ({bytes}) may pass {hold}: {}", exemption.reason)
         }
+        HoldEvent::MergeExemptionAsked { hold, exemption, .. } => {
+            format!("{by} asks that commit {} may pass {hold}: {}", exemption.commit, exemption.reason)
+        }
         HoldEvent::Enforced { hold, enforcer, state } => match state {
             Enforcement::Requested => format!("{hold} is asked of {enforcer}"),
             Enforcement::Confirmed => format!("{hold} is confirmed by {enforcer}"),
@@ -75,7 +78,7 @@ pub(in crate::operations) const fn urgency(event: &HoldEvent) -> Option<(NoticeK
             Some((NoticeKind::Frozen, Severity::Warning))
         }
         // The request for approval is told of.
-        HoldEvent::ExemptionAsked { .. } => None,
+        HoldEvent::ExemptionAsked { .. } | HoldEvent::MergeExemptionAsked { .. } => None,
         HoldEvent::Enforced { state, .. } => match state {
             Enforcement::Drifted { .. } | Enforcement::Failed { .. } => {
                 Some((NoticeKind::HoldUnconfirmed, Severity::Critical))

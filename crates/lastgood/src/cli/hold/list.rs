@@ -2,8 +2,8 @@
 
 use crate::{app::App, cli::Ended, exit::Exit};
 use lastgood_domain::{
-    operations::hold::{Enforcement, Holds, WideHold},
-    terms::WideHoldId,
+    operations::hold::{self, Enforcement, Holds, MergeExemption, WideHold},
+    terms::{Actor, WideHoldId},
 };
 use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
@@ -21,6 +21,19 @@ pub(super) fn list(app: &App, service: Option<&str>) -> Ended {
     for (id, hold) in operations.holds.standing(now).filter(|(_, hold)| concerns(hold)) {
         text += &said(&operations.holds, *id, hold);
         rows.push(row(&operations.holds, *id, hold));
+        for (approval, asked) in hold::merges_let_through(&operations, *id, now) {
+            let MergeExemption { commit, reason, until } = &asked.exemption;
+            let yes: Vec<&Actor> = operations.approvals.all[&approval].yes.keys().collect();
+            let by = yes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let (until_words, asked_by) = (rfc3339(*until), &asked.by);
+            text += &format!(
+                "  commit {commit} may pass until {until_words}, asked by {asked_by}, approved by {by}: {reason}\n"
+            );
+            rows.push(json!({
+                "passes": id, "commit": commit, "until": until, "asked_by": asked_by, "approved_by": yes,
+                "reason": reason,
+            }));
+        }
     }
     // What is over is shown only where somebody enforces it still.
     for id in operations.holds.enforced.keys() {

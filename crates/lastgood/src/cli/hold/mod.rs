@@ -1,6 +1,7 @@
 //! `lastgood hold`: named, owned, reasoned stops of forward moves.
 
 mod check;
+mod exempt;
 mod list;
 mod wide;
 
@@ -10,13 +11,13 @@ use super::Ended;
 use crate::{app::App, enforce, exit::Exit, screen::Trouble};
 use check::Check;
 use clap::{Args, Subcommand, ValueEnum};
+use exempt::Exempt;
 use lastgood_domain::{
     event::Event,
     service,
     terms::{HoldId, Reason, ServiceName, Span, Timestamp, WideHoldId},
 };
 use serde_json::json;
-use wide::Exempt;
 
 /// Set, lift and list holds: they stop rollouts, never rollbacks.
 #[derive(Debug, Subcommand)]
@@ -40,8 +41,8 @@ pub(crate) enum Hold {
     },
     /// Check whether an action is allowed, and what stops it.
     Check(Check),
-    /// Request that one release may pass a hold; needs a second person's approval.
-    Exempt(Exempt),
+    /// Request that one release or one commit may pass a hold; needs a second person's approval.
+    Exempt(Box<Exempt>),
     /// Push holds to the external enforcers and read them back.
     Sync,
 }

@@ -1,17 +1,14 @@
-//! Holds over several services: set, lifted, and opened for one release.
+//! Holds over several services: set and lifted.
 
 use super::{Flight, Kind, Set};
 use crate::{app::App, cli::Ended, enforce, exit::Exit, screen::Trouble};
-use clap::Args;
 use lastgood_domain::{
     operations::{
         Event,
-        approval::Standing,
-        hold::{self, EXEMPT_FOR, Exemption, HoldEvent, Selector, Wanted},
+        hold::{self, HoldEvent, Selector, Wanted},
     },
-    terms::{Digest, Reason, ReleaseTag, Span, Timestamp, WideHoldId},
+    terms::{Reason, Timestamp, WideHoldId},
 };
-use lastgood_engine::letter::rfc3339;
 use serde_json::json;
 
 /// Sets one over several services and tries to have it enforced at once.
@@ -71,87 +68,6 @@ pub(super) fn lift(app: &App, id: WideHoldId, reason: Reason) -> Ended {
     let enforcers = super::list::enforcers(&operations.holds, id);
     app.screen.show("hold-lifted", &json!({ "hold": id, "left": left, "enforcers": enforcers }), &text);
     Ok(Exit::Done)
-}
-
-/// Request that one release may pass a hold; needs a second person's approval.
-#[derive(Debug, Args)]
-pub(crate) struct Exempt {
-    /// The hold, such as hold-3.
-    hold: WideHoldId,
-    /// The service.
-    #[arg(long, value_name = "NAME")]
-    service: String,
-    /// The release, as its channel names it.
-    #[arg(long, value_name = "TAG")]
-    release: ReleaseTag,
-    /// The release's digest; required if lastgood has not seen it yet.
-    #[arg(long, value_name = "SHA256")]
-    digest: Option<Digest>,
-    /// Why.
-    #[arg(long)]
-    reason: Reason,
-    /// Duration, such as 4h [default: 24h].
-    #[arg(long = "for", value_name = "TIME")]
-    span: Option<Span>,
-}
-
-impl Exempt {
-    pub(super) fn run(self, app: &App) -> Ended {
-        let service = app.service(Some(&self.service))?;
-        let seen = app.look(&service)?.service.tags.get(&self.release).copied();
-        let release = match (self.digest, seen) {
-            (Some(named), Some(seen)) if named != seen => {
-                return Err(Trouble::say(
-                    Exit::Refused,
-                    "hold-release-other",
-                    format!("{} is {seen} here, not {named}", self.release),
-                    "a tag that has moved passes nothing: ask for a new one",
-                ));
-            }
-            (Some(named), _) => named,
-            (None, Some(seen)) => seen,
-            // A tag is a name that others choose: without its bytes nobody would know what the second person agrees to.
-            (None, None) => {
-                return Err(Trouble::say(
-                    Exit::Usage,
-                    "hold-release-unseen",
-                    format!("nobody here has seen the bytes of {service} {}", self.release),
-                    &format!("name them: --digest sha256:…, which this shows: lastgood run {service} --dry-run"),
-                ));
-            }
-        };
-        let now = app.now();
-        let until = now.after(self.span.unwrap_or(EXEMPT_FOR));
-        let exemption = Exemption { release, tag: self.release, reason: self.reason, until };
-        let subject = app.config.service[&service].subject();
-        let (_, after) = app.say_operations(&|state| {
-            hold::ask(state, &app.actor, (self.hold, &service, &subject), exemption.clone(), now)
-        })?;
-        let approval = hold::asked_already(&after, (self.hold, &service), &exemption, now);
-        let approval = approval.expect("an exemption is asked for or stands");
-        // Asked before, it ends when it did then.
-        let exemption = after.holds.asked[&approval].exemption.clone();
-        let is_open = after.approvals.all[&approval].standing == Standing::Approved;
-        let data = json!({
-            "hold": self.hold, "service": service, "approval": approval, "release": exemption.tag,
-            "digest": exemption.release, "until": exemption.until, "reason": exemption.reason,
-        });
-        let what = format!(
-            "{service} {} ({}) may pass {} until {}",
-            exemption.tag,
-            exemption.release.short(),
-            self.hold,
-            rfc3339(exemption.until),
-        );
-        let text = match is_open {
-            true => format!("{what} already, by {approval}\ngo on: lastgood run {service} --now"),
-            false => {
-                format!("{approval} asks that {what}\nhave another person run: lastgood approval approve {approval}")
-            }
-        };
-        app.screen.show("hold-exemption", &data, &text);
-        Ok(if is_open { Exit::Done } else { Exit::Pending })
-    }
 }
 
 /// Reads `key=value`.

@@ -175,6 +175,10 @@ fn steps(operations: &Operations, id: ApprovalId, one: &Approval) -> (Vec<(Strin
         let until = rfc3339(asked.exemption.until);
         return (Vec::new(), format!("lets exactly this release pass until {until}; a rollback stays possible"));
     }
+    if let Some(asked) = operations.holds.merges.get(&id) {
+        let until = rfc3339(asked.exemption.until);
+        return (Vec::new(), format!("lets a held branch be moved to exactly this commit until {until}"));
+    }
     let ask = format!("nobody here knows its steps: look at the plan whose digest this is, or ask {}", one.by);
     (Vec::new(), ask)
 }

@@ -193,6 +193,8 @@ impl Checks {
                     until: exemption.until,
                 });
             }
+            // No place of these worlds lets a commit through.
+            HoldEvent::MergeExemptionAsked { .. } => {}
             HoldEvent::Enforced { hold, enforcer, state } => {
                 let key = (*hold, enforcer.clone());
                 match state {
