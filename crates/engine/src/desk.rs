@@ -45,6 +45,13 @@ pub trait Subject {
     /// Tells whether it can only block and never open: then it is taken even where the record is in doubt.
     fn only_blocks(record: &Self::Record) -> bool;
 
+    /// Takes in what stands outside of the chain and bears on its state; called each time the chain was read.
+    ///
+    /// Errors: the store can't be read.
+    fn look_around(&self, _reader: &Reader, _state: &mut Self::State) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes the notices of record `seq` for the endpoints that want them, given the state after it.
     fn notices(&self, routes: &[Route], after: &Self::State, seq: u64, record: &Self::Record) -> Vec<NewNotice>;
 
@@ -188,7 +195,7 @@ impl<S: Subject> Folded<S> {
                 if head.size == from {
                     self.head = head;
                 }
-                return Ok(());
+                return subject.look_around(reader, &mut self.state);
             }
             for one in stored {
                 while self.head.size < one.seq {

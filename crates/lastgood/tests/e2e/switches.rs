@@ -223,6 +223,47 @@ fn a_damaged_record_is_passed_over_and_reported_and_the_rest_serves() {
 }
 
 #[test]
+fn evidence_that_was_put_back_opens_no_switch_and_no_flag_until_somebody_has_acknowledged_it() {
+    let world =
+        World::new(LONG, "[switches.flag.editor]\ntype = \"boolean\"\n[switches.flag.search]\ntype = \"boolean\"\n");
+    world.lastgood(&["flag", "on", "search", "--reason", "released"]).ended(0);
+    world.lastgood(&["switch", "trip", "crypto", "--reason", "a leak"]).ended(0);
+    let files = ["evidence.db", "evidence.db-wal"];
+    let backup = world.path("backup");
+    fs::create_dir(&backup).unwrap();
+    for file in files.iter().filter(|file| world.path("state").join(file).exists()) {
+        fs::copy(world.path("state").join(file), backup.join(file)).unwrap();
+    }
+    world.lastgood(&["switch", "trip", "auth", "--reason", "tokens leak"]).ended(0);
+    world.lastgood(&["evidence", "checkpoint"]).ended(0);
+    assert!(!world.lastgood(&["switch", "list"]).ended(0).out.contains("in doubt"));
+    for file in ["evidence.db", "evidence.db-wal", "evidence.db-shm"] {
+        let _ = fs::remove_file(world.path("state").join(file));
+        if backup.join(file).exists() {
+            fs::copy(backup.join(file), world.path("state").join(file)).unwrap();
+        }
+    }
+
+    world.lastgood(&["switch", "list"]).ended(0).says("counts as tripped").says("an older evidence file was put back");
+    let opens: [&[&str]; 3] = [&["flag", "on", "editor"], &["switch", "reset", "crypto"], &["flag", "set", "search"]];
+    for opens in opens {
+        world.lastgood(&[opens, &["--reason", "it is over"]].concat()).ended(9).says("evidence-in-doubt");
+    }
+    let _daemon = world.serve();
+    let switches = world.follow();
+    let auth = switches.switch("auth");
+    is(&auth, true);
+    let given = || world.evaluate("search", &json!({ "targetingKey": "bob" })).1["value"].clone();
+    assert_eq!(given(), json!(false), "nobody can tell whether it was turned off");
+    world.lastgood(&["flag", "off", "search", "--reason", "it blocks"]).ended(0);
+    world.lastgood(&["evidence", "acknowledge", "switches/production", "--reason", "the disk was put back"]).ended(0);
+    is(&auth, false);
+    world.lastgood(&["switch", "reset", "crypto", "--reason", "it is over"]).ended(0);
+    world.lastgood(&["flag", "on", "search", "--reason", "it is over"]).ended(0);
+    until("the flag", || given() == json!(true));
+}
+
+#[test]
 fn people_hear_of_a_trip_and_of_a_reset() {
     let sink = Sink::new(|_| ("204 No Content", String::new()));
     let tail = format!(
