@@ -87,6 +87,7 @@ fn say(app: &App, service: &ServiceName, decide: Deciding<'_>) -> Result<(), Tro
     let exit = |error: &rca::Refused| match error {
         rca::Refused::Own { .. } => Exit::NotAllowed,
         rca::Refused::TooLong { .. } => Exit::Usage,
+        rca::Refused::Another { .. } => Exit::Moved,
         rca::Refused::NotOwed | rca::Refused::NotSubmitted => Exit::Failed,
     };
     app.say(service, |one| match decide(one) {
@@ -132,9 +133,10 @@ impl Waive {
         may.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
         app.check_cap(Risky::Waive)?;
         let (now, span) = (app.now(), self.span);
-        let decide = |one: &_| rca::waive(one, self.reason.clone(), span, self.release.clone(), now);
+        let seen = folded.analysis.as_ref().ok_or(rca::Refused::NotOwed);
+        let owed = seen.map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let decide = |one: &_| rca::waive(one, owed, self.reason.clone(), span, self.release.clone(), now);
         decide(&folded).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let owed = folded.analysis.as_ref().expect("what is waived is owed");
         let only = match &self.release {
             None => "every release".into(),
             Some(tag) if folded.tags.contains_key(tag) => format!("{tag} only"),
