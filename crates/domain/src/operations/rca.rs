@@ -114,6 +114,8 @@ pub struct Waiver {
 pub struct Owed {
     /// Since when: of what happened first, if more happened since.
     pub since: Timestamp,
+    /// When what it is about happened: the last of it.
+    pub last: Timestamp,
     /// What it is about.
     pub because: String,
     /// When it should be there.
@@ -161,6 +163,7 @@ pub fn apply(owed: &mut Option<Owed>, at: Timestamp, by: &Actor, event: &Analysi
             let before = owed.take();
             *owed = Some(Owed {
                 since: before.as_ref().map_or(at, |before| before.since),
+                last: at,
                 because: because.clone(),
                 due: before.map_or(*due, |before| before.due.min(*due)),
                 incident: *incident,
@@ -293,7 +296,7 @@ pub fn waive(
     now: Timestamp,
 ) -> Result<Event, Refused> {
     let owed = service.analysis.as_ref().ok_or(Refused::NotOwed)?;
-    if (owed.since, &owed.because) != (agreed.since, &agreed.because) {
+    if (owed.last, &owed.because) != (agreed.last, &agreed.because) {
         return Err(Refused::Another { because: owed.because.clone() });
     }
     match span <= WAIVED_MAX {

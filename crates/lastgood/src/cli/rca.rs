@@ -146,7 +146,7 @@ impl Waive {
         let what = format!("{service} goes on for {span} without the analysis it owes ({only}): {}", self.reason);
         let subject = format!("rca/{service}/waiver");
         // Bound to what is owed: after another rollback it is asked for anew.
-        let plan = Digest::of(format!("{what}\n{}\n{}", owed.since.0, owed.because).as_bytes());
+        let plan = Digest::of(format!("{what}\n{}\n{}", owed.last.0, owed.because).as_bytes());
         app.need_approval(&Ask { subject: subject.clone(), what, plan, needed: 1, of: BTreeSet::new() })?;
         // Used before it is acted on: a crash in between costs one question, never a second waiver.
         app.say_operations(&|state| {
