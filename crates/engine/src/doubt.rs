@@ -26,7 +26,10 @@ pub fn doubt(
     };
     match reader.check_chain(chain, &key, &Anchor::at(anchor)) {
         Ok(()) => Ok(None),
-        Err(SignError::Store(error)) => Err(error),
+        // What can't be compared because it is damaged is in doubt; a store that can't be read at all is no answer.
+        Err(SignError::Store(error)) if !matches!(error, StoreError::Damaged { .. } | StoreError::Corrupt { .. }) => {
+            Err(error)
+        }
         Err(SignError::Anchor(error)) if !speaks(&error) => Ok(None),
         Err(error) => Ok(Some(Failure::of(&error))),
     }

@@ -238,6 +238,11 @@ fn acknowledge(app: &App, service: &str, reason: Reason) -> Ended {
     let note = store
         .acknowledge_rewind(&chain, (&signer, &anchor), (who, reason), app.now())
         .map_err(|error| failed(&error))?;
+    // What counted as closed because it was in doubt is what the records say again.
+    lastgood_engine::bell::ring(app.home.root());
+    if let Err(trouble) = crate::traffic::assert_switches(app) {
+        app.screen.trouble(&trouble);
+    }
     let size = note.checkpoint().head.size;
     app.screen.show(
         "evidence-acknowledge",
