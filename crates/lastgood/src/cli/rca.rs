@@ -19,7 +19,7 @@ use lastgood_domain::{
 };
 use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, io::Write as _, path::PathBuf};
 
 /// Longest analysis: text for people.
 const DOCUMENT_BYTES_MAX: u64 = 1 << 20;
@@ -111,10 +111,15 @@ fn submit(app: &App, service: &str, file: &std::path::Path) -> Ended {
     let digest = Digest::of(&document);
     // Kept under its digest before it is spoken of: the evidence names what can be read.
     app.store()?;
-    let kept = app.home.root().join("analyses").join(format!("{}.md", digest.short()));
+    let kept = app.home.root().join("analyses").join(format!("{digest}.md"));
     let keep = || {
         std::fs::create_dir_all(kept.parent().expect("a folder of the state folder"))?;
-        std::fs::write(&kept, &document)
+        // Whole or not at all: what a kill left half-written would lie under the digest of the whole.
+        let aside = kept.with_extension(format!("{}.new", std::process::id()));
+        let mut file = std::fs::File::create(&aside)?;
+        file.write_all(&document)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, &kept)
     };
     keep().map_err(|error| {
         let message = format!("{} can't be written: {error}", kept.display());
