@@ -73,6 +73,8 @@ const SIGN_EVERY: Duration = Duration::from_secs(60);
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often reminders, ends and pages are looked for: shorter than any step of a chain that people set.
 const DUE_EVERY: Duration = Duration::from_secs(5);
+/// How often notices that were delivered long ago are removed.
+const CLEAR_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -163,7 +165,8 @@ impl Serve {
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;
             // At once: what became due while nobody was here is said first.
-            let mut since_due = DUE_EVERY;
+            let (mut since_due, mut desk) = (DUE_EVERY, None);
+            let mut since_cleared = CLEAR_EVERY;
             while !stop.load(Ordering::SeqCst) {
                 thread::sleep(LOOK_EVERY);
                 since_reconciled += LOOK_EVERY;
@@ -174,7 +177,12 @@ impl Serve {
                 since_due += LOOK_EVERY;
                 if since_due >= DUE_EVERY {
                     since_due = Duration::ZERO;
-                    due::say(app, &services);
+                    due::say(app, &services, &mut desk);
+                }
+                since_cleared += LOOK_EVERY;
+                if since_cleared >= CLEAR_EVERY {
+                    since_cleared = Duration::ZERO;
+                    delivery::clear(app);
                 }
                 since_signed += LOOK_EVERY;
                 if since_signed >= SIGN_EVERY {

@@ -13,6 +13,10 @@ use std::{
     net::UdpSocket,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -291,6 +295,50 @@ fn people_hear_of_a_trip_and_of_a_reset() {
             "production: switch auth was reset by person:alice: new tokens",
         ]
     );
+}
+
+#[test]
+fn the_daemon_clears_what_was_delivered_long_ago_and_tells_of_one_dead_notice_among_many() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let refused = Arc::clone(&refuses);
+    let sink = Sink::new(move |_| match refused.load(Ordering::SeqCst) {
+        true => ("400 Bad Request", String::new()),
+        false => ("204 No Content", String::new()),
+    });
+    let tail = format!(
+        "[secret.hook]\nfile = \"hook\"\n[notice.ops]\nwebhook = \"http://127.0.0.1:{}/hook\"\nsecret = \"hook\"\n\
+         allow_private = true\nkinds = [\"switch-tripped\"]\n",
+        sink.port
+    );
+    let world = World::new(LONG, &tail);
+    secret_file(&world.path("hook"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let count = |state: &str| -> i64 {
+        world.database().query_row("SELECT count(*) FROM notice WHERE state = ?1", [state], |row| row.get(0)).unwrap()
+    };
+    let daemon = world.serve();
+    for (reason, delivered) in [("long ago", 1), ("just now", 2)] {
+        world.lastgood(&["switch", "trip", "auth", "--reason", reason]).ended(0);
+        until("the notice", || count("delivered") == delivered);
+    }
+    daemon.stop();
+    // A month and a day; and more dead ones than are ever listed at once, from before.
+    let aged = "UPDATE notice SET settled_at = settled_at - 31 * 86400000 WHERE n = 1";
+    assert_eq!(world.database().execute(aged, []).unwrap(), 1);
+    let dead = "WITH RECURSIVE number (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < 1001)
+        INSERT INTO notice (n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state, settled_at)
+        SELECT n + 1000 + i, printf('msg_%032x', i), chain, seq, ordinal, endpoint, subject, kind, body, at, turn - 1,
+               'failed', settled_at
+        FROM notice, number WHERE n = 2";
+    assert_eq!(world.database().execute(dead, []).unwrap(), 1001);
+    refuses.store(true, Ordering::SeqCst);
+    let _daemon = world.serve();
+    until("the one of long ago is gone", || count("delivered") == 1);
+    world.lastgood(&["switch", "trip", "auth", "--reason", "again"]).ended(0);
+    until("the death", || world.log().contains(" is dead after 1 try"));
+    // All of them are sent again, more than are listed at once.
+    refuses.store(false, Ordering::SeqCst);
+    world.lastgood(&["notices", "replay"]).ended(0).says("1002 sent again");
+    until("none is dead", || count("failed") == 0);
 }
 
 #[test]
