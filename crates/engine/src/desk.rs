@@ -287,6 +287,8 @@ pub type Decision<'a, S> =
 /// The one event that a decision comes to, or why not.
 pub type OneDecision<'a, S> =
     &'a dyn Fn(&<S as Subject>::State) -> Result<<S as Subject>::Event, <S as Subject>::Refused>;
+/// The records that a decision comes to and all that is appended for them, or why nothing is.
+type Decided<S> = Result<(Vec<<S as Subject>::Record>, Vec<Append>), SayError<<S as Subject>::Refused>>;
 /// What was written and the state after it, or why nothing was.
 pub type Said<'a, S, Written> = Result<(Written, &'a Folded<S>), SayError<<S as Subject>::Refused>>;
 
@@ -383,7 +385,7 @@ impl<S: Subject<Refused: std::error::Error>> Folded<S> {
         reader: &Reader,
         (by, now): (&Actor, Timestamp),
         decide: Decision<'_, S>,
-    ) -> Result<(Vec<S::Record>, Vec<Append>), SayError<S::Refused>> {
+    ) -> Decided<S> {
         self.read_on(reader, subject)?;
         let expected = self.head;
         let events = decide(&self.state).map_err(SayError::Refused)?;

@@ -245,7 +245,7 @@ fn a_hold_that_is_set_while_a_slow_place_is_asked_is_asked_for_right_after() {
     );
     let set = format!("echo $LASTGOOD_HOLD >> '{}'", held.display());
     let keys = format!(
-        "\n[enforcer.claims]\nkinds = [\"claim\"]\ntimeout = \"1m\"\ncommand = {{ set = [\"/bin/sh\", \"-c\", \"{set}\"], \
+        "\n[enforcer.claims]\nkinds = [\"claim\"]\ntimeout = \"30s\"\ncommand = {{ set = [\"/bin/sh\", \"-c\", \"{set}\"], \
          lift = [\"/bin/true\"], read = [\"/bin/sh\", \"-c\", \"{read}\"] }}\n"
     );
     farm.configure(&(farm.config() + &keys));
