@@ -356,13 +356,17 @@ fn an_analysis_is_owed_until_somebody_else_accepts_it_and_a_waiver_ends_and_fall
     assert!(blocks(&now, &tag, 3 * HOUR).unwrap().contains("3 h 0 min, of: rolled back: bob failed; nobody has"));
     assert!(rca::accept(&now, &person("bob")).is_err());
     // A hotfix passes, nothing else, and not for ever.
-    let waiver = rca::waive(&now, reason("hotfix"), Span::minutes(60), Some(tag.clone()), FRIDAY).unwrap();
-    let now = say("alice", FRIDAY, waiver);
+    let agreed = now.analysis.clone().unwrap();
+    let waive =
+        |now: &Service| rca::waive(now, &agreed, reason("hotfix"), Span::minutes(60), Some(tag.clone()), FRIDAY);
+    let now = say("alice", FRIDAY, waive(&now).unwrap());
     assert_eq!(blocks(&now, &tag, HOUR - 1), None);
     assert!(blocks(&now, &ReleaseTag::new("2.1").unwrap(), 0).is_some());
     assert!(blocks(&now, &tag, HOUR).is_some());
-    let now = say("alice", FRIDAY, owe());
+    let now = say("alice", at(FRIDAY, 1), owe());
     assert!(blocks(&now, &tag, 0).is_some());
+    // What was agreed to was another rollback's.
+    assert_eq!(waive(&now), Err(rca::Refused::Another { because: "rolled back: bob failed".into() }));
     let now = say("alice", FRIDAY, rca::submit(&now, Digest::of(b"it was the cache")).unwrap());
     assert!(blocks(&now, &tag, 0).unwrap().contains("handed in by person:alice"));
     assert!(rca::accept(&now, &person("alice")).is_err());

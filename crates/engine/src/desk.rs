@@ -16,8 +16,9 @@ use std::ops::Deref;
 
 /// Damaged records that are told one by one; more are only counted.
 const DAMAGED_TOLD_MAX: usize = 100;
-/// Tries after other chains have moved: a service that is driven writes some records a second, and a try takes milliseconds.
-const ELSEWHERE_MAX: u32 = 50;
+/// Tries after other chains have moved, before the next is made alone: a service that is driven writes some records a second,
+/// and a try takes milliseconds; with hundreds of services under way every try would come too late.
+const ELSEWHERE_MAX: u32 = 3;
 
 /// What a chain is about, and how its records are understood.
 pub trait Subject {
@@ -44,6 +45,13 @@ pub trait Subject {
 
     /// Tells whether it can only block and never open: then it is taken even where the record is in doubt.
     fn only_blocks(record: &Self::Record) -> bool;
+
+    /// Takes in what stands outside of the chain and bears on its state; called each time the chain was read.
+    ///
+    /// Errors: the store can't be read.
+    fn look_around(&self, _reader: &Reader, _state: &mut Self::State) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Makes the notices of record `seq` for the endpoints that want them, given the state after it.
     fn notices(&self, routes: &[Route], after: &Self::State, seq: u64, record: &Self::Record) -> Vec<NewNotice>;
@@ -188,7 +196,7 @@ impl<S: Subject> Folded<S> {
                 if head.size == from {
                     self.head = head;
                 }
-                return Ok(());
+                return subject.look_around(reader, &mut self.state);
             }
             for one in stored {
                 while self.head.size < one.seq {
@@ -279,6 +287,8 @@ pub type Decision<'a, S> =
 /// The one event that a decision comes to, or why not.
 pub type OneDecision<'a, S> =
     &'a dyn Fn(&<S as Subject>::State) -> Result<<S as Subject>::Event, <S as Subject>::Refused>;
+/// The records that a decision comes to and all that is appended for them, or why nothing is.
+type Decided<S> = Result<(Vec<<S as Subject>::Record>, Vec<Append>), SayError<<S as Subject>::Refused>>;
 /// What was written and the state after it, or why nothing was.
 pub type Said<'a, S, Written> = Result<(Written, &'a Folded<S>), SayError<<S as Subject>::Refused>>;
 
@@ -307,45 +317,48 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
     }
 
     /// Appends what `decide` decides on the state of now, with the notices it causes and what belongs into other chains,
-    /// in one transaction. If somebody else appended in between it is decided again. Deciding on nothing writes nothing.
+    /// in one transaction. If somebody else appended in between it is decided again; where other chains move all the time,
+    /// alone. Deciding on nothing writes nothing.
     ///
     /// Gives the records and the state after them. Errors: what `decide` refuses; the store fails.
     pub fn say(&mut self, by: &Actor, now: Timestamp, decide: Decision<'_, S>) -> Said<'_, S, Vec<S::Record>> {
         let chain = self.subject.chain();
         let (mut moved, mut elsewhere) = (None, 0);
         loop {
-            self.folded.read_on(self.store.deref(), &self.subject)?;
-            let expected = self.folded.head;
-            // Nothing new was read: the stored head is not one that any reading leads to.
-            if moved == Some(expected) {
-                let found = self.store.head(&chain)?;
-                return Err(AppendError::Moved { chain, expected, found }.into());
-            }
-            let events = decide(&self.folded.state).map_err(SayError::Refused)?;
-            for event in &events {
-                self.subject.permit(&self.folded.state, by, event, now).map_err(SayError::Refused)?;
-            }
-            if events.is_empty() {
-                return Ok((Vec::new(), &self.folded));
-            }
-            let records: Vec<_> = events.into_iter().map(|event| S::record(now, by.clone(), event)).collect();
-            let mut appends = self.subject.elsewhere(self.store.deref(), &self.routes, &self.folded.state, &records)?;
-            // Folded before it is written, because a notice tells of the state after; read anew if nothing was.
-            let notices = self.fold(&records);
-            let records_new = records.iter().map(|record| NewRecord { at: now, bytes: canonical(record) }).collect();
-            appends.insert(0, Append { chain: chain.clone(), expected, records: records_new, notices });
-            match self.store.append_all(&appends) {
-                Ok(heads) => {
-                    self.folded.head = heads[0];
+            let Self { store, subject, routes, folded } = self;
+            let said = match elsewhere < ELSEWHERE_MAX {
+                true => folded.decide((subject, routes), store, (by, now), decide).and_then(|(records, appends)| {
+                    let heads = if appends.is_empty() { Vec::new() } else { store.append_all(&appends)? };
+                    Ok((records, heads))
+                }),
+                false => {
+                    let mut said = Vec::new();
+                    let heads = store.append_alone(|reader| {
+                        let (records, appends) = folded.decide((subject, routes), reader, (by, now), decide)?;
+                        said = records;
+                        Ok::<_, SayError<S::Refused>>(appends)
+                    });
+                    heads.map(|heads| (said, heads))
+                }
+            };
+            match said {
+                Ok((records, heads)) => {
+                    if let Some(head) = heads.first() {
+                        self.folded.head = *head;
+                    }
                     return Ok((records, &self.folded));
                 }
-                Err(error) => {
+                Err(SayError::Refused(refused)) => return Err(SayError::Refused(refused)),
+                Err(SayError::Append(error)) => {
+                    let expected = self.folded.head;
                     self.folded = Folded::default();
                     let AppendError::Moved { chain: of, .. } = &error else { return Err(error.into()) };
                     // A service's chain moves whenever it is driven, which says nothing of ours.
                     match *of == chain {
+                        // Nothing new was read: the stored head is not one that any reading leads to.
+                        true if moved == Some(expected) => return Err(error.into()),
                         true => moved = Some(expected),
-                        false if elsewhere < ELSEWHERE_MAX => elsewhere += 1,
+                        false if elsewhere <= ELSEWHERE_MAX => elsewhere += 1,
                         false => return Err(error.into()),
                     }
                 }
@@ -363,14 +376,35 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
     }
 }
 
-impl<S: Subject> Desk<S> {
-    fn fold(&mut self, records: &[S::Record]) -> Vec<NewNotice> {
-        let mut notices = Vec::new();
-        for (seq, record) in (self.folded.head.size..).zip(records) {
-            S::apply(&mut self.folded.state, seq, Some(record));
-            notices.extend(self.subject.notices(&self.routes, &self.folded.state, seq, record));
+impl<S: Subject<Refused: std::error::Error>> Folded<S> {
+    /// Reads what is new and gives what `decide` makes of it: its records, and all that is appended for them, ours first. They
+    /// are folded already, because a notice tells of the state after; where nothing is written, all is read anew.
+    fn decide(
+        &mut self,
+        (subject, routes): (&S, &[Route]),
+        reader: &Reader,
+        (by, now): (&Actor, Timestamp),
+        decide: Decision<'_, S>,
+    ) -> Decided<S> {
+        self.read_on(reader, subject)?;
+        let expected = self.head;
+        let events = decide(&self.state).map_err(SayError::Refused)?;
+        for event in &events {
+            subject.permit(&self.state, by, event, now).map_err(SayError::Refused)?;
         }
-        notices
+        if events.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let records: Vec<_> = events.into_iter().map(|event| S::record(now, by.clone(), event)).collect();
+        let mut appends = subject.elsewhere(reader, routes, &self.state, &records)?;
+        let mut notices = Vec::new();
+        for (seq, record) in (self.head.size..).zip(&records) {
+            S::apply(&mut self.state, seq, Some(record));
+            notices.extend(subject.notices(routes, &self.state, seq, record));
+        }
+        let new = records.iter().map(|record| NewRecord { at: now, bytes: canonical(record) }).collect();
+        appends.insert(0, Append { chain: subject.chain(), expected, records: new, notices });
+        Ok((records, appends))
     }
 }
 
@@ -379,4 +413,99 @@ fn canonical(record: &impl Serialize) -> Vec<u8> {
     serde_json::to_value(record)
         .and_then(|value| serde_json::to_vec(&value))
         .expect("records hold only texts, whole numbers and lists of them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations;
+    use lastgood_domain::operations::{Event, Operations, Record};
+    use std::{
+        sync::{
+            Mutex,
+            mpsc::{Receiver, Sender, channel},
+        },
+        thread,
+        time::Duration,
+    };
+
+    /// A subject with a part in another chain, which somebody moves each time it was read.
+    struct Busy {
+        other: ChainName,
+        read: Sender<()>,
+        moved: Mutex<Receiver<()>>,
+    }
+
+    impl Subject for Busy {
+        type State = Operations;
+        type Record = Record;
+        type Event = Event;
+        type Refused = lastgood_domain::operations::Refused;
+
+        fn chain(&self) -> ChainName {
+            operations::chain()
+        }
+
+        fn parse(bytes: &[u8]) -> Result<Record, String> {
+            operations::Scope::parse(bytes)
+        }
+
+        fn record(at: Timestamp, by: Actor, event: Event) -> Record {
+            operations::Scope::record(at, by, event)
+        }
+
+        fn apply(state: &mut Operations, seq: u64, record: Option<&Record>) {
+            operations::Scope::apply(state, seq, record);
+        }
+
+        fn only_blocks(record: &Record) -> bool {
+            operations::Scope::only_blocks(record)
+        }
+
+        fn notices(&self, _: &[Route], _: &Operations, _: u64, _: &Record) -> Vec<NewNotice> {
+            Vec::new()
+        }
+
+        fn elsewhere(
+            &self,
+            store: &Reader,
+            _: &[Route],
+            _: &Operations,
+            records: &[Record],
+        ) -> Result<Vec<Append>, AppendError> {
+            let expected = store.head(&self.other)?;
+            self.read.send(()).unwrap();
+            // Whoever can't write because we do is not waited for.
+            let _late = self.moved.lock().unwrap().recv_timeout(Duration::from_millis(200));
+            let records = records.iter().map(|one| NewRecord { at: one.at, bytes: canonical(one) }).collect();
+            Ok(vec![Append { chain: self.other.clone(), expected, records, notices: Vec::new() }])
+        }
+    }
+
+    #[test]
+    fn what_is_said_in_many_chains_is_said_although_one_of_them_moves_at_every_try() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = ChainName::new("service/web").unwrap();
+        let (read, reads) = channel();
+        let (tell, moved) = channel();
+        let subject = Busy { other: other.clone(), read, moved: Mutex::new(moved) };
+        let mut desk = Desk::new(Store::open(folder.path()).unwrap(), subject, Vec::new());
+        let mut rival = Store::open(folder.path()).unwrap();
+        let rival = thread::spawn(move || {
+            let mut moves = 0;
+            while reads.recv().is_ok() {
+                let head = rival.head(&other).unwrap();
+                let record = NewRecord { at: Timestamp(0), bytes: b"{}".to_vec() };
+                // Where it could not write because we did, the chain has moved by us.
+                moves += u32::from(rival.append(&other, &head, &[record], &[]).is_ok());
+                let _gone = tell.send(());
+            }
+            moves
+        });
+        let by = Actor::new("person:alice").unwrap();
+        let event = || Event::Seen { signs: [].into() };
+        desk.say(&by, Timestamp(0), &|_| Ok(vec![event()])).unwrap();
+        drop(desk);
+        assert_eq!(rival.join().unwrap(), ELSEWHERE_MAX);
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, InstanceConfig, RuntimeConfig, ServiceConfig, Severity},
+    doubt,
     operations::message,
     paths::Home,
     ports::Occupant,
@@ -21,6 +22,7 @@ use lastgood_drivers::{
     runtime::{Runtime, RuntimeError},
     state::{self, Owner},
 };
+use lastgood_store::{EVIDENCE_FILE, Reader, StoreError};
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
@@ -195,6 +197,10 @@ fn whole(config: &Config) -> Vec<Finding> {
         let fix = "anchor = \"/another/disk/lastgood.checkpoints\"";
         all("anchor", Failure::new("anchor-inside", what, Some(fix)), Severity::Recommended);
     }
+    match in_doubt(config) {
+        Ok(found) => found.into_iter().for_each(|failure| all("anchor", failure, Severity::Required)),
+        Err(error) => all("anchor", Failure::of(&error), Severity::Required),
+    }
     if config.notice.is_empty() {
         let what = "no notice endpoint is configured: there is no [notice.NAME]";
         all(
@@ -218,6 +224,14 @@ fn whole(config: &Config) -> Vec<Finding> {
         all("user", Failure::new("not-root", what, Some(fix)), Severity::Recommended);
     }
     findings
+}
+
+/// Says what is wrong between the evidence and its anchor: each refuses the next run.
+fn in_doubt(config: &Config) -> Result<Vec<Failure>, StoreError> {
+    if !config.state_dir.join(EVIDENCE_FILE).exists() {
+        return Ok(Vec::new());
+    }
+    doubt::all(&Reader::open(&config.state_dir)?, &config.state_dir, &config.anchor())
 }
 
 /// Compares what runs with what should run by the log; `service` is its state of now.

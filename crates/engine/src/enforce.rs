@@ -321,7 +321,7 @@ pub fn pass(
     let deadline = Instant::now() + wait;
     let Some(_lock) = lock(state_dir, deadline).map_err(PassError::Lock)? else { return Ok(false) };
     release_unknown(desk, enforcers, by, clock)?;
-    let mut awaited = 0_usize;
+    let (mut awaited, mut spawned) = (0_usize, 0_usize);
     let (tell, told) = mpsc::channel();
     for (name, (config, place)) in &enforcers.0 {
         let now = clock();
@@ -331,12 +331,19 @@ pub fn pass(
         }
         say(desk, name, &asked.requested(), by, now)?;
         boundary::cross();
-        let (tell, name, place) = (tell.clone(), name.clone(), Arc::clone(place));
-        thread::spawn(move || tell.send((name, look(&*place, &asked.wanted, &asked.known))));
         awaited += 1;
+        // One that a pass before gave up on may still be at it, and would undo what we set.
+        let Some(turn) = turn_at(state_dir, name).map_err(PassError::Lock)? else { continue };
+        let (tell, name, place) = (tell.clone(), name.clone(), Arc::clone(place));
+        thread::spawn(move || {
+            let outcomes = look(&*place, &asked.wanted, &asked.known);
+            drop(turn);
+            tell.send((name, outcomes))
+        });
+        spawned += 1;
     }
     let mut heard = BTreeMap::new();
-    for _ in 0..awaited {
+    for _ in 0..spawned {
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok((name, outcomes)) = told.recv_timeout(left) else { break };
         let now = clock();
@@ -385,6 +392,17 @@ fn release_unknown(
         say(desk, &name, &outcomes, by, now)?;
     }
     Ok(())
+}
+
+/// Takes the lock of one place, which lasts until who asks it has its answer; `None` while somebody else does.
+fn turn_at(state_dir: &Path, name: &EnforcerName) -> io::Result<Option<File>> {
+    use rustix::fs::{FlockOperation, flock};
+    let file = lastgood_store::open_private(&state_dir.join(format!("enforcer-{name}.lock")))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Takes the lock, or gives up at the deadline.

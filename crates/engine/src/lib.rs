@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod deliver;
 pub mod desk;
 pub mod doctor;
+pub mod doubt;
 pub mod drive;
 pub mod enforce;
 pub mod expand;

@@ -12,18 +12,19 @@ use lastgood_domain::{
         approval::{self, Approval, Approvals, Request, Standing},
         cap::{self, Risky},
         escalation, hold, incident,
-        people::Act,
+        people::{self, Act},
     },
     rollout::{self, Input},
     service::Service,
-    terms::{Actor, Digest, ServiceName, Timestamp},
+    terms::{Actor, ChainName, Digest, ServiceName, Timestamp},
 };
 use lastgood_engine::{
     config::{Config, ConfigError, FILE_NAME},
+    doubt,
     drive::{Log as _, LogError},
     fold::Folded,
     links::Links,
-    log::{Route, ServiceLog},
+    log::{Route, ServiceLog, chain_of},
     operations::{self, Scope},
     paths::Home,
     world,
@@ -31,6 +32,7 @@ use lastgood_engine::{
 use lastgood_store::{Reader, Store};
 use rustix::{fs::Access, io::Errno};
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -206,6 +208,9 @@ impl App {
             let mut after = folded.clone();
             let mut records = Vec::new();
             for event in decide(&folded)? {
+                if people::opens_service(&after, &event) {
+                    self.refuse_in_doubt(&chain_of(service))?;
+                }
                 let permitted = people.permit_service(&after, &self.actor, &event);
                 permitted.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
                 let said = rollout::step(&after, Input::Say(event), &self.actor, world::now()).map_err(|error| {
@@ -230,6 +235,24 @@ impl App {
                 Err(LogError::Moved) => {}
                 Err(error) => return Err(log_trouble(&error)),
             }
+        }
+    }
+
+    /// Refuses to open anything by a chain that what was signed speaks against: what closed it may be among what is missing.
+    ///
+    /// Errors: exit 9 names what speaks against it.
+    fn refuse_in_doubt(&self, chain: &ChainName) -> Result<(), Trouble> {
+        let Some(reader) = self.reader()? else { return Ok(()) };
+        let root = self.home.root();
+        let doubt = doubt::doubt(&reader, (root, &self.config.anchor()), chain);
+        match doubt.map_err(|error| Trouble::new(Exit::Failed, &error))? {
+            None => Ok(()),
+            Some(failure) => Err(Trouble::say(
+                Exit::Refused,
+                "evidence-in-doubt",
+                format!("nothing is opened while {chain} is in doubt: {}", failure.message),
+                "find out what is missing first: lastgood evidence verify",
+            )),
         }
     }
 
@@ -268,8 +291,23 @@ impl App {
         decide: &dyn Fn(&Operations) -> Result<Vec<OperationsEvent>, Refused>,
     ) -> Result<(Vec<OperationsRecord>, Operations), Trouble> {
         let mut desk = self.desk()?;
-        let said = desk.say(&self.actor, self.now(), decide);
+        let refused = RefCell::new(None);
+        let decide_unless_in_doubt = |state: &Operations| {
+            let events = decide(state)?;
+            let opens = events.iter().any(|event| people::opens_wide(state, &self.actor, event));
+            match if opens { self.refuse_in_doubt(&operations::chain()) } else { Ok(()) } {
+                Ok(()) => Ok(events),
+                Err(trouble) => {
+                    refused.replace(Some(trouble));
+                    Ok(Vec::new())
+                }
+            }
+        };
+        let said = desk.say(&self.actor, self.now(), &decide_unless_in_doubt);
         let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
+        if let Some(trouble) = refused.take() {
+            return Err(trouble);
+        }
         lastgood_engine::bell::ring(self.home.root());
         Ok((records, folded.state.clone()))
     }

@@ -7,10 +7,11 @@ use lastgood_domain::{
 };
 use lastgood_drivers::probe::Secrets;
 use lastgood_engine::{
+    desk::Subject as _,
     enforce::{self, Enforcers},
-    operations::{Desk, chain},
+    operations::{Desk, Scope, chain},
 };
-use lastgood_store::Reader;
+use lastgood_store::{READ_RECORDS_MAX, Reader};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -109,7 +110,21 @@ pub(crate) fn keep(app: &App, stop: &AtomicBool) {
         if let Err(trouble) = once(app) {
             app.screen.trouble(&trouble);
         }
-        seen = written(app);
+        // A pass takes as long as its slowest place: what others wrote meanwhile is not seen yet.
+        seen = if by_others_since(app, size).unwrap_or(true) { size } else { written(app) };
+    }
+}
+
+/// Tells whether others than us have written to the operations chain since it had `size` records; `None` if nobody can tell.
+fn by_others_since(app: &App, size: Option<u64>) -> Option<bool> {
+    let (reader, us, mut from) = (Reader::open(app.home.root()).ok()?, by(), size?);
+    loop {
+        let read = reader.read(&chain(), from, READ_RECORDS_MAX).ok()?;
+        let Some(last) = read.last() else { return Some(false) };
+        from = last.seq + 1;
+        if read.iter().any(|one| Scope::parse(&one.bytes).map_or(true, |record| record.by != us)) {
+            return Some(true);
+        }
     }
 }
 

@@ -99,7 +99,7 @@ pub(crate) fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[Ser
             // What was decided while nobody could tell it, and what a proxy without its folder has lost.
             // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy.
             let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
-            let switches = switches.map(|switches| switches.epoch);
+            let switches = switches.map(|switches| (switches.epoch, switches.doubt.is_some()));
             let turned = std::mem::replace(&mut epoch, switches) != switches;
             if std::mem::take(&mut first) || started || turned {
                 return assert_all(app, services);

@@ -26,7 +26,8 @@ use tokio::sync::Semaphore;
 
 /// Longest form: a reason of 500 characters, each at most twelve bytes as forms are sent.
 const FORM_BYTES_MAX: usize = 8 * 1024;
-/// Requests in one [`RATE_SPAN`], of everybody together: some people and the programs that look at their mail need a few.
+/// Requests with a link that is not valid in one [`RATE_SPAN`], of everybody together: some people and the programs that look
+/// at their mail need a few.
 const RATE_MAX: u32 = 120;
 /// See [`RATE_MAX`].
 const RATE_SPAN: Duration = Duration::from_secs(60);
@@ -106,13 +107,6 @@ async fn send(State(counter): State<Counter>, Path(ticket): Path<String>, form: 
 
 impl Counter {
     async fn answer(self, ticket: String, form: Option<Form>) -> Response {
-        if self.is_too_much() {
-            let says = "Wait a minute, or answer on the machine itself: lastgood approval list".into();
-            let heading = "Too many requests".into();
-            let mut response = page(&Shown { status: 429, heading, says, ..Shown::default() });
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
-            return response;
-        }
         let says = "Nothing is known to have been decided. Look again, or answer on the machine itself.".into();
         let failed = Shown { status: 503, heading: "It can't be done now".into(), says, ..Shown::default() };
         let answers = Arc::clone(&self.answers);
@@ -121,7 +115,16 @@ impl Counter {
             tokio::task::spawn_blocking(move || answers(&ticket, form)).await.ok()
         };
         let made = tokio::time::timeout(TIME_MAX, made).await;
-        page(&made.ok().flatten().unwrap_or(failed))
+        let shown = made.ok().flatten().unwrap_or(failed);
+        // A stranger who reaches the port must not close the links of those who have one.
+        if shown.status == StatusCode::NOT_FOUND && self.is_too_much() {
+            let says = "Wait a minute, or answer on the machine itself: lastgood approval list".into();
+            let heading = "Too many requests".into();
+            let mut response = page(&Shown { status: 429, heading, says, ..Shown::default() });
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            return response;
+        }
+        page(&shown)
     }
 
     fn is_too_much(&self) -> bool {

@@ -100,7 +100,8 @@ impl SwitchesView {
         switches: &Switches,
         subscribers: [u64; 2],
     ) -> Self {
-        let all = known.into_iter().map(|switch| (switch, false));
+        let in_doubt = switches.doubt.is_some();
+        let all = known.into_iter().map(|switch| (switch, in_doubt));
         let tripped = switches.tripped.keys().map(|switch| (switch.clone(), true));
         Self { environment, tripped: all.chain(tripped).collect(), epoch: switches.epoch, subscribers }
     }

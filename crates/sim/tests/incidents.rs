@@ -72,6 +72,7 @@ fn worlds_of_incidents_reach_every_state_and_what_can_go_wrong() {
         "the level was lowered",
         "a role was handed over",
         "an approved plan ran",
+        "planned anew in the middle of a step",
         "a step failed",
         "nobody could tell of a step",
         "a person settled a step",

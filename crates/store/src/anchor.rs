@@ -255,14 +255,24 @@ impl Anchor {
 
     /// Reads the file without the lock: replacing is atomic, so a reader sees one whole state.
     pub(crate) fn read(&self, key: &VerifierKey) -> Result<BTreeMap<ChainName, SignedCheckpoint>, AnchorError> {
-        self.open(&self.read_bytes(), key)
+        self.open(&self.read_bytes(), key, |_| true)
     }
 
-    /// Checks every checkpoint; a missing file is one without checkpoints.
+    /// Reads what it says of one chain, as [`Anchor::read`] does, and checks no other's signature.
+    pub(crate) fn read_of(
+        &self,
+        key: &VerifierKey,
+        chain: &ChainName,
+    ) -> Result<BTreeMap<ChainName, SignedCheckpoint>, AnchorError> {
+        self.open(&self.read_bytes(), key, |name| name == chain.as_str())
+    }
+
+    /// Checks every checkpoint of the chains that are wanted; a missing file is one without checkpoints.
     fn open(
         &self,
         bytes: &io::Result<Option<Vec<u8>>>,
         key: &VerifierKey,
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<ChainName, SignedCheckpoint>, AnchorError> {
         let path = || self.path.clone();
         let unreadable = |why: String| AnchorError::Unreadable { path: path(), why };
@@ -280,7 +290,7 @@ impl Anchor {
             return Err(AnchorError::Foreign { path: path(), found: file.installation, ours: public });
         }
         let mut checkpoints = BTreeMap::new();
-        for (name, note) in file.checkpoints {
+        for (name, note) in file.checkpoints.into_iter().filter(|(name, _)| wanted(name)) {
             let signed = SignedCheckpoint::open(&note, key).map_err(|source| AnchorError::Edited {
                 path: path(),
                 chain: name.clone(),
@@ -298,7 +308,7 @@ impl Anchor {
 impl AnchorGuard<'_> {
     /// Gives the checkpoints as they were when the lock was taken.
     pub(crate) fn checkpoints(&self, key: &VerifierKey) -> Result<BTreeMap<ChainName, SignedCheckpoint>, AnchorError> {
-        self.anchor.open(&self.before, key)
+        self.anchor.open(&self.before, key, |_| true)
     }
 
     /// Replaces the file if it is still what was read under the lock.

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{StoreError, during},
-    open::Store,
+    open::{Reader, Store},
     outbox,
     read::{ChainRow, chain_row, count, digest, signed},
 };
@@ -165,6 +165,30 @@ impl Store {
             .map(|one| append_within(&transaction, &one.chain, &one.expected, &one.records, &one.notices))
             .collect::<Result<_, _>>()?;
         transaction.commit().map_err(&failed)?;
+        Ok(heads)
+    }
+}
+
+impl Store {
+    /// Appends as [`Store::append_all`] does what `decide` makes of the store, while nobody else writes: what was read is what
+    /// is appended to. For what else would never get its turn; others wait until it is done.
+    ///
+    /// Errors: those of `decide`, and of [`Store::append_all`].
+    pub fn append_alone<E: From<AppendError>>(
+        &mut self,
+        decide: impl FnOnce(&Reader) -> Result<Vec<Append>, E>,
+    ) -> Result<Vec<Head>, E> {
+        let failed = |source| AppendError::from(during("append to the evidence")(source));
+        // It rolls back when it is dropped.
+        let transaction =
+            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
+        let appends = decide(&*self)?;
+        let mut heads = Vec::with_capacity(appends.len());
+        for one in appends {
+            check_limits(&one.chain, &one.records, &one.notices)?;
+            heads.push(append_within(&transaction, &one.chain, &one.expected, &one.records, &one.notices)?);
+        }
+        transaction.commit().map_err(failed)?;
         Ok(heads)
     }
 }

@@ -21,7 +21,7 @@ use lastgood_domain::{
     terms::{Actor, Reason, Timestamp},
 };
 use rusqlite::OptionalExtension;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -247,6 +247,33 @@ impl Reader {
             compare(self, anchor, key, &anchored, chain)?;
         }
         Ok(())
+    }
+
+    /// Gives all that is wrong between the chains and the anchor, one for each chain.
+    ///
+    /// Errors: why nothing could be compared.
+    pub fn against_anchor(&self, key: &VerifierKey, anchor: &Anchor) -> Result<Vec<SignError>, SignError> {
+        let look = || {
+            let anchored = anchor.read(key)?;
+            let stored = self.chains()?;
+            let names: BTreeSet<&ChainName> = stored.iter().map(|info| &info.name).chain(anchored.keys()).collect();
+            let compared = names.into_iter().map(|chain| compare(self, anchor, key, &anchored, chain));
+            Ok::<_, SignError>(compared.filter_map(Result::err).collect::<Vec<_>>())
+        };
+        let found = look()?;
+        if found.is_empty() {
+            return Ok(found);
+        }
+        // What is signed meanwhile is in one of them only.
+        let _nobody_signs = anchor.lock().ok();
+        look()
+    }
+
+    /// Compares one chain with the anchor and looks at no other, so that it may be asked often; waits for nobody who signs.
+    ///
+    /// Errors: what is wrong with it, or why it could not be compared.
+    pub fn check_chain(&self, of: &ChainName, key: &VerifierKey, anchor: &Anchor) -> Result<(), SignError> {
+        compare(self, anchor, key, &anchor.read_of(key, of)?, of)
     }
 
     /// Compares one chain with the anchor, and then all the others; gives what is wrong with those.

@@ -63,6 +63,22 @@ fn retry(retry_after: Option<Span>) -> Outcome {
 }
 
 #[test]
+fn what_a_clock_that_was_ahead_has_put_off_is_sent_once_it_is_set_back() {
+    const YEAR: i64 = 365 * 24 * 3_600_000;
+    let mut world = World::new();
+    world.enqueue(&["ops/web/first", "ops/web/second"]);
+    let first = world.claim(YEAR).remove(0);
+    let retry = Outcome::Retry { class: "timeout".into(), text: "no answer".into(), retry_after: None };
+    world.settle(&first, YEAR, retry.clone());
+    // What was put off a moment ago waits.
+    assert!(bodies(&world.claim(YEAR)).is_empty());
+    let again = world.claim(0);
+    assert_eq!(bodies(&again), ["first"]);
+    world.settle(&again[0], 0, retry);
+    assert!(bodies(&world.claim(0)).is_empty(), "its wait is a wait again, whenever it was tried first");
+}
+
+#[test]
 fn a_later_message_of_a_pair_waits_for_the_earlier_and_others_do_not() {
     let mut world = World::new();
     world.enqueue(&["ops/a/1", "ops/a/2", "ops/b/3", "pager/a/4"]);

@@ -8,7 +8,7 @@ use super::{
     incident,
     people::People,
 };
-use crate::terms::{Actor, ServiceName, Timestamp};
+use crate::terms::{Actor, ApprovalId, ServiceName, Timestamp};
 use alloc::{
     borrow::Cow,
     collections::BTreeMap,
@@ -122,13 +122,14 @@ impl Clock<'_> {
 
     /// Ends the pages about requests that people answered.
     fn end_answered(&mut self) {
-        let answered = self
-            .state
-            .approvals
-            .all
-            .iter()
-            .filter(|(_, one)| !matches!(one.standing, Standing::Pending | Standing::Expired));
-        let about: Vec<String> = answered.map(|(approval, _)| format!("approval/{approval}")).collect();
+        // From the pages that are open, of which there are few: requests and pages are kept for ever.
+        let is_answered = |about: &str| {
+            let id = about.strip_prefix("approval/").and_then(|id| id.parse::<ApprovalId>().ok());
+            let one = id.and_then(|id| self.state.approvals.all.get(&id));
+            one.is_some_and(|one| !matches!(one.standing, Standing::Pending | Standing::Expired))
+        };
+        let open = self.state.pages.all.values().filter(|page| !page.ended && is_answered(&page.about));
+        let about: Vec<String> = open.map(|page| page.about.clone()).collect();
         for about in about {
             self.end(&about, "the request is answered");
         }

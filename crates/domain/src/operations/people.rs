@@ -227,20 +227,32 @@ impl People {
     ///
     /// Errors: [`NotAllowed`].
     pub fn permit_service(&self, before: &Service, by: &Actor, event: &event::Event) -> Result<(), NotAllowed> {
-        match event {
-            event::Event::HoldLifted { .. } | event::Event::Unpinned { .. } => self.check(by, Act::Lift),
-            // Another pin takes the first one away.
-            event::Event::Pinned { tag, .. } if before.pin.as_ref().is_some_and(|pin| pin.tag != *tag) => {
-                self.check(by, Act::Lift)
-            }
-            event::Event::Traffic(TrafficEvent::EntriesResumed { .. }) => self.check(by, Act::Lift),
-            event::Event::Analysis(AnalysisEvent::Accepted { .. }) => self.check(by, Act::Accept),
-            event::Event::Analysis(AnalysisEvent::Waived { .. }) => self.check(by, Act::Waive),
-            event::Event::Waived { .. } => self.check(by, Act::Waive),
-            // Everything else blocks, asks, or is what a run finds out by itself.
-            _ => Ok(()),
-        }
+        act_of_service(before, event).map_or(Ok(()), |act| self.check(by, act))
     }
+}
+
+/// Gives what an event of a service takes; `None` is open to everybody.
+fn act_of_service(before: &Service, event: &event::Event) -> Option<Act> {
+    match event {
+        event::Event::HoldLifted { .. } | event::Event::Unpinned { .. } => Some(Act::Lift),
+        // Another pin takes the first one away.
+        event::Event::Pinned { tag, .. } if before.pin.as_ref().is_some_and(|pin| pin.tag != *tag) => Some(Act::Lift),
+        event::Event::Traffic(TrafficEvent::EntriesResumed { .. }) => Some(Act::Lift),
+        event::Event::Analysis(AnalysisEvent::Accepted { .. }) => Some(Act::Accept),
+        event::Event::Analysis(AnalysisEvent::Waived { .. }) | event::Event::Waived { .. } => Some(Act::Waive),
+        // Everything else blocks, asks, or is what a run finds out by itself.
+        _ => None,
+    }
+}
+
+/// Tells whether an event of a service takes away what stands in the way of its releases.
+pub fn opens_service(before: &Service, event: &event::Event) -> bool {
+    act_of_service(before, event).is_some()
+}
+
+/// Tells whether an event takes away what stands in the way of releases.
+pub fn opens_wide(before: &Operations, by: &Actor, event: &Event) -> bool {
+    matches!(act_of(before, by, event), Some(Act::Lift | Act::Waive | Act::Exempt | Act::Override))
 }
 
 /// Gives who would lead an incident by an event. Who declares one may lead it until somebody takes it over: everybody may

@@ -114,6 +114,8 @@ pub struct Waiver {
 pub struct Owed {
     /// Since when: of what happened first, if more happened since.
     pub since: Timestamp,
+    /// When what it is about happened: the last of it.
+    pub last: Timestamp,
     /// What it is about.
     pub because: String,
     /// When it should be there.
@@ -161,6 +163,7 @@ pub fn apply(owed: &mut Option<Owed>, at: Timestamp, by: &Actor, event: &Analysi
             let before = owed.take();
             *owed = Some(Owed {
                 since: before.as_ref().map_or(at, |before| before.since),
+                last: at,
                 because: because.clone(),
                 due: before.map_or(*due, |before| before.due.min(*due)),
                 incident: *incident,
@@ -223,6 +226,12 @@ pub enum Refused {
         /// Who.
         by: Actor,
     },
+    /// What is owed is another one than what was agreed to.
+    #[error("another analysis is owed by now, of: {because}")]
+    Another {
+        /// What it is about.
+        because: String,
+    },
     /// For too long.
     #[error("an analysis is waived for at most 14 d, not {asked}")]
     TooLong {
@@ -237,6 +246,7 @@ impl Coded for Refused {
             Self::NotOwed => "rca-not-owed",
             Self::NotSubmitted => "rca-not-submitted",
             Self::Own { .. } => "rca-own",
+            Self::Another { .. } => "rca-another",
             Self::TooLong { .. } => "rca-waiver-too-long",
         }
     }
@@ -246,6 +256,7 @@ impl Coded for Refused {
             Self::NotOwed => "see what is owed: lastgood rca list".into(),
             Self::NotSubmitted => "hand one in: lastgood rca submit SERVICE --file analysis.md".into(),
             Self::Own { .. } => "have another person run: lastgood rca accept SERVICE".into(),
+            Self::Another { .. } => "look at it, and ask again: lastgood rca waive SERVICE --reason …".into(),
             Self::TooLong { .. } => "say a shorter time: --for 7d".into(),
         })
     }
@@ -273,18 +284,20 @@ pub fn accept(service: &Service, by: &Actor) -> Result<Event, Refused> {
     }
 }
 
-/// Lets runs go on without it for a time. That a second person agreed is asked before.
+/// Lets runs go on without it for a time. That a second person agreed is asked before, to `agreed`.
 ///
-/// Errors: none is owed; longer than [`WAIVED_MAX`].
+/// Errors: none is owed, or another by now; longer than [`WAIVED_MAX`].
 pub fn waive(
     service: &Service,
+    agreed: &Owed,
     reason: Reason,
     span: Span,
     release: Option<ReleaseTag>,
     now: Timestamp,
 ) -> Result<Event, Refused> {
-    if service.analysis.is_none() {
-        return Err(Refused::NotOwed);
+    let owed = service.analysis.as_ref().ok_or(Refused::NotOwed)?;
+    if (owed.last, &owed.because) != (agreed.last, &agreed.because) {
+        return Err(Refused::Another { because: owed.because.clone() });
     }
     match span <= WAIVED_MAX {
         true => Ok(Event::Analysis(AnalysisEvent::Waived { reason, until: now.after(span), release })),

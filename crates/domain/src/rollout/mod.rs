@@ -220,12 +220,15 @@ pub fn wakes_at(service: &Service, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
+/// Longest wait before a program that died is started again.
+pub const BACK_OFF_MAX: Span = Span::minutes(5);
+
 /// Gives how long to wait before a program that died is started again.
 ///
 /// 1 s, doubled with each death up to 5 min: a crash loop must not starve the machine, and a restart that
 /// helps must not wait long.
 pub fn back_off(deaths: u32) -> Span {
-    Span::seconds(1_u64 << deaths.min(9)).min(Span::minutes(5))
+    Span::seconds(1_u64 << deaths.min(9)).min(BACK_OFF_MAX)
 }
 
 /// Moves kept for going back further than one release: enough for two bad promotions in a row.

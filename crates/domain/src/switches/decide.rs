@@ -77,6 +77,12 @@ pub enum Refused {
         /// Who.
         by: Actor,
     },
+    /// What was signed speaks against the records.
+    #[error("nothing is opened while the switches' records are in doubt: {why}")]
+    InDoubt {
+        /// What speaks against them.
+        why: String,
+    },
     /// Somebody who may not.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
@@ -109,6 +115,7 @@ impl Coded for Refused {
             Self::AlreadyRequested { .. } => "switch-reset-requested",
             Self::NotRequested { .. } => "switch-reset-not-requested",
             Self::OwnConfirmation { .. } => "switch-own-confirmation",
+            Self::InDoubt { .. } => "evidence-in-doubt",
             Self::NotAllowed(inner) => inner.code(),
             Self::UnknownFlag { .. } => "flag-unknown",
             Self::Definition(_) => "flag-wrong",
@@ -123,6 +130,7 @@ impl Coded for Refused {
                 let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 format!("one of: {known}; more are declared in lastgood.toml: subsystems = [\"…\"]")
             }
+            Self::InDoubt { .. } => "find out what is missing first: lastgood evidence verify".into(),
             Self::NotTripped { .. } => "see what is: lastgood switch list".into(),
             Self::AlreadyRequested { switch, .. } => {
                 format!("confirm it: lastgood switch confirm {switch} --reason …")

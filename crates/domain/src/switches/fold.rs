@@ -1,9 +1,10 @@
 //! What an environment's records fold to.
 
-use super::{ALL, Definition, Event, FlagKind, Record};
+use super::{ALL, Definition, Event, FlagKind, Record, Refused};
 use crate::terms::{Actor, FlagKey, Reason, SwitchName, Timestamp};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
 
@@ -74,9 +75,23 @@ pub struct Switches {
     pub tripped: BTreeMap<SwitchName, Trip>,
     /// The flags that were set or turned on or off.
     pub flags: BTreeMap<FlagKey, Flag>,
+    /// What was signed speaks against these records, so that any trip may be missing: all counts as tripped. No record says
+    /// so; whoever reads them compares.
+    pub doubt: Option<String>,
 }
 
 impl Switches {
+    /// Refuses what could open something while the records are in doubt.
+    ///
+    /// Errors: why they are.
+    pub fn may_be_said(&self, event: &Event) -> Result<(), Refused> {
+        let opens = !event.only_blocks() && !matches!(event, Event::RewindAcknowledged { .. });
+        match &self.doubt {
+            Some(why) if opens => Err(Refused::InDoubt { why: why.clone() }),
+            _ => Ok(()),
+        }
+    }
+
     /// Folds record number `seq`; `None` is one that can't be read: it changes nothing, and is counted.
     ///
     /// Gives whether it was taken: a record that was folded before, or one behind a gap, never is.
@@ -141,14 +156,15 @@ impl Switches {
         flag
     }
 
-    /// Tells whether what `switch` names is blocked: by itself or by the one above all.
+    /// Tells whether what `switch` names is blocked: by itself or by the one above all, or because nobody can tell.
     pub fn is_tripped(&self, switch: &str) -> bool {
-        self.tripped.keys().any(|name| name.as_str() == switch || name.as_str() == ALL)
+        self.doubt.is_some() || self.tripped.keys().any(|name| name.as_str() == switch || name.as_str() == ALL)
     }
 
-    /// Gives every switch that blocks now, in order: those tripped, and all of `known` while the one above all is.
+    /// Gives every switch that blocks now, in order: those tripped, and all of `known` while the one above all is, or while
+    /// nobody can tell.
     pub fn blocked<'a>(&'a self, known: impl IntoIterator<Item = &'a SwitchName>) -> BTreeSet<SwitchName> {
-        let everything = self.tripped.keys().any(|name| name.as_str() == ALL);
+        let everything = self.is_tripped(ALL);
         let known = known.into_iter().filter(|_| everything);
         self.tripped.keys().chain(known).cloned().collect()
     }

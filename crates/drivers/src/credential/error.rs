@@ -41,6 +41,12 @@ pub enum CredentialError {
         /// What it said.
         why: String,
     },
+    /// Somebody else acts on it.
+    #[error("somebody else acts on {name} just now")]
+    Busy {
+        /// The credential.
+        name: String,
+    },
     /// It is in use.
     #[error("{name} is not revoked")]
     NotRevoked {
@@ -84,6 +90,7 @@ impl Coded for CredentialError {
             Self::NewRefused { .. } => "credential-new-refused",
             Self::CannotTell { .. } => "credential-cannot-tell",
             Self::ActFailed { .. } => "credential-act-failed",
+            Self::Busy { .. } => "credential-busy",
             Self::NotRevoked { .. } => "credential-not-revoked",
             Self::NotRotated { .. } => "credential-not-rotated",
             Self::Secret(inner) => inner.code(),
@@ -101,6 +108,7 @@ impl Coded for CredentialError {
                 format!("see what stands in the way and type: lastgood credential prove {name}")
             }
             Self::ActFailed { .. } => "remove what it says and type the same again; it may be repeated".into(),
+            Self::Busy { .. } => "wait for its end and type the same again; it may be repeated".into(),
             Self::NotRevoked { name } => format!("first: lastgood credential revoke {name}"),
             Self::NotRotated { name } => format!("first: lastgood credential rotate {name}"),
             Self::Secret(inner) => return inner.hint(),

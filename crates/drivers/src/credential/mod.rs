@@ -1,6 +1,6 @@
 //! Credentials that may have leaked: revoke → prove the old one refused → rotate → prove that consumers work.
 //!
-//! Each act may be repeated after a kill at any instant. That the old one is refused is proven by an attempt with it, never
+//! Each act may be repeated after a kill at any instant, and one goes on at a time. That the old one is refused is proven by an attempt with it, never
 //! by what a system says of itself. No secret is in an error, a log or an argument of a command.
 
 mod command;
@@ -207,6 +207,8 @@ impl Credential {
     }
 
     fn open(&self) -> Result<Shelf, CredentialError> {
-        Shelf::open(&self.name, &self.shelf)
+        // An act is at most a command and a reload.
+        let patience = Span(self.timeout.0.saturating_mul(2)).duration();
+        Shelf::open(&self.name, &self.shelf, patience)
     }
 }

@@ -1,11 +1,21 @@
 //! How far a credential is, and the secrets that are needed until it is done, in a folder that nobody else reads.
 
 use super::{CredentialError, value, value::Value};
-use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
 };
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often it is tried to become the one who acts.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The secret before the revocation: it proves that it is refused.
 const OLD: &str = "old";
@@ -34,19 +44,41 @@ pub(super) enum Phase {
 pub(super) struct Shelf {
     name: String,
     folder: PathBuf,
+    /// Held by who acts: two acts at once would each make a new secret, and the role would have one's and the file the other's.
+    _lock: Option<File>,
 }
 
 impl Shelf {
-    pub(super) fn open(name: &str, folder: &Path) -> Result<Self, CredentialError> {
-        let shelf = Self { name: name.into(), folder: folder.into() };
+    /// Opens it for one act, which lasts until it is dropped; waits at most `patience` for the end of somebody else's.
+    pub(super) fn open(name: &str, folder: &Path, patience: Duration) -> Result<Self, CredentialError> {
+        let mut shelf = Self { name: name.into(), folder: folder.into(), _lock: None };
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|source| shelf.failed("made", folder, source))?;
+        shelf._lock = Some(shelf.lock(patience)?);
         Ok(shelf)
+    }
+
+    fn lock(&self, patience: Duration) -> Result<File, CredentialError> {
+        // Beside the folder: what is in there is forgotten at the end.
+        let mut path = self.folder.clone().into_os_string();
+        path.push(".lock");
+        let failed = |source| self.failed("locked", Path::new(&path), source);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let until = Instant::now() + patience;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
+                Err(Errno::WOULDBLOCK) => return Err(CredentialError::Busy { name: self.name.clone() }),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
     }
 
     /// Looks without making anything.
     pub(super) fn look(name: &str, folder: &Path) -> Result<Phase, CredentialError> {
-        Self { name: name.into(), folder: folder.into() }.phase()
+        Self { name: name.into(), folder: folder.into(), _lock: None }.phase()
     }
 
     pub(super) fn phase(&self) -> Result<Phase, CredentialError> {

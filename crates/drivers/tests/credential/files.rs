@@ -185,3 +185,37 @@ fn a_link_and_a_file_open_to_all_are_no_secrets() {
     fs::write(world.path("secret"), OLD).unwrap();
     assert_eq!(world.credential(&toml, None).revoke(None).unwrap_err().code(), "secret-exposed");
 }
+
+#[test]
+fn two_who_rotate_at_once_leave_one_secret_in_the_file_and_with_who_accepts_it() {
+    let world = World::new();
+    // The server takes its time, so that two are at it.
+    let rotate = world.script("rotate", "cp \"$LASTGOOD_NEW_FILE\" taken; sleep 0.05; mv taken served");
+    let nothing = world.script("nothing", "exit 0");
+    let refused = world.script("refused", "exit 77");
+    let text =
+        format!("kind = \"command\"\nrevoke = [\"{nothing}\"]\nrotate = [\"{rotate}\"]\nattempt = [\"{refused}\"]");
+    let credential = world.credential(&text, None);
+    for _ in 0..20 {
+        credential.revoke(None).unwrap();
+        std::thread::scope(|scope| {
+            let both = [(); 2].map(|()| scope.spawn(|| credential.rotate()));
+            both.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
+        });
+        assert_eq!(fs::read_to_string(world.path("served")).unwrap().trim_end(), world.secret());
+    }
+}
+
+#[test]
+fn who_waits_too_long_for_somebody_elses_act_is_told_and_does_nothing() {
+    let world = World::new();
+    let refused = world.script("refused", "exit 77");
+    let text = format!("kind = \"file\"\nattempt = [\"{refused}\"]\ntimeout = \"1s\"");
+    let credential = world.credential(&text, None);
+    credential.revoke(None).unwrap();
+    let lock = fs::File::options().write(true).open(world.path("shelf.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(credential.rotate().unwrap_err().code(), "credential-busy");
+    drop(lock);
+    credential.rotate().unwrap();
+}

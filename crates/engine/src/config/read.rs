@@ -37,6 +37,9 @@ impl Config {
             service.environment =
                 service.policy.passed_in().map(|passed| Environment::of(passed, folder, &state_dir, &anchor));
         }
+        if let Some(switches) = &mut config.switches {
+            switches.anchor = anchor;
+        }
         for service in config.service.values_mut() {
             for instance in &mut service.instance {
                 instance.data = folder.join(&instance.data);

@@ -7,7 +7,7 @@ use lastgood_domain::{
 use lastgood_drivers::config_terms::Length;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Shortest lease: a heartbeat comes four times in it, and a busy machine is late by some hundred milliseconds.
 const LEASE_MIN: Length = Length::seconds(1);
@@ -49,6 +49,9 @@ pub struct SwitchesConfig {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, FlagConfig>")]
     pub flag: BTreeMap<FlagKey, FlagConfig>,
+    /// Where what was signed of their chain is kept elsewhere.
+    #[serde(skip)]
+    pub anchor: PathBuf,
 }
 
 /// What a program that hears nothing does.
@@ -107,6 +110,7 @@ impl Default for SwitchesConfig {
             token: None,
             safe: BTreeMap::new(),
             flag: BTreeMap::new(),
+            anchor: PathBuf::new(),
         }
     }
 }

@@ -279,3 +279,46 @@ fn a_commit_passes_once_a_second_person_agrees_for_its_time_and_what_was_slipped
     world.pass();
     assert_eq!(lanes(&place), BTreeSet::new(), "it is over");
 }
+
+/// A place whose first answer comes when it is let go.
+struct Slow {
+    asked: Mutex<u32>,
+    go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Place for Slow {
+    fn read(&self) -> Result<Found, String> {
+        let first = std::mem::replace(&mut *self.asked.lock().unwrap(), 1) == 0;
+        if first {
+            let _ = self.go.lock().unwrap().recv();
+        }
+        Ok(Found::default())
+    }
+    fn set(&self, _: &Held) -> Result<(), String> {
+        Ok(())
+    }
+    fn lift(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_place_is_asked_by_one_at_a_time_also_after_a_pass_gave_up_on_it() {
+    let (go, wait) = mpsc::channel();
+    let place: Arc<dyn Place> = Arc::new(Slow { asked: Mutex::default(), go: Mutex::new(wait) });
+    let mut world = World::with(&Fake::new(false));
+    for (_, one) in world.enforcers.0.values_mut() {
+        *one = Arc::clone(&place);
+    }
+    world.set(HoldKind::Merge);
+    let mut asks = |wait: Duration| {
+        let (scope, by) = (Scope::default(), alice());
+        pass(&mut world.desk, world.folder.path(), (&world.enforcers, &scope), (&by, &|| NOW), wait).unwrap()
+    };
+    assert!(!asks(Duration::from_millis(50)), "given up on");
+    assert!(!asks(Duration::from_secs(60)), "asked while it was still at it");
+    go.send(()).unwrap();
+    while !asks(Duration::from_secs(60)) {
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -178,8 +178,12 @@ pub fn carry_out<B: Book>(
             Asked::NotDone => doer.perform(&step),
         };
         tell(&step, Some(&outcome));
-        let end = event(PlanEvent::Ended { step: step.id, outcome });
-        say(book, by, now(), &|_| Ok(vec![end.clone()]))?;
+        let end = event(PlanEvent::Ended { step: step.id.clone(), outcome });
+        // Where somebody planned anew meanwhile, the new plan asks by itself what became of its step of this name.
+        say(book, by, now(), &|state| match is_begun(state, id, hash, &step)? {
+            true => Ok(vec![end.clone()]),
+            false => Ok(Vec::new()),
+        })?;
     }
     say(book, by, now(), &|state| match find(state, id)?.state {
         State::Executing => Ok(vec![moved(state, id, State::Cleaning, "every step of the plan is done")?]),
@@ -207,6 +211,16 @@ fn is_next(
         return Err(Refused::NotApproved { incident: id, plan: hash.short() }.into());
     }
     Ok(matches!(planned(state, id, hash)?.next(), Next::Do(next) if next.id == step.id))
+}
+
+/// Tells whether a step is being done, by the plan that was looked at: a step of another plan may bear the same name and
+/// lead elsewhere.
+///
+/// Errors: there is no such incident.
+fn is_begun(state: &Operations, id: IncidentId, hash: Digest, step: &Step) -> Result<bool, incident::Refused> {
+    let planned = find(state, id)?.planned.as_ref().filter(|planned| planned.hash == hash);
+    let progress = planned.and_then(|planned| planned.steps.get(&step.id));
+    Ok(progress.is_some_and(|progress| progress.ended.is_none()))
 }
 
 type Events = Result<Vec<Event>, incident::Refused>;

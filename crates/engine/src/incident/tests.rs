@@ -37,18 +37,25 @@ fn config() -> Config {
     Config::parse(CONFIG, Path::new("/lastgood.toml"), Path::new("/")).unwrap()
 }
 
-/// The chain in memory. `before_begin` is what somebody else does between a decision and its append.
+/// The chain in memory. `before_begin` is what somebody else does between a decision and its append, `before_end` what
+/// somebody does while a step is performed.
 struct Memory {
     state: Operations,
     now: Cell<i64>,
     begun: Vec<String>,
     before_begin: Option<fn(&mut Memory)>,
+    before_end: Option<fn(&mut Memory)>,
 }
 
 impl Memory {
     fn new(level: Level) -> Self {
-        let mut memory =
-            Self { state: Operations::default(), now: Cell::new(1_000), begun: Vec::new(), before_begin: None };
+        let mut memory = Self {
+            state: Operations::default(),
+            now: Cell::new(1_000),
+            begun: Vec::new(),
+            before_begin: None,
+            before_end: None,
+        };
         let (trigger, services) = (Reason::new("orders are doubled").unwrap(), [].into());
         let declaration = Declaration { level, trigger, services, commander: actor("alice"), drill: false };
         let events = incident::declare(&memory.state, declaration);
@@ -117,10 +124,14 @@ impl Book for Memory {
 
     fn say(&mut self, by: &Actor, now: Timestamp, decide: Decide<'_>) -> Result<(), Refused> {
         self.now.set(now.0);
-        let begins = decide(&self.state)?
-            .iter()
-            .any(|event| matches!(event, Event::Incident { event: IncidentEvent::Plan(PlanEvent::Begun { .. }), .. }));
-        if begins && let Some(other) = self.before_begin.take() {
+        let other = match decide(&self.state)?.first() {
+            Some(Event::Incident { event: IncidentEvent::Plan(PlanEvent::Begun { .. }), .. }) => {
+                self.before_begin.take()
+            }
+            Some(Event::Incident { event: IncidentEvent::Plan(PlanEvent::Ended { .. }), .. }) => self.before_end.take(),
+            _ => None,
+        };
+        if let Some(other) = other {
             other(self);
         }
         let events = decide(&self.state)?;
@@ -202,6 +213,26 @@ fn a_step_that_was_begun_for_another_plan_is_not_begun_for_the_new_one() {
     let error = memory.run(hash, Span::seconds(1)).unwrap_err();
     assert!(error.to_string().contains("is planning and can't become executing"), "{error}");
     assert!(memory.begun.is_empty());
+}
+
+#[test]
+fn what_a_step_of_an_earlier_plan_came_to_says_nothing_of_the_new_plan_which_asks_by_itself() {
+    let mut memory = Memory::new(Level::L1);
+    let hash = memory.take();
+    memory.approve(hash);
+    memory.before_end = Some(|memory| {
+        // The same names, and they lead elsewhere.
+        let (mut made, _) = memory.plan();
+        made.steps.iter_mut().for_each(|step| step.says = "another release".into());
+        let events = take(&memory.state, ID, (&made, hash_of(&made)), &actor("bob"), memory.at()).unwrap();
+        memory.write("bob", events);
+    });
+    let error = memory.run(hash, Span::seconds(1)).unwrap_err();
+    assert!(error.to_string().contains("the plan of incident i0 is"), "{error}");
+    assert_eq!(memory.begun, ["command/one"]);
+    let planned = memory.state.incidents.all[&ID].planned.as_ref().unwrap();
+    assert_ne!(planned.hash, hash);
+    assert!(matches!(planned.next(), Next::Ask(step) if step.id == "command/one"), "{:?}", planned.steps);
 }
 
 #[test]

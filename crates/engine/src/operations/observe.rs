@@ -1,8 +1,8 @@
 //! What the logs say that may call for an incident.
 
-use super::{Folded, Scope};
 use crate::{
     config::{Concern, Config},
+    desk::Damaged,
     fold, signals,
 };
 use lastgood_domain::{
@@ -14,8 +14,9 @@ use lastgood_domain::{
 };
 use lastgood_store::Reader;
 
-/// Looks at every configured service, at the signals, and at the operations chain itself.
-pub fn observe(store: &Reader, config: &Config) -> Vec<Observation> {
+/// Looks at every configured service and at the signals; `damaged` is what was damaged in the operations chain itself, which
+/// whoever asks often has read already.
+pub fn observe(store: &Reader, config: &Config, damaged: &[Damaged]) -> Vec<Observation> {
     let mut seen = Vec::new();
     for name in config.service.keys() {
         match fold::Folded::read(store, name) {
@@ -24,13 +25,10 @@ pub fn observe(store: &Reader, config: &Config) -> Vec<Observation> {
         }
     }
     seen.extend(of_signals(store, config));
-    match Folded::read(store, &Scope::default()) {
-        Ok(folded) => seen.extend(folded.damaged.iter().map(|one| {
-            let what = format!("record {} of operations: {}", one.seq, one.what);
-            named(Sign::EvidenceUncertain, format!("operations-{}", one.seq), what)
-        })),
-        Err(error) => seen.push(named(Sign::EvidenceUncertain, "operations".into(), error.to_string())),
-    }
+    seen.extend(damaged.iter().map(|one| {
+        let what = format!("record {} of operations: {}", one.seq, one.what);
+        named(Sign::EvidenceUncertain, format!("operations-{}", one.seq), what)
+    }));
     seen
 }
 

@@ -3,7 +3,9 @@
 mod letter;
 
 use crate::{
+    config::SwitchesConfig,
     desk::{self, Subject},
+    doubt::doubt,
     log::Route,
 };
 use lastgood_domain::{
@@ -12,6 +14,7 @@ use lastgood_domain::{
     terms::{Actor, ChainName, EnvironmentName, Timestamp},
 };
 use lastgood_store::{NewNotice, READ_RECORDS_MAX, Reader, StoreError};
+use std::path::{Path, PathBuf};
 
 pub use crate::desk::Damaged;
 
@@ -48,12 +51,26 @@ pub struct Scope {
     pub environment: EnvironmentName,
     /// Who may do what.
     pub people: People,
+    /// The state folder, and where what was signed is kept elsewhere; `None` compares nothing.
+    witness: Option<(PathBuf, PathBuf)>,
 }
 
 impl Scope {
-    /// Gives the scope of who only looks, or of lastgood itself, which carries out what people decided.
+    /// Gives the scope of lastgood itself, which carries out what people decided, or of who reads the bare records.
     pub fn of(environment: &EnvironmentName) -> Self {
-        Self { environment: environment.clone(), people: People::default() }
+        Self { environment: environment.clone(), people: People::default(), witness: None }
+    }
+
+    /// Gives the scope of who goes by the switches: where what was signed speaks against the chain in `state_dir`, each
+    /// counts as tripped.
+    pub fn witnessed(config: &SwitchesConfig, state_dir: &Path) -> Self {
+        let witness = Some((state_dir.to_path_buf(), config.anchor.clone()));
+        Self { witness, ..Self::of(&config.environment) }
+    }
+
+    /// Gives the same for `people`.
+    pub fn for_people(self, people: People) -> Self {
+        Self { people, ..self }
     }
 }
 
@@ -93,7 +110,15 @@ impl Subject for Scope {
         record.event.only_blocks()
     }
 
-    fn permit(&self, _: &Switches, by: &Actor, event: &Event, _: Timestamp) -> Result<(), switches::Refused> {
+    fn look_around(&self, reader: &Reader, state: &mut Switches) -> Result<(), StoreError> {
+        let Some((state_dir, anchor)) = &self.witness else { return Ok(()) };
+        let doubt = doubt(reader, (state_dir, anchor), &self.chain())?;
+        state.doubt = doubt.map(|failure| failure.message);
+        Ok(())
+    }
+
+    fn permit(&self, before: &Switches, by: &Actor, event: &Event, _: Timestamp) -> Result<(), switches::Refused> {
+        before.may_be_said(event)?;
         Ok(self.people.permit_switches(by, event)?)
     }
 

@@ -135,7 +135,7 @@ fn seconds(span: Span) -> u32 {
 /// Gives the switches of now; none are configured, none are tripped. `None` if they can't be read.
 pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
     let Some(config) = config else { return Some(Switches::default()) };
-    let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &Scope::of(&config.environment)));
+    let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &Scope::witnessed(config, state_dir)));
     read.ok().map(|folded| folded.state)
 }
 

@@ -13,16 +13,17 @@ use lastgood_domain::{
         hold::{self, HoldEvent, HoldKind, InFlight, Selector},
     },
     switches,
-    terms::{ChainName, Digest, Reason, Timestamp},
-    words::count,
+    terms::{ChainName, Digest, Reason, ServiceName, Timestamp},
+    words::{count, one_line},
 };
 use lastgood_engine::{incident::emergency_step, letter::rfc3339, room};
+use lastgood_store::EVIDENCE_FILE;
 use serde_json::json;
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
     os::unix::fs::DirBuilderExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// What has to be typed, because it stops everybody.
@@ -139,48 +140,114 @@ fn verify(app: &App) -> Result<String, Failure> {
     }
 }
 
-/// Copies every chain and every instance's log into a folder of its own, with a list of digests.
+/// Copies every instance's log and every chain into a folder of its own, with a list of digests. Each is copied by itself:
+/// in an emergency the evidence may be what is wrong, and then the logs are worth most.
+///
+/// Errors: what could not be kept; all else is there.
 fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
     let at = rfc3339(now).replace([':', '.'], "-");
     let folder = app.home.root().join("preserved").join(at);
+    let hint = "check owner and free space of the state folder, and copy by hand what is missing";
     let failed = |error: io::Error| {
         let what = format!("{} can't be written: {error}", folder.display());
-        Failure::new(
-            "emergency-preserve",
-            what,
-            Some("check owner and free space of the state folder, and copy the logs by hand"),
-        )
+        Failure::new("emergency-preserve", what, Some(hint))
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
-    let mut list: Vec<(Digest, String)> = Vec::new();
-    for chain in chains(app)? {
-        let name = format!("{}.jsonl", chain.as_str().replace('/', "-"));
-        evidence::export_chain(app, &chain, &folder.join(&name)).map_err(|trouble| trouble.failure)?;
-        list.push((digest(&folder.join(&name)).map_err(failed)?, name));
-    }
+    make_folder(&folder).map_err(failed)?;
+    let mut kept = Kept { folder: folder.clone(), list: String::new(), files: 0, missing: Vec::new() };
     for (service, config) in &app.config.service {
         for instance in &config.instance {
-            let log = app.home.service(service).log(&instance.name);
-            // Beside it lies what was cut from it, which may be all that was said.
-            for suffix in ["", ".1"] {
-                let mut log = log.clone().into_os_string();
-                log.push(suffix);
-                let name = format!("{service}-{}.log{suffix}", instance.name);
-                // Logs of gigabytes must not fill the disk that a way back writes to.
-                match room::copy_newest(log.as_ref(), &folder.join(&name), room::LOG_BYTES_MAX) {
-                    Ok(_) => list.push((digest(&folder.join(&name)).map_err(failed)?, name)),
-                    // It never ran, or was never cut.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(failed(error)),
-                }
+            kept.log(service, instance.name.as_str(), &app.home.service(service).log(&instance.name));
+        }
+    }
+    kept.chains(app);
+    let mut out = File::create_new(folder.join("DIGESTS")).map_err(failed)?;
+    out.write_all(kept.list.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
+    let digest = Digest::of(kept.list.as_bytes());
+    let says = format!("{} in {}, the list is {digest}", count(kept.files, "file"), folder.display());
+    match kept.missing.first() {
+        None => Ok(says),
+        Some(first) => {
+            let missing = count(kept.missing.len() as u64, "thing");
+            let what = format!("{missing} could not be kept, the first is {first}; the rest is there: {says}");
+            Err(Failure::new("emergency-preserve", what, Some(hint)))
+        }
+    }
+}
+
+/// What is kept apart, and what could not be.
+struct Kept {
+    folder: PathBuf,
+    /// A line a file, as `sha256sum` has them; what is missing is a line that it passes over.
+    list: String,
+    files: u64,
+    missing: Vec<String>,
+}
+
+impl Kept {
+    /// Keeps an instance's log. Beside it lies what was cut from it, which may be all that was said.
+    fn log(&mut self, service: &ServiceName, instance: &str, log: &Path) {
+        // Names may have dashes: only a folder keeps a-b/c and a/b-c apart.
+        let folder = format!("logs/{service}");
+        for suffix in ["", ".1"] {
+            let mut log = log.to_path_buf().into_os_string();
+            log.push(suffix);
+            let name = format!("{folder}/{instance}.log{suffix}");
+            // Logs of gigabytes must not fill the disk that a way back writes to.
+            let copied = make_folder(&self.folder.join(&folder))
+                .and_then(|()| room::copy_newest(log.as_ref(), &self.folder.join(&name), room::LOG_BYTES_MAX));
+            match copied {
+                // It never ran, or was never cut.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                copied => self.take(name, copied.map(drop).map_err(|error| error.to_string())),
             }
         }
     }
-    let text: String = list.iter().map(|(digest, name)| format!("{digest}  {name}\n")).collect();
-    let mut out = File::create_new(folder.join("DIGESTS")).map_err(failed)?;
-    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
-    let digest = Digest::of(text.as_bytes());
-    Ok(format!("{} in {}, the list is {digest}", count(list.len() as u64, "file"), folder.display()))
+
+    /// Keeps every chain, signed; the evidence file as it is where one can't be signed.
+    fn chains(&mut self, app: &App) {
+        let before = self.missing.len();
+        match chains(app) {
+            Err(failure) => self.missed("the list of chains", &failure.message),
+            Ok(chains) => {
+                for chain in chains {
+                    let name = format!("{}.jsonl", chain.as_str().replace('/', "-"));
+                    let exported = evidence::export_chain(app, &chain, &self.folder.join(&name));
+                    self.take(name, exported.map(drop).map_err(|trouble| trouble.failure.to_string()));
+                }
+            }
+        }
+        if self.missing.len() == before {
+            return;
+        }
+        for suffix in ["", "-wal"] {
+            let name = format!("{EVIDENCE_FILE}{suffix}");
+            match room::copy_newest(&app.home.root().join(&name), &self.folder.join(&name), u64::MAX) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                copied => self.take(name, copied.map(drop).map_err(|error| error.to_string())),
+            }
+        }
+    }
+
+    fn take(&mut self, name: String, kept: Result<(), String>) {
+        let digest = kept.and_then(|()| digest(&self.folder.join(&name)).map_err(|error| error.to_string()));
+        match digest {
+            Ok(digest) => {
+                self.list += &format!("{digest}  {name}\n");
+                self.files += 1;
+            }
+            Err(why) => self.missed(&name, &why),
+        }
+    }
+
+    fn missed(&mut self, name: &str, why: &str) {
+        let line = one_line(&format!("{name}: {why}"));
+        self.list += &format!("# missing: {line}\n");
+        self.missing.push(line);
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn chains(app: &App) -> Result<Vec<ChainName>, Failure> {

@@ -145,7 +145,9 @@ fn checkpoint(app: &App) -> Ended {
     Ok(Exit::Done)
 }
 
-/// Signs the head of every chain that has records.
+/// Signs the head of every chain that has records. One that can't be signed keeps none of the others from it.
+///
+/// Errors: why the first that failed did.
 pub(crate) fn sign_all(
     store: &mut Store,
     signer: &Signer,
@@ -153,12 +155,14 @@ pub(crate) fn sign_all(
     app: &App,
 ) -> Result<Vec<(ChainName, u64)>, Trouble> {
     let chains = store.chains().map_err(|error| failed(&error))?;
-    let mut signed = Vec::new();
+    let (mut signed, mut first) = (Vec::new(), None);
     for chain in chains {
-        let note = store.checkpoint(&chain.name, signer, anchor, app.now()).map_err(|error| failed(&error))?;
-        signed.push((chain.name, note.checkpoint().head.size));
+        match store.checkpoint(&chain.name, signer, anchor, app.now()) {
+            Ok(note) => signed.push((chain.name, note.checkpoint().head.size)),
+            Err(error) => first = first.or_else(|| Some(failed(&error))),
+        }
     }
-    Ok(signed)
+    first.map_or(Ok(signed), Err)
 }
 
 /// Gives the chain that a command is about, and how it is called: a service's, that of the switches or of operations.
@@ -234,6 +238,11 @@ fn acknowledge(app: &App, service: &str, reason: Reason) -> Ended {
     let note = store
         .acknowledge_rewind(&chain, (&signer, &anchor), (who, reason), app.now())
         .map_err(|error| failed(&error))?;
+    // What counted as closed because it was in doubt is what the records say again.
+    lastgood_engine::bell::ring(app.home.root());
+    if let Err(trouble) = crate::traffic::assert_switches(app) {
+        app.screen.trouble(&trouble);
+    }
     let size = note.checkpoint().head.size;
     app.screen.show(
         "evidence-acknowledge",

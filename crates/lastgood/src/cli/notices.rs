@@ -7,6 +7,7 @@ use lastgood_domain::{failure::Coded, words};
 use lastgood_engine::letter::rfc3339;
 use lastgood_store::{MessageId, NoticeState};
 use serde_json::json;
+use std::collections::HashSet;
 
 /// Most messages listed at once.
 const LIST_MAX: usize = 1_000;
@@ -146,15 +147,25 @@ fn show(app: &App, id: &MessageId) -> Ended {
 
 fn replay(app: &App, id: Option<MessageId>) -> Ended {
     let mut store = app.store()?;
-    let ids = match id {
-        Some(id) => vec![id],
-        None => {
-            let dead = store.notices(NoticeState::Failed, LIST_MAX).map_err(|error| failed(&error))?;
-            dead.into_iter().map(|row| row.id).collect()
-        }
-    };
+    let all = id.is_none();
+    let mut ids: Vec<MessageId> = id.into_iter().collect();
     for id in &ids {
         store.replay(id, app.now()).map_err(|error| failed(&error))?;
+    }
+    // As many as are listed at once, until all are: what is replayed is dead no more.
+    while all {
+        let dead = store.notices(NoticeState::Failed, LIST_MAX).map_err(|error| failed(&error))?;
+        // One that has died again meanwhile has had its turn.
+        let known: HashSet<&str> = ids.iter().map(MessageId::as_str).collect();
+        let next: Vec<MessageId> =
+            dead.into_iter().map(|row| row.id).filter(|id| !known.contains(id.as_str())).collect();
+        if next.is_empty() {
+            break;
+        }
+        for id in &next {
+            store.replay(id, app.now()).map_err(|error| failed(&error))?;
+        }
+        ids.extend(next);
     }
     lastgood_engine::bell::ring(app.home.root());
     let text = format!("{} sent again by the daemon, or by the next: lastgood run", ids.len());

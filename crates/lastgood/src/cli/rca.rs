@@ -19,7 +19,7 @@ use lastgood_domain::{
 };
 use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, io::Write as _, path::PathBuf};
 
 /// Longest analysis: text for people.
 const DOCUMENT_BYTES_MAX: u64 = 1 << 20;
@@ -87,6 +87,7 @@ fn say(app: &App, service: &ServiceName, decide: Deciding<'_>) -> Result<(), Tro
     let exit = |error: &rca::Refused| match error {
         rca::Refused::Own { .. } => Exit::NotAllowed,
         rca::Refused::TooLong { .. } => Exit::Usage,
+        rca::Refused::Another { .. } => Exit::Moved,
         rca::Refused::NotOwed | rca::Refused::NotSubmitted => Exit::Failed,
     };
     app.say(service, |one| match decide(one) {
@@ -110,10 +111,15 @@ fn submit(app: &App, service: &str, file: &std::path::Path) -> Ended {
     let digest = Digest::of(&document);
     // Kept under its digest before it is spoken of: the evidence names what can be read.
     app.store()?;
-    let kept = app.home.root().join("analyses").join(format!("{}.md", digest.short()));
+    let kept = app.home.root().join("analyses").join(format!("{digest}.md"));
     let keep = || {
         std::fs::create_dir_all(kept.parent().expect("a folder of the state folder"))?;
-        std::fs::write(&kept, &document)
+        // Whole or not at all: what a kill left half-written would lie under the digest of the whole.
+        let aside = kept.with_extension(format!("{}.new", std::process::id()));
+        let mut file = std::fs::File::create(&aside)?;
+        file.write_all(&document)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, &kept)
     };
     keep().map_err(|error| {
         let message = format!("{} can't be written: {error}", kept.display());
@@ -132,9 +138,10 @@ impl Waive {
         may.map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
         app.check_cap(Risky::Waive)?;
         let (now, span) = (app.now(), self.span);
-        let decide = |one: &_| rca::waive(one, self.reason.clone(), span, self.release.clone(), now);
+        let seen = folded.analysis.as_ref().ok_or(rca::Refused::NotOwed);
+        let owed = seen.map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let decide = |one: &_| rca::waive(one, owed, self.reason.clone(), span, self.release.clone(), now);
         decide(&folded).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let owed = folded.analysis.as_ref().expect("what is waived is owed");
         let only = match &self.release {
             None => "every release".into(),
             Some(tag) if folded.tags.contains_key(tag) => format!("{tag} only"),
@@ -144,7 +151,7 @@ impl Waive {
         let what = format!("{service} goes on for {span} without the analysis it owes ({only}): {}", self.reason);
         let subject = format!("rca/{service}/waiver");
         // Bound to what is owed: after another rollback it is asked for anew.
-        let plan = Digest::of(format!("{what}\n{}\n{}", owed.since.0, owed.because).as_bytes());
+        let plan = Digest::of(format!("{what}\n{}\n{}", owed.last.0, owed.because).as_bytes());
         app.need_approval(&Ask { subject: subject.clone(), what, plan, needed: 1, of: BTreeSet::new() })?;
         // Used before it is acted on: a crash in between costs one question, never a second waiver.
         app.say_operations(&|state| {

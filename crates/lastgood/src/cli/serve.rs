@@ -13,6 +13,7 @@ mod readiness;
 mod reconcile;
 mod signals;
 mod switchboard;
+mod times;
 
 use self::{
     bells::{listen, ring},
@@ -20,6 +21,7 @@ use self::{
     outcomes::Counting,
     outlived::outlived,
     readiness::{Asking, Readiness},
+    times::{Times, is_again},
 };
 use super::Ended;
 use crate::{
@@ -60,21 +62,19 @@ use std::{
         mpsc::Sender,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Longest sleep of a driver: a bell that was not heard is made good after this.
 const SLEEP_MAX: Span = Span::seconds(5);
-/// How often users' outcomes are counted and staleness is looked at.
-const REVIEW_EVERY: Span = Span::seconds(10);
-/// How often late instances are asked again whether they are idle.
-const DRAIN_EVERY: Span = Span::minutes(1);
 /// How often the head of every chain is signed.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// How often Alertmanagers are compared with what is wrong; they are told at least once a minute anyway.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often reminders, ends and pages are looked for: shorter than any step of a chain that people set.
 const DUE_EVERY: Duration = Duration::from_secs(5);
+/// How often notices that were delivered long ago are removed.
+const CLEAR_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the daemon looks whether it was told to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -165,7 +165,8 @@ impl Serve {
             let mut since_reconciled = RECONCILE_EVERY;
             let mut since_signed = Duration::ZERO;
             // At once: what became due while nobody was here is said first.
-            let mut since_due = DUE_EVERY;
+            let (mut since_due, mut desk) = (DUE_EVERY, None);
+            let mut since_cleared = CLEAR_EVERY;
             while !stop.load(Ordering::SeqCst) {
                 thread::sleep(LOOK_EVERY);
                 since_reconciled += LOOK_EVERY;
@@ -176,7 +177,12 @@ impl Serve {
                 since_due += LOOK_EVERY;
                 if since_due >= DUE_EVERY {
                     since_due = Duration::ZERO;
-                    due::say(app, &services);
+                    due::say(app, &services, &mut desk);
+                }
+                since_cleared += LOOK_EVERY;
+                if since_cleared >= CLEAR_EVERY {
+                    since_cleared = Duration::ZERO;
+                    delivery::clear(app);
                 }
                 since_signed += LOOK_EVERY;
                 if since_signed >= SIGN_EVERY {
@@ -252,10 +258,7 @@ struct Driving<'a> {
     name: &'a ServiceName,
     config: ServiceConfig,
     driver: drive::RealDriver,
-    next_run: Option<Timestamp>,
-    next_review: Timestamp,
-    next_drain: Timestamp,
-    next_cool: Timestamp,
+    times: Times,
     counting: Option<Counting>,
     /// A run that begins once what stands before a move is looked at.
     asking: Option<Asking>,
@@ -281,10 +284,7 @@ impl<'a> Driving<'a> {
             name,
             config,
             driver,
-            next_run: None,
-            next_review: now,
-            next_drain: now.after(DRAIN_EVERY),
-            next_cool: now,
+            times: Times::new(Instant::now()),
             counting: None,
             asking: None,
             asker: Asker::default(),
@@ -302,7 +302,8 @@ impl<'a> Driving<'a> {
     fn arm(&mut self, now: Timestamp) {
         let chance = f64::from(rand_byte()) / 256.0;
         let zone = TimeZone::system();
-        self.next_run = self.config.schedule.as_ref().and_then(|one| schedule::next(one, now, &zone, chance));
+        let next = self.config.schedule.as_ref().and_then(|one| schedule::next(one, now, &zone, chance));
+        self.times.arm(now, next);
     }
 
     /// Finds the instances again that ran before this daemon did.
@@ -368,32 +369,33 @@ impl<'a> Driving<'a> {
 
     fn sleeps_until(&self, now: Timestamp) -> Timestamp {
         let again = self.driver.service().instances.values().filter_map(|one| one.again_at);
-        let cools = self.driver.service().traffic.cools_at().map(|at| at.max(self.next_cool));
-        let times = [self.next_run, cools, Some(self.next_review), Some(now.after(SLEEP_MAX))];
+        let steady = Instant::now();
+        let cools = self.driver.service().traffic.cools_at().map(|at| at.max(now.after(self.times.cool.left(steady))));
+        let review = now.after(self.times.review.left(steady));
+        let times = [self.times.run(), cools, Some(review), Some(now.after(SLEEP_MAX))];
         let due = |at: &Timestamp| *at > now;
         times.into_iter().flatten().chain(again).filter(due).min().unwrap_or(now.after(SLEEP_MAX))
     }
 
     fn due(&mut self, now: Timestamp) -> Result<(), Trouble> {
         self.begin_asked(now)?;
+        let steady = Instant::now();
+        if self.times.is_set_back(now) {
+            self.arm(now);
+        }
         let idle = self.driver.service().run.is_none() && self.asking.is_none();
-        if idle && self.next_run.is_some_and(|at| at <= now) {
+        if idle && self.times.run().is_some_and(|at| at <= now) {
             self.arm(now);
             self.start(Aim::Track)?;
-        } else if idle && self.next_drain <= now {
-            self.next_drain = now.after(DRAIN_EVERY);
-            if self.somebody_late_is_idle(now) {
-                self.start(Aim::Drain)?;
-            }
+        } else if idle && self.times.drain.take(steady) && self.somebody_late_is_idle(now) {
+            self.start(Aim::Drain)?;
         }
         let cools = self.driver.service().traffic.cools_at().is_some_and(|at| at <= now);
-        if cools && self.driver.service().run.is_none() && self.next_cool <= now {
-            // One that could not be stopped is tried again, but not at once.
-            self.next_cool = now.after(DRAIN_EVERY);
+        // One that could not be stopped is tried again, but not at once.
+        if cools && self.driver.service().run.is_none() && self.times.cool.take(steady) {
             self.start(Aim::Cool)?;
         }
-        if self.next_review <= now {
-            self.next_review = now.after(REVIEW_EVERY);
+        if self.times.review.take(steady) {
             self.review()?;
         }
         self.revive(now);
@@ -416,7 +418,7 @@ impl<'a> Driving<'a> {
         let passes = checked.as_ref().is_none_or(|checked| checked.verdict == Verdict::Pass);
         match aim {
             // Another run came in between; this one is due after it.
-            Aim::Track if self.driver.service().run.is_some() => self.next_run = Some(now),
+            Aim::Track if self.driver.service().run.is_some() => self.times.arm(now, Some(now)),
             // Asked every minute: as under a hold, nothing is said.
             Aim::Drain if self.driver.service().run.is_some() || !passes => {}
             aim => self.begin_now(aim, checked)?,
@@ -487,7 +489,7 @@ impl<'a> Driving<'a> {
             .instances
             .iter()
             .filter_map(|(name, one)| Some((name.clone(), one.again_at?)))
-            .filter(|(name, at)| *at <= now && self.reviving.get(name) != Some(at))
+            .filter(|(name, at)| is_again(*at, now) && self.reviving.get(name) != Some(at))
             .filter(|(name, _)| self.is_configured(name))
             .filter(|(name, _)| !theirs.contains(name) && !self.foreign.contains(name) && !service.stays_down(name))
             .collect();

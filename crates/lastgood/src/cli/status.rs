@@ -4,12 +4,13 @@ use super::{Ended, incident, switch};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
+    failure::Failure,
     service::{Condition, Phase, Service},
     terms::{InstanceName, ServiceName, Timestamp},
     traffic::RouteSide,
     words,
 };
-use lastgood_engine::{fold::Folded, setup};
+use lastgood_engine::{doubt, fold::Folded, setup};
 use lastgood_store::{DriverLock, NoticeState, Reader};
 use serde_json::{Value, json};
 
@@ -70,8 +71,18 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
     if let Some(frozen) = app.frozen() {
         text += &format!("everything is held: {frozen}\n");
     }
-    let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen() });
+    let doubts = doubts(app)?;
+    for doubt in &doubts {
+        text += &format!("no run goes on: {}\n", words::one_line(&doubt.message));
+    }
+    let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen(), "doubts": doubts });
     Ok((data, text))
+}
+
+/// Says what is wrong between the evidence and what was signed: the next run is refused by each.
+fn doubts(app: &App) -> Result<Vec<Failure>, Trouble> {
+    let Some(reader) = app.reader()? else { return Ok(Vec::new()) };
+    doubt::all(&reader, app.home.root(), &app.config.anchor()).map_err(|error| Trouble::new(Exit::Failed, &error))
 }
 
 /// Says that nobody drives a run, and what to type.

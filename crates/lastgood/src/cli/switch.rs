@@ -79,7 +79,7 @@ pub(super) fn say(
 ) -> Result<(Event, Switches), Trouble> {
     let config = configured(app)?;
     let declared = config.declared();
-    let scope = Scope { environment: config.environment.clone(), people: app.config.people() };
+    let scope = Scope::witnessed(config, app.home.root()).for_people(app.config.people());
     let mut desk = Desk::new(app.store()?, scope, app.routes());
     let said = desk.say_one(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
     let (record, folded) = said.map_err(|error| trouble(&error))?;
@@ -93,6 +93,7 @@ fn trouble(error: &SayError) -> Trouble {
     let exit = match error {
         SayError::Refused(Refused::OwnConfirmation { .. } | Refused::NotAllowed(_)) => Exit::NotAllowed,
         SayError::Refused(Refused::AlreadyRequested { .. }) => Exit::Pending,
+        SayError::Refused(Refused::InDoubt { .. }) => Exit::Refused,
         _ => Exit::Failed,
     };
     Trouble::new(exit, error.coded())
@@ -100,12 +101,10 @@ fn trouble(error: &SayError) -> Trouble {
 
 /// Gives an environment's state of now.
 pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
-    let environment = &configured(app)?.environment;
+    let scope = Scope::witnessed(configured(app)?, app.home.root());
     match app.reader()? {
         None => Ok(Folded::default()),
-        Some(reader) => {
-            Folded::read(&reader, &Scope::of(environment)).map_err(|error| Trouble::new(Exit::Failed, &error))
-        }
+        Some(reader) => Folded::read(&reader, &scope).map_err(|error| Trouble::new(Exit::Failed, &error)),
     }
 }
 
@@ -199,6 +198,7 @@ fn list(app: &App) -> Ended {
                 let since = rfc3339(trip.since);
                 format!("{name:width$}  TRIPPED  since {since} by {}: {}{again}\n", trip.by, trip.reason)
             }
+            None if state.doubt.is_some() => format!("{name:width$}  counts as tripped: the records are in doubt\n"),
             None if blocked => format!("{name:width$}  blocked by all\n"),
             None => format!("{name:width$}  open\n"),
         };
@@ -215,8 +215,12 @@ fn list(app: &App) -> Ended {
         }));
     }
     text += &damage(&folded);
+    if let Some(why) = &state.doubt {
+        text += &format!("IN DOUBT: {why}; see more: lastgood evidence verify\n");
+    }
     let data = json!({
         "environment": config.environment, "epoch": state.epoch, "switches": rows, "damaged": damaged(&folded),
+        "doubt": state.doubt,
     });
     app.screen.show("switches", &data, &text);
     Ok(Exit::Done)

@@ -186,6 +186,28 @@ fn a_rollback_goes_on_where_only_another_services_evidence_is_damaged() {
 }
 
 #[test]
+fn a_chain_that_cannot_be_signed_keeps_no_other_from_it() {
+    let farm = Farm::running(one());
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "the first one"]).ended(0);
+    farm.lastgood(&["hold", "set", "--all", "--reason", "the fair is on"]).ended(0);
+    farm.lastgood(&["evidence", "checkpoint"]).ended(0);
+    let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
+    // The chain of operations stands before those of services.
+    let changed = database.execute("UPDATE chain SET size = size - 1 WHERE name = 'operations'", []).unwrap();
+    assert_eq!(changed, 1);
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "a second one"]).ended(0);
+    let sizes = || -> (i64, i64) {
+        let text = "SELECT chain.size, checkpoint.size FROM checkpoint JOIN chain ON chain.id = checkpoint.chain
+                    WHERE name = 'service/notebook'";
+        database.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    let (size, signed) = sizes();
+    assert!(signed < size);
+    farm.lastgood(&["evidence", "checkpoint"]).ended(1).says("evidence-rewound");
+    assert_eq!(sizes(), (size, size));
+}
+
+#[test]
 fn a_rollback_needs_no_key_and_what_goes_forward_does() {
     let farm = Farm::running(one());
     farm.publish("1.1.0");

@@ -1,6 +1,6 @@
 //! Holds over several services: who is stopped and told by whom, what passes, and what enforces them outside.
 
-use crate::kit::{Farm, Plan, said, until};
+use crate::kit::{Farm, Plan, said, until, until_within};
 use lastgood_domain::{
     operations::{
         Event, Operations,
@@ -16,6 +16,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, Output},
+    time::Duration,
 };
 
 #[test]
@@ -222,8 +223,10 @@ fn a_commit_passes_a_hold_on_merges_when_a_second_person_agrees() {
     let (farm, _) = with_repository();
     farm.lastgood(&["incident", "declare", "--level", "L1", "--trigger", "orders are doubled"]).ended(0);
     let listed = farm.json(&["hold", "list"]);
-    let has = |row: &&Value, kind: &str| row["kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind));
-    let of = |kind: &str| listed.as_array().unwrap().iter().find(|row| has(row, kind)).unwrap()["hold"].as_str().unwrap();
+    let has =
+        |row: &&Value, kind: &str| row["kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind));
+    let of =
+        |kind: &str| listed.as_array().unwrap().iter().find(|row| has(row, kind)).unwrap()["hold"].as_str().unwrap();
     assert!(!push(&farm).status.success());
     let head = String::from_utf8(git(&farm, &["-C", "work", "rev-parse", "HEAD"]).stdout).unwrap();
     let fix = head.trim();
@@ -259,6 +262,34 @@ fn the_daemon_puts_back_what_somebody_took_away_and_asks_again_what_is_down() {
     until("the hook again", || bare.join("hooks/pre-receive").exists());
     daemon.stop();
     assert!(!push(&farm).status.success());
+}
+
+#[test]
+fn a_hold_that_is_set_while_a_slow_place_is_asked_is_asked_for_right_after() {
+    let farm = Farm::running(Plan::default());
+    let (reads, go, held) = (farm.path("reads"), farm.path("go"), farm.path("held"));
+    let read = format!(
+        "echo read >> '{}'; while [ ! -e '{}' ]; do sleep 0.1; done; cat '{}' 2> /dev/null || true",
+        reads.display(),
+        go.display(),
+        held.display()
+    );
+    let set = format!("echo $LASTGOOD_HOLD >> '{}'", held.display());
+    let keys = format!(
+        "\n[enforcer.claims]\nkinds = [\"claim\"]\ntimeout = \"30s\"\ncommand = {{ set = [\"/bin/sh\", \"-c\", \"{set}\"], \
+         lift = [\"/bin/true\"], read = [\"/bin/sh\", \"-c\", \"{read}\"] }}\n"
+    );
+    farm.configure(&(farm.config() + &keys));
+    let daemon = farm.serve();
+    farm.lastgood(&["hold", "set", "--all", "--kind", "claim", "--reason", "an audit"]).ended(0);
+    // Once by the command, which waits for it a moment only, and once by the daemon.
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default().lines().count();
+    until("the daemon's question", || lines(&reads) >= 2);
+    farm.lastgood(&["hold", "set", "--all", "--kind", "claim", "--reason", "another"]).ended(0);
+    fs::write(&go, "").unwrap();
+    // Less than it takes until all places are read back again.
+    until_within(Duration::from_secs(30), "the second hold", || lines(&held) == 2);
+    daemon.stop();
 }
 
 #[test]

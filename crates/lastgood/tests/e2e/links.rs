@@ -261,12 +261,13 @@ fn a_link_ends_with_its_request_a_changed_plan_voids_it_and_the_same_roles_are_a
     assert_eq!(browse("POST", &link(3, "bob"), "answer=approve").0, 200);
     let log = world.by("bob", "approval show a3").ended(0).out;
     assert!(log.contains("person:bob at ") && log.contains(" by a link"), "{log}");
-    // Whoever removes the key after a leak ends every link with it, also while the daemon runs.
-    fs::remove_file(world.path("state/approval-links.key")).unwrap();
-    assert_eq!(browse("GET", &link(3, "bob"), "").0, 404);
-    // Who tries very often waits.
+    // Who tries very often waits, and nobody else.
     let statuses: Vec<u16> = (0..130).map(|_| browse("GET", &format!("{url}/approval/x"), "").0).collect();
     assert!(statuses.starts_with(&[404, 404]) && statuses.ends_with(&[429, 429]), "{statuses:?}");
+    assert_eq!(browse("GET", &link(3, "bob"), "").0, 410);
+    // Whoever removes the key after a leak ends every link with it, also while the daemon runs: it is one like any other.
+    fs::remove_file(world.path("state/approval-links.key")).unwrap();
+    assert_eq!(browse("GET", &link(3, "bob"), "").0, 429);
 }
 
 #[test]

@@ -31,14 +31,47 @@ fn back_up(farm: &Farm) {
 }
 
 fn put_back(farm: &Farm) {
+    put_back_unseen(farm);
+    farm.lastgood(&["evidence", "verify"]).ended(1);
+    farm.lastgood(&["evidence", "acknowledge", "notebook", "--reason", "the disk was put back"]).ended(0);
+}
+
+fn put_back_unseen(farm: &Farm) {
     for file in evidence(farm) {
         fs::remove_file(file).unwrap();
     }
     for file in fs::read_dir(farm.path("backup")).unwrap().map(|entry| entry.unwrap()) {
         fs::copy(file.path(), farm.path("state").join(file.file_name())).unwrap();
     }
-    farm.lastgood(&["evidence", "verify"]).ended(1);
-    farm.lastgood(&["evidence", "acknowledge", "notebook", "--reason", "the disk was put back"]).ended(0);
+}
+
+#[test]
+fn no_hold_is_lifted_by_evidence_that_was_put_back_and_doctor_and_status_say_so() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "a fair"]).ended(0);
+    farm.lastgood(&["hold", "set", "--all", "--reason", "an audit"]).ended(0);
+    assert!(!farm.lastgood(&["status"]).ended(0).out.contains("no run goes on"));
+    back_up(&farm);
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "a leak"]).ended(0);
+    farm.lastgood(&["hold", "set", "--all", "--reason", "a second audit"]).ended(0);
+    farm.lastgood(&["evidence", "checkpoint"]).ended(0);
+    put_back_unseen(&farm);
+    let doctor = farm.lastgood(&["doctor", "--offline"]).ended(1).says("evidence-rewound");
+    doctor.says("service/notebook").says("operations");
+    farm.lastgood(&["status"]).ended(0).says("no run goes on: chain operations has").says("chain service/notebook has");
+    let lift: [&[&str]; 2] = [&["hold", "lift", "notebook", "h0"], &["hold", "lift", "hold-0"]];
+    for lift in lift {
+        farm.lastgood(&[lift, &["--reason", "it is over"]].concat()).ended(9).says("evidence-in-doubt");
+    }
+    // What blocks is taken.
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "who knows"]).ended(0);
+    for chain in ["notebook", "operations"] {
+        farm.lastgood(&["evidence", "acknowledge", chain, "--reason", "the disk was put back"]).ended(0);
+    }
+    for lift in lift {
+        farm.lastgood(&[lift, &["--reason", "it is over"]].concat()).ended(0);
+    }
+    assert!(!farm.lastgood(&["status"]).ended(0).out.contains("no run goes on"));
 }
 
 #[test]

@@ -233,9 +233,44 @@ fn an_emergency_holds_everything_keeps_the_logs_and_says_what_failed() {
     fs::write(kept.join("check"), check).unwrap();
     let sums = Command::new("sha256sum").args(["-c", "--strict", "check"]).current_dir(&kept).output().unwrap();
     assert!(sums.status.success(), "{sums:?}");
-    for name in ["service-notebook.jsonl", "notebook-alice.log"] {
+    for name in ["service-notebook.jsonl", "logs/notebook/alice.log"] {
         assert!(digests.contains(name), "{name} is not in {digests}");
     }
+}
+
+#[test]
+fn an_emergency_keeps_every_log_and_every_other_chain_where_one_was_rewound() {
+    let farm = Farm::running(Plan::default());
+    let mut config = farm.config();
+    for (service, instance, port) in [("a-b", "c", 1), ("a", "b-c", 2)] {
+        config += &format!(
+            "\n[service.{service}]\nchannel = {{ directory = \"elsewhere\", version_file = \"VERSION\" }}\n\
+             command = [\"{{release}}/other\"]\nready = {{ http = {{ path = \"/health\" }}, expect = {{ status = 200 }} }}\n\
+             state = {{ directory = \"{{data}}\" }}\n[[service.{service}.probe]]\nname = \"page\"\n\
+             http = {{ path = \"/health\" }}\nexpect = {{ status = 200 }}\n[[service.{service}.instance]]\n\
+             name = \"{instance}\"\nport = {port}\ndata = \"data/{service}\"\n"
+        );
+        farm.configure(&config);
+        let folder = farm.path(&format!("state/services/{service}/instances/{instance}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("output.log"), format!("said by {service}/{instance}\n")).unwrap();
+        farm.lastgood(&["hold", "set", service, "--reason", "something to sign"]).ended(0);
+    }
+    farm.lastgood(&["evidence", "checkpoint"]).ended(0);
+    let database = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
+    assert_eq!(database.execute("UPDATE chain SET size = size - 1 WHERE name = 'service/a'", []).unwrap(), 1);
+    drop(database);
+    let all = ["emergency", "--reason", "a key leaked", "--confirm", "everything"];
+    farm.lastgood(&all).ended(1).says("1 thing could not be kept, the first is service-a.jsonl");
+    let kept = fs::read_dir(farm.path("state/preserved")).unwrap().next().unwrap().unwrap().path();
+    let digests = fs::read_to_string(kept.join("DIGESTS")).unwrap();
+    assert!(digests.contains("# missing: service-a.jsonl: "), "{digests}");
+    let there = ["service-notebook.jsonl", "service-a-b.jsonl", "evidence.db", "logs/notebook/alice.log"];
+    for name in there {
+        assert!(digests.contains(&format!("  {name}\n")) && kept.join(name).exists(), "{name} is not in {digests}");
+    }
+    let said = |name: &str| fs::read_to_string(kept.join("logs").join(name)).unwrap();
+    assert_eq!((said("a-b/c.log"), said("a/b-c.log")), ("said by a-b/c\n".into(), "said by a/b-c\n".into()));
 }
 
 #[test]

@@ -13,6 +13,10 @@ use std::{
     net::UdpSocket,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -223,6 +227,47 @@ fn a_damaged_record_is_passed_over_and_reported_and_the_rest_serves() {
 }
 
 #[test]
+fn evidence_that_was_put_back_opens_no_switch_and_no_flag_until_somebody_has_acknowledged_it() {
+    let world =
+        World::new(LONG, "[switches.flag.editor]\ntype = \"boolean\"\n[switches.flag.search]\ntype = \"boolean\"\n");
+    world.lastgood(&["flag", "on", "search", "--reason", "released"]).ended(0);
+    world.lastgood(&["switch", "trip", "crypto", "--reason", "a leak"]).ended(0);
+    let files = ["evidence.db", "evidence.db-wal"];
+    let backup = world.path("backup");
+    fs::create_dir(&backup).unwrap();
+    for file in files.iter().filter(|file| world.path("state").join(file).exists()) {
+        fs::copy(world.path("state").join(file), backup.join(file)).unwrap();
+    }
+    world.lastgood(&["switch", "trip", "auth", "--reason", "tokens leak"]).ended(0);
+    world.lastgood(&["evidence", "checkpoint"]).ended(0);
+    assert!(!world.lastgood(&["switch", "list"]).ended(0).out.contains("in doubt"));
+    for file in ["evidence.db", "evidence.db-wal", "evidence.db-shm"] {
+        let _ = fs::remove_file(world.path("state").join(file));
+        if backup.join(file).exists() {
+            fs::copy(backup.join(file), world.path("state").join(file)).unwrap();
+        }
+    }
+
+    world.lastgood(&["switch", "list"]).ended(0).says("counts as tripped").says("an older evidence file was put back");
+    let opens: [&[&str]; 3] = [&["flag", "on", "editor"], &["switch", "reset", "crypto"], &["flag", "set", "search"]];
+    for opens in opens {
+        world.lastgood(&[opens, &["--reason", "it is over"]].concat()).ended(9).says("evidence-in-doubt");
+    }
+    let _daemon = world.serve();
+    let switches = world.follow();
+    let auth = switches.switch("auth");
+    is(&auth, true);
+    let given = || world.evaluate("search", &json!({ "targetingKey": "bob" })).1["value"].clone();
+    assert_eq!(given(), json!(false), "nobody can tell whether it was turned off");
+    world.lastgood(&["flag", "off", "search", "--reason", "it blocks"]).ended(0);
+    world.lastgood(&["evidence", "acknowledge", "switches/production", "--reason", "the disk was put back"]).ended(0);
+    is(&auth, false);
+    world.lastgood(&["switch", "reset", "crypto", "--reason", "it is over"]).ended(0);
+    world.lastgood(&["flag", "on", "search", "--reason", "it is over"]).ended(0);
+    until("the flag", || given() == json!(true));
+}
+
+#[test]
 fn people_hear_of_a_trip_and_of_a_reset() {
     let sink = Sink::new(|_| ("204 No Content", String::new()));
     let tail = format!(
@@ -250,6 +295,50 @@ fn people_hear_of_a_trip_and_of_a_reset() {
             "production: switch auth was reset by person:alice: new tokens",
         ]
     );
+}
+
+#[test]
+fn the_daemon_clears_what_was_delivered_long_ago_and_tells_of_one_dead_notice_among_many() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let refused = Arc::clone(&refuses);
+    let sink = Sink::new(move |_| match refused.load(Ordering::SeqCst) {
+        true => ("400 Bad Request", String::new()),
+        false => ("204 No Content", String::new()),
+    });
+    let tail = format!(
+        "[secret.hook]\nfile = \"hook\"\n[notice.ops]\nwebhook = \"http://127.0.0.1:{}/hook\"\nsecret = \"hook\"\n\
+         allow_private = true\nkinds = [\"switch-tripped\"]\n",
+        sink.port
+    );
+    let world = World::new(LONG, &tail);
+    secret_file(&world.path("hook"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let count = |state: &str| -> i64 {
+        world.database().query_row("SELECT count(*) FROM notice WHERE state = ?1", [state], |row| row.get(0)).unwrap()
+    };
+    let daemon = world.serve();
+    for (reason, delivered) in [("long ago", 1), ("just now", 2)] {
+        world.lastgood(&["switch", "trip", "auth", "--reason", reason]).ended(0);
+        until("the notice", || count("delivered") == delivered);
+    }
+    daemon.stop();
+    // A month and a day; and more dead ones than are ever listed at once, from before.
+    let aged = "UPDATE notice SET settled_at = settled_at - 31 * 86400000 WHERE n = 1";
+    assert_eq!(world.database().execute(aged, []).unwrap(), 1);
+    let dead = "WITH RECURSIVE number (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < 1001)
+        INSERT INTO notice (n, message_id, chain, seq, ordinal, endpoint, subject, kind, body, at, turn, state, settled_at)
+        SELECT n + 1000 + i, printf('msg_%032x', i), chain, seq, ordinal, endpoint, subject, kind, body, at, turn - 1,
+               'failed', settled_at
+        FROM notice, number WHERE n = 2";
+    assert_eq!(world.database().execute(dead, []).unwrap(), 1001);
+    refuses.store(true, Ordering::SeqCst);
+    let _daemon = world.serve();
+    until("the one of long ago is gone", || count("delivered") == 1);
+    world.lastgood(&["switch", "trip", "auth", "--reason", "again"]).ended(0);
+    until("the death", || world.log().contains(" is dead after 1 try"));
+    // All of them are sent again, more than are listed at once.
+    refuses.store(false, Ordering::SeqCst);
+    world.lastgood(&["notices", "replay"]).ended(0).says("1002 sent again");
+    until("none is dead", || count("failed") == 0);
 }
 
 #[test]

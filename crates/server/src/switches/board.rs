@@ -123,7 +123,7 @@ impl Board {
         match self.setting.desk.look() {
             Ok(folded) => {
                 self.failing = false;
-                let changed = folded.state.epoch != given.epoch;
+                let changed = folded.state.epoch != given.epoch || folded.state.doubt.is_some() != given.in_doubt;
                 if changed {
                     *given = Arc::new(Given::new(&self.setting.config, folded));
                 }

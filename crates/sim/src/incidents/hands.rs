@@ -138,8 +138,12 @@ impl Pretended<'_> {
             Ending::Fails => false,
             Ending::Hangs => self.world.often(500),
         };
+        // Where somebody planned anew meanwhile, it is that plan's step of this name that was cut off.
+        let planned =
+            self.world.state().incidents.all.get(&self.id).and_then(|found| Some(found.planned.as_ref()?.hash));
         let mut outside = self.world.outside.borrow_mut();
-        let deed = outside.deeds.entry(key).or_default();
+        let moved = planned.map(|hash| (self.id, hash, step)).filter(|moved| outside.deeds.contains_key(moved));
+        let deed = outside.deeds.entry(moved.unwrap_or(key)).or_default();
         deed.is_so |= does;
         match ending {
             Ending::Passes => Ok("done".into()),

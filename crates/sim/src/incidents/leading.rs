@@ -63,6 +63,11 @@ impl World {
         match at {
             State::Declared | State::Freezing => self.freeze(by, id),
             State::Planning if !planned || self.often(150) => self.make_plan(by, id),
+            // Somebody sees in the middle of a step that it leads to the wrong place.
+            State::Executing if self.running.borrow().contains(&id) && self.often(400) => {
+                self.checks.borrow_mut().reached.insert("planned anew in the middle of a step");
+                self.make_plan(by, id);
+            }
             State::Planning | State::Executing => self.run_plan(by, id),
             State::Cleaning => match self.below(3) {
                 0 => self.verify(by, id),
@@ -177,7 +182,7 @@ impl World {
         };
         drop(state);
         let doing = Doing { hands: &hands, performer };
-        let mut pen = Pen::new(self);
+        let mut pen = Pen::new(self, (id, hash));
         let told = carry_out(&mut pen, &doing, by, Some(hash), &|| self.now(), &mut |_, _| {});
         self.running.borrow_mut().retain(|one| *one != id);
         match told {

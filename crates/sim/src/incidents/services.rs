@@ -239,7 +239,8 @@ impl World {
     pub(crate) fn waive_analysis(&self, by: &Actor, name: &ServiceName) {
         let service = self.service(name);
         let span = Span::minutes(30 + self.below(600));
-        let Ok(event) = rca::waive(&service, reason("the fix itself"), span, None, self.now()) else { return };
+        let Some(owed) = &service.analysis else { return };
+        let Ok(event) = rca::waive(&service, owed, reason("the fix itself"), span, None, self.now()) else { return };
         let allowed = self.config().people().permit_service(&service, by, &event).is_ok();
         if allowed && matches!(event, Event::Analysis(_)) {
             self.at(name, |post| post.say(by, event));

@@ -12,9 +12,13 @@ use super::{
 };
 use crate::chance::Chance;
 use lastgood_domain::{
-    operations::{self, Event, Operations, Record, Refused, clock::Circumstances, incident::unfreeze::Facts},
+    operations::{
+        self, Event, Operations, Record, Refused,
+        clock::Circumstances,
+        incident::{IncidentEvent, plan::PlanEvent, unfreeze::Facts},
+    },
     service::Service,
-    terms::{Actor, IncidentId, ServiceName, Span, Timestamp},
+    terms::{Actor, Digest, IncidentId, ServiceName, Span, Timestamp},
 };
 use lastgood_engine::{
     config::Config,
@@ -322,15 +326,29 @@ impl World {
     }
 }
 
-/// The chain as the run of a plan writes to it.
+/// The chain as the run of one plan writes to it.
 pub(crate) struct Pen<'w> {
     pub(crate) world: &'w World,
+    plan: (IncidentId, Digest),
     seen: Rc<Operations>,
 }
 
 impl<'w> Pen<'w> {
-    pub(crate) fn new(world: &'w World) -> Self {
-        Self { world, seen: Rc::default() }
+    pub(crate) fn new(world: &'w World, plan: (IncidentId, Digest)) -> Self {
+        Self { world, plan, seen: Rc::default() }
+    }
+
+    /// Checks that what a step came to is written of the plan that it was done for.
+    fn is_of_its_plan(&self, written: &[Record]) {
+        let ended = |record: &&Record| {
+            matches!(&record.event, Event::Incident { event: IncidentEvent::Plan(PlanEvent::Ended { .. }), .. })
+        };
+        let (id, hash) = self.plan;
+        let state = self.world.state();
+        let now = state.incidents.all.get(&id).and_then(|found| found.planned.as_ref()).map(|planned| planned.hash);
+        if written.iter().any(|record| ended(&record)) && now != Some(hash) {
+            self.world.violated(format!("a step of {id} ends in another plan than the one it was done for"));
+        }
     }
 }
 
@@ -350,7 +368,9 @@ impl Book for Pen<'_> {
     fn say(&mut self, by: &Actor, _: Timestamp, decide: Decide<'_>) -> Result<(), Unsaid> {
         // What was read is not looked at any more: the state is folded on in place.
         self.seen = Rc::default();
-        self.world.say(by, decide).map(drop)
+        let written = self.world.say(by, decide)?;
+        self.is_of_its_plan(&written);
+        Ok(())
     }
 }
 

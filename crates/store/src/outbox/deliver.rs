@@ -17,6 +17,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 const CLAIM_MAX: usize = 1_000;
 /// A message whose sender died this often is the likely cause of it, and is dead.
 const LEASES_LOST_MAX: u32 = 20;
+/// A time further ahead than this was written by a clock that has been set back since: what two processes call now differs by
+/// less.
+const CLOCK_AHEAD: Span = Span::minutes(1);
+/// Messages that wait for a time that was computed with a clock that was ahead: `?1` is now, `?2` what no clock says by now.
+const AHEAD: &str = "state = 'pending' AND due IS NOT NULL AND due > ?1
+     AND (attempts = 0 AND at > ?2 OR EXISTS (SELECT 1 FROM attempt
+          WHERE attempt.notice = notice.n AND attempt.number = notice.attempts AND attempt.at > ?2))";
 /// Longest error text kept, in characters.
 const TEXT_CHARS_MAX: usize = 500;
 
@@ -115,6 +122,7 @@ impl Store {
         let transaction =
             self.connection_mut().transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
         take_back(&transaction, Some(now), now).map_err(&failed)?;
+        set_back(&transaction, now).map_err(&failed)?;
         let claimed = claim_due(&transaction, now, lease_until, limit.min(CLAIM_MAX)).map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
         Ok(claimed)
@@ -122,12 +130,13 @@ impl Store {
 
     fn anything_to_claim(&self, now: Timestamp) -> rusqlite::Result<bool> {
         self.connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "SELECT EXISTS (SELECT 1 FROM notice WHERE state = 'pending' AND due IS NOT NULL AND due <= ?1
                          AND endpoint NOT IN (SELECT endpoint FROM paused))
-                     OR EXISTS (SELECT 1 FROM notice WHERE state = 'in-flight' AND lease_until <= ?1)",
-            )?
-            .query_row([now.0], |row| row.get(0))
+                     OR EXISTS (SELECT 1 FROM notice WHERE state = 'in-flight' AND lease_until <= ?1)
+                     OR EXISTS (SELECT 1 FROM notice WHERE {AHEAD} AND endpoint NOT IN (SELECT endpoint FROM paused))",
+            ))?
+            .query_row([now.0, now.after(CLOCK_AHEAD).0], |row| row.get(0))
     }
 
     /// Takes back every lease. Only the one sender may call it, at its start: what was in flight then has no sender.
@@ -159,6 +168,13 @@ impl Store {
         transaction.commit().map_err(&failed)?;
         Ok(settled)
     }
+}
+
+/// Makes due what a clock that was ahead has put off: its line would wait until that time really comes.
+fn set_back(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(&format!("UPDATE notice SET due = ?1 WHERE {AHEAD}"))?
+        .execute([now.0, now.after(CLOCK_AHEAD).0])
 }
 
 fn claim_due(

@@ -164,6 +164,16 @@ impl Reader {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
+    /// Gives a message, wherever it stands.
+    pub fn notice(&self, id: &MessageId) -> Result<Option<NoticeRow>, StoreError> {
+        let failed = during("look for a notice");
+        let Some(n) = id.find(&self.connection).map_err(&failed)? else { return Ok(None) };
+        self.connection
+            .prepare_cached(&format!("{ROWS} WHERE n = ?1"))
+            .and_then(|mut select| select.query_row([n], row_of).optional())
+            .map_err(failed)
+    }
+
     /// Lists messages in `state`, in the order they were caused, at most `limit` and 1000.
     pub fn notices(&self, state: NoticeState, limit: usize) -> Result<Vec<NoticeRow>, StoreError> {
         self.listed(state, None, limit)
@@ -178,27 +188,9 @@ impl Reader {
         let failed = during("list notices");
         let mut select = self
             .connection
-            .prepare_cached(
-                "SELECT message_id, endpoint, subject, kind, at, n, attempts, due, why, chain.name, seq
-                 FROM notice JOIN chain ON chain.id = notice.chain
-                 WHERE state = ?1 AND (?3 IS NULL OR subject = ?3) ORDER BY turn LIMIT ?2",
-            )
+            .prepare_cached(&format!("{ROWS} WHERE state = ?1 AND (?3 IS NULL OR subject = ?3) ORDER BY turn LIMIT ?2"))
             .map_err(&failed)?;
-        let rows = select.query_map((state.as_str(), limit.min(LIST_MAX) as i64, subject), |row| {
-            Ok(NoticeRow {
-                id: MessageId::of_row(row.get(0)?, row.get(5)?),
-                endpoint: row.get(1)?,
-                subject: row.get(2)?,
-                kind: row.get(3)?,
-                at: Timestamp(row.get(4)?),
-                state,
-                attempts: row.get(6)?,
-                due: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-                why: row.get(8)?,
-                chain: row.get(9)?,
-                seq: count(row, 10)?,
-            })
-        });
+        let rows = select.query_map((state.as_str(), limit.min(LIST_MAX) as i64, subject), row_of);
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
@@ -254,6 +246,28 @@ impl Reader {
             .map(|due| due.map(Timestamp))
             .map_err(during("ask when the next notice is due"))
     }
+}
+
+/// What a message's row is made of.
+const ROWS: &str = "SELECT message_id, endpoint, subject, kind, at, n, attempts, due, why, chain.name, seq, state
+     FROM notice JOIN chain ON chain.id = notice.chain";
+
+fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<NoticeRow> {
+    let state: String = row.get(11)?;
+    Ok(NoticeRow {
+        id: MessageId::of_row(row.get(0)?, row.get(5)?),
+        endpoint: row.get(1)?,
+        subject: row.get(2)?,
+        kind: row.get(3)?,
+        at: Timestamp(row.get(4)?),
+        // A word that we would not write was put there by hand: nothing is on its way then.
+        state: NoticeState::of(&state).unwrap_or(NoticeState::Failed),
+        attempts: row.get(6)?,
+        due: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        why: row.get(8)?,
+        chain: row.get(9)?,
+        seq: count(row, 10)?,
+    })
 }
 
 impl Store {

@@ -165,7 +165,8 @@ pub(in crate::cli) fn recommendation(
 /// Gives what speaks for an incident now.
 pub(in crate::cli) fn recommended(app: &App) -> Result<Option<Recommendation>, Trouble> {
     let Some(reader) = app.reader()? else { return Ok(None) };
-    Ok(recommend::recommend(&app.operations()?, &observe::observe(&reader, &app.config)))
+    let folded = engine::Folded::read(&reader, &app.scope()).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    Ok(recommend::recommend(&folded.state, &observe::observe(&reader, &app.config, &folded.damaged)))
 }
 
 /// Says what a recommendation is, why, and what to type.

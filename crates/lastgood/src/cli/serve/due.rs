@@ -12,14 +12,24 @@ use lastgood_engine::bell;
 use lastgood_engine::operations::Desk;
 use std::collections::BTreeMap;
 
-/// Says what is due now. Nothing due writes nothing; trouble is told, and it is tried again at the next look.
-pub(super) fn say(app: &App, services: &[ServiceName]) {
-    if let Err(trouble) = try_say(app, services) {
+/// Says what is due now. Nothing due writes nothing; trouble is told, and it is tried again at the next look. `desk` is kept
+/// from look to look, so that only what is new is read.
+pub(super) fn say(app: &App, services: &[ServiceName], desk: &mut Option<Desk>) {
+    if let Err(trouble) = try_say(app, services, desk) {
         app.screen.trouble(&trouble);
+        *desk = None;
     }
 }
 
-fn try_say(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
+fn try_say(app: &App, services: &[ServiceName], desk: &mut Option<Desk>) -> Result<(), Trouble> {
+    // Nothing was ever written: nothing can be due.
+    if desk.is_none() && app.reader()?.is_none() {
+        return Ok(());
+    }
+    let desk = match desk {
+        Some(desk) => desk,
+        none => none.insert(app.desk()?),
+    };
     let now = app.now();
     let by = Actor::new("lastgood:clock").expect("a fixed valid name");
     let known = Circumstances {
@@ -33,11 +43,6 @@ fn try_say(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
             .unwrap_or_else(|| escalation::DEFAULT.into()),
         overdue: overdue(app, services),
     };
-    // Looked at before anything is opened for writing: as a rule nothing is due.
-    if clock::due(&app.operations()?, &known, &by, now).is_empty() {
-        return Ok(());
-    }
-    let mut desk = Desk::new(app.store()?, app.scope(), app.routes());
     let said = desk.say(&by, now, &|state| Ok(clock::due(state, &known, &by, now)));
     let (records, _) = said.map_err(|error| Trouble::new(crate::exit::Exit::Failed, error.coded()))?;
     if !records.is_empty() {

@@ -56,7 +56,7 @@ fn attend_once(app: &App, by: &Actor, desk: &mut Option<Desk>, observes: bool) -
     let due = |state: &Operations| Ok(rules::due(state, now));
     let mut wrote = !desk.say(by, now, &due).map_err(|error| failed(&error))?.0.is_empty();
     if observes {
-        let seen = observe::observe(&reader, &app.config);
+        let seen = observe::observe(&reader, &app.config, desk.damaged());
         let automatic = app.config.incident.declare == Declares::Automatic;
         let said = |state: &Operations| match recommend::news(state, &seen) {
             Some(news) => Ok(incident::recommendation(app, by, state, news, automatic)),

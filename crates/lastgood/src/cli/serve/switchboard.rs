@@ -22,7 +22,7 @@ pub(super) fn open(app: &App, delivery: &Arc<Wake>) -> Result<Option<SwitchServe
     more_files();
     let screen = app.screen;
     let delivery = Arc::clone(delivery);
-    let scope = Scope { environment: config.environment.clone(), people: app.config.people() };
+    let scope = Scope::witnessed(config, app.home.root()).for_people(app.config.people());
     let setting = Setting {
         desk: Desk::new(app.store()?, scope, app.routes()),
         config: config.clone(),
