@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(wrong(&folded(events.clone()), 4), [(NoticeKind::RolledBack, 3), (NoticeKind::Frozen, 3)]);
         events.extend([
             started(60, 1),
-            ended(60, 1, End::Held { because: "h0".into(), moved: Vec::new() }),
+            ended(60, 1, End::Held { because: "h0".into(), moved: Vec::new(), went_back: false }),
             hold(61, 1, None),
         ]);
         assert_eq!(wrong(&folded(events.clone()), 62), [(NoticeKind::RolledBack, 3), (NoticeKind::Frozen, 3)]);

@@ -133,6 +133,9 @@ pub enum End {
         /// Who had moved by then, and stays.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         moved: Vec<InstanceName>,
+        /// Whether the traffic had a share on the candidate by then, or it was being started, and went back.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        went_back: bool,
     },
     /// The channel offers nothing newer and no instance is behind.
     UpToDate,

@@ -290,7 +290,10 @@ pub fn end_words(end: &End) -> String {
 
 fn spoken_end(end: &End) -> String {
     match end {
-        End::Held { because, moved } => match moved.len() {
+        End::Held { because, went_back: true, .. } => {
+            format!("ended before its promotion, its share of the traffic is taken back: {because}")
+        }
+        End::Held { because, moved, .. } => match moved.len() {
             0 => format!("held, nothing was done: {because}"),
             1 => format!("held: {} has moved, the rest waits: {because}", names(moved)),
             _ => format!("held: {} have moved, the rest waits: {because}", names(moved)),
