@@ -77,21 +77,33 @@ impl Screen {
 
     /// Shows trouble: first the error, then the hint; as a problem document (RFC 9457) to programs.
     pub(crate) fn trouble(&self, trouble: &Trouble) {
-        let failure = &trouble.failure;
-        let hint = failure.hint.clone().unwrap_or_else(|| page::command(&failure.code));
+        self.troubles(trouble, &[]);
+    }
+
+    /// Shows trouble of several causes: one after the other; to programs one document, with the others in `also`.
+    pub(crate) fn troubles(&self, trouble: &Trouble, also: &[Failure]) {
+        let hint = |failure: &Failure| failure.hint.clone().unwrap_or_else(|| page::command(&failure.code));
         if self.json {
-            let problem = serde_json::json!({
-                "type": format!("urn:lastgood:error:{}", failure.code),
-                "title": failure.message,
-                "code": failure.code,
-                "hint": hint,
-                "exit": trouble.exit as u8,
-            });
-            err(&problem.to_string());
+            let problem = |failure: &Failure| {
+                serde_json::json!({
+                    "type": format!("urn:lastgood:error:{}", failure.code),
+                    "title": failure.message,
+                    "code": failure.code,
+                    "hint": hint(failure),
+                    "exit": trouble.exit as u8,
+                })
+            };
+            let mut first = problem(&trouble.failure);
+            if !also.is_empty() {
+                first["also"] = also.iter().map(problem).collect();
+            }
+            err(&first.to_string());
             return;
         }
-        err(&format!("error: {} [{}]", failure.message, failure.code));
-        err(&format!(" hint: {hint}"));
+        for failure in std::iter::once(&trouble.failure).chain(also) {
+            err(&format!("error: {} [{}]", failure.message, failure.code));
+            err(&format!(" hint: {}", hint(failure)));
+        }
     }
 
     /// Asks a question that stands before something moderate; `--yes` answers it, `--no-input` declines.
