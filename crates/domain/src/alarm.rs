@@ -114,7 +114,7 @@ fn rolled_back(service: &Service, now: Timestamp) -> Option<(Timestamp, String)>
 
 fn stuck(service: &Service) -> Option<(Timestamp, String)> {
     let stuck = |(name, one): (&InstanceName, &Instance)| match &one.condition {
-        Condition::Stuck { failure } => Some((one.stuck_since?, format!("{name}: {failure}"))),
+        Condition::Stuck { failure } => Some((one.stuck_since?, format!("{name}: {}", failure.about(name)))),
         _ => None,
     };
     joined(service.instances.iter().filter_map(stuck), "could not be brought back")

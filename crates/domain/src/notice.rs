@@ -169,7 +169,7 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
         Event::NotRevived { instance, failure, .. } => make(
             NoticeKind::Died,
             Severity::Warning,
-            format!("{instance} can't be started again: {failure}"),
+            format!("{instance} can't be started again: {}", failure.about(instance)),
             format!("lastgood log {name}"),
         ),
         _ => None,

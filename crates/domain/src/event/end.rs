@@ -212,8 +212,8 @@ impl End {
             Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
             Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
             Self::RolledBack { cause } => match cause {
-                Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
-                Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
+                Cause::Candidate { instance, failure } => format!("{instance} failed: {}", failure.about(instance)),
+                Cause::Machine { instance, failure } => format!("{instance}: {}", failure.about(instance)),
                 Cause::Broken { outcomes: of } => {
                     format!("{} of {} outcomes were broken", of.broken, of.good + of.degraded + of.broken)
                 }

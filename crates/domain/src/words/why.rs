@@ -190,7 +190,7 @@ fn condition(
         },
         Condition::Stuck { failure } => Why {
             rule: "a failed rollback is shown until it is done",
-            because: format!("{instance}: {failure}"),
+            because: format!("{instance}: {}", failure.about(instance)),
             who: "whoever can fix the cause",
             how: way_back(name, service, instance, state),
         },
