@@ -3,7 +3,7 @@
 //! A record that is damaged is passed over and told; one in doubt is believed where it only blocks. Services have a log
 //! of their own kind ([`crate::log`]), because a driver stands between a decision and the next.
 
-use crate::{letter::kind_name, log::Route};
+use crate::{letter::kind_name, log::Route, room};
 use lastgood_domain::{
     evidence::{ChainCheck, Head, RecordView, RewindAcknowledged},
     failure::Coded,
@@ -334,7 +334,15 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
             let notices = self.fold(&records);
             let records_new = records.iter().map(|record| NewRecord { at: now, bytes: canonical(record) }).collect();
             appends.insert(0, Append { chain: chain.clone(), expected, records: records_new, notices });
-            match self.store.append_all(&appends) {
+            let mut appended = self.store.append_all(&appends);
+            for _ in 0..room::TRIES {
+                let Err(AppendError::Store(StoreError::NoSpace { .. })) = &appended else { break };
+                if let Some(root) = self.store.path().parent() {
+                    room::make_room(root, false);
+                }
+                appended = self.store.append_all(&appends);
+            }
+            match appended {
                 Ok(heads) => {
                     self.folded.head = heads[0];
                     return Ok((records, &self.folded));

@@ -51,6 +51,7 @@ impl Emergency {
                 &format!("type: lastgood emergency --reason … --confirm {NAME}"),
             ));
         }
+        room::make_room_if_full(app.home.root());
         let now = app.now();
         let mut rows = Vec::new();
         let mut row = |act: Act, done: Result<String, Failure>| {

@@ -15,6 +15,7 @@ use lastgood_domain::{
     service,
     terms::{HoldId, Reason, ServiceName, Span, Timestamp, WideHoldId},
 };
+use lastgood_engine::room;
 use serde_json::json;
 use wide::Exempt;
 
@@ -103,6 +104,9 @@ enum Flight {
 impl Hold {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
+        if matches!(self, Self::Set(_)) {
+            room::make_room_if_full(app.home.root());
+        }
         match self {
             Self::Set(set) if set.is_wide() => wide::set(app, *set),
             Self::Set(one) => set(app, *one),

@@ -15,7 +15,10 @@ use lastgood_domain::{
     },
     terms::{Actor, IncidentId, Reason, ServiceName, Span, Timestamp},
 };
-use lastgood_engine::operations::{self as engine, observe};
+use lastgood_engine::{
+    operations::{self as engine, observe},
+    room,
+};
 use serde_json::json;
 
 /// Declare an incident: all changes except rollbacks are held at once.
@@ -61,6 +64,7 @@ impl Declare {
             commander,
             drill: self.drill,
         };
+        room::make_room_if_full(app.home.root());
         let now = app.now();
         let began = self.began.map(|ago| Timestamp(now.0.saturating_sub_unsigned(ago.0)));
         let decide = |state: &Operations| Ok(declared(app, state, &declaration, began, self.impact.as_deref(), now));
