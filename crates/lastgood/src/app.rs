@@ -19,7 +19,7 @@ use lastgood_domain::{
     terms::{Actor, Digest, ServiceName, Timestamp},
 };
 use lastgood_engine::{
-    config::{Config, ConfigError, ConfigErrors, FILE_NAME},
+    config::{Config, ConfigError, FILE_NAME},
     drive::{Log as _, LogError},
     fold::Folded,
     links::Links,
@@ -78,16 +78,6 @@ pub(crate) struct App {
     pub(crate) actor: Actor,
 }
 
-/// Says what comes first of what a file was refused for, and where the rest is told.
-fn refused_trouble(ConfigErrors { first, others }: &ConfigErrors) -> Trouble {
-    let mut trouble = Trouble::new(Exit::Usage, first.as_ref());
-    if !others.is_empty() {
-        let hint = trouble.failure.hint.take().unwrap_or_default();
-        trouble.failure.hint = Some(format!("{hint}; {} more: lastgood config check", others.len()));
-    }
-    trouble
-}
-
 impl App {
     /// Reads the configuration.
     ///
@@ -106,7 +96,7 @@ impl App {
     ) -> Result<(Self, Vec<ConfigError>), Trouble> {
         let config_path = config_path.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
         let (config, placeholders) =
-            Config::read_unfinished(&config_path).map_err(|refused| refused_trouble(&refused))?;
+            Config::read_unfinished(&config_path).map_err(|refused| Trouble::of_config(&refused))?;
         let there = config.state_dir.ancestors().find(|ancestor| ancestor.exists());
         if let Some(there) = there.filter(|there| !there.is_dir()) {
             return Err(Trouble::say(

@@ -2,6 +2,7 @@
 
 use crate::{exit::Exit, page};
 use lastgood_domain::failure::{Coded, Failure};
+use lastgood_engine::config::ConfigErrors;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -29,6 +30,16 @@ impl Trouble {
     /// Makes trouble of a coded error.
     pub(crate) fn new(exit: Exit, error: &dyn Coded) -> Self {
         Self { exit, failure: Failure::of(error) }
+    }
+
+    /// Says what comes first of what a file was refused for, and where the rest is told.
+    pub(crate) fn of_config(ConfigErrors { first, others }: &ConfigErrors) -> Self {
+        let mut trouble = Self::new(Exit::Usage, first.as_ref());
+        if !others.is_empty() {
+            let hint = trouble.failure.hint.take().unwrap_or_default();
+            trouble.failure.hint = Some(format!("{hint}; {} more: lastgood config check", others.len()));
+        }
+        trouble
     }
 
     /// Makes trouble of words.

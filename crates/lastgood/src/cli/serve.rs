@@ -27,7 +27,6 @@ use crate::{
     app::{App, log_trouble},
     drive,
     exit::Exit,
-    leftovers,
     progress::Progress,
     screen::Trouble,
     traffic,
@@ -108,7 +107,6 @@ impl Serve {
         if let Some(trouble) = held.filter(|_| locks.is_empty()) {
             return Err(trouble);
         }
-        leftovers::sweep(app);
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
