@@ -114,7 +114,7 @@ fn rolled_back(service: &Service, now: Timestamp) -> Option<(Timestamp, String)>
 
 fn stuck(service: &Service) -> Option<(Timestamp, String)> {
     let stuck = |(name, one): (&InstanceName, &Instance)| match &one.condition {
-        Condition::Stuck { failure } => Some((one.stuck_since?, format!("{name}: {failure}"))),
+        Condition::Stuck { failure } => Some((one.stuck_since?, format!("{name}: {}", failure.about(name)))),
         _ => None,
     };
     joined(service.instances.iter().filter_map(stuck), "could not be brought back")
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(wrong(&folded(events.clone()), 4), [(NoticeKind::RolledBack, 3), (NoticeKind::Frozen, 3)]);
         events.extend([
             started(60, 1),
-            ended(60, 1, End::Held { because: "h0".into(), moved: Vec::new() }),
+            ended(60, 1, End::Held { because: "h0".into(), moved: Vec::new(), went_back: false }),
             hold(61, 1, None),
         ]);
         assert_eq!(wrong(&folded(events.clone()), 62), [(NoticeKind::RolledBack, 3), (NoticeKind::Frozen, 3)]);

@@ -1,5 +1,6 @@
 //! How an act fails: a stable code, one sentence, and what to do now.
 
+use crate::terms::InstanceName;
 use alloc::{
     format,
     string::{String, ToString},
@@ -54,6 +55,18 @@ impl Failure {
             cause = inner.source();
         }
         Self::new(error.code(), message, error.hint().as_deref())
+    }
+}
+
+impl Failure {
+    /// Gives what is said of an instance that is named before it: a message that begins with `service/instance: ` would
+    /// name it twice.
+    pub fn about(&self, instance: &InstanceName) -> String {
+        let message = match self.message.split_once(": ") {
+            Some((who, rest)) if who.split_once('/').is_some_and(|(_, name)| name == instance.as_str()) => rest,
+            _ => &self.message,
+        };
+        format!("{message} [{}]", self.code)
     }
 }
 

@@ -169,7 +169,7 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
         Event::NotRevived { instance, failure, .. } => make(
             NoticeKind::Died,
             Severity::Warning,
-            format!("{instance} can't be started again: {failure}"),
+            format!("{instance} can't be started again: {}", failure.about(instance)),
             format!("lastgood log {name}"),
         ),
         _ => None,
@@ -181,7 +181,7 @@ fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
         |list: &[crate::terms::InstanceName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Some(match end {
         End::UpToDate | End::Rehearsed { .. } | End::Promoted | End::Superseded | End::Cooled => return None,
-        End::Held { because, moved } if moved.is_empty() => {
+        End::Held { because, moved, went_back: false } if moved.is_empty() => {
             (NoticeKind::Frozen, Severity::Info, format!("the run did nothing: {because}"))
         }
         End::Held { .. } => (NoticeKind::Frozen, Severity::Info, end_words(end)),

@@ -3,7 +3,7 @@
 //! A record that is damaged is passed over and told; one in doubt is believed where it only blocks. Services have a log
 //! of their own kind ([`crate::log`]), because a driver stands between a decision and the next.
 
-use crate::{letter::kind_name, log::Route};
+use crate::{letter::kind_name, log::Route, room};
 use lastgood_domain::{
     evidence::{ChainCheck, Head, RecordView, RewindAcknowledged},
     failure::Coded,
@@ -323,7 +323,7 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
     /// Gives the records and the state after them. Errors: what `decide` refuses; the store fails.
     pub fn say(&mut self, by: &Actor, now: Timestamp, decide: Decision<'_, S>) -> Said<'_, S, Vec<S::Record>> {
         let chain = self.subject.chain();
-        let (mut moved, mut elsewhere) = (None, 0);
+        let (mut moved, mut elsewhere, mut room_made) = (None, 0, 0);
         loop {
             let Self { store, subject, routes, folded } = self;
             let said = match elsewhere < ELSEWHERE_MAX {
@@ -352,6 +352,14 @@ impl<S: Subject<Refused: std::error::Error>> Desk<S> {
                 Err(SayError::Append(error)) => {
                     let expected = self.folded.head;
                     self.folded = Folded::default();
+                    if let (AppendError::Store(StoreError::NoSpace { .. }), Some(root)) =
+                        (&error, self.store.path().parent())
+                        && room_made < room::TRIES
+                    {
+                        room::make_room(root, false);
+                        room_made += 1;
+                        continue;
+                    }
                     let AppendError::Moved { chain: of, .. } = &error else { return Err(error.into()) };
                     // A service's chain moves whenever it is driven, which says nothing of ours.
                     match *of == chain {

@@ -7,6 +7,7 @@ use crate::{
     paths::Home,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
+    setup,
     world::{Site, aside_of, runtime_of, who_else_writes},
 };
 use lastgood_domain::{
@@ -257,8 +258,10 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
             }
         };
         // systemd may itself hold the socket of its unit.
+        let (bind, port) = setup::listens(config, name, service, &instance.name)
+            .unwrap_or_else(|| (wanted.bind.clone(), instance.port));
         if wanted.runtime == (RuntimeConfig::Process {})
-            && let Some(occupant) = Occupant::of(&wanted.bind, instance.port)
+            && let Some(occupant) = Occupant::of(&bind, port)
         {
             findings.push(finding(occupant.in_the_way_of(&instance.name)));
         }
@@ -272,6 +275,10 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
         }
     }
     findings.extend(who_else_writes(wanted, name, runtime.as_deref(), service).map(&finding));
+    findings.extend(
+        removed(name, service, wanted, runtime.as_deref())
+            .map(|failure| Finding::own("instances", Some(name), failure, Severity::Recommended)),
+    );
     // Where nothing ever ran there is nothing to compare, and no folder is made for it.
     let ran = service.instances.values().any(|one| one.release.is_some());
     let home = Home::at(&config.state_dir).service(name);
@@ -283,6 +290,25 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
         findings.extend(found.map(|(failure, severity)| Finding::own("instances", Some(name), failure, severity)));
     }
     findings
+}
+
+/// Finds the instances that were taken out of lastgood.toml, or renamed there, and still run.
+fn removed<'s>(
+    name: &'s ServiceName,
+    service: &'s Service,
+    wanted: &'s ServiceConfig,
+    runtime: Option<&'s dyn Runtime>,
+) -> impl Iterator<Item = Failure> + 's {
+    let gone = service.instances.keys().filter(|one| wanted.instance(one).is_none());
+    gone.filter_map(move |instance| {
+        let Ok(Liveness::Up { pid, .. }) = runtime?.liveness(name, instance) else { return None };
+        let what = format!(
+            "{name}/{instance} (process {pid}) is not in lastgood.toml any more and still runs: nobody watches it, moves \
+             it or takes it back"
+        );
+        let fix = format!("put it back into lastgood.toml, or end it: kill {pid}");
+        Some(Failure::new("instance-removed", what, Some(&fix)))
+    })
 }
 
 /// Gives what runs the instances; none where nothing ever ran.
@@ -382,8 +408,15 @@ pub(crate) fn data(instance: &InstanceConfig) -> Option<Failure> {
         return None;
     }
     let what = format!("{} has no data folder {}", instance.name, instance.data.display());
-    let fix = format!("mkdir -p {}", instance.data.display());
+    let fix = format!("mkdir -p {}", for_shell(&instance.data));
     Some(Failure::new("data-missing", what, Some(&fix)))
+}
+
+/// Writes a path as a shell takes it for one word.
+fn for_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Tells why nothing could be put back into an instance's data: every run would be refused.

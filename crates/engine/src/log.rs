@@ -15,9 +15,6 @@ use lastgood_domain::{
 };
 use lastgood_store::{AppendError, NewNotice, NewRecord, READ_RECORDS_MAX, Reader, Store, StoreError};
 
-/// Appends tried on a full disk: a program that prints without end may take what it gave way with before we do.
-const ROOM_TRIES: u32 = 5;
-
 /// An endpoint and the kinds of notices it wants.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -120,7 +117,7 @@ impl Log for ServiceLog {
             records.iter().map(|record| NewRecord { at: record.at, bytes: canonical(record) }).collect();
         boundary::cross();
         let mut appended = self.store.append(&self.chain, &self.head, &new, &notices);
-        for _ in 0..ROOM_TRIES {
+        for _ in 0..room::TRIES {
             let Err(AppendError::Store(StoreError::NoSpace { .. })) = &appended else { break };
             if let Some(root) = self.store.path().parent() {
                 room::make_room(root, goes_back(before, records));

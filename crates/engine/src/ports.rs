@@ -1,6 +1,7 @@
 //! Who listens where an instance is to listen: a stranger there would answer its probes.
 
 use lastgood_domain::{failure::Failure, terms::InstanceName};
+use lastgood_drivers::runtime;
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
@@ -42,8 +43,16 @@ impl Occupant {
             Some((pid, name)) => format!("{name} (process {pid})"),
             None => "a process of another user".into(),
         };
-        let what = format!("{instance}: {} is in use by {who}, which is not the instance", self.address);
         let port = self.address.port();
+        if let Some(other) = self.process.as_ref().and_then(|(pid, _)| runtime::instance_of(*pid))
+            && !other.ends_with(&format!("/{instance}"))
+        {
+            let what =
+                format!("{instance}: {} is in use by {who}, which is lastgood's own instance {other}", self.address);
+            let fix = format!("call {instance} by that name again in lastgood.toml, or give it another port");
+            return Failure::new("instance-port-in-use", what, Some(&fix));
+        }
+        let what = format!("{instance}: {} is in use by {who}, which is not the instance", self.address);
         let fix = format!("see who it is: ss -ltnp 'sport = :{port}'; end it, or give {instance} another port");
         Failure::new("instance-port-in-use", what, Some(&fix))
     }

@@ -1,7 +1,8 @@
 //! Room on the state disk: programs' logs are kept small, and a reserve is given up for what must be written on a full one.
 //!
 //! The evidence lies on the same disk as what programs print. A release that prints without end must not be what keeps
-//! anybody from leaving it, so its log gives way first; what is set aside goes last, and only to a way back.
+//! anybody from leaving it, so its log gives way first; what is set aside goes last, and only to what keeps harm from going
+//! on: a way back, a hold, an incident, an emergency.
 
 use rustix::{
     fs::{FallocateFlags, FlockOperation, OFlags, fallocate, fchown, flock, statvfs},
@@ -21,10 +22,12 @@ pub const LOG_BYTES_MAX: u64 = 64 << 20;
 const PART_OF_DISK: u64 = 16;
 /// What stays of a log where the disk is full: its end, which tells why.
 const LAST_WORDS_BYTES: u64 = 256 << 10;
-/// The reserve: a way back writes some hundred records and a few small files, which is far less.
+/// The reserve: a way back writes some hundred records and a few small files, a hold a few, which is far less.
 const RESERVE_BYTES: u64 = 8 << 20;
 /// The reserve is set aside where it is at most this part of what is free.
 const PART_OF_FREE: u64 = 4;
+/// Appends tried on a full disk: a program that prints without end may take what it gave way with before we do.
+pub(crate) const TRIES: u32 = 5;
 const RESERVE_FILE: &str = "reserve";
 
 /// Cuts each log that has grown too large; its newer part goes beside it as `output.log.1`, in place of an older one. On a
@@ -52,7 +55,8 @@ pub fn make_room(root: &Path, goes_back: bool) {
     cut_all(root, LAST_WORDS_BYTES, LAST_WORDS_BYTES);
 }
 
-/// Makes room for a way back that is about to begin, if there is none; tells whether there was none.
+/// Makes room for a way back, a hold or what else stops harm and is about to be written, if there is none; tells whether
+/// there was none.
 pub fn make_room_if_full(root: &Path) -> bool {
     let full = disk(root).0 < RESERVE_BYTES / 2;
     if full {
@@ -117,14 +121,28 @@ fn cut_all(root: &Path, max: u64, keep: u64) {
     }
 }
 
-/// Finds the logs of all programs, those of services that are no longer configured as well.
+/// Finds the logs of all programs, those of services that are no longer configured as well, and those of rehearsals.
 fn logs(root: &Path) -> Vec<PathBuf> {
     let below = |folder: PathBuf| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
     };
-    let instances = below(root.join("services")).into_iter().flat_map(|service| below(service.join("instances")));
-    instances.map(|instance| instance.join("output.log")).chain([root.join("proxy/proxy.log")]).collect()
+    let services = below(root.join("services"));
+    let instances = services.iter().flat_map(|service| below(service.join("instances")));
+    let tries = services.iter().flat_map(|service| below(service.join("scratch"))).flat_map(below);
+    let of_tries = tries.filter(|path| path.extension().is_some_and(|suffix| suffix == "log"));
+    instances
+        .map(|instance| instance.join("output.log"))
+        .chain(of_tries)
+        .chain([root.join("proxy/proxy.log")])
+        .collect()
+}
+
+/// Gives how many bytes are left of a log that was cut; none if it was not.
+pub(crate) fn left_of_cut(log: &Path) -> Option<u64> {
+    let length = |path: &Path| fs::metadata(path).map(|meta| meta.len());
+    let older = length(&beside(log, ".1")).ok()?;
+    Some(older.saturating_add(length(log).unwrap_or(0)))
 }
 
 fn cut(log: &Path, max: u64, keep: u64) -> io::Result<()> {
@@ -254,6 +272,22 @@ mod tests {
         assert_eq!(older.len() as u64, LAST_WORDS_BYTES);
         assert!(older.ends_with("line 00099999\n"));
         assert_eq!(fs::read_to_string(&log).unwrap(), lines(0..10));
+    }
+
+    #[test]
+    fn what_a_rehearsal_prints_is_cut_as_well_and_known_to_be_cut() {
+        let (folder, _) = home();
+        let tried = folder.path().join("services/web/scratch/candidate");
+        fs::create_dir_all(tried.join("data")).unwrap();
+        let (log, data) = (tried.join("candidate.log"), tried.join("data/app.log"));
+        for path in [&log, &data] {
+            fs::write(path, lines(0..100_000)).unwrap();
+        }
+        assert_eq!(left_of_cut(&log), None);
+        make_room(folder.path(), false);
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        assert_eq!(left_of_cut(&log), Some(LAST_WORDS_BYTES));
+        assert_eq!(fs::metadata(&data).unwrap().len(), 1_400_000, "users' data is no log of ours");
     }
 
     #[test]

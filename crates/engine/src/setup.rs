@@ -6,7 +6,7 @@
 
 use crate::{
     config::{Config, InstanceConfig, ServiceConfig},
-    paths::ServiceHome,
+    paths::{Home, ServiceHome},
 };
 use lastgood_domain::{
     failure::Failure,
@@ -254,6 +254,19 @@ pub fn apart_as(
     };
     let release = service.name_of(Some(release));
     (!keys.is_empty() || unusable.is_some()).then(|| Apart { instance: instance.clone(), release, keys, unusable })
+}
+
+/// Tells where an instance is started to listen next, if a start of it is kept.
+pub(crate) fn listens(
+    config: &Config,
+    name: &ServiceName,
+    service: &Service,
+    instance: &InstanceName,
+) -> Option<(String, u16)> {
+    let release = service.instances.get(instance)?.release?;
+    let home = Home::at(&config.state_dir).service(name);
+    let kept = Setup::read(&home.setups(), &service.setup_for(instance, &release)?).ok()?;
+    Some((kept.start.bind, kept.start.port))
 }
 
 impl Apart {

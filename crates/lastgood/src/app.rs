@@ -98,7 +98,7 @@ impl App {
     ) -> Result<(Self, Vec<ConfigError>), Trouble> {
         let config_path = config_path.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
         let (config, placeholders) =
-            Config::read_unfinished(&config_path).map_err(|error| Trouble::new(Exit::Usage, &error))?;
+            Config::read_unfinished(&config_path).map_err(|refused| Trouble::of_config(&refused))?;
         let there = config.state_dir.ancestors().find(|ancestor| ancestor.exists());
         if let Some(there) = there.filter(|there| !there.is_dir()) {
             return Err(Trouble::say(

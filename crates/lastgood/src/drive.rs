@@ -27,7 +27,7 @@ use lastgood_engine::{
     preflight::{self, Asker},
     world::{self, Host, Site},
 };
-use lastgood_store::{DriverLock, LockError, SignError, Store};
+use lastgood_store::{DriverLock, HeldBy, LockError, SignError, Store};
 use signal_hook::{consts::SIGINT, flag};
 use std::{
     collections::BTreeMap,
@@ -96,7 +96,7 @@ pub(crate) fn is_undriven(app: &App, service: &ServiceName, seen: &Service) -> R
 /// Errors: exit 10 names who has it.
 pub(crate) fn lock(app: &App, service: &ServiceName, what: &str) -> Result<DriverLock, Trouble> {
     app.store()?;
-    DriverLock::take(app.home.root(), service, what, app.now()).map_err(|error| {
+    DriverLock::take_reading(app.home.root(), service, what, app.config.digest, app.now()).map_err(|error| {
         let exit = if matches!(error, LockError::File { .. }) { Exit::Failed } else { Exit::Driven };
         let mut trouble = Trouble::new(exit, &error);
         if let LockError::Held { by, .. } = &error
@@ -107,6 +107,11 @@ pub(crate) fn lock(app: &App, service: &ServiceName, what: &str) -> Result<Drive
         }
         trouble
     })
+}
+
+/// Tells whether the daemon goes by another lastgood.toml than the one that is there now: it reads the file at its start.
+pub(crate) fn is_outdated(app: &App, driver: &HeldBy) -> bool {
+    driver.what == DAEMON && driver.reads.is_some_and(|read| Some(read) != app.config.digest)
 }
 
 /// Opens the store for driving: refuses one that is not the one that was signed.

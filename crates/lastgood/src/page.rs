@@ -8,6 +8,15 @@ pub(crate) fn of(code: &str) -> Option<&'static str> {
     PAGES.binary_search_by_key(&code, |(known, _)| *known).ok().map(|at| PAGES[at].1)
 }
 
+/// Gives the three codes that are most like a text.
+pub(crate) fn like(text: &str) -> Vec<&'static str> {
+    let mut all: Vec<&str> = PAGES.iter().map(|(code, _)| *code).collect();
+    let likeness = |code: &&str| (strsim::jaro_winkler(code, text) * 1_000.0).round() as i64;
+    all.sort_by_key(|code| std::cmp::Reverse(likeness(code)));
+    all.truncate(3);
+    all
+}
+
 /// Gives the command that prints a code's page.
 pub(crate) fn command(code: &str) -> String {
     format!("lastgood explain {code}")

@@ -39,7 +39,7 @@ pub(crate) fn keep(root: &Path) {
     });
 }
 
-/// Makes room for a way back on a full disk and opens the evidence, for the caller to keep open: SQLite makes what it needs
+/// Makes room on a full disk for what keeps harm from going on and opens the evidence, for the caller to keep open: SQLite makes what it needs
 /// beside it once, and what filled the disk may take each byte that becomes free.
 pub(crate) fn make(app: &App) -> Option<Store> {
     let root = app.home.root();

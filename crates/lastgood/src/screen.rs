@@ -2,6 +2,7 @@
 
 use crate::{exit::Exit, page};
 use lastgood_domain::failure::{Coded, Failure};
+use lastgood_engine::config::ConfigErrors;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -29,6 +30,16 @@ impl Trouble {
     /// Makes trouble of a coded error.
     pub(crate) fn new(exit: Exit, error: &dyn Coded) -> Self {
         Self { exit, failure: Failure::of(error) }
+    }
+
+    /// Says what comes first of what a file was refused for, and where the rest is told.
+    pub(crate) fn of_config(ConfigErrors { first, others }: &ConfigErrors) -> Self {
+        let mut trouble = Self::new(Exit::Usage, first.as_ref());
+        if !others.is_empty() {
+            let hint = trouble.failure.hint.take().unwrap_or_default();
+            trouble.failure.hint = Some(format!("{hint}; {} more: lastgood config check", others.len()));
+        }
+        trouble
     }
 
     /// Makes trouble of words.
@@ -77,21 +88,33 @@ impl Screen {
 
     /// Shows trouble: first the error, then the hint; as a problem document (RFC 9457) to programs.
     pub(crate) fn trouble(&self, trouble: &Trouble) {
-        let failure = &trouble.failure;
-        let hint = failure.hint.clone().unwrap_or_else(|| page::command(&failure.code));
+        self.troubles(trouble, &[]);
+    }
+
+    /// Shows trouble of several causes: one after the other; to programs one document, with the others in `also`.
+    pub(crate) fn troubles(&self, trouble: &Trouble, also: &[Failure]) {
+        let hint = |failure: &Failure| failure.hint.clone().unwrap_or_else(|| page::command(&failure.code));
         if self.json {
-            let problem = serde_json::json!({
-                "type": format!("urn:lastgood:error:{}", failure.code),
-                "title": failure.message,
-                "code": failure.code,
-                "hint": hint,
-                "exit": trouble.exit as u8,
-            });
-            err(&problem.to_string());
+            let problem = |failure: &Failure| {
+                serde_json::json!({
+                    "type": format!("urn:lastgood:error:{}", failure.code),
+                    "title": failure.message,
+                    "code": failure.code,
+                    "hint": hint(failure),
+                    "exit": trouble.exit as u8,
+                })
+            };
+            let mut first = problem(&trouble.failure);
+            if !also.is_empty() {
+                first["also"] = also.iter().map(problem).collect();
+            }
+            err(&first.to_string());
             return;
         }
-        err(&format!("error: {} [{}]", failure.message, failure.code));
-        err(&format!(" hint: {hint}"));
+        for failure in std::iter::once(&trouble.failure).chain(also) {
+            err(&format!("error: {} [{}]", failure.message, failure.code));
+            err(&format!(" hint: {}", hint(failure)));
+        }
     }
 
     /// Asks a question that stands before something moderate; `--yes` answers it, `--no-input` declines.

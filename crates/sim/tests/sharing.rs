@@ -95,6 +95,6 @@ fn worlds_of_shared_traffic_reach_every_end_and_everything_that_happens_to_traff
     let rare: Vec<_> = wanted.iter().filter(|end| ends.get(*end).is_none_or(|count| *count < 20)).collect();
     assert!(rare.is_empty(), "hardly ever reached: {rare:?} of {ends:?}");
     assert_eq!(kinds.len(), 8, "{kinds:?}");
-    // A guard, a gate, a candidate, a machine, a router, a person, and a doubt or a rejection.
-    assert_eq!(causes.len(), 7, "{causes:?}");
+    // A guard, a gate, a candidate, a machine, a router, a person, a pin, and a doubt or a rejection.
+    assert_eq!(causes.len(), 8, "{causes:?}");
 }

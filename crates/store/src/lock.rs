@@ -7,7 +7,7 @@
 use crate::private::open_private;
 use lastgood_domain::{
     failure::Coded,
-    terms::{ServiceName, Timestamp},
+    terms::{Digest, ServiceName, Timestamp},
 };
 use rustix::{
     fs::{FlockOperation, flock},
@@ -37,6 +37,9 @@ pub struct HeldBy {
     pub started: Timestamp,
     /// What it does, such as `daemon` or `lastgood rollback actual`.
     pub what: String,
+    /// Digest of the configuration that it read, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Digest>,
 }
 
 /// Why the lock was not taken.
@@ -94,6 +97,17 @@ pub struct DriverLock {
 impl DriverLock {
     /// Takes the lock of `service` in the state folder `dir`, without waiting, and writes down who holds it.
     pub fn take(dir: &Path, service: &ServiceName, what: &str, now: Timestamp) -> Result<Self, LockError> {
+        Self::take_reading(dir, service, what, None, now)
+    }
+
+    /// Takes the lock as [`DriverLock::take`] does, and writes down which configuration its holder goes by as well.
+    pub fn take_reading(
+        dir: &Path,
+        service: &ServiceName,
+        what: &str,
+        reads: Option<Digest>,
+        now: Timestamp,
+    ) -> Result<Self, LockError> {
         let path = path_of(dir, service);
         let failed = |source| LockError::File { path: path.clone(), source };
         let mut file = open_private(&path).map_err(failed)?;
@@ -105,7 +119,7 @@ impl DriverLock {
                 Err(other) => return Err(failed(other.into())),
             }
         }
-        let by = HeldBy { pid: std::process::id(), started: now, what: what.into() };
+        let by = HeldBy { pid: std::process::id(), started: now, what: what.into(), reads };
         // The lock is what counts: on a full disk nobody is named, and the way back goes on.
         let _ = write_note(&mut file, &by);
         Ok(Self { _file: file })

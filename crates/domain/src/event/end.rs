@@ -133,6 +133,9 @@ pub enum End {
         /// Who had moved by then, and stays.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         moved: Vec<InstanceName>,
+        /// Whether the traffic had a share on the candidate by then, or it was being started, and went back.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        went_back: bool,
     },
     /// The channel offers nothing newer and no instance is behind.
     UpToDate,
@@ -209,8 +212,8 @@ impl End {
             Self::GateBroken { failure } => format!("the gate is broken: {failure}"),
             Self::RehearsalFailed { failure } => format!("the rehearsal failed: {failure}"),
             Self::RolledBack { cause } => match cause {
-                Cause::Candidate { instance, failure } => format!("{instance} failed: {failure}"),
-                Cause::Machine { instance, failure } => format!("{instance}: {failure}"),
+                Cause::Candidate { instance, failure } => format!("{instance} failed: {}", failure.about(instance)),
+                Cause::Machine { instance, failure } => format!("{instance}: {}", failure.about(instance)),
                 Cause::Broken { outcomes: of } => {
                     format!("{} of {} outcomes were broken", of.broken, of.good + of.degraded + of.broken)
                 }

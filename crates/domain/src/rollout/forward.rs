@@ -279,7 +279,7 @@ fn finish(deciding: &mut Deciding) {
         .into_iter()
         .partition(|name| runs(name) == Some(release));
     if let Some(because) = gates::blocked(deciding) {
-        return deciding.end(End::Held { because, moved });
+        return deciding.end(End::Held { because, moved, went_back: false });
     }
     if moved.is_empty() && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
         return deciding.end(match baseline_failure {

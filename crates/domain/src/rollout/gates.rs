@@ -106,7 +106,7 @@ fn drain(deciding: &mut Deciding) {
 /// Ends a run that a hold lets nothing do.
 fn hold_back(deciding: &mut Deciding, because: String) {
     gate(deciding, Gate::Hold, Verdict::Hold, because.clone());
-    deciding.end(End::Held { because, moved: Vec::new() });
+    deciding.end(End::Held { because, moved: Vec::new(), went_back: false });
 }
 
 /// Asks the channel: for what it is pinned to, or for the one release that may pass the holds, or for the newest.
@@ -304,8 +304,18 @@ pub(super) fn blocked(deciding: &Deciding) -> Option<String> {
         return Some(because);
     }
     let Some(Phase::Moving { release, .. }) = deciding.phase() else { return None };
-    let rejection = deciding.service.rejected.get(release)?;
-    Some(format!("{} was rejected by {}: {}", rejection.tag, rejection.by, rejection.reason))
+    unwanted(deciding, release)
+}
+
+/// Says why a release that is on its way may not go on: somebody has rejected it, or pinned the service to another.
+pub(super) fn unwanted(deciding: &Deciding, release: &Digest) -> Option<String> {
+    let service = &deciding.service;
+    if let Some(rejection) = service.rejected.get(release) {
+        return Some(format!("{} was rejected by {}: {}", rejection.tag, rejection.by, rejection.reason));
+    }
+    let pin = service.pin.as_ref()?;
+    let is_it = service.tags.get(&pin.tag) == Some(release);
+    (!is_it).then(|| format!("pinned to {} by {}: {}", pin.tag, pin.by, pin.reason))
 }
 
 /// Makes the failure of a driver that answered something else than it was asked.

@@ -4,7 +4,7 @@ mod answers;
 
 pub(super) use answers::{answered, tick, wakes_at};
 
-use super::{Deciding, IllegalStep};
+use super::{Deciding, IllegalStep, traffic};
 use crate::{
     effect::Effect,
     event::{Aim, Back, Cause, End, Event, Settings, WayBack},
@@ -272,6 +272,9 @@ pub(super) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Setting
 /// Goes back to an older pinned release where instances came from it; tells whether it does.
 pub(super) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag) -> bool {
     let Some(target) = deciding.service.tags.get(tag).copied() else { return false };
+    if traffic::moves_so(deciding) {
+        return !deciding.is_dry() && traffic::returning::pinned(deciding, tag, target);
+    }
     let names: Vec<InstanceName> = deciding.service.instances.keys().cloned().collect();
     let (mut back, mut waiting) = (Vec::new(), Vec::new());
     for name in &names {

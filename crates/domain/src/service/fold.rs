@@ -178,6 +178,10 @@ impl Service {
         if !tries_only && !matches!(end, End::Held { .. } | End::Rehearsed { .. } | End::Superseded | End::Cooled) {
             self.last_verdict = Some((id, end.clone()));
         }
+        if matches!(end, End::UpToDate | End::RolledBack { .. } | End::RollbackFailed { .. } | End::RollbackHeld { .. })
+        {
+            self.nobody_waits();
+        }
         match end {
             // A dry run changes nothing: neither what is accepted nor since when.
             _ if tries_only => {}
@@ -429,6 +433,15 @@ impl Service {
                 known.stuck_since = Some(at);
             }
             _ => {}
+        }
+    }
+
+    /// Settles who was left for later and runs last-good: what it waited for is not offered any more.
+    fn nobody_waits(&mut self) {
+        let Some(last_good) = self.last_good else { return };
+        let there = self.instances.values_mut().filter(|one| one.release == Some(last_good));
+        for one in there.filter(|one| matches!(one.condition, Condition::Deferred { .. })) {
+            one.condition = Condition::Settled;
         }
     }
 

@@ -126,10 +126,14 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("{instance} waits for a person: going back would drop {} written over {age}", lost(loss))
         }
         Event::ReturnFailed { instance, failure, reopens: None } => {
-            format!("{instance} could not be brought back: {failure}")
+            format!("{instance} could not be brought back: {}", failure.about(instance))
         }
         Event::ReturnFailed { instance, failure, reopens: Some(release) } => {
-            format!("{instance} could not be brought back and is opened again on {}: {failure}", name(release))
+            format!(
+                "{instance} could not be brought back and is opened again on {}: {}",
+                name(release),
+                failure.about(instance)
+            )
         }
         Event::Promoted { release, behind } if behind.is_empty() => {
             format!("last-good is {} on every instance", name(release))
@@ -146,7 +150,11 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
         }
         Event::Revived { instance } => format!("{instance} runs again"),
         Event::NotRevived { instance, failure, again_at } => {
-            format!("{instance} can't be started again: {failure}; next try in {}", again_at.since(record.at))
+            format!(
+                "{instance} can't be started again: {}; next try in {}",
+                failure.about(instance),
+                again_at.since(record.at)
+            )
         }
         Event::SetupAccepted { instance, release, reason, .. } => {
             let by = &record.by;
@@ -290,7 +298,10 @@ pub fn end_words(end: &End) -> String {
 
 fn spoken_end(end: &End) -> String {
     match end {
-        End::Held { because, moved } => match moved.len() {
+        End::Held { because, went_back: true, .. } => {
+            format!("ended before its promotion, its share of the traffic is taken back: {because}")
+        }
+        End::Held { because, moved, .. } => match moved.len() {
             0 => format!("held, nothing was done: {because}"),
             1 => format!("held: {} has moved, the rest waits: {because}", names(moved)),
             _ => format!("held: {} have moved, the rest waits: {because}", names(moved)),
@@ -431,6 +442,20 @@ mod tests {
             condition_words(&waits, minute(200)),
             "waits 3 h 20 min: busy: one session (when last asked, 20 min ago)"
         );
+    }
+
+    #[test]
+    fn an_instance_that_is_named_already_is_not_named_twice() {
+        let alice = InstanceName::new("alice").unwrap();
+        let failure = Failure::new("start-died", "notes/alice: the program died: exit 1", None);
+        assert_eq!(failure.about(&alice), "the program died: exit 1 [start-died]");
+        let failure = Failure::new("start-died", "notes/bob: the program died", None);
+        assert_eq!(failure.about(&alice), "notes/bob: the program died [start-died]");
+        let cause = Cause::Candidate {
+            instance: alice,
+            failure: Failure::new("start-died", "notes/alice: the program died", None),
+        };
+        assert_eq!(cause_words(&cause), "alice failed: the program died [start-died]");
     }
 
     #[test]

@@ -190,7 +190,7 @@ fn condition(
         },
         Condition::Stuck { failure } => Why {
             rule: "a failed rollback is shown until it is done",
-            because: format!("{instance}: {failure}"),
+            because: format!("{instance}: {}", failure.about(instance)),
             who: "whoever can fix the cause",
             how: way_back(name, service, instance, state),
         },
@@ -295,6 +295,11 @@ const OWNERS: &str = "whoever releases it, or whoever owns the gate named here";
 fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String) {
     let (run, dry) = (format!("lastgood run {name} --now"), format!("lastgood run {name} --dry-run"));
     match end {
+        End::Held { went_back: true, .. } => (
+            "a release that may not go on loses its share at once",
+            "whoever the reason names",
+            format!("lastgood plan {name}"),
+        ),
         End::Held { .. } => ("a held service does not move", "whoever holds it", run),
         End::Refused { gate, .. } => refused(name, *gate),
         End::Stopped { .. } => ("a failure before anything moved changes nothing", "whoever can fix the cause", run),

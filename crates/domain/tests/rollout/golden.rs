@@ -445,7 +445,8 @@ fn causes() -> Vec<Cause> {
 fn ends() -> Vec<End> {
     let mut ends: Vec<End> = causes().into_iter().map(|cause| End::RolledBack { cause }).collect();
     ends.extend([
-        End::Held { because: "a hold".into(), moved: Vec::new() },
+        End::Held { because: "a hold".into(), moved: Vec::new(), went_back: false },
+        End::Held { because: "pinned to 1.0".into(), moved: Vec::new(), went_back: true },
         End::UpToDate,
         End::Refused { gate: Gate::Newer, because: "older".into() },
         End::Stopped { failure: failure("disk-full") },

@@ -51,6 +51,23 @@ fn a_run_that_is_aborted_goes_back_and_nothing_is_blamed() {
 }
 
 #[test]
+fn a_pin_to_another_release_keeps_what_has_moved_and_the_next_run_takes_it_back() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::Probe { instance: name, release } if *release == digest("2.0") && *name == instance("alice")));
+    walk.say(Event::Pinned { tag: tag("1.0"), reason: reason("stay") });
+    let end = walk.end();
+    assert!(
+        matches!(&end, End::Held { moved, because, .. } if *moved == [instance("alice")] && because.starts_with("pinned to 1.0")),
+        "{end:?}"
+    );
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("2.0".into(), "1.0".into()));
+    walk.track("1.0");
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("1.0".into(), "1.0".into()));
+}
+
+#[test]
 fn shared_traffic_finishes_pauses_or_goes_back_as_the_hold_says() {
     for (in_flight, share) in
         [(InFlight::Finish, Share::percent(25)), (InFlight::Pause, Share::percent(5)), (InFlight::Abort, Share::NONE)]

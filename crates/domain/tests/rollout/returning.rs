@@ -4,6 +4,7 @@ use crate::walk::{Walk, breaking, digest, failure, instance, reason, settings};
 use lastgood_domain::{
     effect::{Answer, Effect},
     event::{Aim, End, Event},
+    facts::Busyness,
     operations::hold::InFlight,
     rollout::{self, Input},
     service::Condition,
@@ -42,6 +43,24 @@ fn a_rollback_with_nowhere_to_go_ends_a_run_that_has_touched_nobody() {
         walk.track("2.0");
         assert_eq!(walk.end(), End::Promoted);
     }
+}
+
+#[test]
+fn after_a_rollback_nobody_waits_who_runs_last_good() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    let bob = instance("bob");
+    let end = walk.end_with(&|effect| match effect {
+        Effect::AskBusy { instance } if *instance == bob => {
+            Some(Answer::BusyAsked { busyness: Busyness::Busy("a session".into()) })
+        }
+        _ => None,
+    });
+    assert_eq!(end, End::Promoted);
+    assert!(matches!(walk.service.instances[&bob].condition, Condition::Deferred { .. }), "2.0 is still to come to it");
+    walk.begin(walk.back(&[], &[]));
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
+    assert_eq!(walk.service.instances[&bob].condition, Condition::Settled);
 }
 
 #[test]

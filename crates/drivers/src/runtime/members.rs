@@ -112,6 +112,13 @@ impl Census {
     }
 }
 
+/// Gives the instance whose process it is, such as `notes/alice`; none if it is nobody's, or may not be looked at.
+pub fn instance_of(pid: u32) -> Option<String> {
+    let environment = environment_of(pid).ok()?;
+    let mark = String::from_utf8_lossy(mark_in(&environment)?).into_owned();
+    mark.split_once('@').map(|(name, _)| name.to_owned())
+}
+
 /// Gives the name of the installation that a process runs from, as far as its program or its arguments tell.
 pub(crate) fn installation_of(pid: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -26,6 +26,7 @@ mod user;
 mod wait;
 
 pub use failure::RuntimeError;
+pub use members::instance_of;
 pub use wait::{Watched, wait_exit};
 
 use lastgood_domain::{

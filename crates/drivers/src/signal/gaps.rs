@@ -132,7 +132,9 @@ impl Watched {
         let sql = format!("SELECT name FROM pragma_table_info({})", text(&self.table));
         let table = database.query(&sql, Limits { rows: 2_000, ..limits })?;
         let columns: Vec<String> = table.rows.iter().flatten().map(Scalar::to_string).collect();
-        match self.key.iter().find(|column| !columns.contains(column)) {
+        // SQLite takes a name in any case.
+        let is_there = |column: &String| columns.iter().any(|one| one.eq_ignore_ascii_case(column));
+        match self.key.iter().find(|column| !is_there(column)) {
             Some(column) => Err(SignalError::NoTable { table: self.name(), column: column.clone() }),
             None => Ok(columns),
         }
@@ -167,7 +169,7 @@ impl Watched {
             Dialect::Postgres => {
                 (self.postgres_key("r"), format!("{}(r)", self.beside("lastgood_image")), "IS DISTINCT FROM")
             }
-            Dialect::Sqlite => (sqlite_row("r", &self.key), sqlite_row("r", images), "IS NOT"),
+            Dialect::Sqlite => (sqlite_key("r", &self.key), sqlite_row("r", images), "IS NOT"),
         };
         format!(
             "WITH log AS (SELECT seq, key, op, before, after,
@@ -175,7 +177,7 @@ impl Watched {
                 max(CASE WHEN op = 'baseline' THEN seq ELSE 0 END) OVER (PARTITION BY key) AS based,
                 row_number() OVER (PARTITION BY key ORDER BY seq DESC) AS newest
               FROM {log} WINDOW w AS (PARTITION BY key ORDER BY seq)),
-            now_there AS (SELECT {key} AS key, {image} AS image FROM {table} AS r),
+            now_there AS (SELECT {key} AS key, {image} AS image FROM {table} AS r WHERE {key} IS NOT NULL),
             gap AS (
               SELECT coalesce(now_there.key, log.key) AS key,
                 CASE WHEN log.key IS NULL THEN 'was written and is not in the log'
@@ -248,16 +250,22 @@ INSERT INTO {log} (op, key, after) SELECT 'baseline', {row}, {image}(r) FROM {ta
 
     fn sqlite_script(&self, images: &[String]) -> String {
         let (log, table) = (self.log(), quoted(&self.table));
-        let key = |row: &str| sqlite_row(row, &self.key);
+        let key = |row: &str| sqlite_key(row, &self.key);
         let image = |row: &str| sqlite_row(row, images);
         let changed = format!("{} IS NOT {}", key("OLD"), key("NEW"));
         let same = format!("{} IS {}", key("OLD"), key("NEW"));
-        let inserted =
-            format!("INSERT INTO {log} (op, key, after) VALUES ('insert', {}, {});", key("NEW"), image("NEW"));
-        let deleted =
-            format!("INSERT INTO {log} (op, key, before) VALUES ('delete', {}, {});", key("OLD"), image("OLD"));
+        let inserted = format!(
+            "INSERT INTO {log} (op, key, after) SELECT 'insert', {0}, {1} WHERE {0} IS NOT NULL;",
+            key("NEW"),
+            image("NEW")
+        );
+        let deleted = format!(
+            "INSERT INTO {log} (op, key, before) SELECT 'delete', {0}, {1} WHERE {0} IS NOT NULL;",
+            key("OLD"),
+            image("OLD")
+        );
         let updated = format!(
-            "INSERT INTO {log} (op, key, before, after) VALUES ('update', {}, {}, {});",
+            "INSERT INTO {log} (op, key, before, after) SELECT 'update', {0}, {1}, {2} WHERE {0} IS NOT NULL;",
             key("NEW"),
             image("OLD"),
             image("NEW")
@@ -287,14 +295,19 @@ CREATE TABLE IF NOT EXISTS {log} (
                 "-- From here on: the table as it is now.
 INSERT INTO {log} (op, key, after)
   SELECT 'baseline', key, NULL FROM (SELECT DISTINCT key FROM {log}) AS known
-  WHERE key NOT IN (SELECT {} FROM {table} AS r);
-INSERT INTO {log} (op, key, after) SELECT 'baseline', {}, {} FROM {table} AS r;
+  WHERE key NOT IN (SELECT {0} FROM {table} AS r WHERE {0} IS NOT NULL);
+INSERT INTO {log} (op, key, after) SELECT 'baseline', {0}, {1} FROM {table} AS r WHERE {0} IS NOT NULL;
 ",
-                key("r"),
                 key("r"),
                 image("r")
             )
     }
+}
+
+/// Writes a row's key as one text; NULL where one of its columns is, because SQLite takes many rows with such a key.
+fn sqlite_key(row: &str, columns: &[String]) -> String {
+    let is_null: Vec<String> = columns.iter().map(|column| format!("{row}.{} IS NULL", quoted(column))).collect();
+    format!("CASE WHEN {} THEN NULL ELSE {} END", is_null.join(" OR "), sqlite_row(row, columns))
 }
 
 /// Writes the values of some columns as one text that no two different rows have.

@@ -241,7 +241,10 @@ impl Coded for StateError {
             Self::Damaged { .. } => {
                 "nothing was changed; see which snapshots lead back: lastgood status SERVICE --json".into()
             }
-            Self::ScratchInMemory { .. } => "set the scratch folder to a disk, not /tmp or /dev/shm in memory".into(),
+            Self::ScratchInMemory { .. } => {
+                "name a folder on a disk: state_dir in lastgood.toml, not one of a file system in memory such as /tmp"
+                    .into()
+            }
             Self::TargetTaken { .. } => "give an empty or new folder".into(),
             Self::StillHeld { holders } => format!("stop it first: ps -fp {}", holders[0].pid),
             Self::AsideElsewhere { path, .. } => {

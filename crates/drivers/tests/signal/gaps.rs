@@ -186,6 +186,25 @@ fn in_sqlite_every_change_past_the_triggers_is_found_and_no_other() {
 }
 
 #[test]
+fn rows_that_sqlite_takes_with_the_same_key_because_a_part_of_it_is_null_are_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Connection::open(folder.path().join("app.db")).unwrap();
+    let run = |sql: &str| service.execute_batch(sql).unwrap();
+    run("CREATE TABLE note (room TEXT, id INTEGER, text TEXT, PRIMARY KEY (room, id));
+         INSERT INTO note VALUES ('a', NULL, 'one'), ('a', NULL, 'two'), ('a', 1, 'three')");
+    // In whatever case its names are written.
+    let world = World::new(file(folder.path()), "NOTE", &["Room", "ID"]);
+    world.install();
+    world.is_whole();
+    run("INSERT INTO note VALUES ('a', NULL, 'four'); UPDATE note SET text = 'five' WHERE text = 'two';
+         UPDATE note SET id = 2 WHERE text = 'one'; UPDATE note SET id = NULL WHERE id = 1;
+         DELETE FROM note WHERE text = 'four'");
+    world.is_whole();
+    run("DROP TRIGGER lastgood_changes_NOTE_insert; INSERT INTO note VALUES ('a', 7, 'past it')");
+    world.has(1.0, "'a',7 was written and is not in the log");
+}
+
+#[test]
 fn a_script_that_fails_half_way_changes_nothing() {
     let (folder, server) = (tempfile::tempdir().unwrap(), Postgres::start());
     let service = Connection::open(folder.path().join("app.db")).unwrap();

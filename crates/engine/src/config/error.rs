@@ -56,6 +56,21 @@ pub enum ConfigError {
     },
 }
 
+/// A file that was refused: all that could be told at once.
+#[derive(Debug)]
+pub struct ConfigErrors {
+    /// What comes first.
+    pub first: Box<ConfigError>,
+    /// The rest.
+    pub others: Vec<ConfigError>,
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(first: ConfigError) -> Self {
+        Self { first: Box::new(first), others: Vec::new() }
+    }
+}
+
 impl Coded for ConfigError {
     fn code(&self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@ mod error;
 mod gates;
 mod holds;
 mod incident;
+mod listening;
 mod people;
 mod preflight;
 mod read;
@@ -16,7 +17,7 @@ mod switches;
 mod text;
 mod traffic;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, ConfigErrors};
 pub use gates::Gates;
 pub use holds::HoldsConfig;
 pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
@@ -32,7 +33,7 @@ pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, Traff
 use crate::{log::Route, provenance::Environment};
 use lastgood_domain::{
     operations::{cap::Caps, rca::Rca},
-    terms::{GateName, InstanceName, RoleName, ServiceName, SignalName, Span},
+    terms::{Digest, GateName, InstanceName, RoleName, ServiceName, SignalName, Span},
 };
 use lastgood_drivers::{
     channel::{ChannelConfig, PolicyConfig},
@@ -138,6 +139,9 @@ pub struct Config {
     /// The folder of the file this was read from.
     #[serde(skip)]
     pub folder: PathBuf,
+    /// Digest of all that the file says, comments and spelling aside.
+    #[serde(skip)]
+    pub digest: Option<Digest>,
 }
 
 /// One service: a channel, instances, their state, checks, and how to move.

@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn runs_that_were_held_since_hide_neither_a_red_gate_nor_a_rollback_that_failed() {
         let name = ServiceName::new("web").unwrap();
-        let held = End::Held { because: "incident i0".into(), moved: Vec::new() };
+        let held = End::Held { because: "incident i0".into(), moved: Vec::new(), went_back: false };
         let because = "lint failed".to_owned();
         let red = End::Refused { gate: Gate::Required, because };
         let failed = End::RollbackFailed { instances: vec![InstanceName::new("alice").unwrap()] };

@@ -4,7 +4,7 @@
 //! reach live data or the network, and nothing of it survives, however this process ends.
 
 use super::{Site, act, data};
-use crate::{config::InstanceConfig, doctor, setup::Setup};
+use crate::{config::InstanceConfig, doctor, room, setup::Setup};
 use lastgood_domain::{
     effect::{Answer, Leg},
     facts::{ProbeFacts, RehearsalFacts},
@@ -160,8 +160,15 @@ pub(super) fn rehearse(
         Report::Failed(failure)
             if failure.code == START_REFUSED && !act::last_good_has_program(site, service, config, release) =>
         {
-            let fix = "correct `command` in lastgood.toml; see what the installation holds: ls ";
-            let fix = format!("{fix}{}", known.installation.path);
+            let command = match leg {
+                Leg::Candidate | Leg::Restart => "correct `command` in lastgood.toml".to_owned(),
+                Leg::Control | Leg::WayBack => format!(
+                    "it is started with the `command` of its last good run; to take that of lastgood.toml: \
+                     lastgood config accept {} --reason …",
+                    site.name
+                ),
+            };
+            let fix = format!("{command}; see what the installation holds: ls {}", known.installation.path);
             return Err(Failure::new("instance-program-missing", failure.message, Some(&fix)));
         }
         Report::Failed(failure) => Answer::RehearsalFailed { failure: act::scrubbed(site, failure) },
@@ -322,6 +329,9 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
     };
     let died = program.gone();
     drop(program);
+    if let (Report::Passed { .. }, Some(left)) = (&report, room::left_of_cut(log)) {
+        return cut_short(left);
+    }
     // A program may serve and have failed to migrate: its own words count.
     Ok(match (report, patterns.scan(log, seen_before), died) {
         (Report::Passed { .. }, Some(line), _) => Report::Failed(Failure::new(
@@ -341,6 +351,25 @@ fn work(plan: &Plan) -> Result<Report, Failure> {
         )),
         (report, _, _) => report,
     })
+}
+
+/// Judges a program that passed and whose output was cut: nobody knows what stood in the rest of it. One that prints
+/// without end has lost its way; on a small or full disk it is not to blame.
+fn cut_short(left: u64) -> Result<Report, Failure> {
+    if left > room::LOG_BYTES_MAX {
+        let what = format!("it printed more than {} MiB in one try", room::LOG_BYTES_MAX >> 20);
+        return Ok(Report::Failed(Failure::new(
+            "rehearsal-log",
+            what,
+            Some("let the release print less at its start"),
+        )));
+    }
+    Err(Failure::new(
+        "rehearsal-log-cut",
+        "its output had to be cut because the disk of the state folder is small or full: nobody can tell whether it shows a \
+         failed migration",
+        Some("free space on the disk of the state folder, then: lastgood run"),
+    ))
 }
 
 /// Adds what the program itself said of its failure.

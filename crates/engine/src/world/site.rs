@@ -196,8 +196,11 @@ impl Site {
         self.config.instance(name).ok_or_else(|| {
             Failure::new(
                 "instance-unknown",
-                format!("{name} is not in the configuration any more"),
-                Some("put it back into lastgood.toml until it is rolled back or stopped"),
+                format!("{name} is not in the lastgood.toml that this process has read"),
+                Some(
+                    "put it back until it is rolled back or stopped; where it stands there, restart the daemon: it reads \
+                     the file at its start",
+                ),
             )
         })
     }

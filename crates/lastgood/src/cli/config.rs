@@ -9,11 +9,15 @@ use crate::{
 use clap::{Args, Subcommand};
 use lastgood_domain::{
     event::Event,
+    failure::Failure,
     service::Service,
     terms::{InstanceName, Reason},
     words,
 };
-use lastgood_engine::setup::{self, Setup};
+use lastgood_engine::{
+    config::{self as engine, ConfigError, ConfigErrors, FILE_NAME},
+    setup::{self, Setup},
+};
 use serde_json::json;
 use std::{cell::RefCell, path::Path};
 
@@ -47,6 +51,10 @@ impl Config {
         match self {
             Self::Accept(accept) => return accept.run(&App::open(screen, path)?),
             Self::Check => {
+                if let Some((first, also)) = wrong(path) {
+                    screen.troubles(&Trouble::new(Exit::Usage, &first), &also);
+                    return Ok(Exit::Usage);
+                }
                 let app = App::open(screen, path)?;
                 let services = app.config.service.len();
                 let instances: usize = app.config.service.values().map(|service| service.instance.len()).sum();
@@ -60,13 +68,26 @@ impl Config {
                 screen.show("config-check", &data, &text);
             }
             Self::Schema => {
-                let schema = lastgood_engine::config::Config::schema();
+                let schema = engine::Config::schema();
                 let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
                 screen.show("config-schema", &schema, &text);
             }
         }
         Ok(Exit::Done)
     }
+}
+
+/// Finds all that is wrong with the file, as far as it can be told at once.
+fn wrong(path: Option<&Path>) -> Option<(ConfigError, Vec<Failure>)> {
+    let path = path.unwrap_or_else(|| Path::new(FILE_NAME));
+    let (first, others) = match engine::Config::read_unfinished(path) {
+        Err(ConfigErrors { first, others }) => (*first, others),
+        Ok((_, placeholders)) => {
+            let mut left = placeholders.into_iter();
+            (left.next()?, left.collect())
+        }
+    };
+    Some((first, others.iter().map(|error| Failure::of(error)).collect()))
 }
 
 impl Accept {

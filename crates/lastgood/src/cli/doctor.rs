@@ -13,6 +13,7 @@ use lastgood_engine::{
     doctor::{self, Finding},
     preflight::Asker,
 };
+use lastgood_store::DriverLock;
 use serde_json::json;
 use std::{collections::BTreeMap, path::Path};
 
@@ -35,6 +36,7 @@ impl Doctor {
             match app.look(&name) {
                 Ok(seen) => {
                     findings.extend(undriven(&app, &name, &seen.service));
+                    findings.extend(outdated(&app, &name));
                     services.insert(name, seen.service);
                 }
                 Err(trouble) => findings.push(Finding::failing(&name, trouble.failure)),
@@ -84,6 +86,14 @@ impl Doctor {
 fn speaks(one: &Recommendation) -> Failure {
     let message = format!("an incident at {} is recommended: {}", one.level.as_str(), one.why.join("; "));
     Failure::new("incident-recommended", message, Some("see what to type: lastgood incident recommend"))
+}
+
+/// Finds a daemon that goes by an older lastgood.toml.
+fn outdated(app: &App, name: &ServiceName) -> Option<Finding> {
+    let driver = DriverLock::holder(app.home.root(), name).ok()??;
+    let what = || format!("lastgood.toml was changed since the daemon (process {}) read it", driver.pid);
+    let fix = "restart it: systemctl restart lastgood, or end its lastgood serve and start it again";
+    drive::is_outdated(app, &driver).then(|| Finding::warning(name, Failure::new("daemon-outdated", what(), Some(fix))))
 }
 
 /// Finds a run that nobody drives.

@@ -52,6 +52,7 @@ impl Emergency {
                 &format!("type: lastgood emergency --reason … --confirm {NAME}"),
             ));
         }
+        let _kept_open = crate::room::make(app);
         let now = app.now();
         let mut rows = Vec::new();
         let mut row = |act: Act, done: Result<String, Failure>| {

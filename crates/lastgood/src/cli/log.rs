@@ -125,7 +125,24 @@ impl Log {
     fn first(&self, reader: &Reader, service: &ServiceName) -> Result<u64, Trouble> {
         let Some(lines) = self.lines else { return Ok(0) };
         let head = reader.head(&log::chain_of(service)).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        Ok(head.size.saturating_sub(lines as u64))
+        if self.all {
+            return Ok(head.size.saturating_sub(lines as u64));
+        }
+        // Orders that are not shown are no lines.
+        let (mut end, mut left) = (head.size, lines);
+        while end > 0 && left > 0 {
+            let begin = end.saturating_sub(STRIDE as u64);
+            let count = usize::try_from(end - begin).unwrap_or(STRIDE);
+            let records = log::read(reader, service, begin, count).map_err(|error| log_trouble(&error))?;
+            for record in records.iter().rev() {
+                end -= 1;
+                left -= usize::from(words::sentence(&Service::default(), record).is_some());
+                if left == 0 {
+                    return Ok(end);
+                }
+            }
+        }
+        Ok(end)
     }
 
     fn show(&self, app: &App, service: &ServiceName, seq: u64, context: &Service, record: &Record) {

@@ -148,7 +148,8 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
             for line in back.iter().flatten() {
                 text += &format!("  back      {line}\n");
             }
-            (format!("the pin takes {} back to {}, all at once", words::names(&behind), offer.tag), Exit::Done)
+            let who = if config.traffic.is_some() { "the traffic".into() } else { words::names(&behind) };
+            (format!("the pin takes {who} back to {}, all at once", offer.tag), Exit::Done)
         }
         (Next::Installs(_), None) => {
             text += &format!("  way back  {way_back}\n");

@@ -92,7 +92,11 @@ fn say(app: &App, service: &ServiceName, decide: Deciding<'_>) -> Result<(), Tro
     };
     app.say(service, |one| match decide(one) {
         Ok(event) => Ok(vec![event]),
-        Err(error) => Err(Trouble::new(exit(&error), &error)),
+        Err(error) => {
+            let mut trouble = Trouble::new(exit(&error), &error);
+            trouble.failure.hint = trouble.failure.hint.map(|hint| hint.replace("SERVICE", service.as_str()));
+            Err(trouble)
+        }
     })?;
     Ok(())
 }

@@ -205,7 +205,8 @@ pub(super) fn pinned(app: &App, service: &ServiceName, folded: &Service) -> Opti
     let to = folded.pin.as_ref().map(|pin| pin.tag.clone())?;
     let aim = Aim::Back { to: Some(to), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
     let Preview { back, traffic } = preview(app, service, folded, &aim).ok()?;
-    (traffic.is_none() && !back.is_empty()).then(|| back.iter().map(|one| says(app, service, folded, one)).collect())
+    let lines: Vec<String> = back.iter().map(|one| says(app, service, folded, one)).chain(traffic).collect();
+    (!lines.is_empty()).then_some(lines)
 }
 
 /// What a rollback would do.

@@ -10,7 +10,7 @@ use lastgood_domain::{
     traffic::RouteSide,
     words,
 };
-use lastgood_engine::{doubt, fold::Folded, setup};
+use lastgood_engine::{config::InstanceConfig, doubt, fold::Folded, setup};
 use lastgood_store::{DriverLock, NoticeState, Reader};
 use serde_json::{Value, json};
 
@@ -46,7 +46,8 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
     for (service, Folded { service: folded, .. }) in looked {
         let driver =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        text += &service_text(service, folded, now);
+        let configured = app.config.service.get(service).map(|one| one.instance.as_slice()).unwrap_or_default();
+        text += &service_text(service, folded, configured, now);
         let apart = setup::apart(&app.config, service, &app.home.service(service), folded);
         for one in &apart {
             text += &format!("  {}\n", words::one_line(&one.says()));
@@ -57,11 +58,15 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
         }
         if let Some(driver) = &driver {
             text += &format!("  driven by process {} ({})\n", driver.pid, driver.what);
+            if drive::is_outdated(app, driver) {
+                text += "  lastgood.toml was changed since the daemon read it: restart the daemon\n";
+            }
         } else if drive::is_undriven(app, service, folded)? {
             text += &format!("  {}\n", undriven_words(service));
         }
-        let mut data = service_data(service, folded, now);
+        let mut data = service_data(service, folded, configured, now);
         data["driver"] = json!(driver);
+        data["config_changed"] = json!(driver.as_ref().is_some_and(|driver| drive::is_outdated(app, driver)));
         data["closed"] = json!(closed);
         data["setups"] = json!(apart);
         services.push(data);
@@ -90,7 +95,7 @@ pub(crate) fn undriven_words(service: &ServiceName) -> String {
     format!("nobody drives it: go on with lastgood run {service}, or back with lastgood rollback {service}")
 }
 
-fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String {
+fn service_text(name: &ServiceName, service: &Service, configured: &[InstanceConfig], now: Timestamp) -> String {
     let last_good = service.name_of(service.last_good.as_ref());
     let mut text = format!("{name}  last-good {last_good}");
     if let Some(pin) = &service.pin {
@@ -101,10 +106,16 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     }
     text.push('\n');
     for (instance, state) in &service.instances {
+        let is_configured = configured.iter().any(|one| one.name == *instance);
+        if !is_configured && state.release.is_none() {
+            // It was named once and runs nothing.
+            continue;
+        }
         let release = service.name_of(state.release.as_ref());
         let part = part(service, instance).filter(|_| state.condition == Condition::Settled);
         let condition = part.map_or_else(|| words::condition_words(&state.condition, now), Into::into);
-        text += &format!("  {instance:<12} {release:<14} {condition}\n");
+        let removed = if is_configured { "" } else { "; not in lastgood.toml any more" };
+        text += &format!("  {instance:<12} {release:<14} {condition}{removed}\n");
     }
     if let Some(run) = &service.run {
         text += &format!("  run {} for {}: {}\n", run.id, now.since(run.started), words::awaited(service, run, now));
@@ -113,7 +124,7 @@ fn service_text(name: &ServiceName, service: &Service, now: Timestamp) -> String
     }
     text += &traffic_text(service, now);
     for (id, hold) in service.standing_holds(now) {
-        text += &format!("  hold {id} by {}: {}\n", hold.owner, words::brief(hold.reason.as_str()));
+        text += &format!("  {} by {}: {}\n", hold.called(*id), hold.owner, words::brief(hold.reason.as_str()));
     }
     for rejection in service.rejected.values() {
         text += &format!("  rejected {}: {}\n", rejection.tag, words::brief(&rejection.reason));
@@ -180,13 +191,14 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
     text
 }
 
-fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value {
+fn service_data(name: &ServiceName, service: &Service, configured: &[InstanceConfig], now: Timestamp) -> Value {
     let instances: Vec<Value> = service
         .instances
         .iter()
         .map(|(instance, state)| {
             json!({
                 "name": instance,
+                "configured": configured.iter().any(|one| one.name == *instance),
                 "release": state.release.map(|digest| service.name_of(Some(&digest))),
                 "digest": state.release,
                 "condition": match &state.condition {
@@ -229,7 +241,7 @@ fn service_data(name: &ServiceName, service: &Service, now: Timestamp) -> Value 
             "run": run, "at": at, "end": end, "says": words::end_words(end),
         })),
         "holds": service.standing_holds(now).map(|(id, hold)| json!({
-            "hold": id, "owner": hold.owner, "reason": hold.reason, "until": hold.until,
+            "hold": id, "origin": hold.origin, "owner": hold.owner, "reason": hold.reason, "until": hold.until,
         })).collect::<Vec<_>>(),
         "rejected": service.rejected.values().map(|rejection| json!({
             "release": rejection.tag, "reason": rejection.reason,

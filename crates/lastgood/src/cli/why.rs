@@ -86,11 +86,27 @@ fn of_incidents(app: &App, reasons: &mut [words::Why]) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Says that there is no such code, and which are like it.
+fn no_page(code: &str) -> Trouble {
+    let what = format!("{code:?} is neither the number of an event nor an error code");
+    let like = page::like(code).join(", ");
+    Trouble::say(
+        Exit::Failed,
+        "event-unknown",
+        what,
+        &format!("did you mean one of: {like}? Events have numbers: lastgood log"),
+    )
+}
+
 impl Explain {
     /// Prints the page of an error code, if one was named; that needs no configuration.
     pub(crate) fn page(&self, screen: Screen) -> Option<Ended> {
         let code = self.event.trim_matches(['[', ']']);
-        let text = page::text(page::of(code)?);
+        let Some(page) = page::of(code) else {
+            let is_event = code.contains('#') || code.parse::<u64>().is_ok();
+            return (!is_event).then(|| Err(no_page(code)));
+        };
+        let text = page::text(page);
         screen.show("error-page", &json!({ "code": code, "text": text }), &text);
         Some(Ok(Exit::Done))
     }

@@ -143,5 +143,6 @@ fn an_error_code_is_explained_without_a_configuration() {
     let page = explain("busy-none").ended(0);
     assert!(page.out.starts_with("# busy-none\n"), "{page:?}");
     explain("[busy-none]").ended(0).says("# busy-none");
-    explain("no-such-code").ended(2).says("[config-unreadable]");
+    explain("no-such-code").ended(1).says("[event-unknown]").says("no-instances");
+    explain("12").ended(2).says("[config-unreadable]");
 }

@@ -77,6 +77,12 @@ fn a_release_that_prints_without_end_is_cut_by_the_daemon_and_gone_back_from_on_
     while filler.write_all(&[b'x'; 4096]).is_ok() {}
     // ext4 keeps a fiftieth back for itself.
     assert!(disk.free() < 4 << 20, "{}", disk.free());
+    let reserve = farm.path("state/reserve");
+    assert!(reserve.exists());
+    // What keeps harm from going on makes room as a way back does.
+    farm.lastgood(&["hold", "set", "--all", "--reason", "look"]).ended(0);
+    assert!(!reserve.exists());
+    farm.lastgood(&["hold", "lift", "hold-0", "--reason", "looked"]).ended(0);
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     assert_eq!(farm.version("alice"), "1.0.0");
     farm.lastgood(&["evidence", "verify"]).ended(0);

@@ -244,4 +244,11 @@ fn what_a_killed_dry_run_left_goes_with_the_next_pass_and_not_before_it_is_dead(
         farm.lastgood(&["run"]).ended(9);
         folders() == [farm.path("state/dry-run-of-mine")]
     });
+    // The daemon sweeps as well.
+    let killed = farm.path("state/dry-run-killed");
+    fs::create_dir(&killed).unwrap();
+    fs::write(killed.join("alive"), "lastgood\n").unwrap();
+    let daemon = farm.serve();
+    until("the daemon's sweep", || !killed.exists());
+    daemon.stop();
 }

@@ -21,6 +21,7 @@ mod crash;
 mod daemon;
 mod damaged;
 mod doors;
+mod edited;
 mod gates;
 mod hindered;
 mod holds;

@@ -219,7 +219,7 @@ pub(super) fn finish_if_over(deciding: &mut Deciding) {
     deciding.end(match cause {
         _ if !failed.is_empty() => End::RollbackFailed { instances: failed },
         _ if !held.is_empty() => End::RollbackHeld { instances: held },
-        Cause::Halted { because } => End::Held { because, moved: stayed(deciding, left) },
+        Cause::Halted { because } => End::Held { because, moved: stayed(deciding, left), went_back: false },
         cause => End::RolledBack { cause },
     });
 }

@@ -58,6 +58,14 @@ pub(in crate::rollout) fn by_itself(deciding: &mut Deciding, cause: Cause, setti
     go(deciding, cause, left, Some(to), raise);
 }
 
+/// Goes back to a pinned release where that way back was proven; tells whether it does.
+pub(in crate::rollout) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag, target: Digest) -> bool {
+    let Some((left, to)) = proven_back(&deciding.service).filter(|(_, to)| *to == target) else { return false };
+    let raise = side_of_previous(deciding);
+    go(deciding, Cause::Pinned { tag: tag.clone() }, left, Some(to), raise);
+    true
+}
+
 /// Finds what is last-good and what was before it, if that is a way back that was proven.
 pub(crate) fn proven_back(service: &Service) -> Option<(Digest, Digest)> {
     let left = service.traffic.last_good()?.release;
@@ -392,7 +400,7 @@ fn return_if_done(deciding: &mut Deciding) {
     }
     let cause = cause.clone();
     deciding.end(match cause {
-        Cause::Halted { because } => End::Held { because, moved: Vec::new() },
+        Cause::Halted { because } => End::Held { because, moved: Vec::new(), went_back: true },
         cause => End::RolledBack { cause },
     });
 }

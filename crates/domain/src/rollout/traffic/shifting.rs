@@ -12,7 +12,7 @@ use crate::{
     terms::{Digest, FlagKey, InstanceName, Span, Timestamp},
     traffic::{Route, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, vec::Vec};
 
 /// Seals the plan and starts the candidate; refuses one that last-good can't live with.
 pub(in crate::rollout) fn begin(deciding: &mut Deciding) {
@@ -45,7 +45,7 @@ fn refuse_migration(deciding: &mut Deciding, release: Digest) {
 pub(in crate::rollout) fn go_on(deciding: &mut Deciding) {
     let Some(Phase::Shifting { release, steps, ordered, until, .. }) = deciding.phase() else { return };
     let (release, ordered, until) = (*release, *ordered, *until);
-    if let Some(because) = rejected(deciding, release) {
+    if let Some(because) = gates::unwanted(deciding, &release) {
         return returning::begin(deciding, Cause::Halted { because });
     }
     if ordered == 0 {
@@ -104,11 +104,6 @@ fn startable(steps: &BTreeMap<InstanceName, MoveStep>) -> Vec<InstanceName> {
         false if has(|step| *step != MoveStep::Waiting) => Vec::new(),
         false => waiting.take(1).collect(),
     }
-}
-
-fn rejected(deciding: &Deciding, release: Digest) -> Option<String> {
-    let rejection = deciding.service.rejected.get(&release)?;
-    Some(format!("{} was rejected by {}: {}", rejection.tag, rejection.by, rejection.reason))
 }
 
 /// Starts an instance on the candidate, once what it carried before is over.
@@ -203,7 +198,7 @@ fn next_share(deciding: &mut Deciding) {
 
 /// Reacts to required gates that all say yes; what came while they were asked is looked at again.
 pub(super) fn proven(deciding: &mut Deciding, release: Digest) {
-    if let Some(because) = rejected(deciding, release) {
+    if let Some(because) = gates::unwanted(deciding, &release) {
         return returning::begin(deciding, Cause::Halted { because });
     }
     if is_due(deciding) {
@@ -285,8 +280,8 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
 }
 
 fn routed(deciding: &mut Deciding, release: Digest, route: &Route) {
-    // Somebody may have rejected it while the router was told.
-    if let Some(because) = rejected(deciding, release) {
+    // Somebody may have rejected it, or pinned another, while the router was told.
+    if let Some(because) = gates::unwanted(deciding, &release) {
         return returning::begin(deciding, Cause::Halted { because });
     }
     if route.candidate.is_some() {

@@ -2,6 +2,7 @@
 
 mod found;
 mod growing;
+mod pinned;
 mod proving;
 mod returning;
 mod switching;

@@ -170,7 +170,7 @@ fn what_nobody_can_tell_up_to_the_deadline_goes_back_without_blame() {
     let end = walk.end();
     let because = "cannot tell at 5 % of the traffic whether it passes, for 30 min too long: \
                    load: it says CannotTell; unit: it says CannotTell";
-    assert_eq!(end, End::Held { because: because.into(), moved: Vec::new() });
+    assert_eq!(end, End::Held { because: because.into(), moved: Vec::new(), went_back: true });
     assert!(walk.service.rejected.is_empty() && walk.service.holds.is_empty());
 }
 

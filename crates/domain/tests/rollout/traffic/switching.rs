@@ -114,6 +114,18 @@ fn a_promoted_release_keeps_its_flags_until_it_is_left_or_the_next_one_comes() {
 }
 
 #[test]
+fn a_pin_to_the_release_before_turns_off_what_the_pinned_away_one_has_turned_on() {
+    let mut walk = switching(100);
+    pass(&mut walk);
+    let from = walk.records.len();
+    walk.say(Event::Pinned { tag: crate::walk::tag("1.0"), reason: reason("stay") });
+    walk.track("1.0");
+    walk.end();
+    assert_eq!((walk.last_good(), off(&walk, from).len()), ("1.0".into(), 1));
+    assert!(walk.service.traffic.brought.is_empty());
+}
+
+#[test]
 fn an_order_to_turn_on_that_was_never_answered_is_taken_back_as_well() {
     let mut walk = switching(5);
     judge(&mut walk, Verdict::Pass);

@@ -104,6 +104,7 @@ enum Flight {
 impl Hold {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
+        let _kept_open = matches!(self, Self::Set(_)).then(|| crate::room::make(app));
         match self {
             Self::Set(set) if set.is_wide() => wide::set(app, *set),
             Self::Set(one) => set(app, *one),

@@ -10,6 +10,7 @@ use lastgood_domain::{
     terms::{Reason, Timestamp, WideHoldId},
 };
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Sets one over several services and tries to have it enforced at once.
 pub(super) fn set(app: &App, asked: Set) -> Ended {
@@ -24,6 +25,21 @@ pub(super) fn set(app: &App, asked: Set) -> Ended {
     }
     for service in &services {
         app.service(Some(service.as_str()))?;
+    }
+    let carries = |one: &&(String, String)| app.config.service.values().any(|s| s.labels.get(&one.0) == Some(&one.1));
+    if let Some((key, value)) = labels.iter().find(|one| !carries(one)) {
+        let known: BTreeSet<String> = app
+            .config
+            .service
+            .values()
+            .flat_map(|service| service.labels.iter().map(|(key, value)| format!("{key}={value}")))
+            .collect();
+        let hint = match known.is_empty() {
+            true => "no service has labels; name services: --services a,b".to_owned(),
+            false => format!("one of: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        let what = format!("no service has the label {key}={value}: the hold would stop nobody");
+        return Err(Trouble::say(Exit::Usage, "hold-label-unknown", what, &hint));
     }
     let now = app.now();
     let until = span.map(|span| now.after(span));

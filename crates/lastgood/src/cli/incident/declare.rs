@@ -61,6 +61,7 @@ impl Declare {
             commander,
             drill: self.drill,
         };
+        let _kept_open = crate::room::make(app);
         let now = app.now();
         let began = self.began.map(|ago| Timestamp(now.0.saturating_sub_unsigned(ago.0)));
         let decide = |state: &Operations| Ok(declared(app, state, &declaration, began, self.impact.as_deref(), now));

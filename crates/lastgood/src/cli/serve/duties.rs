@@ -1,6 +1,6 @@
 //! What becomes due without anybody typing: overdue messages, waivers that ran out, what the logs say about declaring.
 
-use crate::{app::App, cli::incident, exit::Exit, screen::Trouble};
+use crate::{app::App, cli::incident, exit::Exit, leftovers, screen::Trouble};
 use lastgood_domain::{
     operations::{
         Operations,
@@ -23,6 +23,8 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks between two looks at all the logs: users' outcomes are counted every 10 s.
 const OBSERVE_EVERY: u32 = 10;
+/// Looks between two sweeps of what killed dry runs left.
+const SWEEP_EVERY: u32 = 600;
 
 /// Looks after what is due until the daemon ends; trouble is said and looked at again.
 pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
@@ -30,6 +32,9 @@ pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
     let mut desk = None;
     let mut looks = 0;
     while !stop.load(Ordering::SeqCst) {
+        if looks % SWEEP_EVERY == 0 {
+            leftovers::sweep(app);
+        }
         match attend_once(app, &by, &mut desk, looks % OBSERVE_EVERY == 0) {
             Ok(true) => delivery.ring(),
             Ok(false) => {}
