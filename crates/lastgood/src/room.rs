@@ -39,14 +39,16 @@ pub(crate) fn keep(root: &Path) {
     });
 }
 
-/// Makes room on a full disk for what keeps harm from going on and opens the evidence, for the caller to keep open: SQLite makes what it needs
-/// beside it once, and what filled the disk may take each byte that becomes free.
+/// Makes room on a full disk for what keeps harm from going on, and opens the evidence for the caller to keep open: SQLite
+/// makes what it needs beside it once, and what filled the disk may take each byte that becomes free.
 pub(crate) fn make(app: &App) -> Option<Store> {
     let root = app.home.root();
     let opened = (0..OPENS_MAX).find_map(|_| match room::make_room_if_full(root) {
         false => Some(None),
         true => app.store().ok().map(Some),
     });
-    keep(root);
+    if !matches!(opened, Some(None)) {
+        keep(root);
+    }
     opened.flatten()
 }

@@ -14,7 +14,7 @@ use std::{
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if std::env::args().nth(1).as_deref() == Some("guards") {
-        return guards(arguments.nth(1).as_deref());
+        return guards(arguments.nth(1), arguments.next());
     }
     if let (Some("--incidents"), Some(which)) = (std::env::args().nth(1).as_deref(), std::env::args().nth(2)) {
         if let Ok(seed) = which.parse() {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let Some(report) = report else {
         let names: Vec<&str> = lastgood_sim::scenarios().iter().map(|scenario| scenario.name).collect();
         let usage = format!(
-            "usage: lastgood-sim --seed N | --shared N | --incidents N | --incidents FIRST..END | --scenario {} | guards [RUNS]\n",
+            "usage: lastgood-sim --seed N | --shared N | --incidents N | --incidents FIRST..END | --scenario {} | guards [RUNS [SEED]]\n",
             names.join("|")
         );
         // Nothing better can be done when even the usage can't be written.
@@ -89,11 +89,12 @@ fn many_incidents(seeds: Range<u64>) -> io::Result<ExitCode> {
 }
 
 /// Prints the figures of guards; four hundred runs a cell tell 1 % from 2 %.
-fn guards(runs: Option<&str>) -> ExitCode {
-    let Ok(runs) = runs.map_or(Ok(400), str::parse) else {
+fn guards(runs: Option<String>, seed: Option<String>) -> ExitCode {
+    let number = |text: Option<String>, without| text.map_or(Ok(without), |text| text.parse::<u32>());
+    let (Ok(runs), Ok(seed)) = (number(runs, 400), number(seed, 1)) else {
         return ExitCode::from(2);
     };
-    match io::stdout().write_all(lastgood_sim::guarding::figures(runs, 1).as_bytes()) {
+    match io::stdout().write_all(lastgood_sim::guarding::figures(runs, u64::from(seed)).as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -7,11 +7,9 @@ const RUNS: u32 = 100;
 #[test]
 fn a_healthy_candidate_goes_back_in_one_of_a_hundred_stages_at_most() {
     for cell in healthy(RUNS, 1) {
-        // Said in docs/design/guards.md: a person's program that tries again and again counts several times.
-        if cell.name.starts_with("errors in retries") {
-            continue;
-        }
-        assert!(cell.failed_after.len() <= 1, "{}: {} of {RUNS} went back", cell.name, cell.failed_after.len());
+        // Said in docs/design/guards.md: a loop makes every hiccup of many people weigh more.
+        let most = if cell.name.starts_with("one person's loop, errors in bursts") { 5 } else { 1 };
+        assert!(cell.failed_after.len() <= most, "{}: {} of {RUNS} went back", cell.name, cell.failed_after.len());
     }
 }
 
@@ -26,7 +24,19 @@ fn a_candidate_at_the_limit_passes_for_healthy_in_one_of_twenty_stages_at_most()
 #[test]
 fn bad_candidates_are_found_in_time() {
     let cells = bad(RUNS, 1);
-    for (name, seconds) in [("20 % errors, 0.2/s", 120), ("5 % errors, 5/s", 60), ("all errors, 100/s", 1)] {
+    for (name, seconds) in [
+        ("20 % errors, 0.2/s", 120),
+        ("5 % errors, 5/s", 60),
+        ("all errors, 100/s", 1),
+        ("all errors, 1 person, 0.05/s", 240),
+        ("all errors, 12 people, 12/s, a fifth of the traffic", 10),
+        ("the same 50 of 1,000 people always, 50/s", 120),
+        ("20 % errors, 11 people at once, 97/s", 12),
+        ("the same, a quarter of the traffic, limit 10 %", 12),
+        ("5 % errors, 11 people at once, 97/s", 60),
+        ("20 % errors, 200 people at once, 400/s, a quarter", 12),
+        ("5 % errors, 200 people at once, 400/s, a quarter", 60),
+    ] {
         let cell = cells.iter().find(|cell| cell.name == name).unwrap();
         assert!(cell.failed_within(50).is_some_and(|half| half <= seconds), "{name}: {:?}", cell.failed_within(50));
         assert_eq!(cell.failed_after.len(), RUNS as usize, "{name}: some were never found");

@@ -72,9 +72,18 @@ impl Ladder {
     ///
     /// Eight failures of one second count as one, in proportion to the second's trials, and never as more than they are.
     pub(super) fn take(&mut self, null: f64, failed: u64, trials: u64) {
+        let independent = if failed > 0 { failed.div_ceil(BURST) as f64 / failed as f64 } else { 0.0 };
+        self.weigh(null, failed, trials, independent);
+    }
+
+    /// Takes one second like [`Self::take`], but each failure counts: they are of as many people.
+    pub(super) fn take_each(&mut self, null: f64, failed: u64, trials: u64) {
+        self.weigh(null, failed, trials, 1.0);
+    }
+
+    fn weigh(&mut self, null: f64, failed: u64, trials: u64, independent: f64) {
         let begun = self.beginning();
         self.seconds = self.seconds.saturating_add(1);
-        let independent = if failed > 0 { failed.div_ceil(BURST) as f64 / failed as f64 } else { 0.0 };
         let (failed, trials) = (failed as f64, trials as f64);
         let bare = libm::log1p(null);
         let mut times = 1.0;

@@ -9,6 +9,7 @@ mod evidence;
 mod judged;
 mod settings;
 mod verdict;
+mod voices;
 mod window;
 
 pub use settings::{GuardSettings, GuardSettingsError, Rate};
@@ -181,6 +182,7 @@ impl Kept {
                 candidate: tally(candidate),
                 last_good: tally(last_good),
                 bursts: [0; 2],
+                voice_bursts: 0,
             },
             candidate: candidate.latency.clone(),
             last_good: last_good.latency.clone(),

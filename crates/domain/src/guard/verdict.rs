@@ -120,6 +120,9 @@ pub struct Seen {
     /// Of the failed ones, how many last-good answered then: their users saw no failure.
     #[serde(default, skip_serializing_if = "is_none")]
     pub saved: u64,
+    /// Of the failed ones, how many were of people who had failed and not been well since.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub again: u64,
     /// Time that 95 of 100 answered requests did not exceed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95: Option<Span>,
@@ -150,6 +153,15 @@ impl Seen {
             0 => String::new(),
             1 => ", 1 of them was saved by a retry on last-good".into(),
             count => format!(", {} of them were saved by a retry on last-good", grouped(count)),
+        }
+    }
+
+    /// Says how many of the failed ones are no further person's.
+    fn again(&self) -> String {
+        match self.again {
+            0 => String::new(),
+            1 => ", 1 of them was of a person who had failed before".into(),
+            count => format!(", {} of them were of people who had failed before", grouped(count)),
         }
     }
 }
@@ -234,11 +246,12 @@ impl Numbers {
         let Self { candidate, last_good, .. } = self;
         let p95 = |seen: &Seen| seen.p95.map_or_else(String::new, |p95| format!(", p95 {p95}"));
         let mut text = format!(
-            "{} of {}{} failed ({}){}{}",
+            "{} of {}{} failed ({}){}{}{}",
             grouped(candidate.failed),
             requests(candidate.requests),
             candidate.own(),
             candidate.error_rate(),
+            candidate.again(),
             candidate.saved(),
             p95(candidate)
         );

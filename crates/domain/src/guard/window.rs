@@ -3,7 +3,7 @@
 use super::GuardSettings;
 use crate::{
     terms::Span,
-    traffic::{Counts, Latency},
+    traffic::{Again, Counts, Latency},
 };
 use alloc::{collections::VecDeque, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct Tally {
     pub saved: u64,
     /// Of all requests, how many were lastgood's own.
     pub synthetic: u64,
+    /// Of all requests, those of people who had failed and not been well since.
+    #[serde(skip_serializing_if = "Again::is_none")]
+    pub again: Again,
     /// Requests that were answered, so that their time is known.
     pub answered: u64,
     /// Of these, how many took longer than the p95 may be.
@@ -35,9 +38,19 @@ impl Tally {
         let requests = status.saturating_add(ended);
         let answered = counts.latency.count().saturating_add(counts.timed.answered);
         let longer = counts.latency.longer_than(p95_max.0.saturating_mul(1_000));
+        let failed = counts.failed().min(requests);
+        let again = counts.again.requests.min(requests);
+        // Who is well fails with a request of a well one: the first failures are no more than these requests.
+        let again_failed = counts.again.failed.min(again).min(failed).max(failed.saturating_sub(requests - again));
         Self {
             requests,
-            failed: counts.failed().min(requests),
+            failed,
+            again: Again {
+                requests: again,
+                failed: again_failed,
+                stayed: counts.again.stayed.min(again_failed),
+                people: counts.again.people.min(again_failed),
+            },
             saved: counts.saved.min(requests),
             synthetic: counts.synthetic.min(requests),
             answered,
@@ -51,8 +64,26 @@ impl Tally {
         self.failed = self.failed.saturating_add(other.failed);
         self.saved = self.saved.saturating_add(other.saved);
         self.synthetic = self.synthetic.saturating_add(other.synthetic);
+        self.again.merge(&other.again);
         self.answered = self.answered.saturating_add(other.answered);
         self.slow = self.slow.saturating_add(other.slow);
+    }
+
+    /// Gives the requests of people who were well before them: each is a trial of its own.
+    pub(super) const fn of_the_well(&self) -> u64 {
+        self.requests.saturating_sub(self.again.requests)
+    }
+
+    /// Gives how many of these failed: people who failed, each once until well again.
+    pub(super) const fn first_failed(&self) -> u64 {
+        self.failed.saturating_sub(self.again.failed)
+    }
+
+    /// Gives people's failures and all trials as a limit takes them: a person's first, and once more where it stays so
+    /// for several people. One alone may be a program that tries again and again.
+    pub(super) const fn voices(&self) -> (u64, u64) {
+        let voices = self.first_failed().saturating_add(self.again.stayed.saturating_sub(1));
+        (voices, self.requests.saturating_sub(self.failed).saturating_add(voices))
     }
 
     /// Gives the rate of failed requests, 0 to 1; zero of nothing.
@@ -79,6 +110,9 @@ pub(super) struct Second {
     pub(super) last_good: Tally,
     /// Bursts that the candidate's failures and its slow requests began; known once the second is folded.
     pub(super) bursts: [u64; 2],
+    /// The same of the voices among its failures.
+    #[serde(default)]
+    pub(super) voice_bursts: u64,
 }
 
 /// Times of both releases within one minute of the clock.
@@ -103,6 +137,7 @@ pub(super) struct Both {
     pub(super) candidate: Tally,
     pub(super) last_good: Tally,
     pub(super) bursts: [u64; 2],
+    pub(super) voice_bursts: u64,
 }
 
 impl Windows {
@@ -151,6 +186,7 @@ impl Windows {
             for (all, one) in both.bursts.iter_mut().zip(second.bursts) {
                 *all = all.saturating_add(one);
             }
+            both.voice_bursts = both.voice_bursts.saturating_add(second.voice_bursts);
         }
         both
     }

@@ -3,6 +3,7 @@
 //! These types pass between the one who decides and the router that carries. A router keeps the last [`Table`] it was
 //! given, so the table's form is a format: fields are only added, with defaults.
 
+mod again;
 mod event;
 mod latency;
 mod pattern;
@@ -12,6 +13,7 @@ mod state;
 mod table;
 pub mod wire;
 
+pub use again::{Again, Unwell};
 pub use event::{BroughtFlag, Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings};
 pub use latency::Latency;
 pub use pattern::{PatternError, RoutePattern};

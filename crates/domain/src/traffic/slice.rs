@@ -1,6 +1,6 @@
 //! What a router counted within one second, release by release.
 
-use super::Latency;
+use super::{Again, Latency};
 use crate::terms::Digest;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct Counts {
     /// Of all requests, how many were lastgood's own.
     #[serde(skip_serializing_if = "is_zero")]
     pub synthetic: u64,
+    /// Of all requests and tunnels that ended, those of people who had failed here and not been well since.
+    #[serde(skip_serializing_if = "Again::is_none")]
+    pub again: Again,
     /// Requests whose client went away before any answer; they count in nothing else.
     pub left: u64,
     /// Times from the request's arrival to the answer's first byte, of those that were answered.
@@ -101,6 +104,11 @@ impl Counts {
         self.status[4] + self.aborted + self.closes.cut + self.closes.errors
     }
 
+    /// Gives how many requests and tunnels came to an end by themselves: what can fail.
+    pub fn trials(&self) -> u64 {
+        self.requests() + self.closes.clean + self.closes.cut + self.closes.errors
+    }
+
     /// Adds all that another one counted.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.status.iter_mut().zip(other.status) {
@@ -110,6 +118,7 @@ impl Counts {
         self.retried += other.retried;
         self.saved += other.saved;
         self.synthetic += other.synthetic;
+        self.again.merge(&other.again);
         self.left += other.left;
         self.latency.merge(&other.latency);
         self.timed.answered += other.timed.answered;

@@ -255,10 +255,12 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
             let answer = Answer::new(503, "there are too many WebSockets");
             return self.answer(&answer, length, &request).await;
         }
-        if let Identity::Brought(id) = &identity
-            && !own
-        {
-            party.ledger.saw(fingerprint(id), now_seconds());
+        let person = match &identity {
+            Identity::Brought(id) if !own => Some(fingerprint(id)),
+            _ => None,
+        };
+        if let Some(person) = person {
+            party.ledger.saw(person, now_seconds());
         }
         let facts = Facts {
             to_head: method == b"HEAD",
@@ -273,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
         rewrite::request(&mut scratch.head, head, &request, &scratch.fields, self.asker);
         self.buf.used(length);
         let mut way = Way {
-            flight: Flight::new(&party.ledger, started, own),
+            flight: Flight::new(&party.ledger, started, own, person),
             upload: Upload::new(request.framing, serving.limits.body_bytes),
             facts,
             tunnel: tunnel.flatten(),

@@ -1,6 +1,7 @@
 //! One thread's counts for one release.
 
 use super::People;
+use crate::carry::now_seconds;
 use lastgood_domain::traffic::Counts;
 use std::{
     sync::{
@@ -61,10 +62,22 @@ impl Ledger {
     }
 
     /// Counts a tunnel that was opened; it counts as live until the guard is dropped.
-    pub(crate) fn tunnel(self: &Arc<Self>) -> Tunnel {
+    pub(crate) fn tunnel(self: &Arc<Self>, person: Option<u64>) -> Tunnel {
         self.counts().opened += 1;
         self.tunnels.fetch_add(1, Ordering::Relaxed);
-        Tunnel(self.clone())
+        Tunnel { ledger: self.clone(), person }
+    }
+
+    /// Counts what came to an end, as a person's where one brought an id: who failed before is told apart.
+    fn count(&self, person: Option<u64>, count: impl FnOnce(&mut Counts)) {
+        let counts = &mut *self.counts();
+        let (trials, failed) = (counts.trials(), counts.failed());
+        count(counts);
+        if let Some(person) = person
+            && counts.trials() > trials
+        {
+            counts.again.merge(&self.people.ended(person, counts.failed() > failed, now_seconds()));
+        }
     }
 }
 
@@ -79,31 +92,35 @@ pub(crate) enum Ended {
 
 /// An open tunnel of a release.
 #[derive(Debug)]
-pub(crate) struct Tunnel(Arc<Ledger>);
+pub(crate) struct Tunnel {
+    ledger: Arc<Ledger>,
+    /// The hash of the id of whose it is, if one was brought.
+    person: Option<u64>,
+}
 
 impl Tunnel {
     /// Gives its release's ledger.
     pub(crate) fn ledger(&self) -> &Arc<Ledger> {
-        &self.0
+        &self.ledger
     }
 
     /// Counts its end.
     pub(crate) fn ended(self, how: Ended) {
-        let mut counts = self.0.counts();
-        let closes = &mut counts.closes;
-        let count = match how {
-            Ended::Clean => &mut closes.clean,
-            Ended::Cut => &mut closes.cut,
-            Ended::Error => &mut closes.errors,
-            Ended::Drained => &mut closes.drained,
-        };
-        *count += 1;
+        self.ledger.count(self.person, |Counts { closes, .. }| {
+            let count = match how {
+                Ended::Clean => &mut closes.clean,
+                Ended::Cut => &mut closes.cut,
+                Ended::Error => &mut closes.errors,
+                Ended::Drained => &mut closes.drained,
+            };
+            *count += 1;
+        });
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.ledger.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -121,11 +138,13 @@ pub(crate) struct Flight {
     counted: bool,
     /// Whether it is lastgood's own.
     synthetic: bool,
+    /// The hash of the id of whose it is, if one was brought.
+    person: Option<u64>,
 }
 
 impl Flight {
     /// Starts one; `started` is when the request arrived.
-    pub(crate) fn new(ledger: &Arc<Ledger>, started: Instant, synthetic: bool) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, started: Instant, synthetic: bool, person: Option<u64>) -> Self {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             first: ledger.clone(),
@@ -135,6 +154,7 @@ impl Flight {
             failed: false,
             counted: false,
             synthetic,
+            person,
         }
     }
 
@@ -163,17 +183,19 @@ impl Flight {
 
     /// It became a tunnel of the release that answered.
     pub(crate) fn tunnel(&self) -> Tunnel {
-        self.at.tunnel()
+        self.at.tunnel(self.person)
     }
 
     fn count(&mut self, count: impl FnOnce(&mut Counts)) {
         if !std::mem::replace(&mut self.counted, true) {
-            let counts = &mut *self.first.counts();
-            let before = if self.synthetic { counts.requests() } else { 0 };
-            count(counts);
-            if self.synthetic {
-                counts.synthetic += counts.requests() - before;
-            }
+            let synthetic = self.synthetic;
+            self.first.count(self.person, |counts| {
+                let before = if synthetic { counts.requests() } else { 0 };
+                count(counts);
+                if synthetic {
+                    counts.synthetic += counts.requests() - before;
+                }
+            });
         }
     }
 }

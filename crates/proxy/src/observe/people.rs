@@ -2,13 +2,16 @@
 //!
 //! Exact to 16,384 at once. Beyond, only ids whose hash ends in so many zeros are kept and each counts for the others
 //! (Wegman's adaptive sampling): the error is about 1 % with the 8,192 or more that are then kept.
+//!
+//! Beside them those who failed within the last ten minutes, 16,384 at most.
 
+use lastgood_domain::traffic::{Again, Unwell};
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -44,6 +47,12 @@ pub(crate) struct People {
     seen: Mutex<HashMap<u64, u32, BuildHasherDefault<AsItIs>>>,
     /// How many zeros a hash must end in to be kept.
     level: AtomicU32,
+    /// Those who failed within ten minutes; 32 bytes each with the room that the map keeps.
+    unwell: Mutex<HashMap<u64, Unwell, BuildHasherDefault<AsItIs>>>,
+    /// Whether there are any, so that nobody waits for the lock where all goes well.
+    is_one_unwell: AtomicBool,
+    /// The last second in which those who were well again were looked for to make room.
+    made_room: AtomicU32,
 }
 
 impl People {
@@ -68,6 +77,30 @@ impl People {
             self.level.store(next, Ordering::Relaxed);
         }
         1 << level
+    }
+
+    /// Takes what a person's request came to; tells what of it is no further person's.
+    ///
+    /// Where so many fail that they can't all be kept, each failure of the others counts in full.
+    pub(crate) fn ended(&self, person: u64, failed: bool, now_seconds: u32) -> Again {
+        if !failed && !self.is_one_unwell.load(Ordering::Relaxed) {
+            return Again::default();
+        }
+        let mut unwell = self.unwell.lock().unwrap_or_else(PoisonError::into_inner);
+        match unwell.get_mut(&person) {
+            Some(one) if !one.is_over(now_seconds) => return one.take(failed, now_seconds),
+            Some(_) => _ = unwell.remove(&person),
+            None => {}
+        }
+        // Once a second: where everybody fails, nobody waits while all are looked through.
+        if failed && unwell.len() >= KEPT_MAX && self.made_room.swap(now_seconds, Ordering::Relaxed) != now_seconds {
+            unwell.retain(|_, one| !one.is_over(now_seconds) && !one.is_well());
+        }
+        if failed && unwell.len() < KEPT_MAX {
+            unwell.insert(person, Unwell::new(now_seconds));
+        }
+        self.is_one_unwell.store(!unwell.is_empty(), Ordering::Relaxed);
+        Again::default()
     }
 
     /// Gives how many were seen within the last minute, and forgets the others.
@@ -98,6 +131,40 @@ mod tests {
         assert_eq!(people.saw(1, 218), 0);
         assert_eq!(people.count(219), 1);
         assert_eq!(people.saw(2, 219), 1);
+    }
+
+    #[test]
+    fn a_persons_loop_is_one_failure_and_others_are_others() {
+        let people = People::default();
+        assert_eq!(people.ended(7, false, 100), Again::default());
+        assert_eq!(people.ended(7, true, 100), Again::default(), "the first is a voice");
+        assert_eq!(people.ended(7, true, 101), Again { requests: 1, failed: 1, stayed: 0, people: 0 });
+        assert_eq!(people.ended(7, false, 102), Again { requests: 1, failed: 0, stayed: 0, people: 0 });
+        assert_eq!(people.ended(8, false, 102), Again::default());
+        assert_eq!(people.ended(8, true, 102), Again::default(), "another person's is another one");
+        assert_eq!(people.ended(7, true, 161), Again { requests: 1, failed: 1, stayed: 1, people: 1 });
+        // Ten minutes without a failure: it begins anew.
+        assert_eq!(people.ended(7, true, 761), Again::default());
+        assert_eq!(people.ended(7, true, 762), Again { requests: 1, failed: 1, stayed: 0, people: 0 });
+    }
+
+    #[test]
+    fn where_more_people_fail_than_are_kept_each_counts_in_full_and_memory_is_bounded() {
+        let people = People::default();
+        let crowd = || (0..40_000_u32).map(|person| fingerprint(&person.to_be_bytes()));
+        assert!(crowd().all(|person| people.ended(person, true, 100).is_none()));
+        assert_eq!(people.unwell.lock().unwrap().len(), KEPT_MAX);
+        assert_eq!(crowd().filter(|person| !people.ended(*person, true, 101).is_none()).count(), KEPT_MAX);
+        // Who is well makes room, looked for once a second.
+        let tries_twice = |person, now| [people.ended(person, true, now), people.ended(person, true, now)];
+        assert!(tries_twice(1, 102)[1].is_none());
+        let kept = *people.unwell.lock().unwrap().keys().next().unwrap();
+        (0..10).for_each(|_| _ = people.ended(kept, false, 102));
+        assert_eq!(tries_twice(2, 103)[1].failed, 1);
+        assert!(people.ended(3, true, 10_000).is_none());
+        assert_eq!(people.unwell.lock().unwrap().len(), 1);
+        assert!(people.ended(3, false, 20_000).is_none());
+        assert!(!people.is_one_unwell.load(Ordering::Relaxed));
     }
 
     #[test]

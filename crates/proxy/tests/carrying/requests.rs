@@ -158,6 +158,38 @@ fn a_candidate_that_fails_before_it_answers_is_counted_and_last_good_saves_the_u
 }
 
 #[test]
+fn a_person_whose_client_tries_again_and_again_is_one_who_failed_and_others_are_others() {
+    let stage = Stage::with(|serving| serving["sticky"] = serde_json::json!({ "header": "x-user" }));
+    let service = Service::start("one");
+    stage.all_to(service.address);
+    // Over one connection, as such programs do.
+    let mut client = stage.connect();
+    for _ in 0..30 {
+        client.write_all(b"GET /error HTTP/1.1\r\nHost: c\r\nX-User: loop\r\n\r\n").unwrap();
+        let mut answer = [0; 38];
+        client.read_exact(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 500 Oh\r\n") && answer.ends_with(b"\r\n\r\n"));
+    }
+    for other in ["a", "b"] {
+        stage.get("/error", &format!("X-User: {other}\r\n"));
+    }
+    // One well request of each: of who failed, and of who did not.
+    stage.get("/hello", "X-User: loop\r\n");
+    stage.get("/hello", "X-User: c\r\n");
+    let counts = stage.counted("1", |counts| counts.requests() == 34);
+    assert_eq!((counts.failed(), counts.again.failed, counts.again.requests), (32, 29, 30), "{counts:?}");
+    // Who brings no id can't be told from others: each counts.
+    (0..3).for_each(|_| drop(stage.get("/error", "")));
+    let counts = stage.counted("1", |counts| counts.requests() == 37);
+    assert_eq!((counts.failed(), counts.again.failed), (35, 29), "{counts:?}");
+    // At another release they are as well as everybody.
+    stage.split(service.address, service.address, Share::ALL);
+    stage.get("/error", "X-User: loop\r\n");
+    let counts = stage.counted("2", |counts| counts.requests() == 1);
+    assert_eq!((counts.failed(), counts.again.is_none()), (1, true), "{counts:?}");
+}
+
+#[test]
 fn a_request_of_lastgood_s_own_goes_to_the_candidate_and_counts_as_nobody() {
     let stage = Stage::with(|serving| serving["sticky"] = serde_json::json!({ "header": "x-user" }));
     let (old, new) = (Service::start("old"), Service::start("new"));

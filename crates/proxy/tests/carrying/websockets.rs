@@ -67,6 +67,24 @@ fn closes_are_told_apart_by_who_broke_off_and_how() {
 }
 
 #[test]
+fn a_person_whose_tunnel_breaks_each_time_is_one_who_failed() {
+    let stage = Stage::with(|serving| serving["sticky"] = serde_json::json!({ "header": "x-user" }));
+    let service = Service::start("one");
+    stage.all_to(service.address);
+    for person in ["loop", "loop", "loop", "other"] {
+        let mut request = format!("ws://{}/ws", stage.address).into_client_request().unwrap();
+        request.headers_mut().insert("x-user", person.parse().unwrap());
+        let (mut socket, _) = tungstenite::client(request, stage.connect()).unwrap();
+        socket.send(Message::text("cut now")).unwrap();
+        while socket.read().is_ok() {}
+        until("the tunnel is over", || stage.live("1").1 == 0);
+    }
+    let counts = stage.counted("1", |counts| counts.closes.cut == 4);
+    // Of who failed before: two requests that opened a tunnel, and two tunnels.
+    assert_eq!((counts.failed(), counts.again.failed, counts.again.requests), (4, 2, 4), "{counts:?}");
+}
+
+#[test]
 fn a_drain_refuses_nobody_keeps_tunnels_and_closes_them_at_the_deadline_with_1012() {
     let (stage, old, new) = (Stage::new(), Service::start("old"), Service::start("new"));
     stage.split(old.address, new.address, Share::ALL);

@@ -2,10 +2,11 @@
 //!
 //! Nothing is decided here: each second of drawn traffic goes through the real [`Guard`], which is asked after each.
 
+mod crowd;
 mod traffic;
 
 use lastgood_domain::{
-    guard::{Guard, GuardSettings, GuardVerdict},
+    guard::{Guard, GuardSettings, GuardVerdict, Rate},
     terms::Timestamp,
 };
 use std::fmt::Write as _;
@@ -82,7 +83,8 @@ fn cell(name: String, world: World, runs: u32, seed: u64) -> Cell {
 /// Plays one stage; gives after how many seconds it failed, and after how many it was healthy first.
 fn play(world: World, seed: u64) -> (Option<u64>, Option<u64>) {
     let at = |second: u64| Timestamp(i64::try_from(second * 1_000).unwrap_or(i64::MAX));
-    let mut guard = Guard::new(GuardSettings::default(), candidate(), Some(last_good()), at(START));
+    let settings = GuardSettings { error_rate_max: Rate::of(world.limit.into(), 100), ..GuardSettings::default() };
+    let mut guard = Guard::new(settings, candidate(), Some(last_good()), at(START));
     let mut traffic = Traffic::new(world, seed);
     let mut start = START;
     if world.share >= 100.0 {
@@ -114,6 +116,16 @@ pub fn healthy(runs: u32, seed: u64) -> Vec<Cell> {
         (Failing::Alone, "errors alone"),
         (Failing::Bursts, "errors in bursts"),
         (Failing::Retries, "errors in retries"),
+        (Failing::Crowd(12), "errors of 12 people"),
+        (Failing::Crowd(200), "errors of 200 people"),
+        (Failing::Rush(11), "11 people at once"),
+        (Failing::Rush(200), "200 people at once"),
+        (Failing::Loops { people: 1, tries: 1 }, "one person's loop"),
+        (Failing::Loops { people: 1, tries: 10 }, "one person's loop of 10/s"),
+        (Failing::Loops { people: 2, tries: 1 }, "two people's loops"),
+        (Failing::LoopAndBursts, "one person's loop, errors in bursts"),
+        (Failing::Polls(10), "one person's page, a tenth fails"),
+        (Failing::Polls(30), "one person's page, a 30th fails"),
         (Failing::Hiccups, "both hiccup"),
     ] {
         for rate in [0.2, 1.0, 5.0, 50.0] {
@@ -149,6 +161,12 @@ pub fn bad(runs: u32, seed: u64) -> Vec<Cell> {
     let failing = Behaviour::failing;
     let late = |world: World| World { from: 1_500, ..world };
     let all = |world: World| World { share: 100.0, ..world };
+    let crowd = |people, world: World| World { failing: Failing::Crowd(people), ..world };
+    let same = |people, world: World| World { failing: Failing::Same(people), ..world };
+    let rush = |people, rate, errors| World { failing: Failing::Rush(people), ..steady(rate, failing(errors)) };
+    let of = |share, world: World| World { share, ..world };
+    let half = |world: World| World { share: 50.0, ..world };
+    let fifth = |world: World| World { share: 20.0, ..world };
     let quarter = |world: World| World { share: 25.0, ..world };
     [
         ("20 % errors, 0.2/s", steady(0.2, failing(0.2))),
@@ -169,6 +187,27 @@ pub fn bad(runs: u32, seed: u64) -> Vec<Cell> {
         ("20 % errors from minute 25 on, 0.2/s", late(steady(0.2, failing(0.2)))),
         ("5 % errors from minute 25 on, 5/s", late(steady(5.0, failing(0.05)))),
         ("all errors from minute 25 on, 100/s", late(steady(100.0, failing(1.0)))),
+        ("20 % errors, 4 people, 0.2/s", crowd(4, steady(0.2, failing(0.2)))),
+        ("5 % errors, 100 people, 5/s", crowd(100, steady(5.0, failing(0.05)))),
+        ("20 % errors, 11 people at once, 97/s", rush(11, 97.0, 0.2)),
+        ("the same, a quarter of the traffic, limit 10 %", World { limit: 10, ..of(25.0, rush(11, 97.0, 0.2)) }),
+        ("5 % errors, 11 people at once, 97/s", rush(11, 97.0, 0.05)),
+        ("5 % errors, 11 people at once, 97/s, a quarter", of(25.0, rush(11, 97.0, 0.05))),
+        ("20 % errors, 200 people at once, 400/s", rush(200, 400.0, 0.2)),
+        ("20 % errors, 200 people at once, 400/s, a quarter", of(25.0, rush(200, 400.0, 0.2))),
+        ("5 % errors, 200 people at once, 400/s", rush(200, 400.0, 0.05)),
+        ("5 % errors, 200 people at once, 400/s, a quarter", of(25.0, rush(200, 400.0, 0.05))),
+        ("20 % errors, 5 people, 0.25/s, half of the traffic", crowd(5, half(steady(0.25, failing(0.2))))),
+        ("20 % errors, 5 people, 5/s, half of the traffic", crowd(5, half(steady(5.0, failing(0.2))))),
+        ("20 % errors, 3 people, 3/s", crowd(3, steady(3.0, failing(0.2)))),
+        ("20 % errors, 12 people, 12/s, a fifth of the traffic", crowd(12, fifth(steady(12.0, failing(0.2))))),
+        ("the same 5 of 100 people always, 5/s", same(100, steady(5.0, failing(0.05)))),
+        ("the same 50 of 1,000 people always, 50/s", same(1_000, steady(50.0, failing(0.05)))),
+        ("all errors, 1 person, 0.05/s", crowd(1, steady(0.05, failing(1.0)))),
+        ("all errors, 5 people, 0.25/s", crowd(5, steady(0.25, failing(1.0)))),
+        ("all errors, 5 people, 0.25/s, half of the traffic", crowd(5, half(steady(0.25, failing(1.0))))),
+        ("all errors, 12 people, 12/s, a fifth of the traffic", crowd(12, fifth(steady(12.0, failing(1.0))))),
+        ("all errors from minute 25 on, 5 people, 0.25/s", late(crowd(5, steady(0.25, failing(1.0))))),
         ("20 % errors, 0.2/s, all traffic", all(steady(0.2, failing(0.2)))),
         ("5 % errors from minute 25 on, 5/s, all traffic", late(all(steady(5.0, failing(0.05))))),
     ]
@@ -178,7 +217,7 @@ pub fn bad(runs: u32, seed: u64) -> Vec<Cell> {
 
 /// 5 % of the traffic, beside a healthy last-good.
 fn steady(rate: f64, candidate: Behaviour) -> World {
-    World { rate, share: 5.0, candidate, last_good: Behaviour::HEALTHY, failing: Failing::Alone, from: 0 }
+    World { rate, share: 5.0, candidate, last_good: Behaviour::HEALTHY, failing: Failing::Alone, from: 0, limit: 2 }
 }
 
 /// Says all figures as tables.
@@ -188,14 +227,14 @@ pub fn figures(runs: u32, seed: u64) -> String {
     let mut table = |title: &str, cells: Vec<Cell>, healthy: bool| {
         let _ = writeln!(
             text,
-            "\n{title:<48} failed  at most  half by  9 of 10 by{}",
+            "\n{title:<52} failed  at most  half by  9 of 10 by{}",
             if healthy { "  healthy  half by" } else { "" }
         );
         for cell in cells {
             let part = |count: usize| 100.0 * count as f64 / f64::from(cell.runs);
             let _ = write!(
                 text,
-                "{:<48} {:>5.1} % {:>6.2} % {:>8} {:>11}",
+                "{:<52} {:>5.1} % {:>6.2} % {:>8} {:>11}",
                 cell.name,
                 part(cell.failed_after.len()),
                 100.0 * cell.failed_at_most(),

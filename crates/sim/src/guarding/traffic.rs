@@ -1,9 +1,10 @@
 //! The traffic of two releases, second by second, as a router would count it.
 
+use super::crowd::Crowd;
 use crate::chance::Chance;
 use lastgood_domain::{
     terms::Digest,
-    traffic::{Counts, Latency, Slice},
+    traffic::{Again, Counts, Latency, Slice},
 };
 
 /// Requests slower than this many milliseconds are slow; the default of the setting.
@@ -47,6 +48,19 @@ pub(super) enum Failing {
     Bursts,
     /// A person who tries again every second, 6 times on average.
     Retries,
+    /// Each by itself, and some people on the candidate, and none beside, whose programs try again all the time, so many times
+    /// a second.
+    Loops { people: usize, tries: u64 },
+    /// As `Bursts`, and beside them one such person who tries again every second.
+    LoopAndBursts,
+    /// Each by itself, and one person's page on the candidate, and none beside, that asks each second; one of so many fails.
+    Polls(u64),
+    /// Each by itself, of one of so many people that the candidate has, last-good's in proportion.
+    Crowd(usize),
+    /// The same, and all of them come at once: in the first 15 seconds of each minute, and nobody else.
+    Rush(usize),
+    /// Of so many people the same ones with each request.
+    Same(usize),
     /// Each by itself, and for 20 seconds in every ten minutes a fifth of all requests at both releases.
     Hiccups,
 }
@@ -63,6 +77,8 @@ pub(super) struct World {
     pub(super) failing: Failing,
     /// The second from which the candidate behaves so; healthy before.
     pub(super) from: u64,
+    /// The limit of the error rate, in percent.
+    pub(super) limit: u8,
 }
 
 /// Draws slices.
@@ -73,6 +89,7 @@ pub(super) struct Traffic {
     slow: [f64; 3],
     /// Failures still to come of bursts that began, by seconds from now.
     coming: [[u64; 16]; 2],
+    crowds: [Crowd; 2],
 }
 
 /// The release that is judged.
@@ -88,51 +105,123 @@ pub(super) fn last_good() -> Digest {
 impl Traffic {
     pub(super) fn new(world: World, seed: u64) -> Self {
         let slow = [world.candidate.slow(), world.last_good.slow(), Behaviour::HEALTHY.slow()];
-        Self { chance: Chance::new(seed), world, slow, coming: [[0; 16]; 2] }
+        Self {
+            chance: Chance::new(seed),
+            world,
+            slow,
+            coming: [[0; 16]; 2],
+            crowds: [Crowd::default(), Crowd::default()],
+        }
     }
 
     /// Gives second number `second` of the stage; slices carry `start` + `second`.
     pub(super) fn slice(&mut self, start: u64, second: u64) -> Slice {
-        let World { rate, share, candidate: mine, last_good: theirs, failing, from } = self.world;
+        let World { rate, share, candidate: mine, last_good: theirs, failing, from, .. } = self.world;
         let (mine, slow) = if second < from { (Behaviour::HEALTHY, self.slow[2]) } else { (mine, self.slow[0]) };
         let hiccup = failing == Failing::Hiccups && second % 600 < 20;
         let errors = |one: Behaviour| if hiccup { one.errors.max(0.2) } else { one.errors };
         let others = rate * (100.0 - share) / share;
         let counts = vec![
-            (candidate(), self.counts(0, rate, errors(mine), slow)),
-            (last_good(), self.counts(1, others, errors(theirs), self.slow[1])),
+            (candidate(), self.counts(0, second, rate, errors(mine), slow)),
+            (last_good(), self.counts(1, second, others, errors(theirs), self.slow[1])),
         ];
         Slice { second: start + second, counts }
     }
 
-    fn counts(&mut self, side: usize, rate: f64, errors: f64, slow: f64) -> Counts {
-        let failed = self.failures(side, rate * errors);
-        let fine = self.poisson(rate * (1.0 - errors) * (1.0 - slow));
-        let late = self.poisson(rate * (1.0 - errors) * slow);
+    fn counts(&mut self, side: usize, second: u64, rate: f64, errors: f64, slow: f64) -> Counts {
+        let (failed, again, fine) = self.failures(side, second, rate, errors);
+        let (fine, late) = match fine {
+            Some(fine) => {
+                let late = self.poisson(fine as f64 * slow).min(fine);
+                (fine - late, late)
+            }
+            None => (self.poisson(rate * (1.0 - errors) * (1.0 - slow)), self.poisson(rate * (1.0 - errors) * slow)),
+        };
         let mut times = vec![0; Latency::bucket(4_000_000) + 1];
         times[Latency::bucket(200_000)] = fine;
         times[Latency::bucket(4_000_000)] = late;
-        Counts { status: [0, fine + late, 0, 0, failed], latency: Latency::of_counts(times), ..Counts::default() }
+        let status = [0, fine + late, 0, 0, failed];
+        Counts { status, again, latency: Latency::of_counts(times), ..Counts::default() }
     }
 
-    fn failures(&mut self, side: usize, mean: f64) -> u64 {
+    /// Draws the failures of a second, what of them is no further person's, and what went well if that is drawn with them.
+    fn failures(&mut self, side: usize, second: u64, rate: f64, errors: f64) -> (u64, Again, Option<u64>) {
+        let (mean, none) = (rate * errors, Again::default());
         match self.world.failing {
-            Failing::Alone | Failing::Hiccups => return self.poisson(mean),
-            Failing::Bursts => {
-                for _ in 0..self.poisson(mean / 4.0) {
-                    for _ in 0..self.several(4) {
-                        let next = usize::from(self.chance.permille(300));
-                        self.coming[side][next] += 1;
-                    }
+            Failing::Loops { people, tries } if side == 0 => {
+                let mut again = none;
+                for person in 0..people {
+                    (0..tries).for_each(|_| again.merge(&self.crowds[0].ended(person, true, second)));
                 }
+                (self.poisson(mean) + people as u64 * tries, again, None)
+            }
+            Failing::Polls(each) if side == 0 => {
+                let fails = second.is_multiple_of(each);
+                let again = self.crowds[0].ended(0, fails, second);
+                let fine = self.poisson(rate * (1.0 - errors));
+                (self.poisson(mean) + u64::from(fails), again, Some(fine + u64::from(!fails)))
+            }
+            Failing::Crowd(people) => self.of_people(side, second, people, [rate, errors]),
+            Failing::Rush(_) if second % 60 >= 15 => (0, none, Some(0)),
+            Failing::Rush(people) => self.of_people(side, second, people, [rate, errors]),
+            Failing::Same(people) if side == 0 => self.of_people(side, second, people, [rate, errors]),
+            Failing::Alone | Failing::Hiccups | Failing::Loops { .. } | Failing::Polls(_) | Failing::Same(_) => {
+                (self.poisson(mean), none, None)
+            }
+            Failing::Bursts => (self.bursts(side, mean), none, None),
+            Failing::LoopAndBursts => {
+                let again = if side == 0 { self.crowds[0].ended(0, true, second) } else { none };
+                (self.bursts(side, mean) + u64::from(side == 0), again, None)
             }
             Failing::Retries => {
-                for _ in 0..self.poisson(mean / 6.0) {
+                let begun = self.poisson(mean / 6.0);
+                for _ in 0..begun {
                     let times = self.several(6).min(16);
                     self.coming[side].iter_mut().take(times).for_each(|second| *second += 1);
                 }
+                let failed = self.now(side);
+                let others = failed.saturating_sub(begun);
+                (failed, Again { requests: others, failed: others, stayed: 0, people: others }, None)
             }
         }
+    }
+
+    /// Draws a second's requests of so many people of the candidate, or of as many more as last-good has.
+    fn of_people(
+        &mut self,
+        side: usize,
+        second: u64,
+        people: usize,
+        [rate, errors]: [f64; 2],
+    ) -> (u64, Again, Option<u64>) {
+        let World { share, failing, from, .. } = self.world;
+        let times = if side == 0 { 1.0 } else { (100.0 - share) / share };
+        let people = ((people as f64 * times).round() as u64).max(1);
+        let (requests, bad) = (self.poisson(rate), (people as f64 * errors).round() as usize);
+        // Healthy at first: then each by itself.
+        let is_same = matches!(failing, Failing::Same(_)) && second >= from;
+        let (mut failed, mut again) = (0, Again::default());
+        for _ in 0..requests {
+            let person = usize::try_from(self.chance.below(people)).unwrap_or(0);
+            let fails = if is_same { person < bad } else { self.chance.unit() < errors };
+            again.merge(&self.crowds[side].ended(person, fails, second));
+            failed += u64::from(fails);
+        }
+        (failed, again, Some(requests - failed))
+    }
+
+    fn bursts(&mut self, side: usize, mean: f64) -> u64 {
+        for _ in 0..self.poisson(mean / 4.0) {
+            for _ in 0..self.several(4) {
+                let next = usize::from(self.chance.permille(300));
+                self.coming[side][next] += 1;
+            }
+        }
+        self.now(side)
+    }
+
+    /// Gives this second's part of what is to come.
+    fn now(&mut self, side: usize) -> u64 {
         let now = self.coming[side][0];
         self.coming[side].rotate_left(1);
         self.coming[side][15] = 0;
