@@ -427,7 +427,7 @@ pub fn condition_words(condition: &Condition, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::DeferReason;
+    use crate::{event::DeferReason, failure::Failure};
 
     #[test]
     fn a_reason_to_wait_says_how_old_it_is() {
