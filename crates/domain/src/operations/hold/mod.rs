@@ -9,8 +9,9 @@ mod exempt;
 mod refused;
 mod words;
 
-pub use check::{Question, Stop, effective};
-pub use enforce::{Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
+pub use check::{Question, Stop, effective, owned};
+pub(super) use enforce::PAGES_ABOUT;
+pub use enforce::{CONFIRMS_WITHIN, Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
 pub use exempt::{AskedExemption, EXEMPT_FOR, Exemption, ask, asked_already};
 pub use refused::Refused;
 pub(super) use words::{sentence, urgency};
