@@ -140,21 +140,6 @@ pub enum Act {
     },
 }
 
-impl Act {
-    /// Tells whether it only proves something: then one person's word is no end of it.
-    pub const fn proves(&self) -> bool {
-        match self {
-            Self::Check { .. } | Self::VerifyEvidence | Self::CutOver => true,
-            Self::Credential { turn, .. } => matches!(turn, Turn::ProveRefused | Turn::ProveConsumers),
-            Self::RollBack { .. }
-            | Self::PutBack { .. }
-            | Self::Command { .. }
-            | Self::Annotate
-            | Self::ByHand { .. } => false,
-        }
-    }
-}
-
 /// How a step is undone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "undo", rename_all = "kebab-case")]

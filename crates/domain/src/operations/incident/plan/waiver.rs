@@ -1,6 +1,6 @@
 //! Going on without what a step should prove: one person takes the risk, a second one signs it, and it ends by a time.
 
-use super::{Next, Outcome, PlanEvent, Refused, Step};
+use super::{Act, Next, Outcome, PlanEvent, Refused, Step, Turn};
 use crate::{
     operations::{
         self, Event, Operations,
@@ -13,6 +13,21 @@ use crate::{
     terms::{Actor, IncidentId, Reason, Timestamp},
 };
 use alloc::{format, string::ToString, vec::Vec};
+
+impl Act {
+    /// Tells whether it only proves something: then one person's word is no end of it.
+    pub const fn proves(&self) -> bool {
+        match self {
+            Self::Check { .. } | Self::VerifyEvidence | Self::CutOver => true,
+            Self::Credential { turn, .. } => matches!(turn, Turn::ProveRefused | Turn::ProveConsumers),
+            Self::RollBack { .. }
+            | Self::PutBack { .. }
+            | Self::Command { .. }
+            | Self::Annotate
+            | Self::ByHand { .. } => false,
+        }
+    }
+}
 
 /// Goes on without what a step should prove: asks a second person, and once that one has signed, does it. Nothing where that
 /// one is asked already.
