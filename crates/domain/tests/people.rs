@@ -10,12 +10,16 @@ use lastgood_domain::{
         cap::{self, Caps, Risky},
         clock::{self, Circumstances},
         escalation::{self, Chains, PageEvent, Step},
+        hold, incident,
         overrule::{self, Overrule},
         people::{Act, People, Person},
         rca::{self, AnalysisEvent},
     },
     service::{Pin, Service},
-    terms::{Actor, ApprovalId, Digest, PageId, Reason, ReleaseTag, ServiceName, Span, Timestamp},
+    terms::{
+        Actor, ApprovalId, Digest, IncidentId, PageId, Reason, ReleaseTag, RoleName, ServiceName, Span, Timestamp,
+        WideHoldId,
+    },
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +137,7 @@ fn a_request_reminds_at_half_and_pages_at_four_fifths_and_an_answer_ends_that() 
 fn a_step_that_reaches_nobody_is_passed_at_once_and_said() {
     let known = known(vec![step(&["carol"]), step(&["nobody"]), step(&["bob"])]);
     let mut state = Operations::default();
-    let (page, event) = escalation::raise(&state.pages, "hold/hold-0", "unconfirmed".into(), "default").unwrap();
+    let (page, event) = escalation::raise(&state.pages, "incident/i0", "orders are doubled".into(), "default").unwrap();
     take(&mut state, FRIDAY, &clock_itself(), [Event::Page { page, event }]);
     let events = tick(&mut state, &known, FRIDAY);
     let said: Vec<PageEvent> =
@@ -340,6 +344,47 @@ fn who_is_not_configured_opens_nothing_and_blocks_and_rolls_back_all_the_same() 
 }
 
 #[test]
+fn who_may_lead_an_incident_lifts_what_it_holds_and_needs_the_role_for_lifts_only_for_other_holds() {
+    let roles = |name: &str| Person { roles: [RoleName::new(name).unwrap()].into(), ..Person::default() };
+    let all = [(person("alice"), roles("lead")), (person("bob"), roles("keeper"))].into();
+    let may =
+        [(Act::Lead, [RoleName::new("lead").unwrap()].into()), (Act::Lift, [RoleName::new("keeper").unwrap()].into())];
+    let people = People { all, may: may.into(), ..People::default() };
+    let mut state = Operations::default();
+    let declaration = incident::Declaration {
+        level: incident::Level::L1,
+        trigger: reason("orders are doubled"),
+        services: [].into(),
+        commander: person("alice"),
+        drill: false,
+    };
+    let declared = incident::declare(&state, declaration);
+    take(&mut state, FRIDAY, &person("alice"), declared);
+    let wanted = hold::Wanted {
+        kinds: [hold::HoldKind::Deploy].into(),
+        selector: hold::Selector::default(),
+        reason: reason("an audit"),
+        until: None,
+        review: Some(at(FRIDAY, DAY)),
+        in_flight: hold::InFlight::Pause,
+    };
+    let own = hold::set(&state.holds, wanted).unwrap();
+    take(&mut state, FRIDAY, &person("alice"), [Event::Hold(own)]);
+    let may = |who: &str, hold: u64| {
+        let lifted = Event::Hold(hold::HoldEvent::Lifted { hold: WideHoldId(hold), reason: reason("over") });
+        people.permit(&state, &person(who), &lifted, FRIDAY).is_ok()
+    };
+    assert_eq!(
+        [("alice", 0), ("bob", 0), ("alice", 4), ("bob", 4)].map(|(who, hold)| may(who, hold)),
+        [true, false, false, true]
+    );
+    let ended = incident::stand_down(&state, IncidentId(0), &person("alice"), reason("a false alarm")).unwrap();
+    assert!(
+        ended.len() > 4 && ended.iter().all(|event| people.permit(&state, &person("alice"), event, FRIDAY).is_ok())
+    );
+}
+
+#[test]
 fn an_analysis_is_owed_until_somebody_else_accepts_it_and_a_waiver_ends_and_falls_with_the_next_rollback() {
     let mut service = Service::default();
     let mut say = |by: &str, now: Timestamp, event: event::Event| {
@@ -383,7 +428,7 @@ fn an_analysis_is_owed_until_somebody_else_accepts_it_and_a_waiver_ends_and_fall
 fn only_people_who_are_configured_say_that_they_are_there() {
     let known = known(vec![step(&["bob"])]);
     let mut state = Operations::default();
-    let (page, event) = escalation::raise(&state.pages, "hold/hold-0", "unconfirmed".into(), "default").unwrap();
+    let (page, event) = escalation::raise(&state.pages, "incident/i0", "orders are doubled".into(), "default").unwrap();
     take(&mut state, FRIDAY, &clock_itself(), [Event::Page { page, event }]);
     let there = Event::Page { page, event: PageEvent::Acknowledged };
     let may = |people: &People, who| people.permit(&state, &person(who), &there, FRIDAY).map_err(|error| error.code());

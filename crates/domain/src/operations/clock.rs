@@ -5,13 +5,13 @@ use super::{
     Event, Operations, Record,
     approval::{self, ApprovalEvent, Standing},
     escalation::{self, Chains, PageEvent},
-    incident,
+    hold, incident,
     people::People,
 };
 use crate::terms::{Actor, ApprovalId, ServiceName, Timestamp};
 use alloc::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
@@ -55,6 +55,7 @@ pub fn due(operations: &Operations, known: &Circumstances, by: &Actor, now: Time
     }
     clock.end_answered();
     clock.page_of_updates(known);
+    clock.page_of_holds(known);
     for (service, since) in &known.overdue {
         let about = format!("rca/{service}/{}", since.0);
         clock.page(&about, format!("the analysis that {service} owes is overdue"), escalation::DEFAULT);
@@ -84,7 +85,11 @@ impl Clock<'_> {
     }
 
     fn page(&mut self, about: &str, text: String, chain: &str) {
-        let raised = escalation::raise(&self.state.pages, about, text, chain);
+        self.page_first(about, text, chain, BTreeSet::new());
+    }
+
+    fn page_first(&mut self, about: &str, text: String, chain: &str, first: BTreeSet<Actor>) {
+        let raised = escalation::raise_first(&self.state.pages, about, text, chain, first);
         if let Some((page, event)) = raised {
             self.say(Event::Page { page, event });
         }
@@ -97,14 +102,15 @@ impl Clock<'_> {
         }
     }
 
-    /// Pages about updates of incidents that are overdue, where somebody can be paged, until word is sent.
+    /// Pages about updates of incidents that are overdue, first who leads them, where somebody can be paged, until word is
+    /// sent.
     fn page_of_updates(&mut self, known: &Circumstances) {
         let overdue = self.state.incidents.open().filter(|(_, one)| !one.drill).filter_map(|(id, one)| {
             let since = one.messages.next_update_by.filter(|_| incident::message::is_overdue(one, self.now))?;
             let text = format!("the next update of incident {id}, led by {}, is overdue", one.commander);
-            Some((format!("incident/{id}/update/{}", since.0), text))
+            Some((format!("incident/{id}/update/{}", since.0), (text, one.commander.clone())))
         });
-        let overdue: BTreeMap<String, String> = overdue.collect();
+        let overdue: BTreeMap<String, (String, Actor)> = overdue.collect();
         let sent = self.state.pages.all.values().filter(|page| {
             let is_update = page.about.starts_with("incident/") && page.about.contains("/update/");
             is_update && !page.ended && !overdue.contains_key(&page.about)
@@ -113,8 +119,25 @@ impl Clock<'_> {
         for about in sent {
             self.end(&about, "word was sent, or the incident is over");
         }
+        for (about, (text, commander)) in overdue {
+            let is_reached = known.people.all.get(&commander).is_some_and(|one| !one.notice.is_empty());
+            if is_reached || known.chains.contains_key(escalation::DEFAULT) {
+                self.page_first(&about, text, escalation::DEFAULT, [commander].into());
+            }
+        }
+    }
+
+    /// Pages about holds that are not as they must be where they are enforced, where somebody can be paged, until they are.
+    fn page_of_holds(&mut self, known: &Circumstances) {
+        let red = self.state.holds.paging(self.now);
+        let open =
+            self.state.pages.all.values().filter(|page| !page.ended && page.about.starts_with(hold::PAGES_ABOUT));
+        let mended = open.filter(|page| !red.contains_key(&page.about)).map(|page| page.about.clone());
+        for about in mended.collect::<Vec<_>>() {
+            self.end(&about, "it was read back as it must be");
+        }
         if known.chains.contains_key(escalation::DEFAULT) {
-            for (about, text) in overdue {
+            for (about, text) in red {
                 self.page(&about, text, escalation::DEFAULT);
             }
         }

@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 /// The chain that is used where none is named.
 pub const DEFAULT: &str = "default";
 
+/// How long whose matter it is has before the chain begins: who is there answers a pager within minutes.
+pub const FIRST_WITHIN: Span = Span::minutes(10);
+
 /// One step of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -56,6 +59,9 @@ pub enum PageEvent {
         text: String,
         /// The chain by which people are paged.
         chain: String,
+        /// Whose matter it is: they are paged before the chain begins.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        first: BTreeSet<Actor>,
     },
     /// A step was paged.
     Paged {
@@ -89,6 +95,8 @@ pub struct Page {
     pub text: String,
     /// By which chain.
     pub chain: String,
+    /// Who is paged before the chain begins.
+    pub first: BTreeSet<Actor>,
     /// Since when.
     pub at: Timestamp,
     /// The step that was paged last, and when.
@@ -130,11 +138,11 @@ pub struct Pages {
 
 impl Pages {
     pub(super) fn apply(&mut self, at: Timestamp, by: &Actor, id: PageId, event: &PageEvent) {
-        if let PageEvent::Raised { about, text, chain } = event {
+        if let PageEvent::Raised { about, text, chain, first } = event {
             self.next = self.next.max(id.0 + 1);
-            let (about, text, chain) = (about.clone(), text.clone(), chain.clone());
-            let page =
-                Page { about, text, chain, at, reached: None, acknowledged: None, exhausted: false, ended: false };
+            let (about, text, chain, first) = (about.clone(), text.clone(), chain.clone(), first.clone());
+            let (acknowledged, reached, exhausted, ended) = (None, None, false, false);
+            let page = Page { about, text, chain, first, at, reached, acknowledged, exhausted, ended };
             self.all.insert(id, page);
             return;
         }
@@ -200,8 +208,19 @@ impl Coded for Refused {
 
 /// Raises a page, unless one about the same is open or somebody was there already.
 pub fn raise(pages: &Pages, about: &str, text: String, chain: &str) -> Option<(PageId, PageEvent)> {
+    raise_first(pages, about, text, chain, BTreeSet::new())
+}
+
+/// Raises a page as [`raise`] does, of which `first` hear before the chain begins.
+pub fn raise_first(
+    pages: &Pages,
+    about: &str,
+    text: String,
+    chain: &str,
+    first: BTreeSet<Actor>,
+) -> Option<(PageId, PageEvent)> {
     let known = pages.about(about).is_some_and(|(_, page)| !page.ended);
-    let event = || PageEvent::Raised { about: about.to_string(), text, chain: chain.to_string() };
+    let event = || PageEvent::Raised { about: about.to_string(), text, chain: chain.to_string(), first };
     (!known).then(|| (PageId(pages.next), event()))
 }
 
@@ -219,12 +238,15 @@ pub fn acknowledge(pages: &Pages, page: PageId) -> Result<PageEvent, Refused> {
 /// Gives what is due of one page at `now`: the steps passed because they reach nobody, then one step paged, or that
 /// nobody is left.
 ///
-/// An unknown or empty chain has nobody left from the start, which is said at once.
+/// Whose matter it is comes before the chain, as its step 0. An unknown or empty chain has nobody left from the start, which
+/// is said at once.
 pub fn due(page: &Page, chains: &Chains, people: &People, now: Timestamp) -> Vec<PageEvent> {
     if !page.is_open() || page.exhausted {
         return Vec::new();
     }
-    let steps = chains.get(&page.chain).map(Vec::as_slice).unwrap_or_default();
+    let first = Step { to: page.first.clone(), roles: BTreeSet::new(), within: FIRST_WITHIN };
+    let first = (!page.first.is_empty()).then_some(&first);
+    let steps: Vec<&Step> = first.into_iter().chain(chains.get(&page.chain).into_iter().flatten()).collect();
     let mut next = match page.reached {
         None => 0,
         Some((step, at)) => {

@@ -9,7 +9,7 @@ use super::{
     cap::{self, Caps},
     escalation::{self, PageEvent},
     hold::HoldEvent,
-    incident::{IncidentEvent, Role, checklist::ChecklistEvent},
+    incident::{IncidentEvent, Role, checklist::ChecklistEvent, plan::PlanEvent},
     overrule,
     rca::AnalysisEvent,
 };
@@ -275,7 +275,11 @@ fn opens(before: &Operations, approval: ApprovalId) -> Option<Act> {
 /// Gives what an event takes; `None` is open to everybody: it blocks, asks, or says what became due.
 fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
     match event {
-        Event::Hold(HoldEvent::Lifted { .. }) => Some(Act::Lift),
+        // What an incident holds is lifted by its own unfreeze or end only, which is to lead it.
+        Event::Hold(HoldEvent::Lifted { hold, .. }) => {
+            let of_incident = before.holds.all.get(hold).is_some_and(|one| one.incident.is_some());
+            Some(if of_incident { Act::Lead } else { Act::Lift })
+        }
         // It blocks, asks, or says what was seen or became due; who opens a lane is asked when it is approved.
         Event::Hold(
             HoldEvent::Set { .. }
@@ -298,7 +302,12 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
             | ApprovalEvent::Expired { .. }
             | ApprovalEvent::Voided { .. } => None,
         },
-        Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => Some(Act::Waive),
+        Event::Incident {
+            event:
+                IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. })
+                | IncidentEvent::Plan(PlanEvent::WaiverAsked { .. }),
+            ..
+        } => Some(Act::Waive),
         Event::Incident { event, .. } if event.has_its_own_door() => None,
         // Who was given the word speaks, without leading.
         Event::Incident { incident, event: IncidentEvent::Message(_) } => {

@@ -45,7 +45,7 @@ fn an_incident_goes_from_its_declaration_to_done_and_lifts_the_least_risky_first
     assert_eq!(held, [vec![Merge, Promote, Deploy], vec![Promote, Deploy], vec![Deploy], vec![]]);
     world.lift().unwrap();
     assert_eq!(world.incident().state, State::ClosedPendingRca);
-    let close = |state: &Operations| closing::close(state, ID, &actor("alice"), reason("all is said"));
+    let close = |state: &Operations| closing::close(state, ID, &actor("alice"), reason("all is said"), &[]);
     assert_eq!(code(world.one(close)), "incident-owed");
     let due = world.now.after(Span::minutes(9_000));
     let owner = actor("bob");
@@ -57,6 +57,11 @@ fn an_incident_goes_from_its_declaration_to_done_and_lifts_the_least_risky_first
     ] {
         world.one(|state| closing::say(state, ID, event.clone())).unwrap();
     }
+    // Said is not accepted: another person reads what the services hand in.
+    let notes = [ServiceName::new("notes").unwrap()];
+    let unread = world.one(|state| closing::close(state, ID, &actor("alice"), reason("all is said"), &notes));
+    assert!(unread.as_ref().is_err_and(|error| error.to_string().contains("the analysis of notes")), "{unread:?}");
+    assert_eq!(world.incident().state, State::ClosedPendingRca);
     world.one(close).unwrap();
     assert_eq!(world.incident().state, State::Done);
     // Follow-ups go on after it.

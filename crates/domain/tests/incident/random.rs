@@ -139,7 +139,7 @@ fn perform(world: &mut World, act: &Act) {
             Ok(vec![message::send(state, ID, *kind, [].into(), "so it is", Some(next))?])
         }),
         Act::Close => world.say("alice", |state, _| {
-            let event = closing::close(state, ID, &alice, reason("over"))?;
+            let event = closing::close(state, ID, &alice, reason("over"), &[])?;
             Ok(vec![Event::Incident { incident: ID, event }])
         }),
         Act::Due => {

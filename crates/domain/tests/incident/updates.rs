@@ -35,7 +35,7 @@ fn an_overdue_update_pages_through_the_chain_until_word_is_sent() {
     world.pass(1);
     let paged = due(&world);
     assert!(
-        matches!(&paged[..], [Event::Page { event: PageEvent::Raised { about, .. }, .. }, Event::Page { event: PageEvent::Paged { step: 0, .. }, .. }] if about.starts_with("incident/i0/update/")),
+        matches!(&paged[..], [Event::Page { event: PageEvent::Raised { about, .. }, .. }, Event::Page { event: PageEvent::Skipped { step: 0 }, .. }, Event::Page { event: PageEvent::Paged { step: 1, .. }, .. }] if about.starts_with("incident/i0/update/")),
         "{paged:?}"
     );
     world.take("bob", paged);
@@ -50,6 +50,34 @@ fn an_overdue_update_pages_through_the_chain_until_word_is_sent() {
     assert!(matches!(&ended[..], [Event::Page { event: PageEvent::Ended { .. }, .. }]), "{ended:?}");
     world.take("bob", ended);
     assert_eq!(due(&world), []);
+}
+
+#[test]
+fn an_overdue_update_pages_who_leads_the_incident_before_the_chain_and_without_any() {
+    let mut world = World::declared(Level::L1, false);
+    world.tell(MessageKind::Update);
+    world.pass(601);
+    let reached = |name: &str| (actor(name), Person { notice: vec![format!("pager-{name}")], ..Person::default() });
+    let people = People { all: [reached("alice"), reached("bob")].into(), ..People::default() };
+    let step = Step { to: [actor("bob")].into(), roles: [].into(), within: Span::minutes(5) };
+    let default = || (escalation::DEFAULT.to_owned(), vec![step.clone()]);
+    for chains in [[default()].into(), escalation::Chains::new()] {
+        let mut world = world.clone();
+        let has_chain = !chains.is_empty();
+        let known = Circumstances { people: people.clone(), chains, ..Circumstances::default() };
+        let mut paged = Vec::new();
+        for _ in 0..3 {
+            let said = clock::due(&world.operations, &known, &actor("bob"), world.now);
+            paged.extend(said.iter().filter_map(|event| match event {
+                Event::Page { event: PageEvent::Paged { to, .. }, .. } => to.first().map(ToString::to_string),
+                _ => None,
+            }));
+            world.take("bob", said);
+            world.pass(10);
+        }
+        let whom: &[&str] = if has_chain { &["person:alice", "person:bob"] } else { &["person:alice"] };
+        assert_eq!(paged, whom);
+    }
 }
 
 #[test]

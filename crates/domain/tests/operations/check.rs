@@ -6,6 +6,8 @@ use lastgood_domain::{
     operations::{
         Event, Operations,
         hold::{self, Exemption, HoldKind, InFlight, Question, Selector, Subject, Wanted, effective},
+        people::{Act, People, Person},
+        rca,
     },
     service::Service,
     terms::{Actor, Digest, HoldId, ReleaseTag, ServiceName, Timestamp, WideHoldId},
@@ -63,7 +65,14 @@ fn operations(all: &[Drawn]) -> Operations {
 
 fn stops(operations: &Operations, service: &ServiceName, tier: &str, kind: HoldKind, now: Timestamp) -> Vec<String> {
     let subject = Subject { labels: [("tier".to_owned(), tier.to_owned())].into(), promoted: false };
-    let question = Question { name: service, subject: &subject, service: &Service::default(), kind, release: None };
+    let question = Question {
+        name: service,
+        subject: &subject,
+        service: &Service::default(),
+        kind,
+        release: None,
+        people: &People::default(),
+    };
     effective(&operations.holds, question, now).into_iter().map(|stop| stop.hold).collect()
 }
 
@@ -108,7 +117,7 @@ proptest! {
 fn each_stop_names_its_owner_and_who_can_lift_it() {
     let mut operations = Operations::default();
     set(&mut operations, NOW, wanted(&[HoldKind::Deploy], &[], None));
-    let (web, subject) = (name("web"), Subject::default());
+    let (web, subject, people) = (name("web"), Subject::default(), People::default());
     let mut service = Service::default();
     let own = event::Event::HoldSet {
         hold: HoldId(4),
@@ -118,7 +127,14 @@ fn each_stop_names_its_owner_and_who_can_lift_it() {
         in_flight: InFlight::Pause,
     };
     service.apply(&event::Record { v: 1, at: NOW, by: Actor::new("person:bob").unwrap(), event: own });
-    let question = Question { name: &web, subject: &subject, service: &service, kind: HoldKind::Deploy, release: None };
+    let question = Question {
+        name: &web,
+        subject: &subject,
+        service: &service,
+        kind: HoldKind::Deploy,
+        release: None,
+        people: &people,
+    };
     let stops = effective(&operations.holds, question, NOW);
     let words: Vec<_> = stops.iter().map(|stop| format!("{} {} {}", stop.hold, stop.owner, stop.how)).collect();
     assert_eq!(
@@ -128,25 +144,77 @@ fn each_stop_names_its_owner_and_who_can_lift_it() {
             "hold-0 person:alice lastgood hold lift hold-0 --reason …"
         ]
     );
+    let who = |people: &People| {
+        let stops = effective(&operations.holds, Question { people, ..question }, NOW);
+        stops.into_iter().map(|stop| stop.who).collect::<Vec<_>>()
+    };
+    assert_eq!(who(&people), ["anyone, with a reason"; 2]);
+    let keeper = lastgood_domain::terms::RoleName::new("keeper").unwrap();
+    let mut some = People {
+        all: [("alice", vec![]), ("bob", vec![keeper.clone()])]
+            .map(|(name, roles)| {
+                let person = Person { roles: roles.into_iter().collect(), ..Person::default() };
+                (Actor::new(&format!("person:{name}")).unwrap(), person)
+            })
+            .into(),
+        ..People::default()
+    };
+    assert_eq!(who(&some), ["person:alice, person:bob"; 2]);
+    some.may = [(Act::Lift, [keeper].into())].into();
+    assert_eq!(who(&some), ["person:bob"; 2]);
     let merge = Question { kind: HoldKind::Merge, ..question };
     assert!(effective(&operations.holds, merge, NOW).is_empty(), "a hold of a service's own stops its moves only");
 }
 
 #[test]
+fn a_pin_and_an_analysis_that_is_owed_stop_forward_moves_and_nothing_else() {
+    let (web, subject, people) = (name("web"), Subject::default(), People::default());
+    let mut service = Service::default();
+    let mut say = |at, event| {
+        service.apply(&event::Record { v: 1, at, by: Actor::new("person:bob").unwrap(), event });
+        service.clone()
+    };
+    let stops = |service: &Service, kind, now| {
+        let question = Question { name: &web, subject: &subject, service, kind, release: None, people: &people };
+        hold::owned(&question, now).into_iter().map(|stop| format!("{} {}", stop.hold, stop.how)).collect::<Vec<_>>()
+    };
+    let now = say(NOW, rca::owe("incident i0: orders are doubled".into(), None, None, None, NOW));
+    assert_eq!(stops(&now, HoldKind::Deploy, NOW), ["analysis lastgood rca submit web --file analysis.md"]);
+    assert!(stops(&now, HoldKind::Merge, NOW).is_empty());
+    let now = say(NOW, rca::submit(&now, Digest::of(b"it was the cache")).unwrap());
+    assert_eq!(stops(&now, HoldKind::Deploy, NOW), ["analysis lastgood rca accept web"]);
+    let waived =
+        event::Event::Analysis(rca::AnalysisEvent::Waived { reason: reason("hotfix"), until: at(5), release: None });
+    let now = say(NOW, waived);
+    assert!(stops(&now, HoldKind::Deploy, at(4)).is_empty());
+    assert_eq!(stops(&now, HoldKind::Deploy, at(5)).len(), 1);
+    let now = say(NOW, event::Event::Pinned { tag: ReleaseTag::new("1.0").unwrap(), reason: reason("an audit") });
+    assert_eq!(stops(&now, HoldKind::Promote, at(4)), ["pin lastgood unpin web --reason …"]);
+}
+
+#[test]
 fn a_service_whose_releases_come_from_another_environment_is_stopped_by_a_hold_on_promotions() {
     let mut operations = Operations::default();
+    let people = People::default();
     set(&mut operations, NOW, wanted(&[HoldKind::Promote], &[], None));
     let (web, service) = (name("web"), Service::default());
     for (promoted, stopped) in [(false, 0), (true, 1)] {
         let subject = Subject { promoted, ..Subject::default() };
-        let question =
-            Question { name: &web, subject: &subject, service: &service, kind: HoldKind::Deploy, release: None };
+        let question = Question {
+            name: &web,
+            subject: &subject,
+            service: &service,
+            kind: HoldKind::Deploy,
+            release: None,
+            people: &people,
+        };
         assert_eq!(effective(&operations.holds, question, NOW).len(), stopped);
     }
 }
 
 #[test]
 fn only_the_exempted_release_is_allowed_and_only_until_its_end() {
+    let people = People::default();
     let mut operations = Operations::default();
     set(&mut operations, NOW, wanted(&[HoldKind::Deploy], &[], None));
     let (web, subject) = (name("web"), Subject::default());
@@ -166,7 +234,14 @@ fn only_the_exempted_release_is_allowed_and_only_until_its_end() {
         service.apply(&event::Record { v: 1, at: NOW, by: Actor::new("person:bob").unwrap(), event });
     }
     let allowed = |release: Option<Digest>, now| {
-        let question = Question { name: &web, subject: &subject, service: &service, kind: HoldKind::Deploy, release };
+        let question = Question {
+            name: &web,
+            subject: &subject,
+            service: &service,
+            kind: HoldKind::Deploy,
+            release,
+            people: &people,
+        };
         effective(&operations.holds, question, now).is_empty()
     };
     assert!(allowed(Some(fix), NOW));

@@ -5,9 +5,12 @@ use lastgood_domain::{
     notice::{NoticeKind, Severity},
     operations::{
         self, Event, Operations,
-        hold::{self, Enforcement, HoldEvent, HoldKind, NAGS_EVERY, changed},
+        clock::{self, Circumstances},
+        escalation::{self, PageEvent},
+        hold::{self, CONFIRMS_WITHIN, Enforcement, HoldEvent, HoldKind, NAGS_EVERY, changed},
+        people::{People, Person},
     },
-    terms::{Span, Timestamp, WideHoldId},
+    terms::{Actor, Span, Timestamp, WideHoldId},
 };
 
 const HOLD: WideHoldId = WideHoldId(0);
@@ -44,7 +47,7 @@ fn a_look_that_finds_nothing_new_writes_nothing() {
 }
 
 #[test]
-fn what_drifts_is_red_and_pages_again_while_it_lasts_but_not_on_each_look() {
+fn what_drifts_is_red_and_told_again_while_it_lasts_but_not_on_each_look() {
     let mut operations = held();
     look(&mut operations, NOW, &[Enforcement::Confirmed]);
     let events = look(&mut operations, NOW, &[drifted()]);
@@ -62,6 +65,60 @@ fn what_drifts_is_red_and_pages_again_while_it_lasts_but_not_on_each_look() {
     assert!(due(&operations, later.after(Span::minutes(29))).is_empty());
     look(&mut operations, later, &[Enforcement::Confirmed]);
     assert!(due(&operations, later.after(NAGS_EVERY)).is_empty());
+}
+
+/// What the clock says at `now`, with bob at the end of the chain.
+fn tick(operations: &mut Operations, now: Timestamp) -> Vec<Event> {
+    let bob = Actor::new("person:bob").unwrap();
+    let person = Person { notice: vec!["pager-bob".into()], ..Person::default() };
+    let people = People { all: [(bob.clone(), person)].into(), ..People::default() };
+    let step = escalation::Step { to: [bob.clone()].into(), roles: [].into(), within: Span::minutes(60) };
+    let chains = [(escalation::DEFAULT.to_owned(), vec![step])].into();
+    let known = Circumstances { people, chains, ..Circumstances::default() };
+    let said = clock::due(operations, &known, &bob, now);
+    for event in &said {
+        operations.take(&record(now, event.clone()));
+    }
+    said
+}
+
+fn pages(said: &[Event]) -> Vec<String> {
+    let each = said.iter().filter_map(|event| match event {
+        Event::Page { event: PageEvent::Raised { about, .. }, .. } => Some(format!("raised {about}")),
+        Event::Page { event: PageEvent::Paged { to, .. }, .. } => {
+            Some(to.iter().fold("paged".to_owned(), |all, who| format!("{all} {who}")))
+        }
+        Event::Page { event: PageEvent::Ended { .. }, .. } => Some("ended".to_owned()),
+        _ => None,
+    });
+    each.collect()
+}
+
+#[test]
+fn what_an_enforcer_does_not_confirm_pages_once_until_it_is_confirmed_and_again_when_it_drifts() {
+    let mut operations = held();
+    let paged = ["raised hold/hold-0/repository", "paged person:bob"];
+    look(&mut operations, NOW, &[Enforcement::Requested, drifted()]);
+    assert_eq!(pages(&tick(&mut operations, NOW)), paged);
+    assert!(tick(&mut operations, NOW.after(Span::minutes(1))).is_empty());
+    look(&mut operations, NOW, &[Enforcement::Confirmed]);
+    assert_eq!(pages(&tick(&mut operations, NOW)), ["ended"]);
+    look(&mut operations, NOW, &[Enforcement::Failed { why: "no answer".into() }]);
+    assert_eq!(pages(&tick(&mut operations, NOW)), paged);
+    // It is over, and the place still stops people.
+    let lifted = hold::lift(&operations.holds, HOLD, reason("over")).unwrap();
+    take(&mut operations, NOW, vec![lifted]);
+    assert!(tick(&mut operations, NOW).is_empty());
+    look(&mut operations, NOW, &[Enforcement::Released]);
+    assert_eq!(pages(&tick(&mut operations, NOW)), ["ended"]);
+}
+
+#[test]
+fn what_is_only_asked_for_has_its_time_to_be_read_back_before_anybody_is_paged() {
+    let mut operations = held();
+    look(&mut operations, NOW, &[Enforcement::Requested]);
+    assert!(tick(&mut operations, NOW.after(Span::minutes(4))).is_empty());
+    assert_eq!(pages(&tick(&mut operations, NOW.after(CONFIRMS_WITHIN))).len(), 2);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use lastgood_domain::{
         escalation::PageEvent,
         hold::{Enforcement, Exemption, HoldEvent, HoldKind, InFlight, Selector},
         incident::{
-            IncidentEvent, Level, State,
+            IncidentEvent, Level, Signature, State,
             plan::{self, Act, Area, Outcome, PlanEvent, Step, Target, Turn, Undo},
             recommend::Recommendation,
         },
@@ -39,7 +39,7 @@ fn every_record_of_version_1_reads_and_writes_the_same_bytes() {
         lines += 1;
     }
     // Add, never remove: then this number grows.
-    assert_eq!(lines, 59);
+    assert_eq!(lines, 61);
 }
 
 #[test]
@@ -201,10 +201,25 @@ fn plans() -> Vec<PlanEvent> {
         ended(Outcome::CannotTell { why: "no verify".into() }),
         ended(Outcome::Settled { reason: reason("seen") }),
         ended(Outcome::Again { reason: reason("not seen") }),
+        PlanEvent::WaiverAsked {
+            step: "step/0".into(),
+            signature: Signature {
+                risk: reason("noise"),
+                until: Timestamp(9),
+                approval: ApprovalId(3),
+                plan: Digest::of(b"plan"),
+            },
+        },
     ]
 }
 
 fn others() -> Vec<Event> {
+    let raised = |first: &[&str]| PageEvent::Raised {
+        about: "approval/a3".into(),
+        text: "asked".into(),
+        chain: "people".into(),
+        first: first.iter().map(|one| actor(one)).collect(),
+    };
     let page = |event| Event::Page { page: PageId(1), event };
     let overrule = |digest| Overrule {
         gate: "unit".into(),
@@ -231,7 +246,8 @@ fn others() -> Vec<Event> {
         Event::Recommended { recommendation: Some(recommendation) }
     };
     let mut events = vec![
-        page(PageEvent::Raised { about: "approval/a3".into(), text: "asked".into(), chain: "people".into() }),
+        page(raised(&[])),
+        page(raised(&["bob"])),
         page(PageEvent::Paged { step: 0, to: [actor("bob")].into() }),
         page(PageEvent::Skipped { step: 1 }),
         page(PageEvent::Exhausted),

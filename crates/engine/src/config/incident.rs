@@ -14,6 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
+/// The item that lastgood proves by asking with each credential's old and new secret.
+pub const CREDENTIALS_ROTATED: &str = "credentials-rotated";
+/// The item that lastgood proves by verifying every chain.
+pub const EVIDENCE_VERIFIED: &str = "evidence-verified";
+
 /// How incidents are led.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +72,8 @@ pub struct ItemConfig {
     /// Whose it is: `commander`, `api`, `infrastructure`, `data`, `security` or `communications`.
     #[schemars(with = "String")]
     pub role: Role,
-    /// What closes it: `command`, `file`, `url`, `event` or `statement`.
+    /// What closes it: `command`, `file`, `url`, `event` or `statement`; `proof` for the built-in items that lastgood can
+    /// prove itself, `credentials-rotated` and `evidence-verified`.
     #[schemars(with = "String")]
     pub evidence: EvidenceKind,
     /// How long after the declaration it is due. Default `4h`.
@@ -76,7 +82,8 @@ pub struct ItemConfig {
 }
 
 /// What must be proved before the freeze is lifted. Always asked: what runs is last-good, each instance is healthy, its
-/// whole probe passes, an event and its notice make their round, and the freeze is read back.
+/// whole probe passes, the gates that its service requires say yes of what it runs, an event and its notice make their
+/// round, and the freeze is read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyConfig {
@@ -90,8 +97,8 @@ pub struct VerifyConfig {
     /// there is a missing proof.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check: Vec<Step>,
-    /// Gates of this file that must say yes about the release that runs, not older than their limit: each is the proof
-    /// `gate/NAME`. A gate that services require is asked about those of the incident's that do, any other about each.
+    /// Gates of this file, besides those that services require, that must say yes about the release that runs, not older
+    /// than their limit: each is the proof `gate/NAME`. A gate that services require is asked about those of the incident's that do, any other about each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub gates: Vec<GateName>,
@@ -143,6 +150,14 @@ impl IncidentConfig {
     ///
     /// A template that is not there is for `doctor` to say: it must close no door, the way back least of all.
     pub(super) fn wrong(&self) -> Option<(String, String, &'static str)> {
+        let ours = [CREDENTIALS_ROTATED, EVIDENCE_VERIFIED];
+        let is_unknown = |(name, item): &(&ItemName, &ItemConfig)| {
+            item.evidence == EvidenceKind::Proof && !ours.contains(&name.as_str())
+        };
+        if let Some((name, _)) = self.checklist.iter().find(is_unknown) {
+            let what = format!("lastgood can't prove {name} by itself");
+            return Some((format!("incident.checklist.{name}.evidence"), what, "evidence = \"statement\""));
+        }
         let named = |name: &String| self.verify.check.iter().filter(|step| step.name() == name).count();
         let twice = self.verify.check.iter().map(|step| step.name().to_owned()).find(|name| named(name) > 1);
         twice.map(|name| {
@@ -173,14 +188,14 @@ fn defaults() -> [(ItemName, Template); 6] {
         let name = ItemName::new(name).expect("a fixed valid name");
         (name, Template { what: what.into(), level, role, evidence, due_in: due().0 })
     };
-    use EvidenceKind::Statement;
+    use EvidenceKind::{Proof, Statement};
     [
         item("errors-normal", Level::L1, Role::Api, Statement, "error rates are what they were before"),
         item("leftovers-removed", Level::L1, Role::Infrastructure, Statement, "what was changed by hand is undone"),
         item("data-reconciled", Level::L2, Role::Data, Statement, "wrong rows are found and kept, repaired or dropped"),
         item("queues-drained", Level::L2, Role::Data, Statement, "no work of the bad release waits in a queue"),
-        item("credentials-rotated", Level::L3, Role::Security, Statement, "every exposed credential is refused"),
-        item("evidence-verified", Level::L3, Role::Data, EvidenceKind::Command, "the evidence is what was signed"),
+        item(CREDENTIALS_ROTATED, Level::L3, Role::Security, Proof, "every exposed credential is refused"),
+        item(EVIDENCE_VERIFIED, Level::L3, Role::Data, Proof, "the evidence is what was signed"),
     ]
 }
 

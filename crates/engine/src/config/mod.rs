@@ -20,7 +20,9 @@ mod traffic;
 pub use error::{ConfigError, ConfigErrors};
 pub use gates::Gates;
 pub use holds::HoldsConfig;
-pub use incident::{Declares, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig};
+pub use incident::{
+    CREDENTIALS_ROTATED, Declares, EVIDENCE_VERIFIED, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig,
+};
 pub use people::{
     ApprovalsConfig, EscalationConfig, PersonConfig, RoleConfig, StepConfig as EscalationStepConfig, actor_of,
 };

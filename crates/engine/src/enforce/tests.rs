@@ -116,8 +116,8 @@ impl World {
         each.collect()
     }
 
-    /// Counts the pages that stand in the outbox.
-    fn pages(&self) -> usize {
+    /// Counts the notices of it that stand in the outbox.
+    fn notices(&self) -> usize {
         let reader = lastgood_store::Reader::open(self.folder.path()).unwrap();
         let rows = reader.notices(lastgood_store::NoticeState::Pending, 100).unwrap();
         rows.iter().filter(|row| row.kind == "hold-unconfirmed").count()
@@ -129,23 +129,23 @@ impl World {
 }
 
 #[test]
-fn a_place_that_says_done_and_reads_back_otherwise_is_red_and_pages_once_and_again_while_it_lasts() {
+fn a_place_that_says_done_and_reads_back_otherwise_is_red_and_told_of_once_and_again_while_it_lasts() {
     let mut world = World::with(&Fake::new(true));
     world.set(HoldKind::Merge);
     world.pass();
     assert_eq!(world.states(), [(0, "drifted")]);
     assert_eq!(world.desk.look().unwrap().state.holds.unconfirmed(NOW).len(), 1);
-    assert_eq!(world.pages(), 1);
+    assert_eq!(world.notices(), 1);
     let records = world.records();
     for _ in 0..5 {
         world.now = world.now.after(Span::minutes(1));
         world.pass();
         world.due();
     }
-    assert_eq!((world.pages(), world.records()), (1, records), "not on each look");
+    assert_eq!((world.notices(), world.records()), (1, records), "not on each look");
     world.now = world.now.after(Span::minutes(30));
     world.due();
-    assert_eq!(world.pages(), 2);
+    assert_eq!(world.notices(), 2);
 }
 
 #[test]
@@ -165,18 +165,18 @@ fn an_honest_place_is_confirmed_and_lets_go_of_exactly_what_was_lifted() {
     world.pass();
     assert_eq!(world.states(), [(1, "confirmed")]);
     assert_eq!(*place.has.lock().unwrap(), ["hold-1".to_owned(), "hold-77".into()].into());
-    assert_eq!(world.pages(), 0);
+    assert_eq!(world.notices(), 0);
 }
 
 #[test]
-fn a_hold_that_somebody_takes_away_at_the_place_is_paged_and_put_back() {
+fn a_hold_that_somebody_takes_away_at_the_place_is_told_of_and_put_back() {
     let place = Fake::new(false);
     let mut world = World::with(&place);
     world.set(HoldKind::Merge);
     world.pass();
     place.has.lock().unwrap().clear();
     world.pass();
-    assert_eq!((world.states(), world.pages()), (vec![(0, "confirmed")], 1));
+    assert_eq!((world.states(), world.notices()), (vec![(0, "confirmed")], 1));
     assert!(place.has.lock().unwrap().contains("hold-0"));
 }
 
@@ -187,7 +187,7 @@ fn a_place_that_is_down_fails_no_hold_and_is_asked_again() {
     let mut world = World::with(&place);
     world.set(HoldKind::Merge);
     world.pass();
-    assert_eq!((world.states(), world.pages()), (vec![(0, "failed")], 1));
+    assert_eq!((world.states(), world.notices()), (vec![(0, "failed")], 1));
     *place.down.lock().unwrap() = None;
     world.pass();
     assert_eq!(world.states(), [(0, "confirmed")]);

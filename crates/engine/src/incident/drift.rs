@@ -52,7 +52,7 @@ pub(super) fn put_back(
     let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), Some(REPORT)))?;
     let site = Site::open(config, name, home, program).map_err(|error| Failure::of(&error))?;
     let units = units(&site, incident, name, service)?;
-    let environment = environment(&site, name, service)?;
+    let environment = environment(&site, incident, name, service)?;
     let files = (!replaced.is_empty()).then(|| replaced.join(", "));
     // What was put back first: evidence is short, and cut at its end.
     let mut seen: Vec<String> =
@@ -120,7 +120,7 @@ fn units(site: &Site, incident: IncidentId, name: &ServiceName, service: &Servic
 }
 
 /// Compares the environment of each running program with the declared one. Values are never said.
-fn environment(site: &Site, name: &ServiceName, service: &Service) -> Result<String, Failure> {
+fn environment(site: &Site, incident: IncidentId, name: &ServiceName, service: &Service) -> Result<String, Failure> {
     let mut same = 0;
     for instance in &site.config.instance {
         let state = service.instances.get(&instance.name);
@@ -133,7 +133,10 @@ fn environment(site: &Site, name: &ServiceName, service: &Service) -> Result<Str
         let differ = site.undeclared(service, &instance.name, &release, pid)?;
         if !differ.is_empty() {
             let what = format!("{name}/{} runs with another {} than declared", instance.name, differ.join(", "));
-            let hint = format!("end it, and it is started as declared: kill {pid}; then lastgood incident run {name}");
+            let hint = format!(
+                "end it, and the daemon starts it as declared: kill {pid}; then \
+                 lastgood incident step {incident} put-back/{name} --again --reason …"
+            );
             return Err(Failure::new("drift-environment", what, Some(&hint)));
         }
         same += 1;

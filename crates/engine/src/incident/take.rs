@@ -44,6 +44,11 @@ pub fn take(
         let voided = approval::voided(&state.approvals, &plan::subject(id), "another plan was made");
         events.extend(voided.into_iter().map(Event::Approval));
     }
+    for step in found.planned.iter().flat_map(|planned| planned.waivers.keys()) {
+        let subject = incident::subject(id, &format!("step/{step}"));
+        let voided = approval::voided(&state.approvals, &subject, "another plan was made");
+        events.extend(voided.into_iter().map(Event::Approval));
+    }
     let made = plan::made(id, made.clone(), hash).map_err(incident::Refused::from)?;
     events.push(Event::Incident { incident: id, event: IncidentEvent::Plan(made) });
     Ok(events)

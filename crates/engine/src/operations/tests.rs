@@ -243,3 +243,59 @@ instance = [{ name = "web-1", port = 8001, data = "web-1" }]
     assert_eq!(unsettled(Digest::of(b"2.0"), left()), 1, "one that runs something else is behind");
     assert_eq!(unsettled(good, Condition::Between), 1);
 }
+
+#[test]
+fn a_timeline_tells_who_was_let_through_what_the_incident_holds_who_was_paged_and_what_enforcers_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path());
+    set(&mut desk, &[], "an audit");
+    let (level, trigger, commander) = (Level::L2, reason("orders are doubled"), alice());
+    let declaration = Declaration { level, trigger, services: [].into(), commander, drill: false };
+    desk.say(&alice(), NOW, &|state| Ok(incident::declare(state, declaration.clone()))).unwrap();
+    let exempt = |state: &Operations, hold: u64| {
+        let exemption = hold::Exemption {
+            release: Digest::of(b"1.1"),
+            tag: ReleaseTag::new("1.1").unwrap(),
+            reason: reason("the fix"),
+            until: NOW.after(Span::minutes(60)),
+        };
+        hold::ask(state, &alice(), (WideHoldId(hold), &name("web"), &hold::Subject::default()), exemption, NOW)
+    };
+    // One to pass the hold of somebody else, one to pass the incident's.
+    desk.say(&alice(), NOW, &|state| exempt(state, 0)).unwrap();
+    desk.say(&alice(), NOW, &|state| exempt(state, 4)).unwrap();
+    let bob = Actor::new("person:bob").unwrap();
+    let yes = |state: &Operations| {
+        let plan = state.approvals.all[&ApprovalId(1)].request.plan;
+        Ok(vec![Event::Approval(approval::approve(&state.approvals, &bob, ApprovalId(1), plan, NOW)?)])
+    };
+    desk.say(&bob, NOW, &yes).unwrap();
+    let enforcer = lastgood_domain::terms::EnforcerName::new("repository").unwrap();
+    for (hold, state) in [(0, hold::Enforcement::Confirmed), (2, hold::Enforcement::Confirmed)] {
+        let event = hold::HoldEvent::Enforced { hold: WideHoldId(hold), enforcer: enforcer.clone(), state };
+        desk.say_one(&alice(), NOW, &|_| Ok(Event::Hold(event.clone()))).unwrap();
+    }
+    for about in ["incident/i0/update/1", "hold/hold-2/repository", "hold/hold-0/repository", "approval/a0"] {
+        let page = |state: &Operations| {
+            let raised = lastgood_domain::operations::escalation::raise(&state.pages, about, about.into(), "default");
+            let (page, event) = raised.unwrap();
+            Ok(vec![Event::Page { page, event }])
+        };
+        desk.say(&alice(), NOW, &page).unwrap();
+    }
+    let reader = Reader::open(folder.path()).unwrap();
+    let told: Vec<String> = timeline(&reader, IncidentId(0)).unwrap().into_iter().map(|entry| entry.text).collect();
+    let has = |part: &str| told.iter().any(|text| text.contains(part));
+    for part in [
+        "may pass hold-4",
+        "person:bob approves a1",
+        "hold-2 is confirmed by repository",
+        "incident/i0/update/1",
+        "hold/hold-2/repository",
+    ] {
+        assert!(has(part), "{part} is not in {told:#?}");
+    }
+    for part in ["may pass hold-0", "hold-0 is confirmed", "hold/hold-0/repository", "approval/a0", "an audit"] {
+        assert!(!has(part), "{part} is in {told:#?}");
+    }
+}

@@ -56,7 +56,14 @@ pub fn checks(
         all.push(release(&service, config, name));
         all.extend(instances(config, home, program, name, service.as_ref().ok()));
     }
-    all.extend(config.incident.verify.gates.iter().filter_map(|name| gate(store, config, incident, name)));
+    // What a service requires before it moves is required of what it runs, whether it is named once more or not.
+    let mut gates = config.incident.verify.gates.clone();
+    for name in services(config, incident).flat_map(|one| &config.service[one].gates) {
+        if !gates.contains(name) {
+            gates.push(name.clone());
+        }
+    }
+    all.extend(gates.iter().filter_map(|name| gate(store, config, incident, name)));
     all.extend(config.incident.verify.check.iter().map(|step| configured(config, id, incident, step)));
     if all.is_empty() {
         all.push(check("services".into(), Proof::Missing, "no service and no check is configured"));

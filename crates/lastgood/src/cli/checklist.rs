@@ -1,6 +1,6 @@
 //! `lastgood checklist`: what an incident leaves behind, closed with evidence.
 
-use super::{Ended, incident::room};
+use super::{Ended, credential, evidence, incident::room};
 use crate::{
     app::{App, exit_of_incident},
     exit::Exit,
@@ -11,14 +11,18 @@ use lastgood_domain::{
     operations::{
         Event,
         incident::{
-            self, Signed,
+            self, Incident, Signed,
             checklist::{self, Evidence, EvidenceKind},
         },
     },
     terms::{ChainName, Digest, IncidentId, ItemName, Reason, Span},
+    words,
 };
 use lastgood_drivers::proof::{self, NoProof};
-use lastgood_engine::letter::rfc3339;
+use lastgood_engine::{
+    config::{CREDENTIALS_ROTATED, EVIDENCE_VERIFIED},
+    letter::rfc3339,
+};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +86,10 @@ struct Given {
     /// A written statement.
     #[arg(long, value_name = "TEXT")]
     statement: Option<Reason>,
+    /// What lastgood proves itself: credentials-rotated by the plan's steps or by trying each secret again,
+    /// evidence-verified by verifying every chain now.
+    #[arg(long)]
+    proof: bool,
 }
 
 impl Checklist {
@@ -123,13 +131,21 @@ impl Given {
             Self { url: Some(_), .. } => EvidenceKind::Url,
             Self { event: Some(_), .. } => EvidenceKind::Event,
             Self { statement: Some(_), .. } => EvidenceKind::Statement,
+            Self { proof: true, .. } => EvidenceKind::Proof,
             _ => EvidenceKind::Command,
         }
     }
 
     /// Gathers the evidence.
-    fn gather(self, app: &App, sha256: Option<&str>, within: Span) -> Result<Evidence, Trouble> {
+    fn gather(
+        self,
+        app: &App,
+        (incident, item): (&Incident, &ItemName),
+        sha256: Option<&str>,
+        within: Span,
+    ) -> Result<Evidence, Trouble> {
         match self {
+            Self { proof: true, .. } => proved(app, incident, item),
             Self { file: Some(file), .. } => digested(&file),
             Self { url: Some(url), .. } => fetched(app, url, sha256),
             Self { event: Some(event), .. } => recorded(app, &event),
@@ -173,6 +189,54 @@ fn fetched(app: &App, url: String, sha256: Option<&str>) -> Result<Evidence, Tro
             Err(Trouble::say(Exit::Failed, "evidence-url", error.to_string(), hint))
         }
     }
+}
+
+/// Proves one of the items that lastgood can prove itself.
+///
+/// Errors: it is not so, or nobody can tell.
+fn proved(app: &App, incident: &Incident, item: &ItemName) -> Result<Evidence, Trouble> {
+    let what = match item.as_str() {
+        EVIDENCE_VERIFIED => {
+            let run = evidence::verified(app)?;
+            if let Some(finding) = run.findings.first() {
+                let hint = "see all: lastgood evidence verify";
+                return Err(Trouble::say(Exit::Failed, "evidence-broken", evidence::says(finding), hint));
+            }
+            format!("{} verified", words::count(run.records, "record"))
+        }
+        CREDENTIALS_ROTATED => credentials_rotated(app, incident)?,
+        _ => {
+            let what = format!("lastgood can't prove {item} by itself");
+            return Err(Trouble::say(
+                Exit::CannotTell,
+                "checklist-no-proof",
+                what,
+                "see what closes it: lastgood checklist list",
+            ));
+        }
+    };
+    Ok(Evidence::Proof { what })
+}
+
+/// Proves of every credential that the old secret is refused and the new one works: by what the plan saw, or by trying again.
+fn credentials_rotated(app: &App, incident: &Incident) -> Result<String, Trouble> {
+    if app.config.credential.is_empty() {
+        let what = format!("{} has no [credential.NAME] to try", app.config_path.display());
+        let hint = "write one, or have a second person sign: lastgood checklist waive";
+        return Err(Trouble::say(Exit::CannotTell, "checklist-no-proof", what, hint));
+    }
+    let mut seen = Vec::new();
+    for name in app.config.credential.keys() {
+        if incident.planned.as_ref().is_some_and(|planned| planned.proved(name)) {
+            seen.push(format!("{name} by the plan"));
+            continue;
+        }
+        let credential = credential::prepared(app, name)?;
+        let refused = credential.prove_refused().map_err(|error| credential::trouble(&error))?;
+        let works = credential.prove_consumers().map_err(|error| credential::trouble(&error))?;
+        seen.push(format!("{name} now: {}, {}", refused.what, works.what));
+    }
+    Ok(seen.join("; "))
 }
 
 fn digested(file: &Path) -> Result<Evidence, Trouble> {
@@ -219,7 +283,8 @@ impl Done {
         // Before anything is run for it.
         let kind = self.evidence.kind();
         checklist::may_close(&operations, id, &app.actor, &item, kind).map_err(|error| refused(&error))?;
-        let evidence = self.evidence.gather(app, self.sha256.as_deref(), self.within)?;
+        let found = incident::find(&operations, id).map_err(|error| refused(&error))?;
+        let evidence = self.evidence.gather(app, (found, &item), self.sha256.as_deref(), self.within)?;
         let (_, after) = app.say_operations(&|state| {
             let event = checklist::done(state, id, &app.actor, &item, evidence.clone())?;
             Ok(vec![Event::Incident { incident: id, event }])

@@ -56,7 +56,7 @@ pub(crate) fn prepared(app: &App, name: &str) -> Result<Prepared, Trouble> {
     })
 }
 
-fn trouble(error: &CredentialError) -> Trouble {
+pub(super) fn trouble(error: &CredentialError) -> Trouble {
     let exit = if error.cannot_tell() { Exit::CannotTell } else { Exit::Failed };
     Trouble::new(exit, error)
 }

@@ -165,8 +165,12 @@ pub(crate) type Ended = Result<Exit, Trouble>;
 
 /// Parses the command line, runs the command, gives its exit code.
 pub(crate) fn main() -> ExitCode {
-    let matches = topics::arrange(Arguments::command()).get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = topics::arrange(Arguments::command()).try_get_matches();
+    let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match arguments {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
     if let Command::Internal(internal) = arguments.command {
         return internal.run();
     }
@@ -179,6 +183,23 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Says what is wrong with a command line, or shows the help that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    // What was typed can't be parsed, so the flag is looked for as a word; behind `--` words belong to somebody else.
+    let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if !error.use_stderr() || !json {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let message = first.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let hint = text.lines().map(str::trim).find(|line| line.starts_with("Usage:")).unwrap_or("lastgood help");
+    let screen = Screen { json, no_input: true, yes: false };
+    screen.trouble(&Trouble::say(Exit::Usage, "usage", message, hint));
+    ExitCode::from(Exit::Usage as u8)
 }
 
 fn run(arguments: Arguments, screen: Screen) -> Ended {

@@ -209,6 +209,54 @@ pub(super) fn pinned(app: &App, service: &ServiceName, folded: &Service) -> Opti
     (!lines.is_empty()).then_some(lines)
 }
 
+/// Says how far a way back to a release reaches now: which of the instances move, and which of those are in use.
+pub(super) fn reaches(app: &App, service: &ServiceName, folded: &Service, to: &ReleaseTag) -> String {
+    let aim =
+        Aim::Back { to: Some(to.clone()), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
+    let Preview { back, traffic } = match preview(app, service, folded, &aim) {
+        Ok(preview) => preview,
+        Err(trouble) => return format!("nobody can tell: {}", words::one_line(&trouble.failure.message)),
+    };
+    if let Some(traffic) = traffic {
+        return traffic;
+    }
+    let all = app.config.service[service].instance.len();
+    let names: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
+    if names.is_empty() {
+        return format!("none of {} moves", words::count(all as u64, "instance"));
+    }
+    let mut text =
+        format!("moves {} of {}: {}", names.len(), words::count(all as u64, "instance"), words::names(&names));
+    match in_use(app, service, names.iter()) {
+        Ok(None) => {}
+        Ok(Some(risks)) if risks.is_empty() => text += "; none is in use",
+        Ok(Some(risks)) => {
+            let list: Vec<String> = risks.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+            text += &format!("; in use: {}", list.join(", "));
+        }
+        Err(trouble) => text += &format!("; who uses it: {}", words::one_line(&trouble.failure.message)),
+    }
+    text
+}
+
+/// Gives those of some instances that are in use and why; `None` if the service is not asked for that.
+fn in_use<'n>(
+    app: &App,
+    service: &ServiceName,
+    names: impl Iterator<Item = &'n InstanceName>,
+) -> Result<Option<Vec<(InstanceName, String)>>, Trouble> {
+    if app.config.service[service].busy.is_none() {
+        return Ok(None);
+    }
+    let site = Site::open_for_return(&app.config, service, app.home.service(service), drive::program()?)
+        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let busy = names.filter_map(|name| match site.busyness(name) {
+        Some(Busyness::Busy(why)) => Some((name.clone(), why)),
+        _ => None,
+    });
+    Ok(Some(busy.collect()))
+}
+
 /// What a rollback would do.
 struct Preview {
     /// Instance by instance.
@@ -308,17 +356,8 @@ fn refuse_busy(
     back: &[Back],
     accepted: &BTreeSet<InstanceName>,
 ) -> Result<(), Trouble> {
-    if app.config.service[service].busy.is_none() {
-        return Ok(());
-    }
-    let site = Site::open_for_return(&app.config, service, app.home.service(service), drive::program()?)
-        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    let mut risks = Vec::new();
-    for name in back.iter().map(|one| &one.instance).filter(|name| !accepted.contains(*name)) {
-        if let Some(Busyness::Busy(why)) = site.busyness(name) {
-            risks.push((name.clone(), why));
-        }
-    }
+    let names = back.iter().map(|one| &one.instance).filter(|name| !accepted.contains(*name));
+    let risks = in_use(app, service, names)?.unwrap_or_default();
     if risks.is_empty() {
         return Ok(());
     }

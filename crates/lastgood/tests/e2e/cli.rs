@@ -24,6 +24,24 @@ const STREAMS: [&str; 2] = ["log", "watch"];
 const STORIES: [&str; 2] = ["run", "rollback"];
 
 #[test]
+fn a_line_that_can_not_be_parsed_is_one_problem_document_to_programs_and_plain_words_to_people() {
+    let farm = Farm::new(Plan::default());
+    for line in [
+        &["--json", "incident", "run", "web"][..],
+        &["incident", "show", "--json"],
+        &["--json", "hold", "set", "--nonsense"],
+        &["--json", "no-such-command"],
+    ] {
+        let said = farm.lastgood(line).ended(2);
+        let problem: Value = serde_json::from_str(&said.err).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        assert_eq!((problem["code"].as_str(), problem["exit"].as_u64()), (Some("usage"), Some(2)), "{said:?}");
+        assert!(said.out.is_empty() && !problem["title"].as_str().unwrap().is_empty(), "{said:?}");
+    }
+    farm.lastgood(&["incident", "run", "web"]).ended(2).says("error: invalid value 'web'");
+    farm.lastgood(&["--json", "incident", "run", "--help"]).ended(0).says("Usage: lastgood incident run");
+}
+
+#[test]
 fn every_command_with_json_prints_json_and_nothing_else() {
     let farm = Farm::running(Plan::default());
     farm.publish("1.1.0");

@@ -293,6 +293,26 @@ fn a_hold_that_is_set_while_a_slow_place_is_asked_is_asked_for_right_after() {
 }
 
 #[test]
+fn an_enforcer_that_lies_pages_by_the_chain_and_the_page_ends_when_it_does_what_it_says() {
+    let tail = "\n[enforcer.claims]\ncommand = { set = [\"/bin/true\"], lift = [\"/bin/true\"], read = [\"/bin/sh\", \"-c\", \"cat {dir}/claims\"] }\nkinds = [\"claim\"]\n\n\
+                [person.bob]\nnotice = [\"pager\"]\n\n[escalation.default]\nsteps = [{ to = [\"bob\"], within = \"5m\" }]\n\n\
+                [notice.pager]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> {dir}/pager\"]\nkinds = [\"page\"]\n";
+    let farm = Farm::new(crate::incident::plan(tail));
+    let text = fs::read_to_string(farm.path("lastgood.toml")).unwrap();
+    fs::write(farm.path("lastgood.toml"), text.replace("{dir}", farm.path("").to_str().unwrap())).unwrap();
+    fs::write(farm.path("claims"), "").unwrap();
+    let daemon = farm.serve();
+    farm.lastgood(&["hold", "set", "--all", "--kind", "claim", "--reason", "an audit"]).ended(0);
+    let paged = || fs::read_to_string(farm.path("pager")).is_ok_and(|text| text.contains("hold-0"));
+    until("bob's pager", paged);
+    farm.lastgood(&["page", "list"]).ended(0).says("hold-0 is still not confirmed by claims, it is drifted");
+    fs::write(farm.path("claims"), "hold-0\n").unwrap();
+    farm.lastgood(&["hold", "sync"]).ended(0);
+    until("the end of the page", || farm.lastgood(&["page", "list"]).ended(0).out.contains("nobody is needed"));
+    daemon.stop();
+}
+
+#[test]
 fn an_emergency_stops_pushes_with_nobody_alive_and_says_what_may_be_open_still() {
     let (farm, _) = with_repository();
     let said = farm.lastgood(&["emergency", "--reason", "a key leaked", "--confirm", "everything"]).ended(1);

@@ -131,7 +131,13 @@ fn an_incident_is_declared_frozen_cleaned_verified_unfrozen_and_closed() {
     // Deploys may go on; what keeps the next release back now is the analysis, and the report can be it.
     farm.lastgood(&["run"]).ended(9).says("an analysis is owed");
     by(&farm, "alice", "rca|submit|notebook|--file|report.md").ended(0);
+    // Neither is the incident done before somebody else has read it, nor is the next release let in.
+    by(&farm, "alice", "incident|close|i0|--reason|all is said")
+        .ended(9)
+        .says("the analysis of notebook is not accepted");
+    by(&farm, "alice", "hold|check|notebook").ended(9).says("an analysis is owed").says("lastgood rca accept notebook");
     by(&farm, "bob", "rca|accept|notebook").ended(0);
+    by(&farm, "alice", "hold|check|notebook").ended(0);
     farm.lastgood(&["run"]).ended(0);
     assert_eq!(farm.version("alice"), "1.1.0");
     let page = fs::read_to_string(farm.path("report.html")).unwrap();
@@ -225,6 +231,24 @@ fn a_test_that_was_renamed_or_skipped_since_is_no_proof_and_makes_the_unfreeze_i
     report(COMMIT, "ok 1 - a note is kept");
     by(&farm, "alice", "incident|verify|i0").ended(0).says("PASS    gate/unit").says("1 of 1 named test passed");
     by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(0).says("lifted: claim");
+}
+
+#[test]
+fn the_gates_that_a_service_requires_are_asked_of_what_it_runs_though_nobody_names_them_again() {
+    let gate = format!(
+        "{QUICK}\n[gate.unit]\nreport = {{ files = [\"ci/{{tag}}/db.tap\"], tests = [\"db a note is kept\"] }}\nmax_age = \"1h\"\n\
+         [gate.load]\ncommand = {{ argv = [\"/bin/sh\", \"-c\", \"cat load\"], expect = \"fine\" }}\n"
+    );
+    let farm = Farm::new(Plan { service: "gates = [\"unit\"]".into(), ..plan(&gate) });
+    fs::create_dir_all(farm.path("ci/1.0.0")).unwrap();
+    fs::write(farm.path("ci/1.0.0/db.tap"), "1..1\nok 1 - a note is kept\n").unwrap();
+    farm.lastgood(&["run"]).ended(0);
+    ready(&farm, DECLARE);
+    let verified = by(&farm, "alice", "incident|verify|i0").ended(0).says("PASS    gate/unit");
+    assert!(!verified.out.contains("gate/load"), "nobody requires it: {verified:?}");
+    fs::write(farm.path("ci/1.0.0/db.tap"), "1..1\nok 1 - a note stays\n").unwrap();
+    by(&farm, "alice", "incident|verify|i0").ended(12).says("MISSING gate/unit");
+    by(&farm, "alice", "incident|unfreeze|i0|--yes").ended(12).says("stays frozen");
 }
 
 #[test]

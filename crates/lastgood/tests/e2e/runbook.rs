@@ -94,7 +94,8 @@ fn a_plan_says_whose_data_it_does_not_take_back() {
     declare(&farm, "L2");
     // It can be left by code alone, which keeps every write.
     let stays = "notebook goes back to 1.0.0; the data of alice (of 1.1.0) stays as it is";
-    farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]).ended(0).says(stays);
+    let planned = farm.lastgood(&["incident", "plan", "i0", "--to", "notebook=1.0.0"]).ended(0).says(stays);
+    planned.says("moves 1 of 1 instance: alice; none is in use").says("data now: alice of 1.1.0; configuration ");
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     assert_eq!(farm.version("alice"), "1.0.0");
     // It is there already, and its data is as it was left.
@@ -324,19 +325,77 @@ fn a_credential_that_is_still_accepted_after_it_was_revoked_stops_the_plan() {
     by_another(&["approval", "approve", "a0"]).ended(0);
     farm.lastgood(&["incident", "run", "i0"]).ended(1).says("credential/token/").says("still accepted");
     assert_eq!(fs::read_to_string(farm.path("served")).unwrap(), "t0ken-that-leaked");
+    let stuck = farm.json(&["incident", "show", "i0"])["plan"]["stuck"].as_str().unwrap().to_owned();
+    // One person's word is no proof, neither for the step nor for the item.
+    let word = ["incident", "step", "i0", &stuck, "--done", "--reason", "believe me"];
+    farm.lastgood(&word).ended(1).says("[incident-step-proof]").says("--for 2d");
+    farm.lastgood(&[&word[..], &["--for", "1d"]].concat()).ended(8).says("until a second person has approved a1");
+    farm.lastgood(&["incident", "run", "i0"]).ended(1).says("still accepted");
+    let item = ["checklist", "done", "i0", "credentials-rotated"];
+    farm.lastgood(&[&item[..], &["--statement", "rotated"]].concat()).ended(9).says("--proof");
+    farm.lastgood(&[&item[..], &["--proof"]].concat()).ended(1);
+    by_another(&["approval", "reject", "a1", "--reason", "it is still accepted"]).ended(0);
+    farm.lastgood(&[&word[..], &["--for", "1d"]].concat()).ended(3);
     script(&farm, "reload", "cp token served");
     assert!(Command::new("./reload").current_dir(farm.path("")).status().unwrap().success());
-    let stuck = farm.json(&["incident", "show", "i0"])["plan"]["stuck"].as_str().unwrap().to_owned();
     let again = ["incident", "step", "i0", &stuck, "--again", "--reason", "its reload is mended"];
     farm.lastgood(&again).ended(0);
     farm.lastgood(&["incident", "run", "i0"]).ended(0).says("credential/token/prove-consumers done");
     let (token, served) = (fs::read_to_string(farm.path("token")), fs::read_to_string(farm.path("served")));
     assert_ne!(token.as_ref().unwrap(), "t0ken-that-leaked");
     assert_eq!(token.unwrap(), served.unwrap());
+    farm.lastgood(&[&item[..], &["--proof"]].concat()).ended(0).says("proved: token by the plan");
+    let evidence = ["checklist", "done", "i0", "evidence-verified"];
+    farm.lastgood(&[&evidence[..], &["--command", "/bin/true"]].concat()).ended(9);
+    farm.lastgood(&[&evidence[..], &["--proof"]].concat()).ended(0).says("records verified");
     // Neither is said anywhere.
     let log = farm.lastgood(&["incident", "timeline", "i0"]).ended(0);
     assert!(!log.out.contains("t0ken"), "{}", log.out);
     assert!(farm.log().contains("annotated"));
+}
+
+#[test]
+fn with_a_second_persons_word_a_plan_goes_on_without_a_proof_and_its_time_is_shown() {
+    let farm = Farm::running(Plan::default());
+    let check = "\n[runbook.check.totals]\nask = [{ command = [\"/bin/false\"] }]\n";
+    farm.configure(&(farm.config() + check));
+    declare(&farm, "L2");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    farm.lastgood(&["incident", "run", "i0"])
+        .ended(1)
+        .says("check/totals")
+        .says("with a second person --done --for 2d");
+    let settle = ["incident", "step", "i0", "check/totals", "--done", "--for", "1d", "--reason", "known rounding"];
+    farm.lastgood(&settle).ended(8).says("approval approve a0");
+    said(farm.command(&["approval", "approve", "a0"]).env("SUDO_USER", "bob")).ended(0);
+    farm.lastgood(&settle).ended(0).says("signed by a0 until 20");
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("every step is done");
+    farm.lastgood(&["incident", "timeline", "i0"]).ended(0).says("without what check/totals should prove");
+    // How long what was done took is known of every plan, also of one that another has taken the place of.
+    for _ in 0..2 {
+        farm.lastgood(&["incident", "plan", "i0"]).ended(0).says(" last time\n");
+    }
+}
+
+#[test]
+fn a_program_with_another_environment_stops_the_plan_with_a_hint_that_can_be_typed() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    farm.configure(&farm.config().replace("env = { ", "env = { MODE = \"loud\", "));
+    farm.lastgood(&["config", "accept", "notebook", "--reason", "as it should be"]).ended(0);
+    declare(&farm, "L1");
+    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+    let failed = farm.lastgood(&["incident", "run", "i0"]).ended(1);
+    failed
+        .says("notebook/alice runs with another MODE than declared")
+        .says("lastgood incident step i0 put-back/notebook");
+    let pid = farm.pid("alice").unwrap();
+    let daemon = farm.serve();
+    farm.kill("alice");
+    until("it is started as declared", || farm.pid("alice").is_some_and(|now| now != pid));
+    daemon.stop();
+    let again = ["incident", "step", "i0", "put-back/notebook", "--again", "--reason", "started anew"];
+    farm.lastgood(&again).ended(0);
+    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("environment of 1 instance as declared");
 }
 
 #[test]

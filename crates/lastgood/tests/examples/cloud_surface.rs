@@ -94,6 +94,7 @@ fn pages_that_are_not_ours_are_taken_back_while_holds_stop_merges_and_claims() {
             "release/pages",
             "health/pages",
             "smoke/pages",
+            "gate/pages",
             "check/tenants",
             "check/people",
             "freeze",
@@ -143,7 +144,16 @@ fn documents_in_the_wrong_hands_are_taken_back_with_their_data_and_their_trail()
             ("data-reconciled", "carol", "--command|runbook/tenants-apart"),
             ("queues-drained", "carol", "--statement|nothing waits"),
         ],
-        proofs: &["release/api", "health/api", "smoke/api", "check/tenants", "check/people", "freeze", "round-trip"],
+        proofs: &[
+            "release/api",
+            "health/api",
+            "smoke/api",
+            "gate/api",
+            "check/tenants",
+            "check/people",
+            "freeze",
+            "round-trip",
+        ],
     };
     lead.declare();
     outside_is_stopped(&example);
@@ -196,8 +206,8 @@ fn a_leaked_session_key_is_refused_and_replaced_and_people_log_in_again() {
             ("leftovers-removed", "bob", "--statement|the log is deleted"),
             ("data-reconciled", "carol", "--command|runbook/tenants-apart"),
             ("queues-drained", "carol", "--statement|nothing waits"),
-            ("credentials-rotated", "dan", "--statement|the old key is refused"),
-            ("evidence-verified", "carol", "--command|lastgood|evidence|verify"),
+            ("credentials-rotated", "dan", "--proof"),
+            ("evidence-verified", "carol", "--proof"),
             ("people-told", "dan", "--statement|told at the log-in"),
         ],
         proofs: &[
@@ -210,6 +220,9 @@ fn a_leaked_session_key_is_refused_and_replaced_and_people_log_in_again() {
             "release/pages",
             "health/pages",
             "smoke/pages",
+            "gate/api",
+            "gate/login",
+            "gate/pages",
             "check/tenants",
             "check/people",
             "freeze",

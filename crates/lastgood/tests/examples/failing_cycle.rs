@@ -8,8 +8,16 @@ use crate::{
 use std::fs;
 
 const TILLS: [u16; 2] = [7401, 7402];
-const PROOFS: [&str; 7] =
-    ["release/shop", "health/shop", "smoke/shop", "check/ledger", "check/preflight", "freeze", "round-trip"];
+const PROOFS: [&str; 8] = [
+    "release/shop",
+    "health/shop",
+    "smoke/shop",
+    "gate/unit",
+    "check/ledger",
+    "check/preflight",
+    "freeze",
+    "round-trip",
+];
 
 impl Example {
     /// Buys something at each till.
@@ -150,14 +158,8 @@ fn a_leaked_password_of_the_ledger_is_refused_at_its_door_and_the_tills_go_on() 
     let example = repeated();
     let leaked = fs::read_to_string(example.path("run/secrets/shop")).unwrap();
     fs::write(example.path("leaked"), &leaked).unwrap();
-    let items = [
-        &STATED[..],
-        &[
-            ("credentials-rotated", "dan", "--statement|the old password is refused"),
-            ("evidence-verified", "carol", "--command|lastgood|evidence|verify"),
-        ],
-    ]
-    .concat();
+    let items =
+        [&STATED[..], &[("credentials-rotated", "dan", "--proof"), ("evidence-verified", "carol", "--proof")]].concat();
     let lead = Lead {
         example: &example,
         level: "L3",

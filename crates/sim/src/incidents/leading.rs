@@ -111,7 +111,7 @@ impl World {
             9 => self.stand_down(by, id),
             10 => self.accept_risk(by, id),
             11 => self.settle(by, id),
-            12 => self.one(by, "closes", id, &|state| closing::close(state, id, by, reason("over"))),
+            12 => self.close(by, id, "over"),
             13 => self.clean(by, id),
             _ => self.tell_people(by, id),
         }
@@ -219,6 +219,15 @@ impl World {
             false => Outcome::Settled { reason: reason("it is seen") },
         };
         let hash = planned.hash;
+        let is_proof = planned.plan.steps.iter().any(|one| one.id == step && one.act.proves());
+        if is_proof && !again && !self.often(50) {
+            let now = self.now();
+            let until = now.after(Span::minutes(30 + self.below(3_000)));
+            self.command(by, "waives", &|state| {
+                incident::plan::waive(state, id, by, &step, (reason("noise"), until), now)
+            });
+            return;
+        }
         let said = self.say(by, &|state| {
             let planned = incident::find(state, id)?.planned.as_ref();
             let event =
@@ -423,8 +432,19 @@ impl World {
             }
             2 => say(ClosingEvent::Safeguard { text: reason("the probe sends it twice") }),
             3 => say(ClosingEvent::Reported { digest: Digest::of(b"report") }),
-            _ => self.one(by, "closes", id, &|state| closing::close(state, id, by, reason("all is said"))),
+            _ => self.close(by, id, "all is said"),
         }
+    }
+
+    fn close(&self, by: &Actor, id: IncidentId, why: &str) {
+        let mut services = self.services.borrow_mut();
+        let owe = services.iter_mut().filter_map(|(name, one)| {
+            let owed = one.folded().analysis.as_ref()?;
+            (owed.incident == Some(id)).then(|| name.clone())
+        });
+        let owe: Vec<ServiceName> = owe.collect();
+        drop(services);
+        self.one(by, "closes", id, &|state| closing::close(state, id, by, reason(why), &owe));
     }
 }
 
@@ -441,5 +461,6 @@ fn proof(kind: EvidenceKind, exit: i32) -> Evidence {
             Evidence::Event { chain, number: 1, link: digest }
         }
         EvidenceKind::Statement => Evidence::Statement { text: reason("seen") },
+        EvidenceKind::Proof => Evidence::Proof { what: "seen".into() },
     }
 }

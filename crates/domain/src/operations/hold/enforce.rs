@@ -7,11 +7,16 @@ use crate::{
     terms::{EnforcerName, Span, Timestamp, WideHoldId},
     words::one_line,
 };
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// How often somebody is told again of a hold that is not confirmed.
 pub const NAGS_EVERY: Span = Span::minutes(30);
+/// How long a place may take to be read back before people are paged: two looks of the daemon and a slow answer.
+pub const CONFIRMS_WITHIN: Span = Span::minutes(5);
+
+/// How what pages about holds are about begins.
+pub(in crate::operations) const PAGES_ABOUT: &str = "hold/";
 
 /// How a hold stands at one enforcer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +131,26 @@ pub(super) fn due(holds: &Holds, now: Timestamp) -> Vec<HoldEvent> {
 }
 
 impl Holds {
+    /// Gives what people are needed for at `now`, by what a page of it is about, `hold/HOLD/ENFORCER`: a hold that is not as
+    /// it must be at an enforcer, and one that was only asked for and not read back for [`CONFIRMS_WITHIN`].
+    pub(in crate::operations) fn paging(&self, now: Timestamp) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for (hold, of) in &self.enforced {
+            for (enforcer, one) in of {
+                let is_red = match one.state {
+                    Enforcement::Drifted { .. } | Enforcement::Failed { .. } => true,
+                    Enforcement::Requested => now.since(one.since) >= CONFIRMS_WITHIN,
+                    Enforcement::Confirmed | Enforcement::Released => false,
+                };
+                if is_red {
+                    let text = super::words::unconfirmed(self, *hold, enforcer);
+                    all.insert(format!("{PAGES_ABOUT}{hold}/{enforcer}"), text);
+                }
+            }
+        }
+        all
+    }
+
     /// Gives each standing hold that an enforcer has not confirmed at `now`, by enforcer, and each that is over and was
     /// not released there.
     pub fn unconfirmed(&self, now: Timestamp) -> BTreeMap<&EnforcerName, Vec<WideHoldId>> {

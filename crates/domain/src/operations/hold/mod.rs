@@ -10,8 +10,9 @@ mod merging;
 mod refused;
 mod words;
 
-pub use check::{Question, Stop, effective};
-pub use enforce::{Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
+pub use check::{Question, Stop, effective, owned};
+pub(super) use enforce::PAGES_ABOUT;
+pub use enforce::{CONFIRMS_WITHIN, Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
 pub use exempt::{AskedExemption, EXEMPT_FOR, Exemption, ask, asked_already};
 pub use merging::{AskedMerge, MergeExemption, ask_merge, merge_asked_already, merges_let_through};
 pub use refused::Refused;

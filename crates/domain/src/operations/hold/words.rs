@@ -3,7 +3,7 @@
 use super::{Enforcement, HoldEvent, Holds, Selector, WideHold};
 use crate::{
     notice::{NoticeKind, Severity},
-    terms::Actor,
+    terms::{Actor, EnforcerName, WideHoldId},
 };
 use alloc::{
     format,
@@ -59,15 +59,18 @@ pub(in crate::operations) fn sentence(after: &Holds, by: &Actor, event: &HoldEve
             Enforcement::Failed { why } => format!("{hold} could not be settled with {enforcer}: {why}"),
             Enforcement::Released => format!("{enforcer} has let go of {hold}"),
         },
-        HoldEvent::StillUnconfirmed { hold, enforcer } => {
-            let state = after.enforced.get(hold).and_then(|of| of.get(enforcer)).map(|one| &one.state);
-            let word = state.map_or("unknown", Enforcement::as_str);
-            let why = state.and_then(Enforcement::why).map(|why| format!(": {why}")).unwrap_or_default();
-            match after.all.contains_key(hold) {
-                true => format!("{hold} is still not confirmed by {enforcer}, it is {word}{why}"),
-                false => format!("{hold} is over and {enforcer} has still not let go of it{why}"),
-            }
-        }
+        HoldEvent::StillUnconfirmed { hold, enforcer } => unconfirmed(after, *hold, enforcer),
+    }
+}
+
+/// Says of a hold that it is not as it must be at an enforcer.
+pub(super) fn unconfirmed(holds: &Holds, hold: WideHoldId, enforcer: &EnforcerName) -> String {
+    let state = holds.enforced.get(&hold).and_then(|of| of.get(enforcer)).map(|one| &one.state);
+    let word = state.map_or("unknown", Enforcement::as_str);
+    let why = state.and_then(Enforcement::why).map(|why| format!(": {why}")).unwrap_or_default();
+    match holds.all.contains_key(&hold) {
+        true => format!("{hold} is still not confirmed by {enforcer}, it is {word}{why}"),
+        false => format!("{hold} is over and {enforcer} has still not let go of it{why}"),
     }
 }
 

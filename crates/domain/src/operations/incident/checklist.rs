@@ -29,6 +29,8 @@ pub enum EvidenceKind {
     Event,
     /// What a person states.
     Statement,
+    /// What lastgood itself saw: by a step of the plan, or asked again.
+    Proof,
 }
 
 impl EvidenceKind {
@@ -40,6 +42,7 @@ impl EvidenceKind {
             Self::Url => "a URL and its digest",
             Self::Event => "an event",
             Self::Statement => "a statement",
+            Self::Proof => "a proof of lastgood's own",
         }
     }
 
@@ -51,6 +54,7 @@ impl EvidenceKind {
             Self::Url => "--url …",
             Self::Event => "--event CHAIN#NUMBER",
             Self::Statement => "--statement …",
+            Self::Proof => "--proof",
         }
     }
 }
@@ -137,6 +141,11 @@ pub enum Evidence {
         /// In their words.
         text: Reason,
     },
+    /// What lastgood itself saw.
+    Proof {
+        /// What.
+        what: String,
+    },
 }
 
 impl Evidence {
@@ -148,6 +157,7 @@ impl Evidence {
             Self::Url { .. } => EvidenceKind::Url,
             Self::Event { .. } => EvidenceKind::Event,
             Self::Statement { .. } => EvidenceKind::Statement,
+            Self::Proof { .. } => EvidenceKind::Proof,
         }
     }
 
@@ -166,6 +176,7 @@ impl Evidence {
             }
             Self::Event { chain, number, .. } => format!("event {number} of {chain}"),
             Self::Statement { text } => format!("stated: {text}"),
+            Self::Proof { what } => format!("proved: {what}"),
         }
     }
 }

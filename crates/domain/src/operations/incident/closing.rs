@@ -3,9 +3,9 @@
 use super::{Incident, IncidentEvent, Refused, State, commanded, find, moved};
 use crate::{
     operations::Operations,
-    terms::{Actor, Digest, FollowUpId, IncidentId, Reason, Timestamp},
+    terms::{Actor, Digest, FollowUpId, IncidentId, Reason, ServiceName, Timestamp},
 };
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Something of what is owed was given.
@@ -143,17 +143,21 @@ pub fn owed(incident: &Incident) -> Vec<String> {
 
 /// Ends an incident: the only way from the end of the freeze to done.
 ///
+/// `unaccepted` are the services that owe the analysis of this incident: none was handed in, or nobody else accepted it.
 /// Errors: there is no such incident; somebody else leads it; something is held or owed.
 pub fn close(
     operations: &Operations,
     incident: IncidentId,
     by: &Actor,
     reason: Reason,
+    unaccepted: &[ServiceName],
 ) -> Result<IncidentEvent, Refused> {
     let found = commanded(operations, incident, by)?;
     let event = moved(found.state, incident, State::Done, reason)?;
-    match owed(found) {
-        owed if owed.is_empty() => Ok(event),
-        owed => Err(Refused::Owed { incident, owed }),
+    let analyses = unaccepted.iter().map(|name| format!("the analysis of {name} is not accepted: lastgood rca list"));
+    let owed: Vec<String> = owed(found).into_iter().chain(analyses).collect();
+    match owed.is_empty() {
+        true => Ok(event),
+        false => Err(Refused::Owed { incident, owed }),
     }
 }

@@ -27,7 +27,7 @@ use super::{
     Event, Operations,
     hold::{HoldEvent, HoldKind, InFlight, Selector},
 };
-use crate::terms::{Actor, IncidentId, ItemName, Reason, ServiceName, Timestamp, WideHoldId};
+use crate::terms::{Actor, IncidentId, ItemName, Reason, ServiceName, Span, Timestamp, WideHoldId};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -166,6 +166,8 @@ pub struct Incident {
     pub planned: Option<plan::Planned>,
     /// Steps of earlier plans that were cut off, until a plan has them again.
     pub cut_off: plan::CutOff,
+    /// How long each step took that was done, and when it was done last: of every plan it had.
+    pub took: BTreeMap<String, (Timestamp, Span)>,
     /// When it began, if that is known.
     pub began_at: Option<Timestamp>,
     /// Whether something of its plan was ever executed: then it ends only by verification.
@@ -223,6 +225,7 @@ impl Incidents {
                 since: at,
                 planned: None,
                 cut_off: plan::CutOff::default(),
+                took: BTreeMap::new(),
                 began_at: None,
                 executed: false,
                 recovered_at: None,
@@ -250,7 +253,10 @@ impl Incidents {
                 }
                 (incident.state, incident.since) = (*to, at);
             }
-            IncidentEvent::Plan(event) => plan::apply(&mut incident.planned, &mut incident.cut_off, at, event),
+            IncidentEvent::Plan(event) => {
+                plan::apply(&mut incident.planned, &mut incident.cut_off, at, event);
+                incident.took.extend(plan::took(incident.planned.as_ref(), event));
+            }
             IncidentEvent::Raised { level, .. } => {
                 incident.level = *level;
                 plan::put_away(&mut incident.planned, &mut incident.cut_off);

@@ -1,7 +1,7 @@
 //! The unfreeze: a table of what must be true, and one kind of hold lifted after the other while it is.
 
 use super::{
-    Incident, IncidentEvent, Refused, Signature, Signed, State, checklist, commanded, held, message, moved, of,
+    Incident, IncidentEvent, Refused, Signature, Signed, State, checklist, commanded, held, message, moved, of, plan,
     signature::{self, Wanted},
     verify::Proof,
     words,
@@ -298,8 +298,10 @@ fn verified(found: &Incident, facts: &Facts, terms: &Terms, now: Timestamp) -> S
 }
 
 fn cleaned(operations: &Operations, found: &Incident, now: Timestamp) -> Seen {
-    let open: Vec<String> =
-        checklist::open(found, &operations.approvals, now).map(|entry| entry.item.item.to_string()).collect();
+    let items = checklist::open(found, &operations.approvals, now).map(|entry| entry.item.item.to_string());
+    // Whose word for it ended, or never needed a second one.
+    let steps = plan::unproven(found, &operations.approvals, now).map(|step| format!("proof of {}", step.id));
+    let open: Vec<String> = items.chain(steps).collect();
     let detail = match open.as_slice() {
         [] => format!("{} items are closed", found.checklist.len()),
         open => format!("open: {}", open.join(", ")),

@@ -4,7 +4,7 @@ use super::{Kind, wide};
 use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
-    operations::hold::{HoldKind, Question, effective},
+    operations::hold::{HoldKind, Question, effective, owned},
     terms::{Span, Timestamp},
 };
 use lastgood_engine::letter::rfc3339;
@@ -41,18 +41,25 @@ impl Check {
         let operations = app.operations()?;
         let kind = HoldKind::from(self.kind);
         let (mut text, mut rows, mut exit) = (String::new(), Vec::new(), Exit::Done);
+        let people = app.config.people();
         let frozen = app.frozen().filter(|_| matches!(kind, HoldKind::Promote | HoldKind::Deploy));
         for name in app.services(self.service.as_deref())? {
             let (subject, service) = (app.config.service[&name].subject(), app.look(&name)?.service);
-            let question = Question { name: &name, subject: &subject, service: &service, kind, release: None };
-            let stops = effective(&operations.holds, question, at);
+            let (name, subject, service, people) = (&name, &subject, &service, &people);
+            let question = Question { name, subject, service, kind, release: None, people };
+            let mut stops = effective(&operations.holds, question, at);
+            stops.extend(owned(&question, at));
             let allowed = stops.is_empty() && frozen.is_none();
             let word = if allowed { "allowed" } else { "refused" };
             text += &format!("{name}: {} {word} at {}\n", kind.as_str(), rfc3339(at));
             for stop in &stops {
                 let until = stop.until.map(|until| format!(", until {}", rfc3339(until))).unwrap_or_default();
                 text += &format!("  {} by {}: {}{until}\n", stop.hold, stop.owner, stop.reason);
-                text += &format!("    who can lift it: {}: {}\n", stop.who, stop.how);
+                let commander =
+                    stop.incident.and_then(|id| operations.incidents.all.get(&id)).map(|one| &one.commander);
+                let commander = commander.filter(|_| stop.hold.starts_with("hold-"));
+                let commander = commander.map(|who| format!(" ({who} leads it)")).unwrap_or_default();
+                text += &format!("    who can lift it: {}{commander}: {}\n", stop.who, stop.how);
             }
             if let Some(frozen) = &frozen {
                 text += &format!("  {frozen}\n    who can lift it: whoever may remove the file\n");

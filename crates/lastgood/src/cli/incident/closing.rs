@@ -5,7 +5,7 @@ use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
 use clap::{Args, Subcommand};
 use lastgood_domain::{
     operations::incident::closing::{self, ClosingEvent},
-    terms::{Digest, FollowUpId, IncidentId, Reason, Span},
+    terms::{Digest, FollowUpId, IncidentId, Reason, ServiceName, Span},
 };
 use lastgood_engine::operations::{report, timeline};
 use serde_json::json;
@@ -156,8 +156,21 @@ impl Report {
     }
 }
 
+/// Gives the services that owe the analysis of an incident: none was handed in, or nobody else accepted it.
+fn unaccepted(app: &App, id: IncidentId) -> Result<Vec<ServiceName>, Trouble> {
+    let mut names = Vec::new();
+    for name in app.services(None)? {
+        let owed = app.look(&name)?.service.analysis;
+        if owed.is_some_and(|owed| owed.incident == Some(id)) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// Ends it.
 pub(super) fn close(app: &App, id: IncidentId, reason: Reason) -> Ended {
-    let after = say(app, id, |state| closing::close(state, id, &app.actor, reason.clone()))?;
+    let unaccepted = unaccepted(app, id)?;
+    let after = say(app, id, |state| closing::close(state, id, &app.actor, reason.clone(), &unaccepted))?;
     told(app, id, &after, &format!("incident {id} is done"))
 }

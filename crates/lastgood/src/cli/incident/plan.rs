@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     app::{App, exit_of},
+    cli::rollback,
     exit::Exit,
     screen::Trouble,
 };
@@ -20,12 +21,13 @@ use lastgood_domain::{
         people::Act as Permission,
     },
     service::Service,
-    terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span},
+    terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span, Timestamp},
     words,
 };
 use lastgood_engine::incident::{
     Performer, RunError, Told, ask as ask_for, by_hand, carry_out, hash_of, needed, plan as make, take,
 };
+use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -68,6 +70,10 @@ pub(crate) struct Settle {
     /// Run the step again.
     #[arg(long)]
     again: bool,
+    /// With --done, of a step that has to prove something: for how long you take the risk, such as 2d; needs a second
+    /// person's approval.
+    #[arg(long = "for", value_name = "TIME", requires = "done")]
+    span: Option<Span>,
     /// What you saw, or why.
     #[arg(long)]
     reason: Reason,
@@ -99,7 +105,12 @@ impl Plan {
         let (_, after) = app.say_operations(&|state| take(state, id, (&made, hash), &app.actor, now))?;
         let found = &after.incidents.all[&id];
         let needed = needed(&app.config, found);
-        let mut text = said(&made, &durations(&after));
+        let reach = made.targets.iter().filter_map(|target| {
+            let reaches = rollback::reaches(app, &target.service, services.get(&target.service)?, &target.tag);
+            Some((target.service.clone(), reaches))
+        });
+        let reach: BTreeMap<ServiceName, String> = reach.collect();
+        let mut text = said(&made, &durations(&after), &reach);
         text += &match needed {
             _ if found.drill => {
                 format!("plan {}; a drill: nothing is done\nrun it: lastgood incident run {id}\n", hash.short())
@@ -109,7 +120,7 @@ impl Plan {
                 format!("plan {}, to be approved by {needed}\nask and run: lastgood incident run {id}\n", hash.short())
             }
         };
-        let data = json!({ "incident": id, "plan": made, "hash": hash, "approvals": needed });
+        let data = json!({ "incident": id, "plan": made, "hash": hash, "approvals": needed, "reach": reach });
         app.screen.show("incident-plan", &data, &text);
         Ok(Exit::Done)
     }
@@ -173,22 +184,30 @@ fn services(app: &App, incident: &Incident) -> (BTreeMap<ServiceName, Service>, 
     (read, unread)
 }
 
-/// Gives how long each step took in earlier incidents, by its name.
+/// Gives how long each step took when it was done last, by its name: in every plan of every incident that was no drill.
 fn durations(operations: &Operations) -> BTreeMap<String, Span> {
-    let plans = operations.incidents.all.values().filter(|one| !one.drill).filter_map(|one| one.planned.as_ref());
-    let steps = plans.flat_map(|planned| &planned.steps);
-    let took = steps.filter_map(|(id, progress)| match &progress.ended {
-        Some((Outcome::Done { .. }, at)) => Some((id.clone(), at.since(progress.begun))),
-        _ => None,
-    });
-    took.collect()
+    let all = operations.incidents.all.values().filter(|one| !one.drill).flat_map(|one| &one.took);
+    let mut newest: BTreeMap<String, (Timestamp, Span)> = BTreeMap::new();
+    for (step, (at, took)) in all {
+        let known = newest.entry(step.clone()).or_insert((*at, *took));
+        if known.0 <= *at {
+            *known = (*at, *took);
+        }
+    }
+    newest.into_iter().map(|(step, (_, took))| (step, took)).collect()
 }
 
-fn said(plan: &Steps, took: &BTreeMap<String, Span>) -> String {
+fn said(plan: &Steps, took: &BTreeMap<String, Span>, reach: &BTreeMap<ServiceName, String>) -> String {
     let mut text = format!("plan of {} for {}\n", words::count(plan.steps.len() as u64, "step"), plan.level.as_str());
     for target in &plan.targets {
         let commit = target.commit.as_ref().map_or_else(String::new, |commit| format!(", commit {commit}"));
         text += &format!("  {} goes to {} ({}{commit})\n", target.service, target.tag, target.release.short());
+        text += &reach.get(&target.service).map_or_else(String::new, |reach| format!("    {reach}\n"));
+        let data =
+            target.data.iter().map(|(instance, of)| format!("{instance} of {of}")).collect::<Vec<_>>().join(", ");
+        let data = if data.is_empty() { "none".to_owned() } else { data };
+        let (config, position) = (target.config.short(), target.position);
+        text += &format!("    data now: {data}; configuration {config} of today; planned at record {position}\n");
     }
     for (number, step) in (1..).zip(&plan.steps) {
         let took = took.get(&step.id).map_or_else(String::new, |took| format!(", took {took} last time"));
@@ -252,7 +271,16 @@ impl Run {
                 Exit::Failed,
                 "incident-step-failed",
                 format!("{step}: {why}"),
-                &format!("lastgood incident step {id} {step} --again --reason …, or --done if you see that it is so"),
+                &match proves(planned, &step) {
+                    false => {
+                        format!(
+                            "lastgood incident step {id} {step} --again --reason …, or --done if you see that it is so"
+                        )
+                    }
+                    true => format!(
+                        "lastgood incident step {id} {step} --again --reason …, or with a second person --done --for 2d"
+                    ),
+                },
             )),
             Told::NotApproved { hash, needed } => ask(app, id, hash, needed),
         }
@@ -265,6 +293,11 @@ fn by_people<'p>(planned: &'p Planned, id: &str) -> Option<&'p Reason> {
         Act::ByHand { what } if step.id == id => Some(what),
         _ => None,
     })
+}
+
+/// Tells whether a step has to prove something.
+fn proves(planned: &Planned, id: &str) -> bool {
+    planned.plan.steps.iter().any(|step| step.id == id && step.act.proves())
 }
 
 /// Asks for the approval that a plan needs, unless it is asked for already.
@@ -305,6 +338,9 @@ impl Settle {
     pub(super) fn run(self, app: &App) -> Ended {
         let id = self.incident;
         let reason = self.reason.clone();
+        if let Some(span) = self.span {
+            return self.waive(app, span);
+        }
         let outcome = if self.done { Outcome::Settled { reason } } else { Outcome::Again { reason } };
         app.say_operations(&|state| {
             let found = incident::find(state, id)?;
@@ -315,6 +351,40 @@ impl Settle {
         let text = format!("go on: lastgood incident run {id}");
         app.screen.show("incident-step", &json!({ "incident": id, "step": self.step, "outcome": outcome }), &text);
         Ok(Exit::Done)
+    }
+}
+
+impl Settle {
+    /// Goes on without a proof, or asks the second person that this takes.
+    fn waive(self, app: &App, span: Span) -> Ended {
+        let Self { incident: id, step, reason, .. } = self;
+        let now = app.now();
+        let until = now.after(span);
+        let (records, after) =
+            app.say_operations(&|state| plan::waive(state, id, &app.actor, &step, (reason.clone(), until), now))?;
+        let planned = incident::find(&after, id).map_err(trouble)?.planned.as_ref();
+        let signature =
+            planned.and_then(|planned| planned.waivers.get(&step)).expect("a waiver is asked for or stands");
+        let approval = signature.approval;
+        let is_settled = records.iter().any(|record| {
+            let Event::Incident { event: IncidentEvent::Plan(event), .. } = &record.event else { return false };
+            matches!(event, plan::PlanEvent::Ended { .. })
+        });
+        let text = match is_settled {
+            true => {
+                format!("signed by {approval} until {}; go on: lastgood incident run {id}", rfc3339(signature.until))
+            }
+            false => format!(
+                "{step} stays stuck until a second person has approved {approval}\n\
+                 have them run: lastgood approval approve {approval}\n\
+                 then again: lastgood incident step {id} {step} --done --for {span} --reason …"
+            ),
+        };
+        let data = json!({
+            "incident": id, "step": step, "approval": approval, "until": signature.until, "done": is_settled,
+        });
+        app.screen.show("incident-step", &data, &text);
+        Ok(if is_settled { Exit::Done } else { Exit::Pending })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Holds over several services, as their records show them.
 
-use super::{Around, Checks};
+use super::{Around, Checks, pages::Pages};
 use lastgood_domain::{
     operations::{
         Event,
@@ -127,7 +127,7 @@ impl Held {
     }
 
     /// After a look owners were asked whether their holds are needed, and red holds were told of.
-    pub(super) fn nothing_due(&self, now: Timestamp, wrong: &mut Vec<String>) {
+    pub(super) fn nothing_due(&self, now: Timestamp, pages: &Pages, wrong: &mut Vec<String>) {
         for (hold, one) in &self.all {
             if one.stands(now) && one.review.is_some_and(|review| review <= now) {
                 wrong.push(format!("{hold} of {} is to be reviewed and nobody was asked", one.owner));
@@ -137,6 +137,12 @@ impl Held {
             let stands = self.all.get(hold).is_some_and(|one| one.stands(now));
             if (!stands || *state != Enforcement::Confirmed) && now.since(*told) >= TOLD_EVERY {
                 wrong.push(format!("{hold} is {} at {enforcer} and nobody was told again", state.as_str()));
+            }
+            let is_red = matches!(state, Enforcement::Drifted { .. } | Enforcement::Failed { .. });
+            let is_paged = pages.stands(&format!("hold/{hold}/{enforcer}"));
+            // What was only asked for has a while to be read back.
+            if *state != Enforcement::Requested && is_red != is_paged {
+                wrong.push(format!("{hold} is {} at {enforcer}, and paged about: {is_paged}", state.as_str()));
             }
         }
     }

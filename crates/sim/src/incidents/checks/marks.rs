@@ -65,6 +65,7 @@ const fn incident(event: &IncidentEvent) -> Option<&'static str> {
         IncidentEvent::Unfreeze(UnfreezeEvent::Lifted { .. }) => "a stage was lifted",
         IncidentEvent::Unfreeze(UnfreezeEvent::HeldAgain { .. }) => "stages were held again",
         IncidentEvent::Message(MessageEvent::Overdue { .. }) => "word was overdue",
+        IncidentEvent::Plan(PlanEvent::WaiverAsked { .. }) => "a proof was asked to be waived",
         IncidentEvent::Plan(PlanEvent::Ended { outcome, .. }) => match outcome {
             Outcome::Failed { .. } => "a step failed",
             Outcome::CannotTell { .. } => "nobody could tell of a step",

@@ -17,7 +17,7 @@ pub(crate) use chained::{Chained, Look};
 use approvals::Asked;
 use holds::Held;
 use lastgood_domain::{
-    operations::{Event, Record, cap::Risky, incident::State},
+    operations::{Event, Record, cap::Risky, escalation::PageEvent, incident::State},
     terms::{Actor, Digest, IncidentId, ServiceName, Timestamp},
 };
 use lastgood_engine::config::Config;
@@ -97,7 +97,16 @@ impl Checks {
             Event::Hold(event) => self.hold(*at, by, event, around, wrong),
             Event::Approval(event) => self.asked.record(*at, by, event, around, wrong),
             Event::Incident { incident, event } => self.incident(*at, by, (*incident, event), around, wrong),
-            Event::Page { page, event } => self.pages.record(*at, *page, event, wrong),
+            Event::Page { page, event } => {
+                if let PageEvent::Raised { about, first, .. } = event
+                    && let Some((id, life)) =
+                        self.lives.iter().find(|(id, _)| about.starts_with(&format!("incident/{id}/update/")))
+                    && first.iter().ne([&life.commander])
+                {
+                    wrong.push(format!("{about} does not page {} first, who leads {id}", life.commander));
+                }
+                self.pages.record(*at, *page, event, wrong);
+            }
             Event::Overruled(one) => {
                 let count = self.overrides.entry((by.clone(), at.0.div_euclid(DAY))).or_default();
                 *count += 1;
@@ -146,7 +155,7 @@ impl Checks {
         let mut wrong = Vec::new();
         self.asked.nothing_due(now, &self.pages, &mut wrong);
         self.pages.nothing_due(now, &mut wrong);
-        self.holds.nothing_due(now, &mut wrong);
+        self.holds.nothing_due(now, &self.pages, &mut wrong);
         for (id, life) in &self.lives {
             life.nothing_due(*id, now, self, &mut wrong);
         }

@@ -15,6 +15,9 @@ const CHAINS: [(&str, Steps); 2] = [
     ("approvals", [(None, 5), (Some("person:carol"), 30), (None, 10)]),
 ];
 
+/// Who can be paged.
+const PAGERS: [&str; 3] = ["person:alice", "person:bob", "person:carol"];
+
 /// How many rollbacks a day a person may ask for before others are paged.
 const ROLLBACKS: u32 = 2;
 
@@ -22,7 +25,8 @@ const ROLLBACKS: u32 = 2;
 #[derive(Debug)]
 struct One {
     about: String,
-    steps: Steps,
+    /// Who is reached at each step, and how many minutes they have.
+    steps: Vec<(Option<&'static str>, u64)>,
     /// The next step that is not behind, and when the one before it was paged, with its time.
     next: usize,
     reached: Option<(Timestamp, u64)>,
@@ -60,6 +64,11 @@ impl Pages {
         self.all.values().any(|one| one.about.starts_with(about))
     }
 
+    /// Tells whether people are paged about something, or were and it is not over.
+    pub(super) fn stands(&self, about: &str) -> bool {
+        self.all.values().any(|one| one.about == about && !one.ended)
+    }
+
     /// Gives those that still want somebody.
     pub(crate) fn open(&self) -> Vec<PageId> {
         self.all.iter().filter(|(_, one)| one.is_open()).map(|(page, _)| *page).collect()
@@ -70,14 +79,17 @@ impl Pages {
     }
 
     pub(super) fn record(&mut self, at: Timestamp, id: PageId, event: &PageEvent, wrong: &mut Vec<String>) {
-        if let PageEvent::Raised { about, chain, .. } = event {
+        if let PageEvent::Raised { about, chain, first, .. } = event {
             let steps = CHAINS.iter().find(|(name, _)| name == chain);
             let Some((_, steps)) = steps else { return wrong.push(format!("{id} goes to {chain}, which is none")) };
             let open = self.all.values().any(|one| one.about == *about && one.is_open());
             if open {
                 wrong.push(format!("{about} is paged about twice"));
             }
-            let (about, steps) = (about.clone(), *steps);
+            // Whose matter it is hears of it first, as far as there is a pager for them.
+            let pager = |one: &Actor| PAGERS.into_iter().find(|name| *name == one.as_str());
+            let own = first.iter().map(|one| (pager(one), 10));
+            let (about, steps) = (about.clone(), own.chain(*steps).collect());
             let one = One { about, steps, next: 0, reached: None, acknowledged: false, exhausted: false, ended: false };
             self.all.insert(id, one);
             return;

@@ -6,7 +6,7 @@ use lastgood_domain::{
         Level, State,
         plan::{Outcome, PlanEvent, Step, Undo},
     },
-    terms::{Digest, IncidentId, Timestamp},
+    terms::{ApprovalId, Digest, IncidentId, Timestamp},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,16 @@ pub(crate) struct Plan {
     level: Level,
     steps: Vec<Step>,
     came: BTreeMap<String, (Came, u32)>,
+    /// What somebody asked to go on without, by step: the request, what exactly was asked, until when.
+    waivers: BTreeMap<String, (ApprovalId, Digest, Timestamp)>,
+    /// Steps that should prove something and were settled by people.
+    unproven: BTreeSet<String>,
+}
+
+/// Tells whether a step should prove something, by its name.
+fn is_proof(step: &str) -> bool {
+    let proves = ["/prove-refused", "/prove-consumers"].iter().any(|end| step.ends_with(end));
+    proves || step.starts_with("check/") || ["evidence/verify", "evidence/cut-over"].contains(&step)
 }
 
 impl Plan {
@@ -39,6 +49,11 @@ impl Plan {
             _ => true,
         });
         left.map(|step| step.id.as_str())
+    }
+
+    /// Gives the steps that should have proved something and did not, each with what was signed instead.
+    pub(super) fn unproven(&self) -> impl Iterator<Item = (&String, Option<&(ApprovalId, Digest, Timestamp)>)> {
+        self.unproven.iter().map(|step| (step, self.waivers.get(step)))
     }
 
     /// How many must approve it, as the configuration says; what can't be undone needs one at least.
@@ -101,7 +116,8 @@ impl Checks {
                 let taken = steps.iter().filter_map(|step| Some((step.id.clone(), life.cut_off.remove(&step.id)?)));
                 let came: BTreeMap<_, _> = taken.map(|(step, tries)| (step, (Came::Begun, tries))).collect();
                 self.begun.extend(came.keys().map(|step| (id, *hash, step.clone())));
-                life.plan = Some(Plan { hash: *hash, level, steps, came });
+                let (waivers, unproven) = (BTreeMap::new(), BTreeSet::new());
+                life.plan = Some(Plan { hash: *hash, level, steps, came, waivers, unproven });
             }
             PlanEvent::Begun { step } => {
                 if life.state != State::Executing {
@@ -134,6 +150,11 @@ impl Checks {
                 plan.came.insert(step.clone(), (Came::Begun, tries + 1));
                 self.begun.insert((id, plan.hash, step.clone()));
             }
+            PlanEvent::WaiverAsked { step, signature } => {
+                let Some(plan) = &mut life.plan else { return };
+                let asked = (signature.approval, signature.plan, signature.until);
+                plan.waivers.insert(step.clone(), asked);
+            }
             PlanEvent::Ended { step, outcome } => {
                 let Some(plan) = &mut life.plan else { return };
                 let Some((came, tries)) = plan.came.get_mut(step) else { return };
@@ -143,6 +164,13 @@ impl Checks {
                 }
                 if !word && *came != Came::Begun {
                     wrong.push(format!("{step} of {id} ends and was {came:?}"));
+                }
+                if matches!(outcome, Outcome::Settled { .. }) && is_proof(step) {
+                    let signed = plan.waivers.get(step);
+                    if !signed.is_some_and(|(asked, of, until)| at < *until && self.asked.said_yes(*asked, of)) {
+                        wrong.push(format!("{step} of {id} proved nothing and counts by one person's word"));
+                    }
+                    plan.unproven.insert(step.clone());
                 }
                 self.begun.remove(&(id, plan.hash, step.clone()));
                 *came = match outcome {

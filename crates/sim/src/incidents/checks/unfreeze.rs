@@ -110,6 +110,11 @@ impl Checks {
                 object(Some("checklist"), format!("{item} is open"));
             }
         }
+        for (step, signed) in life.plan.iter().flat_map(|plan| plan.unproven()) {
+            if !signed.is_some_and(|(asked, of, until)| at < *until && self.asked.said_yes(*asked, of)) {
+                object(Some("checklist"), format!("{step} proved nothing"));
+            }
+        }
         let red = self.holds.unconfirmed(id, at, around).into_iter().chain(self.holds.unknown(id, around));
         red.filter(|_| !life.drill).for_each(|red| object(Some("holds"), red));
         if !life.next_owner {

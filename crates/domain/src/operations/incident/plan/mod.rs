@@ -4,11 +4,13 @@
 //! off: it is asked whether it was done before it is done again.
 
 mod refused;
+mod waiver;
 
 pub use refused::Refused;
+pub use waiver::{unproven, waive};
 
 use crate::{
-    operations::incident::Level,
+    operations::incident::{Level, Signature},
     terms::{Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span, Timestamp},
 };
 use alloc::{
@@ -234,6 +236,13 @@ pub enum PlanEvent {
         /// Which.
         step: String,
     },
+    /// Somebody asks to go on without what a step should prove; a second person signs.
+    WaiverAsked {
+        /// Which.
+        step: String,
+        /// What is signed.
+        signature: Signature,
+    },
     /// A step came to its end.
     Ended {
         /// Which.
@@ -299,6 +308,8 @@ pub struct Planned {
     pub at: Timestamp,
     /// Steps that were begun, here or in an earlier plan that was cut off there.
     pub steps: BTreeMap<String, Progress>,
+    /// What somebody asks or asked to go on without, by step.
+    pub waivers: BTreeMap<String, Signature>,
 }
 
 /// Steps of earlier plans that were begun and of which nobody knows how they ended, by name.
@@ -311,7 +322,8 @@ pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Tim
     if let PlanEvent::Made { made, hash } = event {
         put_away(planned, cut_off);
         let taken = made.steps.iter().filter_map(|step| Some((step.id.clone(), cut_off.remove(&step.id)?)));
-        *planned = Some(Planned { plan: made.clone(), hash: *hash, at, steps: taken.collect() });
+        let (steps, waivers) = (taken.collect(), BTreeMap::new());
+        *planned = Some(Planned { plan: made.clone(), hash: *hash, at, steps, waivers });
         return;
     }
     let Some(planned) = planned else { return };
@@ -323,6 +335,7 @@ pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Tim
             progress.tries += 1;
             (progress.begun, progress.ended) = (at, None);
         }
+        PlanEvent::WaiverAsked { step, signature } => drop(planned.waivers.insert(step.clone(), signature.clone())),
         PlanEvent::Ended { step, outcome } => {
             let Some(progress) = planned.steps.get_mut(step) else { return };
             if matches!(outcome, Outcome::Again { .. }) {
@@ -331,6 +344,14 @@ pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Tim
             progress.ended = Some((outcome.clone(), at));
         }
     }
+}
+
+/// Gives how long a step took that an event says is done, and when it was.
+pub(super) fn took(planned: Option<&Planned>, event: &PlanEvent) -> Option<(String, (Timestamp, Span))> {
+    let PlanEvent::Ended { step, outcome: Outcome::Done { .. } } = event else { return None };
+    let progress = planned?.steps.get(step)?;
+    let (_, at) = progress.ended.as_ref()?;
+    Some((step.clone(), (*at, at.since(progress.begun))))
 }
 
 /// Puts a plan away that is void, and keeps what was cut off in it.
@@ -383,6 +404,18 @@ impl Planned {
         Next::Done
     }
 
+    /// Tells whether the plan saw a credential's old secret refused and those who need it work with the new one.
+    pub fn proved(&self, credential: &str) -> bool {
+        let is_proved = |wanted: Turn| {
+            self.plan.steps.iter().any(|step| {
+                let of = matches!(&step.act, Act::Credential { name, turn } if name == credential && *turn == wanted);
+                let ended = self.steps.get(&step.id).and_then(|progress| progress.ended.as_ref());
+                of && matches!(ended, Some((Outcome::Done { .. }, _)))
+            })
+        };
+        is_proved(Turn::ProveRefused) && is_proved(Turn::ProveConsumers)
+    }
+
     /// Gives the steps that failed and were passed over.
     pub fn failed(&self) -> impl Iterator<Item = &Step> {
         self.plan.steps.iter().filter(|step| {
@@ -410,7 +443,7 @@ pub fn made(incident: IncidentId, plan: Plan, hash: Digest) -> Result<PlanEvent,
 
 /// Says on behalf of a person what became of a step that is stuck.
 ///
-/// Errors: there is no such step, or it needs nobody's word.
+/// Errors: there is no such step, or it needs nobody's word, or a second person's: see [`waive`].
 pub fn settled(
     incident: IncidentId,
     planned: Option<&Planned>,
@@ -423,6 +456,11 @@ pub fn settled(
         return Err(Refused::UnknownStep { incident, step });
     }
     match planned.next() {
+        Next::Stuck { step: stuck, .. }
+            if stuck.id == id && stuck.act.proves() && matches!(outcome, Outcome::Settled { .. }) =>
+        {
+            Err(Refused::Proof { incident, step })
+        }
         Next::Stuck { step: stuck, .. } if stuck.id == id => Ok(PlanEvent::Ended { step, outcome }),
         _ => Err(Refused::NotStuck { incident, step }),
     }
@@ -433,6 +471,9 @@ pub(super) fn sentence(event: &PlanEvent) -> String {
     match event {
         PlanEvent::Made { made, hash } => format!("plan {} of {} steps", hash.short(), made.steps.len()),
         PlanEvent::Begun { step } => format!("{step} is begun"),
+        PlanEvent::WaiverAsked { step, signature } => {
+            format!("to go on without what {step} should prove is asked as {}: {}", signature.approval, signature.risk)
+        }
         PlanEvent::Ended { step, outcome } => match outcome {
             Outcome::Done { evidence, .. } => format!("{step} is done: {evidence}"),
             Outcome::Failed { why } => format!("{step} failed: {why}"),

@@ -59,6 +59,14 @@ pub enum Refused {
         /// The name.
         step: String,
     },
+    /// A step that should prove something, which one person's word does not do.
+    #[error("step {step} has to prove something: to go on without it needs a second person")]
+    Proof {
+        /// The incident.
+        incident: IncidentId,
+        /// Which.
+        step: String,
+    },
     /// A step that needs no word of a person.
     #[error("step {step} is not stuck")]
     NotStuck {
@@ -80,6 +88,7 @@ impl Coded for Refused {
             Self::NotApproved { .. } => "incident-plan-not-approved",
             Self::UnknownStep { .. } => "incident-step-unknown",
             Self::NotStuck { .. } => "incident-step-not-stuck",
+            Self::Proof { .. } => "incident-step-proof",
         }
     }
 
@@ -94,6 +103,9 @@ impl Coded for Refused {
             Self::TooLong { .. } => "declare an incident for fewer services".into(),
             Self::OtherPlan { incident, .. } => format!("look at it again: lastgood incident show {incident}"),
             Self::NotApproved { .. } => "see who is awaited: lastgood approval list".into(),
+            Self::Proof { incident, step } => {
+                format!("say for how long: lastgood incident step {incident} {step} --done --for 2d --reason …")
+            }
             Self::UnknownStep { incident, .. } | Self::NotStuck { incident, .. } => {
                 format!("see how far it is: lastgood incident show {incident}")
             }
