@@ -6,6 +6,7 @@ use crate::{
     paths::Home,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
+    switches, traffic,
     world::{Site, aside_of, runtime_of},
 };
 use lastgood_domain::{
@@ -31,7 +32,7 @@ use std::{
 };
 
 /// Names of doctor's own checks, as `--only` and `--skip` take them.
-pub const OWN: [&str; 16] = [
+pub const OWN: [&str; 17] = [
     "address",
     "anchor",
     "busy",
@@ -46,6 +47,7 @@ pub const OWN: [&str; 16] = [
     "runs",
     "secrets",
     "state-dir",
+    "switches",
     "systemd",
     "user",
 ];
@@ -187,6 +189,9 @@ fn whole(config: &Config) -> Vec<Finding> {
     if let Err(error) = Secrets::load(&config.secret, &config.folder) {
         all("secrets", Failure::of(&error), Severity::Required);
     }
+    if let Some(failure) = switches_in_doubt(config) {
+        all("switches", failure, Severity::Required);
+    }
     for failure in message::unreadable(config) {
         all("incident", failure, Severity::Required);
     }
@@ -218,6 +223,20 @@ fn whole(config: &Config) -> Vec<Finding> {
         all("user", Failure::new("not-root", what, Some(fix)), Severity::Recommended);
     }
     findings
+}
+
+/// Tells whether switches count as tripped only because a record of theirs can't be read.
+fn switches_in_doubt(config: &Config) -> Option<Failure> {
+    let known = config.switches.as_ref()?.declared().switches();
+    if !config.state_dir.join(lastgood_store::EVIDENCE_FILE).exists() {
+        return None;
+    }
+    let Some(state) = traffic::switches_of(config.switches.as_ref(), &config.state_dir) else {
+        let what = "the switches can't be read: all that they close is closed";
+        return Some(Failure::new("switches-unread", what, Some("see what is wrong: lastgood evidence verify")));
+    };
+    let what = switches::doubt(&state, &known)?;
+    Some(Failure::new("switches-damaged", what, Some("lastgood switch list; then reset each by its name")))
 }
 
 /// Compares what runs with what should run by the log; `service` is its state of now.

@@ -100,7 +100,10 @@ impl SwitchesView {
         switches: &Switches,
         subscribers: [u64; 2],
     ) -> Self {
-        let all = known.into_iter().map(|switch| (switch, false));
+        let all = known.into_iter().map(|switch| {
+            let blocks = switches.standing(&switch).blocks();
+            (switch, blocks)
+        });
         let tripped = switches.tripped.keys().map(|switch| (switch.clone(), true));
         Self { environment, tripped: all.chain(tripped).collect(), epoch: switches.epoch, subscribers }
     }

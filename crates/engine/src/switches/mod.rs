@@ -9,7 +9,7 @@ use crate::{
 use lastgood_domain::{
     operations::people::People,
     switches::{self, Event, Record, Switches},
-    terms::{Actor, ChainName, EnvironmentName, Timestamp},
+    terms::{Actor, ChainName, EnvironmentName, SwitchName, Timestamp},
 };
 use lastgood_store::{NewNotice, READ_RECORDS_MAX, Reader, StoreError};
 
@@ -39,6 +39,15 @@ pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Rec
         all.extend(stored.iter().filter_map(|one| Scope::parse(&one.bytes).ok()));
     }
     Ok(all)
+}
+
+/// Says which of `known` count as tripped only because a record can't be read; nothing where none does.
+pub fn doubt(switches: &Switches, known: &[SwitchName]) -> Option<String> {
+    let names: Vec<String> = switches.doubtful(known).into_iter().map(ToString::to_string).collect();
+    let seq = switches.doubt.as_ref()?.seq;
+    let many = if names.len() == 1 { "counts" } else { "count" };
+    (!names.is_empty())
+        .then(|| format!("record {seq} of the switches' chain can't be read: {} {many} as tripped", names.join(", ")))
 }
 
 /// An environment, and who may change what of it.
@@ -91,6 +100,10 @@ impl Subject for Scope {
 
     fn only_blocks(record: &Record) -> bool {
         record.event.only_blocks()
+    }
+
+    fn apply_in_doubt(state: &mut Switches, seq: u64, record: &Record) {
+        state.apply_in_doubt(seq, record);
     }
 
     fn permit(&self, _: &Switches, by: &Actor, event: &Event, _: Timestamp) -> Result<(), switches::Refused> {

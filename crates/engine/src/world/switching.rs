@@ -147,7 +147,7 @@ fn take_back(board: &mut Switchboard<'_>, run: RunId, flags: &[FlagKey]) -> Resu
         let declared = board.config.declared();
         let turn = |state: &Switches, known: &[Record]| {
             let last = known.iter().rev().find(|record| turns(record, flag));
-            match last.is_some_and(|record| turns_on(record, flag, &brought)) && is_on(state, flag) {
+            match last.is_some_and(|record| turns_on(record, flag, &brought)) && may_be_on(state, flag) {
                 true => switches::turn_off(state, &declared, flag, &gone).map(Some),
                 false => Ok(None),
             }
@@ -206,6 +206,11 @@ impl<'a> Switchboard<'a> {
 
 fn is_on(state: &Switches, flag: &FlagKey) -> bool {
     state.flags.get(flag).is_some_and(|flag| flag.on)
+}
+
+/// Tells whether a flag is on, or only counts as off because a record can't be read.
+fn may_be_on(state: &Switches, flag: &FlagKey) -> bool {
+    state.flags.get(flag).is_some_and(|flag| flag.on || flag.doubt.is_some())
 }
 
 /// Tells whether a record turns a flag on or off, or forgets it.

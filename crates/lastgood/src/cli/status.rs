@@ -70,7 +70,11 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
     if let Some(frozen) = app.frozen() {
         text += &format!("everything is held: {frozen}\n");
     }
-    let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen() });
+    let doubt = switch::doubt(app)?;
+    if let Some(doubt) = &doubt {
+        text += &format!("SWITCHES IN DOUBT: {doubt}; see them: lastgood switch list\n");
+    }
+    let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen(), "switches_doubt": doubt });
     Ok((data, text))
 }
 

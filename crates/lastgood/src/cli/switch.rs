@@ -5,7 +5,7 @@ use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
     operations::cap::Risky,
-    switches::{self, Declared, Event, Refused, Switches},
+    switches::{self, Declared, Event, Refused, Standing, Switches},
     terms::{Actor, Reason, ServiceName, SwitchName},
 };
 use lastgood_engine::{
@@ -109,6 +109,13 @@ pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
     }
 }
 
+/// Says which switches count as tripped because a record can't be read; nothing where none does.
+pub(super) fn doubt(app: &App) -> Result<Option<String>, Trouble> {
+    let Some(config) = &app.config.switches else { return Ok(None) };
+    let (folded, known) = (look(app)?, config.declared().switches());
+    Ok(lastgood_engine::switches::doubt(&folded.state, &known))
+}
+
 /// What a tripped switch closes of a service.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Closed {
@@ -191,25 +198,34 @@ fn list(app: &App) -> Ended {
     let mut text = String::new();
     let mut rows = Vec::new();
     for name in &names {
-        let trip = state.tripped.get(name);
+        let standing = state.standing(name);
+        let (trip, request) = (standing.trip(), standing.request());
         let blocked = state.is_tripped(name.as_str());
-        text += &match trip {
-            Some(trip) => {
+        text += &match standing {
+            Standing::Tripped(trip) => {
                 let again = if trip.times > 1 { format!(", {} times", trip.times) } else { String::new() };
                 let since = rfc3339(trip.since);
                 format!("{name:width$}  TRIPPED  since {since} by {}: {}{again}\n", trip.by, trip.reason)
             }
-            None if blocked => format!("{name:width$}  blocked by all\n"),
-            None => format!("{name:width$}  open\n"),
+            Standing::Doubtful { seq, .. } => format!(
+                "{name:width$}  TRIPPED  in doubt: record {seq} can't be read and may have tripped it; if it may be open: \
+                 lastgood switch reset {name} --reason …\n"
+            ),
+            Standing::Open if blocked => format!("{name:width$}  blocked by all\n"),
+            Standing::Open => format!("{name:width$}  open\n"),
         };
-        if let Some(request) = trip.and_then(|trip| trip.request.as_ref()) {
+        if let Some(request) = request {
             text += &format!("{:width$}  {} asks to reset it: {}\n", "", request.by, request.reason);
         }
         rows.push(json!({
-            "switch": name, "tripped": trip.is_some(), "blocked": blocked, "safe": config.safe_of(name),
+            "switch": name, "tripped": standing.blocks(), "blocked": blocked, "safe": config.safe_of(name),
+            "doubt": match standing {
+                Standing::Doubtful { seq, .. } => Some(seq),
+                _ => None,
+            },
             "since": trip.map(|trip| trip.since), "by": trip.map(|trip| &trip.by),
             "reason": trip.map(|trip| &trip.reason), "times": trip.map_or(0, |trip| trip.times),
-            "request": trip.and_then(|trip| trip.request.as_ref()).map(|request| json!({
+            "request": request.map(|request| json!({
                 "by": request.by, "at": request.at, "reason": request.reason,
             })),
         }));
@@ -223,7 +239,7 @@ fn list(app: &App) -> Ended {
 }
 
 /// Says which records could not be taken as they stand.
-fn damage(folded: &Folded) -> String {
+pub(super) fn damage(folded: &Folded) -> String {
     let Some(first) = folded.damaged.first() else { return String::new() };
     let more = folded.damaged.len() - 1;
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

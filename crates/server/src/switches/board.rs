@@ -181,8 +181,12 @@ impl Board {
     fn tell_damage(&mut self) {
         let damaged = self.setting.desk.damaged();
         for one in damaged.iter().skip(self.told) {
-            let what = format!("record {} of the switches' chain was passed over: {}", one.seq, one.what);
-            let hint = "see what else is wrong: lastgood evidence verify";
+            let what = format!(
+                "record {} of the switches' chain can't be taken: {}; switches count as tripped, and flags as off, that \
+                 nobody has set since",
+                one.seq, one.what
+            );
+            let hint = "see which: lastgood switch list; reset each by its name once you know that it may be open";
             (self.setting.tell)(&Failure::new("switches-damaged", what, Some(hint)));
         }
         self.told = damaged.len();
