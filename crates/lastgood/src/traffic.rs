@@ -9,7 +9,10 @@ use lastgood_engine::{
     world::Site,
 };
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::Duration,
 };
@@ -89,18 +92,48 @@ fn assert_all(app: &App, services: &[ServiceName]) -> Result<(), Trouble> {
     told.collect::<Vec<_>>().into_iter().collect()
 }
 
+/// Somebody who waits until the routers are told how the switches stand; called with what kept one from it.
+type Told = Box<dyn FnOnce(Option<Failure>) + Send>;
+
+/// Wakes whoever keeps the routers.
+pub(crate) struct Nudge(Sender<Told>);
+
+impl Nudge {
+    /// Has all routers told what the logs say now, and calls `told` after that.
+    pub(crate) fn nudge(&self, told: Told) {
+        // Without anybody who keeps routers nobody waits for them either.
+        let _ = self.0.send(told);
+    }
+}
+
+/// Makes what wakes whoever keeps the routers, and what that one listens to.
+pub(crate) fn nudges() -> (Nudge, Receiver<Told>) {
+    let (sender, receiver) = channel();
+    (Nudge(sender), receiver)
+}
+
 /// Keeps the built-in proxy up and all routers' tables those of the log; they carry on by themselves while we are gone.
-pub(crate) fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[ServiceName], stop: &AtomicBool) {
-    let (mut first, mut epoch, mut rounds) = (true, None, 0_u32);
+pub(crate) fn keep_routers(
+    app: &App,
+    proxy: Option<&ProxyHost>,
+    services: &[ServiceName],
+    stop: &AtomicBool,
+    nudges: &Receiver<Told>,
+) {
+    let (mut first, mut seen, mut rounds) = (true, None, 0_u32);
     let mut said = None;
+    let mut waiting: Vec<Told> = Vec::new();
     while !stop.load(Ordering::SeqCst) {
+        // Before the logs are read: whoever asks has written by now.
+        waiting.extend(nudges.try_iter());
         let ensured = proxy.map_or(Ok(false), ProxyHost::ensure);
         let told = ensured.map_err(|failure| Trouble { exit: Exit::Failed, failure }).and_then(|started| {
             // What was decided while nobody could tell it, and what a proxy without its folder has lost.
-            // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy.
+            // A switch may be tripped over HTTP, by a guard, or by a command that was killed before it told the proxy; and
+            // a record of a trip may be damaged, which no number of records shows.
             let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
-            let switches = switches.map(|switches| switches.epoch);
-            let turned = std::mem::replace(&mut epoch, switches) != switches;
+            let turned = seen.as_ref() != Some(&switches);
+            seen = Some(switches);
             if std::mem::take(&mut first) || started || turned {
                 return assert_all(app, services);
             }
@@ -114,7 +147,11 @@ pub(crate) fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[Ser
             }
             Ok(())
         });
-        if let Err(trouble) = told {
+        let trouble = told.err();
+        for waiter in waiting.drain(..) {
+            waiter(trouble.as_ref().map(|trouble| trouble.failure.clone()));
+        }
+        if let Some(trouble) = trouble {
             first = true;
             // Once for each kind of trouble, not each second.
             if said.replace(trouble.failure.code.clone()).as_ref() != Some(&trouble.failure.code) {
@@ -123,6 +160,11 @@ pub(crate) fn keep_routers(app: &App, proxy: Option<&ProxyHost>, services: &[Ser
         } else {
             said = None;
         }
-        thread::sleep(LOOK_EVERY);
+        match nudges.recv_timeout(LOOK_EVERY) {
+            Ok(waiter) => waiting.push(waiter),
+            Err(RecvTimeoutError::Timeout) => {}
+            // Nobody nudges any more; what is looked at by itself goes on.
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_EVERY),
+        }
     }
 }

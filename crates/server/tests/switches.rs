@@ -53,6 +53,7 @@ fn board_of(token: Option<&str>, subsystems: &[&str]) -> Board {
         now: || Timestamp(1_767_225_600_000),
         tell: Box::new(|_| ()),
         written: Box::new(|| ()),
+        routers: None,
     };
     let server = serve_switches(bind(here()).unwrap(), setting).unwrap();
     Board { server, desk: desk(), declared, _folder: folder }
@@ -165,6 +166,7 @@ fn an_address_that_others_can_reach_is_refused() {
         now: || Timestamp(0),
         tell: Box::new(|_| ()),
         written: Box::new(|| ()),
+        routers: None,
     };
     let open = TcpListener::bind("0.0.0.0:0").unwrap();
     let refused = serve_switches(open, setting).err().unwrap();

@@ -1,8 +1,15 @@
 //! What a release switches on, and what a guard trips: in the evidence, in the answers to programs, and back again.
 
-use crate::kit::{Chat, until};
+use crate::{
+    kit::{Chat, until},
+    person::reserve,
+};
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
 
 const BRINGS: &str = r#"
 turns_on = [{ flag = "new-sync", at = 25 }, { flag = "old-sync", at = 25 }]
@@ -99,4 +106,38 @@ fn a_guard_trips_its_switch_which_closes_its_routes_and_no_way_back_opens_them()
     assert_eq!(tripped, 1, "only the named one: {list}");
     chat.lastgood(&["switch", "reset", "posting", "--reason", "mended"]).ended(0);
     assert!(!post().contains("Posting is switched off"));
+}
+
+fn trip_over_http(port: u16) -> String {
+    let (mut stream, body) = (TcpStream::connect(("127.0.0.1", port)).unwrap(), "{\"reason\":\"abuse\"}");
+    write!(
+        stream,
+        "POST /v1/switches/posting/trip HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_trip_over_http_is_answered_when_the_router_has_closed_its_routes() {
+    let (port, _kept) = reserve();
+    let chat = Chat::running(&TRIPS.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
+    let mut daemon = chat.begin(&["serve"]);
+    until("the switchboard", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let post = || chat.ask("POST /rooms/lobby/messages");
+    for _ in 0..5 {
+        until("open routes", || !post().contains("Posting is switched off"));
+        let answer = trip_over_http(port);
+        // Asked at once: it must not need the daemon's next look.
+        let after = post();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(after.contains("Posting is switched off"), "{answer}: {after}");
+        chat.lastgood(&["switch", "reset", "posting", "--reason", "over"]).ended(0);
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }

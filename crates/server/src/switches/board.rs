@@ -16,17 +16,19 @@ use lastgood_engine::{
     config::SwitchesConfig,
     switches::{Desk, SayError},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Beats in one lease: three may be late or lost.
 const BEATS: u32 = 4;
+/// Longest wait of a trip over HTTP for the routers: half of what a connection may stand still.
+const ROUTERS_MAX: Duration = Duration::from_secs(5);
 
 /// What the board is asked.
 pub(super) enum Ask {
@@ -34,6 +36,8 @@ pub(super) enum Ask {
     Look,
     /// Trip a switch for a client, and answer it.
     Trip { switch: SwitchName, reason: Reason, from: Asker },
+    /// The routers were told what a trip closes, or something kept one from it.
+    RoutersTold { ticket: u64, trouble: Option<Failure> },
     /// Go home.
     Stop,
 }
@@ -45,6 +49,9 @@ pub(super) struct Asker {
     /// Its place there.
     pub(super) token: u64,
 }
+
+/// Is called once the routers were told how the switches stand, with what kept one from being told.
+pub type RoutersTold = Box<dyn FnOnce(Option<Failure>) + Send>;
 
 /// How the rest of the daemon is told what is wrong.
 pub type Tell = Box<dyn Fn(&Failure) + Send>;
@@ -63,6 +70,17 @@ pub struct Setting {
     pub tell: Tell,
     /// Is called after a trip over HTTP was written, so that its notices are sent.
     pub written: Box<dyn Fn() + Send>,
+    /// Has the routers told what a trip over HTTP closes, where there are routers: the trip is answered after that, or after
+    /// some seconds.
+    pub routers: Option<Box<dyn Fn(RoutersTold) + Send>>,
+}
+
+/// A client whose trip is written, and who hears of it once the routers were told.
+struct Waiting {
+    ticket: u64,
+    until: Instant,
+    from: Asker,
+    answer: Value,
 }
 
 /// Rings the board.
@@ -83,12 +101,16 @@ pub(super) struct Board {
     by: Actor,
     told: usize,
     failing: bool,
+    /// For the routers' word to come back by.
+    asks: Sender<Ask>,
+    waiting: Vec<Waiting>,
+    tickets: u64,
 }
 
 impl Board {
-    pub(super) fn new(setting: Setting, posts: Vec<Arc<Post>>) -> Self {
+    pub(super) fn new(setting: Setting, posts: Vec<Arc<Post>>, asks: Sender<Ask>) -> Self {
         let by = Actor::new("lastgood:http").expect("a fixed valid name");
-        Self { setting, posts, by, told: 0, failing: false }
+        Self { setting, posts, by, told: 0, failing: false, asks, waiting: Vec::new(), tickets: 0 }
     }
 
     /// Looks for the first time, before anybody is answered.
@@ -104,11 +126,15 @@ impl Board {
         let beat = self.setting.config.lease.duration() / BEATS;
         let mut next = Instant::now() + beat;
         loop {
-            let due = next.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let late = self.waiting.iter().map(|waiting| waiting.until).min();
+            let due = late.map_or(next, |late| late.min(next)).saturating_duration_since(now);
             match asks.recv_timeout(due) {
                 Ok(Ask::Look) => self.look(current, &mut given, false),
-                Ok(Ask::Trip { switch, reason, from }) => self.trip(current, &mut given, (&switch, &reason), &from),
+                Ok(Ask::Trip { switch, reason, from }) => self.trip(current, &mut given, (&switch, &reason), from),
+                Ok(Ask::RoutersTold { ticket, trouble }) => self.routers_told(ticket, trouble.as_ref()),
                 Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) if Instant::now() < next => self.give_up_routers(),
                 Err(RecvTimeoutError::Timeout) => {
                     // Late beats are not made up for.
                     next = Instant::now() + beat;
@@ -146,7 +172,7 @@ impl Board {
         current: &Current,
         given: &mut Arc<Given>,
         (switch, reason): (&SwitchName, &Reason),
-        from: &Asker,
+        from: Asker,
     ) {
         let config = &self.setting.config;
         let declared = config.declared();
@@ -159,15 +185,52 @@ impl Board {
                 self.say(current, given);
                 (self.setting.written)();
                 let environment = &self.setting.config.environment;
-                (200, json!({ "environment": environment, "switch": switch, "tripped": true, "epoch": epoch }))
+                let answer = json!({ "environment": environment, "switch": switch, "tripped": true, "epoch": epoch });
+                return self.answer_after_routers(from, answer);
             }
             Err(error) => {
                 let status = if matches!(error, SayError::Refused(_)) { 404 } else { 500 };
                 (status, problem(&Failure::of(error.coded())))
             }
         };
-        if let Some(post) = self.posts.get(from.shard) {
-            post.answer(from.token, status, answer.to_string().into_bytes());
+        self.answer(&from, status, &answer);
+    }
+
+    fn answer(&self, to: &Asker, status: u16, answer: &Value) {
+        if let Some(post) = self.posts.get(to.shard) {
+            post.answer(to.token, status, answer.to_string().into_bytes());
+        }
+    }
+
+    /// Answers a trip once the routers have closed what it closes; at once where there are none.
+    fn answer_after_routers(&mut self, from: Asker, answer: Value) {
+        let Some(routers) = &self.setting.routers else { return self.answer(&from, 200, &answer) };
+        self.tickets += 1;
+        let (ticket, asks) = (self.tickets, self.asks.clone());
+        self.waiting.push(Waiting { ticket, until: Instant::now() + ROUTERS_MAX, from, answer });
+        // A board that has gone home answers nobody.
+        routers(Box::new(move |trouble| drop(asks.send(Ask::RoutersTold { ticket, trouble }))));
+    }
+
+    fn routers_told(&mut self, ticket: u64, trouble: Option<&Failure>) {
+        // One that was given up has its answer.
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.ticket == ticket) else { return };
+        let Waiting { from, answer, .. } = self.waiting.swap_remove(at);
+        match trouble {
+            None => self.answer(&from, 200, &answer),
+            Some(trouble) => self.answer(&from, 202, &not_told(answer, &trouble.message)),
+        }
+    }
+
+    /// Answers those whose routers take too long: the trip stands, and whoever tells the routers goes on trying.
+    fn give_up_routers(&mut self) {
+        let now = Instant::now();
+        let (late, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|one| one.until <= now);
+        self.waiting = waiting;
+        let late: Vec<Waiting> = late;
+        for Waiting { from, answer, .. } in late {
+            let because = format!("they were not told within {} s", ROUTERS_MAX.as_secs());
+            self.answer(&from, 202, &not_told(answer, &because));
         }
     }
 
@@ -191,6 +254,13 @@ impl Board {
         }
         self.told = damaged.len();
     }
+}
+
+/// Adds to the answer to a trip that routes may be open yet.
+fn not_told(mut answer: Value, because: &str) -> Value {
+    answer["routers_told"] = false.into();
+    answer["because"] = because.into();
+    answer
 }
 
 /// Makes a problem document (RFC 9457).
