@@ -14,11 +14,13 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Looks between two times that a HAProxy is told its table again.
 const HAPROXY_ROUNDS: u32 = 25;
+/// How often a router is told within a lease that the switches stand as they stood: three times may be late or lost.
+const TOLD_IN_LEASE: u32 = 4;
 /// How often it is looked whether the proxy and the switches are as they were.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -44,19 +46,20 @@ pub(crate) fn assert_table(app: &App, name: &ServiceName) -> Result<bool, Troubl
         proxy.ensure().map_err(trouble)?;
     }
     let listens = |one: &InstanceConfig| site.listens(one);
+    let declared = app.config.switches.as_ref();
     let mut tries = 0;
     loop {
         tries += 1;
         let service = app.look(name)?.service;
         let Some(route) = &service.traffic.route else { return Ok(false) };
         let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
-        let table =
-            traffic::table(name, &service, route, &site.config, switches.as_ref(), &listens).map_err(trouble)?;
+        let table = traffic::table(name, &service, route, &site.config, switches.as_ref(), declared, &listens)
+            .map_err(trouble)?;
         let newest = || {
             let now = app.look(name).ok()?.service;
             let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
             let route = now.traffic.route.as_ref().filter(|newest| *newest == route)?;
-            traffic::table(name, &now, route, &site.config, switches.as_ref(), &listens).ok()
+            traffic::table(name, &now, route, &site.config, switches.as_ref(), declared, &listens).ok()
         };
         match traffic::tell(router.as_ref(), table, &newest) {
             Ok(_) => return Ok(true),
@@ -112,7 +115,50 @@ pub(crate) fn nudges() -> (Nudge, Receiver<Told>) {
     (Nudge(sender), receiver)
 }
 
+/// Gives the services of which a router closes routes when it hears nothing for the lease, and how often it is told.
+fn leased(app: &App, services: &[ServiceName]) -> Option<(Vec<ServiceName>, Duration)> {
+    let every = app.config.switches.as_ref()?.lease.duration() / TOLD_IN_LEASE;
+    let closes = |name: &&ServiceName| {
+        let traffic = app.config.service.get(*name).and_then(|service| service.traffic.as_ref());
+        traffic.is_some_and(|traffic| !traffic.closes.is_empty())
+    };
+    let leased: Vec<ServiceName> = services.iter().filter(closes).cloned().collect();
+    (!leased.is_empty()).then_some((leased, every))
+}
+
+/// Does something during which nobody else may be there to tell a service's router that its switches stand as they stood.
+pub(crate) fn in_contact<T>(app: &App, service: &ServiceName, act: impl FnOnce() -> T) -> T {
+    let services = std::slice::from_ref(service);
+    if leased(app, services).is_none() {
+        return act();
+    }
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (nudge, nudges) = nudges();
+        scope.spawn(|| {
+            let nudges = nudges;
+            keep_routers(app, None, services, &stop, &nudges);
+        });
+        // Dropped last, also where `act` panics: the other thread wakes and ends.
+        let _ends = Ends { stop: &stop, _nudge: nudge };
+        act()
+    })
+}
+
+/// Ends whoever keeps the routers beside an act.
+struct Ends<'a> {
+    stop: &'a AtomicBool,
+    _nudge: Nudge,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Keeps the built-in proxy up and all routers' tables those of the log; they carry on by themselves while we are gone.
+/// Ends when `stop` is set, which it looks for at least every [`LOOK_EVERY`], and at once when nobody can nudge any more.
 pub(crate) fn keep_routers(
     app: &App,
     proxy: Option<&ProxyHost>,
@@ -121,6 +167,8 @@ pub(crate) fn keep_routers(
     nudges: &Receiver<Told>,
 ) {
     let (mut first, mut seen, mut rounds) = (true, None, 0_u32);
+    let leased = leased(app, services);
+    let mut told_at = Instant::now();
     let mut said = None;
     let mut waiting: Vec<Told> = Vec::new();
     while !stop.load(Ordering::SeqCst) {
@@ -135,7 +183,14 @@ pub(crate) fn keep_routers(
             let turned = seen.as_ref() != Some(&switches);
             seen = Some(switches);
             if std::mem::take(&mut first) || started || turned {
+                told_at = Instant::now();
                 return assert_all(app, services);
+            }
+            if let Some((leased, every)) = &leased
+                && told_at.elapsed() + LOOK_EVERY >= *every
+            {
+                told_at = Instant::now();
+                return assert_all(app, leased);
             }
             // A HAProxy that was reloaded has its own weights again, and says so to nobody.
             rounds += 1;
@@ -163,7 +218,8 @@ pub(crate) fn keep_routers(
         match nudges.recv_timeout(LOOK_EVERY) {
             Ok(waiter) => waiting.push(waiter),
             Err(RecvTimeoutError::Timeout) => {}
-            // Nobody nudges any more; what is looked at by itself goes on.
+            Err(RecvTimeoutError::Disconnected) if stop.load(Ordering::SeqCst) => return,
+            // A daemon without a switchboard.
             Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_EVERY),
         }
     }

@@ -101,7 +101,10 @@ fn newest_table(site: &Site, ordered: &Service, route: &Route) -> Result<Option<
         return Ok(None);
     }
     let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-    traffic::table(&site.name, service, route, &site.config, switches.as_ref(), &|one| site.listens(one)).map(Some)
+    traffic::table(&site.name, service, route, &site.config, switches.as_ref(), site.switches.as_ref(), &|one| {
+        site.listens(one)
+    })
+    .map(Some)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -127,7 +127,9 @@ fn close(site: &Site) -> Result<(), Failure> {
     let Some(route) = &service.traffic.route else { return Ok(()) };
     let table_of = |service: &Service| {
         let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-        traffic::table(&site.name, service, route, &site.config, switches.as_ref(), &|one| site.listens(one))
+        traffic::table(&site.name, service, route, &site.config, switches.as_ref(), site.switches.as_ref(), &|one| {
+            site.listens(one)
+        })
     };
     let newest = || {
         let now = look().ok().filter(|now| now.traffic.route.as_ref() == Some(route))?;

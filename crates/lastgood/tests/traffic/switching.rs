@@ -80,6 +80,7 @@ status = 403
 body = "Posting is switched off.\n"
 
 [switches]
+lease = "1h"
 subsystems = ["posting", "other"]
 listen = "127.0.0.1:0"
 "#;
@@ -138,6 +139,47 @@ fn a_trip_over_http_is_answered_when_the_router_has_closed_its_routes() {
         assert!(after.contains("Posting is switched off"), "{answer}: {after}");
         chat.lastgood(&["switch", "reset", "posting", "--reason", "over"]).ended(0);
     }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+const IN_DOUBT: &str = r#"
+[[service.chat.traffic.closes]]
+switch = "posting"
+routes = ["POST /rooms/*"]
+status = 403
+body = "Posting is switched off.\n"
+
+[[service.chat.traffic.closes]]
+switch = "reading"
+routes = ["GET /rooms/*"]
+status = 403
+
+[switches]
+subsystems = ["posting", "reading"]
+listen = "127.0.0.1:0"
+lease = "4s"
+
+[switches.safe]
+reading = "as-heard"
+"#;
+
+#[test]
+fn a_proxy_out_of_contact_for_the_lease_closes_what_is_tripped_when_in_doubt() {
+    let chat = Chat::running(IN_DOUBT);
+    let is_open = || !chat.ask("POST /rooms/lobby/messages").starts_with("HTTP/1.1 403");
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve" && is_open());
+    // Longer than the lease: nothing has changed, and it is told so all the same.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(is_open(), "a proxy in contact has closed a route");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    until("the end of the lease", || !is_open());
+    assert!(chat.ask("GET /rooms/lobby/messages").starts_with("HTTP/1.1 200"), "this one stays as it was heard");
+    assert_eq!(chat.version(), "1.0.0");
+    let mut daemon = chat.begin(&["serve"]);
+    until("contact", is_open);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
 }

@@ -30,7 +30,8 @@ pub(super) fn open(app: &App, delivery: &Arc<Wake>, routers: Option<Nudge>) -> R
         now: world::now,
         tell: Box::new(move |failure| screen.trouble(&Trouble { exit: Exit::Failed, failure: failure.clone() })),
         written: Box::new(move || delivery.ring()),
-        routers: routers.map(|routers| -> Box<dyn Fn(RoutersTold) + Send> { Box::new(move |told| routers.nudge(told)) }),
+        routers: routers
+            .map(|routers| -> Box<dyn Fn(RoutersTold) + Send> { Box::new(move |told| routers.nudge(told)) }),
     };
     let server = serve_switches(listener, setting).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     app.screen.tell(&format!("flags and switches of {} at http://{}", config.environment, server.address()));
