@@ -7,7 +7,7 @@ use lastgood_domain::{
 };
 use lastgood_engine::{
     config::SwitchesConfig,
-    switches::{Desk, Scope},
+    switches::{Beside, Desk, Scope},
 };
 use lastgood_server::{
     ServeError, bind,
@@ -53,6 +53,7 @@ fn board_of(token: Option<&str>, subsystems: &[&str]) -> Board {
         now: || Timestamp(1_767_225_600_000),
         tell: Box::new(|_| ()),
         written: Box::new(|| ()),
+        beside: Beside::of(folder.path(), &config.environment),
         routers: None,
     };
     let server = serve_switches(bind(here()).unwrap(), setting).unwrap();
@@ -166,6 +167,7 @@ fn an_address_that_others_can_reach_is_refused() {
         now: || Timestamp(0),
         tell: Box::new(|_| ()),
         written: Box::new(|| ()),
+        beside: Beside::of(folder.path(), &config.environment),
         routers: None,
     };
     let open = TcpListener::bind("0.0.0.0:0").unwrap();

@@ -154,6 +154,20 @@ impl Switches {
         }
     }
 
+    /// Trips a switch by what stands beside the chain, which did not take the record. It raises no epoch.
+    pub fn trip_beside(&mut self, switch: &SwitchName, at: Timestamp, by: &Actor, reason: &Reason) {
+        let trip = self.tripped.entry(switch.clone()).or_insert_with(|| Trip {
+            since: at,
+            by: by.clone(),
+            reason: reason.clone(),
+            times: 0,
+            request: None,
+        });
+        trip.times += 1;
+        // Who asked for the reset did not know of this.
+        trip.request = None;
+    }
+
     fn doubt(&mut self, seq: u64) {
         self.doubt = Some(Doubt { seq, ..Doubt::default() });
         // It may have been a trip, of which whoever asked for a reset did not know.
@@ -176,16 +190,7 @@ impl Switches {
         match event {
             Event::Tripped { switch, reason } => {
                 self.settle(switch);
-                let trip = self.tripped.entry(switch.clone()).or_insert_with(|| Trip {
-                    since: *at,
-                    by: by.clone(),
-                    reason: reason.clone(),
-                    times: 0,
-                    request: None,
-                });
-                trip.times += 1;
-                // Who asked for the reset did not know of this.
-                trip.request = None;
+                self.trip_beside(switch, *at, by, reason);
             }
             Event::ResetRequested { switch, reason } => {
                 let request = Request { by: by.clone(), at: *at, reason: reason.clone() };

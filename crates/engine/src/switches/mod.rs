@@ -1,5 +1,6 @@
 //! An environment's flags and switches as a chain that people write to.
 
+mod beside;
 mod letter;
 
 use crate::{
@@ -7,6 +8,7 @@ use crate::{
     log::Route,
 };
 use lastgood_domain::{
+    failure::Failure,
     operations::people::People,
     switches::{self, Event, Record, Switches},
     terms::{Actor, ChainName, EnvironmentName, SwitchName, Timestamp},
@@ -14,6 +16,7 @@ use lastgood_domain::{
 use lastgood_store::{NewNotice, READ_RECORDS_MAX, Reader, StoreError};
 
 pub use crate::desk::Damaged;
+pub use beside::{Beside, Kept, Tripped, trip};
 
 /// Names the chain that holds an environment's records.
 pub fn chain_of(environment: &EnvironmentName) -> ChainName {
@@ -39,6 +42,15 @@ pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Rec
         all.extend(stored.iter().filter_map(|one| Scope::parse(&one.bytes).ok()));
     }
     Ok(all)
+}
+
+/// Reads the state of now, of the chain and of what is kept beside it.
+///
+/// Errors: one of them can't be read.
+pub fn read(reader: &Reader, state_dir: &std::path::Path, environment: &EnvironmentName) -> Result<Folded, Failure> {
+    let mut folded = Folded::read(reader, &Scope::of(environment)).map_err(|error| Failure::of(&error))?;
+    Beside::of(state_dir, environment).add_to(&mut folded.state)?;
+    Ok(folded)
 }
 
 /// Says which of `known` count as tripped only because a record can't be read; nothing where none does.

@@ -145,3 +145,65 @@ fn a_chain_that_was_put_back_is_read_anew() {
     folded.read_on(&reader, &Scope::of(&production())).unwrap();
     assert_eq!(folded, Folded::default());
 }
+
+/// The end of the chain is damaged: it takes no record.
+fn broken(folder: &Path) -> Desk {
+    let desk = three(folder);
+    damage(folder, "UPDATE record SET link = zeroblob(32) WHERE seq = 2");
+    desk
+}
+
+#[test]
+fn a_switch_is_tripped_beside_a_chain_that_takes_no_record_and_reset_only_in_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let (beside, declared) = (Beside::of(folder.path(), &production()), declared());
+    let (alice, auth, now) =
+        (Actor::new("person:alice").unwrap(), SwitchName::new("auth").unwrap(), Timestamp(1_767_225_600_000));
+    let reason = Reason::new("tokens leak").unwrap();
+    let sound = folder.path().join("sound");
+    drop(three(&sound));
+    let mut desk = broken(folder.path());
+    assert!(say(&mut desk, "trip", "auth").is_err());
+    let tripped = trip(Ok(&mut desk), &beside, &declared, (&alice, now), (&auth, &reason)).unwrap();
+    assert!(matches!(tripped, Tripped::Kept { because } if because.code == "evidence-broken"));
+    assert_eq!(
+        beside.read().unwrap(),
+        [Kept { switch: auth.clone(), at: now, by: alice.clone(), reason: reason.clone() }]
+    );
+    // It stands whatever becomes of the chain: here it is mended, and auth would be open by it.
+    assert!(beside.hand_over(&mut desk, now).is_err());
+    for suffix in ["", "-wal", "-shm"] {
+        let file = |folder: &Path| folder.join(format!("{}{suffix}", lastgood_store::EVIDENCE_FILE));
+        let _ = std::fs::remove_file(file(folder.path()));
+        let _ = std::fs::copy(file(&sound), file(folder.path()));
+    }
+    assert!(!read(folder.path()).state.is_tripped("auth"));
+    let of_all = || super::read(&Reader::open(folder.path()).unwrap(), folder.path(), &production()).unwrap().state;
+    assert_eq!((of_all().is_tripped("auth"), of_all().epoch), (true, 3));
+    assert_eq!(of_all().tripped[&auth].by, alice);
+    // The record comes first, then the file goes, and only then somebody resets it.
+    let mut desk = self::desk(folder.path());
+    beside.hand_over(&mut desk, now).unwrap();
+    assert!(beside.read().unwrap().is_empty());
+    assert!(read(folder.path()).state.is_tripped("auth"));
+    assert!(!say(&mut desk, "reset", "auth").unwrap().is_tripped("auth"));
+    assert!(!of_all().is_tripped("auth"));
+}
+
+#[test]
+fn what_is_kept_beside_the_chain_trips_even_if_it_can_t_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(three(folder.path()));
+    let kept = folder.path().join("tripped/production");
+    std::fs::create_dir_all(&kept).unwrap();
+    for (file, text) in [("auth.json", ""), ("all.json-1.new", "{}")] {
+        std::fs::write(kept.join(file), text).unwrap();
+    }
+    let of_all = || super::read(&Reader::open(folder.path()).unwrap(), folder.path(), &production());
+    assert!(of_all().unwrap().state.is_tripped("auth"));
+    assert!(!of_all().unwrap().state.is_tripped("all"), "one that is still being written is none yet");
+    // A folder that can't be read opens nothing either.
+    std::fs::remove_dir_all(&kept).unwrap();
+    std::fs::write(&kept, "").unwrap();
+    assert!(of_all().is_err());
+}

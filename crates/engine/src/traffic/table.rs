@@ -2,7 +2,7 @@
 
 use crate::{
     config::{ClosesConfig, InstanceConfig, Safe, ServiceConfig, SwitchesConfig},
-    switches::{Folded, Scope},
+    switches,
 };
 use lastgood_domain::{
     failure::Failure,
@@ -151,8 +151,8 @@ fn seconds(span: Span) -> u32 {
 /// Gives the switches of now; none are configured, none are tripped. `None` if they can't be read.
 pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
     let Some(config) = config else { return Some(Switches::default()) };
-    let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &Scope::of(&config.environment)));
-    read.ok().map(|folded| folded.state)
+    let reader = Reader::open(state_dir).ok()?;
+    switches::read(&reader, state_dir, &config.environment).ok().map(|folded| folded.state)
 }
 
 /// Tells a router the newest table of a service, whoever has told it what before.

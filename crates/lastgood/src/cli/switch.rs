@@ -11,7 +11,7 @@ use lastgood_domain::{
 use lastgood_engine::{
     config::SwitchesConfig,
     letter::rfc3339,
-    switches::{Desk, Folded, SayError, Scope},
+    switches::{self as switches_in, Beside, Desk, Folded, SayError, Scope, Tripped},
 };
 use serde_json::json;
 
@@ -81,6 +81,9 @@ pub(super) fn say(
     let declared = config.declared();
     let scope = Scope { environment: config.environment.clone(), people: app.config.people() };
     let mut desk = Desk::new(app.store()?, scope, app.routes());
+    // What the chain did not take is of it before anything is decided on what it says.
+    let beside = Beside::of(app.home.root(), &config.environment);
+    beside.hand_over(&mut desk, app.now()).map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
     let said = desk.say_one(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
     let (record, folded) = said.map_err(|error| trouble(&error))?;
     lastgood_engine::bell::ring(app.home.root());
@@ -102,10 +105,13 @@ fn trouble(error: &SayError) -> Trouble {
 pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
     let environment = &configured(app)?.environment;
     match app.reader()? {
-        None => Ok(Folded::default()),
-        Some(reader) => {
-            Folded::read(&reader, &Scope::of(environment)).map_err(|error| Trouble::new(Exit::Failed, &error))
+        None => {
+            let mut folded = Folded::default();
+            let added = Beside::of(app.home.root(), environment).add_to(&mut folded.state);
+            added.map(|()| folded).map_err(|failure| Trouble { exit: Exit::Failed, failure })
         }
+        Some(reader) => switches_in::read(&reader, app.home.root(), environment)
+            .map_err(|failure| Trouble { exit: Exit::Failed, failure }),
     }
 }
 
@@ -141,13 +147,34 @@ pub(super) fn closed(app: &App, service: &ServiceName) -> Result<Vec<Closed>, Tr
 }
 
 fn trip(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
-    let (_, after) = say(app, &|_, declared, _| switches::trip(declared, switch, reason))?;
+    let config = configured(app)?;
+    let (environment, declared) = (&config.environment, config.declared());
+    let beside = Beside::of(app.home.root(), environment);
+    let scope = Scope { environment: environment.clone(), people: app.config.people() };
+    let mut desk = match app.store() {
+        Ok(store) => Ok(Desk::new(store, scope, app.routes())),
+        Err(trouble) if trouble.exit == Exit::NotAllowed => return Err(trouble),
+        Err(trouble) => Err(trouble.failure),
+    };
+    let by = (&app.actor, app.now());
+    let tripped =
+        switches_in::trip(desk.as_mut().map_err(|failure| failure.clone()), &beside, &declared, by, (switch, reason))
+            .map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
+    lastgood_engine::bell::ring(app.home.root());
+    let (epoch, kept) = match tripped {
+        Tripped::Written(after) => (Some(after.epoch), ""),
+        Tripped::Kept { because } => {
+            app.screen.trouble(&Trouble { exit: Exit::Failed, failure: because });
+            (None, "its chain took no record, so it is kept in a file beside it and stays until somebody resets it\n")
+        }
+    };
+    // Not left to the daemon: a switch must work when it is gone.
+    crate::traffic::assert_switches(app)?;
     app.count_risky(Risky::Trip);
-    let environment = &configured(app)?.environment;
     app.screen.show(
         "switch-tripped",
-        &json!({ "environment": environment, "switch": switch, "reason": reason, "epoch": after.epoch }),
-        &format!("{switch} is tripped in {environment}\nundo it: lastgood switch reset {switch} --reason …"),
+        &json!({ "environment": environment, "switch": switch, "reason": reason, "epoch": epoch }),
+        &format!("{switch} is tripped in {environment}\n{kept}undo it: lastgood switch reset {switch} --reason …"),
     );
     Ok(Exit::Done)
 }
@@ -190,6 +217,8 @@ fn opened(app: &App, switch: &SwitchName, after: &Switches) -> Ended {
 fn list(app: &App) -> Ended {
     let config = configured(app)?;
     let folded = look(app)?;
+    let kept = Beside::of(app.home.root(), &config.environment).read();
+    let kept = kept.map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
     let state = &folded.state;
     let mut names = config.declared().switches();
     let forgotten: Vec<SwitchName> = state.tripped.keys().filter(|name| !names.contains(name)).cloned().collect();
@@ -214,11 +243,16 @@ fn list(app: &App) -> Ended {
             Standing::Open if blocked => format!("{name:width$}  blocked by all\n"),
             Standing::Open => format!("{name:width$}  open\n"),
         };
+        let is_kept = kept.iter().any(|kept| kept.switch == *name);
+        if is_kept {
+            text += &format!("{:width$}  kept in a file beside the evidence, which took no record\n", "");
+        }
         if let Some(request) = request {
             text += &format!("{:width$}  {} asks to reset it: {}\n", "", request.by, request.reason);
         }
         rows.push(json!({
             "switch": name, "tripped": standing.blocks(), "blocked": blocked, "safe": config.safe_of(name),
+            "beside": is_kept,
             "doubt": match standing {
                 Standing::Doubtful { seq, .. } => Some(seq),
                 _ => None,

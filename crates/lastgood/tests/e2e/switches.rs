@@ -237,6 +237,39 @@ fn a_trip_that_cannot_be_read_stays_until_somebody_resets_it_by_name() {
 }
 
 #[test]
+fn a_switch_is_tripped_though_its_chain_takes_no_record() {
+    let world = World::new(LONG, "");
+    world.lastgood(&["switch", "trip", "auth", "--reason", "drill"]).ended(0);
+    world.lastgood(&["switch", "reset", "auth", "--reason", "over"]).ended(0);
+    let link: Vec<u8> =
+        world.database().query_row("SELECT link FROM record WHERE seq = 1", [], |row| row.get(0)).unwrap();
+    world.database().execute("UPDATE record SET link = zeroblob(32) WHERE seq = 1", []).unwrap();
+    let _daemon = world.serve();
+    let switches = world.follow();
+    for name in ["all", "auth", "crypto"] {
+        world
+            .lastgood(&["switch", "trip", name, "--reason", "it burns"])
+            .ended(0)
+            .says("[evidence-broken]")
+            .says("it is kept in a file beside it");
+    }
+    let answer = request(world.port, "POST", "/v1/switches/transport/trip", "", "{\"reason\":\"too\"}").unwrap();
+    assert_eq!((answer.0, answer.1["tripped"].clone()), (200, json!(true)));
+    world.lastgood(&["switch", "reset", "auth", "--reason", "over"]).ended(1).says("[evidence-broken]");
+    // By the chain alone, as somebody has put it right, auth is open.
+    world.database().execute("UPDATE record SET link = ?1 WHERE seq = 1", [&link]).unwrap();
+    world.lastgood(&["switch", "list"]).ended(0).says("auth       TRIPPED  since").says("by person:alice: it burns");
+    assert!(switches.switch("transport").is_tripped());
+    world.lastgood(&["switch", "reset", "all", "--reason", "over"]).ended(0);
+    world.lastgood(&["switch", "reset", "auth", "--reason", "over"]).ended(0).says("auth is open again");
+    let list = world.json(&["switch", "list"]);
+    let tripped = |row: &Value| row["tripped"] == json!(true) && row["beside"] == json!(false);
+    let names: Vec<_> = list["switches"].as_array().unwrap().iter().filter(|row| tripped(row)).collect();
+    assert_eq!(names.iter().map(|row| &row["switch"]).collect::<Vec<_>>(), ["crypto", "transport"]);
+    assert!(world.log().contains("[evidence-broken]"));
+}
+
+#[test]
 fn a_flag_whose_turning_off_cannot_be_read_is_off() {
     let world = World::new(LONG, "");
     world.lastgood(&["flag", "set", "plain", "--reason", "new"]).ended(0);

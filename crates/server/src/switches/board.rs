@@ -9,12 +9,12 @@ use super::{
 };
 use lastgood_domain::{
     failure::Failure,
-    switches,
+    switches::Switches,
     terms::{Actor, Reason, SwitchName, Timestamp},
 };
 use lastgood_engine::{
     config::SwitchesConfig,
-    switches::{Desk, SayError},
+    switches::{Beside, Desk, Folded, Tripped, trip},
 };
 use serde_json::{Value, json};
 use std::{
@@ -64,6 +64,8 @@ pub struct Setting {
     pub token: Option<String>,
     /// The chain.
     pub desk: Desk,
+    /// What is tripped beside it.
+    pub beside: Beside,
     /// Gives the time.
     pub now: fn() -> Timestamp,
     /// Is told what is wrong, once for each thing.
@@ -101,6 +103,8 @@ pub(super) struct Board {
     by: Actor,
     told: usize,
     failing: bool,
+    /// The state that was given last.
+    given: Switches,
     /// For the routers' word to come back by.
     asks: Sender<Ask>,
     waiting: Vec<Waiting>,
@@ -110,13 +114,24 @@ pub(super) struct Board {
 impl Board {
     pub(super) fn new(setting: Setting, posts: Vec<Arc<Post>>, asks: Sender<Ask>) -> Self {
         let by = Actor::new("lastgood:http").expect("a fixed valid name");
-        Self { setting, posts, by, told: 0, failing: false, asks, waiting: Vec::new(), tickets: 0 }
+        Self {
+            setting,
+            posts,
+            by,
+            told: 0,
+            failing: false,
+            given: Switches::default(),
+            asks,
+            waiting: Vec::new(),
+            tickets: 0,
+        }
     }
 
     /// Looks for the first time, before anybody is answered.
     pub(super) fn first(&mut self) -> Result<Arc<Given>, Failure> {
-        let folded = self.setting.desk.look().map_err(|error| Failure::of(&error))?;
-        let given = Arc::new(Given::new(&self.setting.config, folded));
+        let folded = self.seen()?;
+        let given = Arc::new(Given::new(&self.setting.config, &folded));
+        self.given = folded.state;
         self.tell_damage();
         Ok(given)
     }
@@ -144,14 +159,23 @@ impl Board {
         }
     }
 
+    /// Gives the state of now: the chain's, and what is tripped beside it.
+    fn seen(&mut self) -> Result<Folded, Failure> {
+        let mut folded = self.setting.desk.look().map_err(|error| Failure::of(&error))?.clone();
+        self.setting.beside.add_to(&mut folded.state)?;
+        Ok(folded)
+    }
+
     /// Reads what is new and says it; `beats` says it in any case, if it could be read.
     fn look(&mut self, current: &Current, given: &mut Arc<Given>, beats: bool) {
-        match self.setting.desk.look() {
+        match self.seen() {
             Ok(folded) => {
                 self.failing = false;
-                let changed = folded.state.epoch != given.epoch;
+                // More may be tripped without a further record: beside the chain, or in doubt.
+                let changed = folded.state != self.given;
                 if changed {
-                    *given = Arc::new(Given::new(&self.setting.config, folded));
+                    *given = Arc::new(Given::new(&self.setting.config, &folded));
+                    self.given = folded.state;
                 }
                 if changed || beats {
                     self.say(current, given);
@@ -161,7 +185,7 @@ impl Board {
             Err(error) => {
                 // Said once, until it works again.
                 if !std::mem::replace(&mut self.failing, true) {
-                    (self.setting.tell)(&Failure::of(&error));
+                    (self.setting.tell)(&error);
                 }
             }
         }
@@ -174,24 +198,23 @@ impl Board {
         (switch, reason): (&SwitchName, &Reason),
         from: Asker,
     ) {
-        let config = &self.setting.config;
-        let declared = config.declared();
+        let declared = self.setting.config.declared();
         let now = (self.setting.now)();
-        let said = self.setting.desk.say_one(&self.by, now, &|_| switches::trip(&declared, switch, reason));
-        let (status, answer) = match said {
-            Ok((_, folded)) => {
-                let epoch = folded.state.epoch;
-                *given = Arc::new(Given::new(config, folded));
-                self.say(current, given);
+        let Setting { desk, beside, .. } = &mut self.setting;
+        let tripped = trip(Ok(desk), beside, &declared, (&self.by, now), (switch, reason));
+        if let Ok(Tripped::Kept { because }) = &tripped {
+            (self.setting.tell)(because);
+        }
+        let (status, answer) = match tripped {
+            Ok(_) => {
+                self.look(current, given, true);
+                let epoch = given.epoch;
                 (self.setting.written)();
                 let environment = &self.setting.config.environment;
                 let answer = json!({ "environment": environment, "switch": switch, "tripped": true, "epoch": epoch });
                 return self.answer_after_routers(from, answer);
             }
-            Err(error) => {
-                let status = if matches!(error, SayError::Refused(_)) { 404 } else { 500 };
-                (status, problem(&Failure::of(error.coded())))
-            }
+            Err(failure) => (if failure.code == "switch-unknown" { 404 } else { 500 }, problem(&failure)),
         };
         self.answer(&from, status, &answer);
     }

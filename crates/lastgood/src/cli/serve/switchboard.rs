@@ -4,7 +4,7 @@ use crate::{app::App, exit::Exit, screen::Trouble, traffic::Nudge};
 use lastgood_drivers::probe::Secrets;
 use lastgood_engine::{
     deliver::Wake,
-    switches::{Desk, Scope},
+    switches::{Beside, Desk, Scope},
     world,
 };
 use lastgood_server::switches::{RoutersTold, Setting, SwitchServer, serve_switches};
@@ -25,6 +25,7 @@ pub(super) fn open(app: &App, delivery: &Arc<Wake>, routers: Option<Nudge>) -> R
     let scope = Scope { environment: config.environment.clone(), people: app.config.people() };
     let setting = Setting {
         desk: Desk::new(app.store()?, scope, app.routes()),
+        beside: Beside::of(app.home.root(), &config.environment),
         config: config.clone(),
         token,
         now: world::now,
