@@ -348,3 +348,29 @@ pub(super) fn expand(service: &mut ServiceConfig) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: serde_json::Value) -> TrafficConfig {
+        let mut keys = serde_json::json!({ "proxy": { "listen": ["127.0.0.1:8080"] } });
+        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(keys).unwrap()
+    }
+
+    #[test]
+    fn a_candidate_gets_5_25_and_100_percent_unless_it_is_said_otherwise() {
+        let shares = config(serde_json::json!({})).shares;
+        assert_eq!(shares.iter().map(|share| share.percent).collect::<Vec<_>>(), [5.0, 25.0, 100.0]);
+    }
+
+    #[test]
+    fn sessions_are_proven_to_resume_unless_a_reason_says_why_not() {
+        assert!(config(serde_json::json!({})).settings(&[]).resume);
+        let without = config(serde_json::json!({ "no_resume": "clients load the page anew" }));
+        assert!(!without.settings(&[]).resume && without.problem(&[]).is_none());
+        let unsaid = config(serde_json::json!({ "no_resume": " " }));
+        assert_eq!(unsaid.problem(&[]).map(|(key, ..)| key), Some("traffic.no_resume"));
+    }
+}

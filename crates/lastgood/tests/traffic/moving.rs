@@ -192,3 +192,25 @@ fn a_service_without_websockets_needs_no_word_about_them() {
     readers.join().unwrap();
     assert_eq!(chat.version(), "1.1.0");
 }
+
+#[test]
+fn a_release_whose_warm_time_is_over_is_started_again_before_anybody_goes_back_to_it() {
+    let chat = Chat::new("");
+    chat.configure(|text| text.replace("warm = \"10m\"", "warm = \"1s\"").replace("drain = \"5s\"", "drain = \"1s\""));
+    chat.lastgood(&["run"]).ended(0);
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve");
+    chat.publish("1.1.0");
+    let people = chat.people(PEOPLE, LONG);
+    chat.lastgood(&["run", "--now"]).ended(0);
+    assert_eq!(chat.version(), "1.1.0");
+    nobody_lost_anything(&people.join().unwrap());
+    until("the end of the warm time", || chat.processes("1.0.0").is_empty());
+    let people = chat.people(PEOPLE, Duration::from_secs(12));
+    chat.lastgood(&["--yes", "rollback", "--reason", "a drill"]).ended(0);
+    assert_eq!(chat.version(), "1.0.0");
+    assert_eq!(chat.processes("1.0.0").len(), 1, "it was started again");
+    nobody_lost_anything(&people.join().unwrap());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
