@@ -162,7 +162,7 @@ fn an_address_that_others_can_reach_is_refused() {
     let config = SwitchesConfig::default();
     let setting = Setting {
         desk: Desk::new(Store::open(folder.path()).unwrap(), Scope::of(&config.environment), Vec::new()),
-        config,
+        config: config.clone(),
         token: None,
         now: || Timestamp(0),
         tell: Box::new(|_| ()),

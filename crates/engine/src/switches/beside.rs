@@ -3,7 +3,7 @@
 //! A chain whose end was damaged takes no record, and tripping must be possible all the same. A file can only trip: it is
 //! written into the chain and removed before anything of its environment is reset.
 
-use super::{Desk, SayError};
+use super::Desk;
 use lastgood_domain::{
     failure::Failure,
     switches::{self, Declared, Event, Record, Switches},
@@ -151,7 +151,7 @@ pub fn trip(
     let event = switches::trip(declared, switch, reason).map_err(|refused| Failure::of(&refused))?;
     let written = desk.and_then(|desk| match desk.say_one(by, now, &|_| Ok(event.clone())) {
         Ok((_, folded)) => Ok(folded.state.clone()),
-        Err(error) => Err(Failure::of(SayError::coded(&error))),
+        Err(error) => Err(Failure::of(error.coded())),
     });
     match written {
         Ok(state) => Ok(Tripped::Written(state)),

@@ -110,7 +110,7 @@ pub(super) fn trip(site: &Site, run: RunId, names: &[SwitchName], because: &str)
         let said = match &mut board {
             Ok(board) => {
                 let declared = board.config.declared();
-                board.say(&|_, known| turn(&declared, known))
+                board.say(&|_: &Switches, known: &[Record]| turn(&declared, known))
             }
             Err(failure) => Err(failure.clone()),
         };
