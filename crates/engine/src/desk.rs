@@ -53,6 +53,11 @@ pub trait Subject {
         Ok(())
     }
 
+    /// Folds record number `seq`, which only blocks and is in doubt.
+    fn apply_in_doubt(state: &mut Self::State, seq: u64, record: &Self::Record) {
+        Self::apply(state, seq, Some(record));
+    }
+
     /// Makes the notices of record `seq` for the endpoints that want them, given the state after it.
     fn notices(&self, routes: &[Route], after: &Self::State, seq: u64, record: &Self::Record) -> Vec<NewNotice>;
 
@@ -211,8 +216,11 @@ impl<S: Subject> Folded<S> {
         let view = RecordView { seq: one.seq, at: one.at, bytes: &one.bytes, leaf: None, link: one.link };
         let doubt = ChainCheck::from(chain, self.head).next(&view).err().map(|broken| broken.to_string());
         let record = S::parse(&one.bytes);
-        let taken = record.as_ref().ok().filter(|record| doubt.is_none() || S::only_blocks(record));
-        S::apply(&mut self.state, one.seq, taken);
+        match (&record, &doubt) {
+            (Ok(record), None) => S::apply(&mut self.state, one.seq, Some(record)),
+            (Ok(record), Some(_)) if S::only_blocks(record) => S::apply_in_doubt(&mut self.state, one.seq, record),
+            _ => S::apply(&mut self.state, one.seq, None),
+        }
         self.head = Head { size: one.seq + 1, link: one.link };
         if let Some(what) = doubt.or_else(|| record.err()) {
             self.tell(one.seq, what);

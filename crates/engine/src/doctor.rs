@@ -7,7 +7,7 @@ use crate::{
     paths::Home,
     ports::Occupant,
     preflight::{self, Answer, Asker, Choice, Question, Report, State},
-    setup,
+    setup, switches, traffic,
     world::{Site, aside_of, runtime_of, who_else_writes},
 };
 use lastgood_domain::{
@@ -34,7 +34,7 @@ use std::{
 };
 
 /// Names of doctor's own checks, as `--only` and `--skip` take them.
-pub const OWN: [&str; 16] = [
+pub const OWN: [&str; 17] = [
     "address",
     "anchor",
     "busy",
@@ -49,6 +49,7 @@ pub const OWN: [&str; 16] = [
     "runs",
     "secrets",
     "state-dir",
+    "switches",
     "systemd",
     "user",
 ];
@@ -190,6 +191,9 @@ fn whole(config: &Config) -> Vec<Finding> {
     if let Err(error) = Secrets::load(&config.secret, &config.folder) {
         all("secrets", Failure::of(&error), Severity::Required);
     }
+    if let Some(failure) = switches_in_doubt(config) {
+        all("switches", failure, Severity::Required);
+    }
     for failure in message::unreadable(config) {
         all("incident", failure, Severity::Required);
     }
@@ -233,6 +237,20 @@ fn in_doubt(config: &Config) -> Result<Vec<Failure>, StoreError> {
         return Ok(Vec::new());
     }
     doubt::all(&Reader::open(&config.state_dir)?, &config.state_dir, &config.anchor())
+}
+
+/// Tells whether switches count as tripped only because a record of theirs can't be read.
+fn switches_in_doubt(config: &Config) -> Option<Failure> {
+    let known = config.switches.as_ref()?.declared().switches();
+    if !config.state_dir.join(lastgood_store::EVIDENCE_FILE).exists() {
+        return None;
+    }
+    let Some(state) = traffic::switches_of(config.switches.as_ref(), &config.state_dir) else {
+        let what = "the switches can't be read: all that they close is closed";
+        return Some(Failure::new("switches-unread", what, Some("see what is wrong: lastgood evidence verify")));
+    };
+    let what = switches::doubt(&state, &known)?;
+    Some(Failure::new("switches-damaged", what, Some("lastgood switch list; then reset each by its name")))
 }
 
 /// Compares what runs with what should run by the log; `service` is its state of now.

@@ -378,7 +378,10 @@ fn flags(config: &Config) -> BTreeMap<String, bool> {
     }
     let read = Reader::open(&config.state_dir);
     match read.and_then(|reader| switches::Folded::read(&reader, &switches::Scope::of(&set.environment))) {
-        Ok(folded) => folded.state.flags.iter().map(|(key, flag)| (key.to_string(), flag.on)).collect(),
+        Ok(folded) => {
+            let may_be_on = |flag: &lastgood_domain::switches::Flag| flag.on || flag.doubt.is_some();
+            folded.state.flags.iter().map(|(key, flag)| (key.to_string(), may_be_on(flag))).collect()
+        }
         Err(_) => wanted.into_iter().map(|flag| (flag, true)).collect(),
     }
 }

@@ -24,7 +24,7 @@ use lastgood_domain::{
     terms::ServiceName,
     traffic::{
         Share, Side, Table,
-        wire::{Live, Look, SOCKET},
+        wire::{Heard, Live, Look, SOCKET},
     },
 };
 use std::{
@@ -111,7 +111,14 @@ impl Proxy {
             .collect();
         // One that was killed may have left another one behind that still finishes what it has.
         let orphan = if taken.is_none() { takeover::orphan(&settings.state_dir) } else { None };
-        let (link, mut given) = taken.map_or((None, Vec::new()), |taken| (Some(taken.link), taken.sockets));
+        let (link, mut given, heard) = match taken {
+            Some(taken) => (Some(taken.link), taken.sockets, taken.heard),
+            None => (None, Vec::new(), Vec::new()),
+        };
+        // The lease goes on as it was there; without anybody before nobody knows how old the tables are.
+        for Heard { service, ago } in heard {
+            doors.iter().filter(|door| door.service == service).for_each(|door| door.hear(ago.0));
+        }
         let mut sockets = Vec::new();
         for (at, door) in doors.iter().enumerate() {
             for address in &door.serving.listen {
@@ -236,6 +243,17 @@ impl Proxy {
         }
     }
 
+    /// Notes that a service's table was told just now.
+    fn hear(&self, service: &ServiceName) {
+        self.doors.iter().filter(|door| door.service == *service).for_each(|door| door.hear(0));
+    }
+
+    /// Tells how long ago each table was told.
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        let heard = |door: &Arc<Door>| Some(Heard { service: door.service.clone(), ago: door.unheard()? });
+        self.doors.iter().filter_map(heard).collect()
+    }
+
     fn apply(&self, table: &Table) {
         for site in self.lanes.iter().flat_map(|lane| &lane.sites) {
             if site.door.service == table.service {
@@ -260,8 +278,14 @@ impl Proxy {
     pub(crate) fn route_along(&self, table: Table) -> Result<u64, NotRouted> {
         let mut in_use = locked(&self.in_use);
         let epoch = in_use.get(&table.service).map(|current| current.table.epoch);
+        if in_use.get(&table.service).is_some_and(|current| *current.table == table) {
+            self.hear(&table.service);
+            self.tell_before(&table);
+            return Ok(table.epoch);
+        }
         if epoch.is_none_or(|epoch| epoch < table.epoch) {
             let newer = table.epoch;
+            self.hear(&table.service);
             self.apply(&table);
             self.tell_before(&table);
             in_use.insert(table.service.clone(), InUse { table: Arc::new(table), is_stored: true });
@@ -287,6 +311,9 @@ impl Proxy {
         if let Some(current) = current {
             let is_same = *current.table == table;
             if is_same && current.is_stored {
+                // Told again, it says that the switches stand as they stood.
+                self.hear(&table.service);
+                self.tell_before(&table);
                 return Ok(table.epoch);
             }
             if !is_same && current.table.epoch >= table.epoch {
@@ -301,6 +328,7 @@ impl Proxy {
             self.trouble(why.clone());
             return Err(NotRouted { why, epoch });
         }
+        self.hear(&table.service);
         self.apply(&table);
         self.tell_before(&table);
         // All else is in use first: a slow disk must not keep a way back waiting.

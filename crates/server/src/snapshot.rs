@@ -100,8 +100,10 @@ impl SwitchesView {
         switches: &Switches,
         subscribers: [u64; 2],
     ) -> Self {
-        let in_doubt = switches.doubt.is_some();
-        let all = known.into_iter().map(|switch| (switch, in_doubt));
+        let all = known.into_iter().map(|switch| {
+            let blocks = switches.rewound.is_some() || switches.standing(&switch).blocks();
+            (switch, blocks)
+        });
         let tripped = switches.tripped.keys().map(|switch| (switch.clone(), true));
         Self { environment, tripped: all.chain(tripped).collect(), epoch: switches.epoch, subscribers }
     }

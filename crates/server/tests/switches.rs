@@ -7,7 +7,7 @@ use lastgood_domain::{
 };
 use lastgood_engine::{
     config::SwitchesConfig,
-    switches::{Desk, Scope},
+    switches::{Beside, Desk, Scope},
 };
 use lastgood_server::{
     ServeError, bind,
@@ -53,6 +53,8 @@ fn board_of(token: Option<&str>, subsystems: &[&str]) -> Board {
         now: || Timestamp(1_767_225_600_000),
         tell: Box::new(|_| ()),
         written: Box::new(|| ()),
+        beside: Beside::of(folder.path(), &config.environment),
+        routers: None,
     };
     let server = serve_switches(bind(here()).unwrap(), setting).unwrap();
     Board { server, desk: desk(), declared, _folder: folder }
@@ -160,11 +162,13 @@ fn an_address_that_others_can_reach_is_refused() {
     let config = SwitchesConfig::default();
     let setting = Setting {
         desk: Desk::new(Store::open(folder.path()).unwrap(), Scope::of(&config.environment), Vec::new()),
-        config,
+        config: config.clone(),
         token: None,
         now: || Timestamp(0),
         tell: Box::new(|_| ()),
         written: Box::new(|| ()),
+        beside: Beside::of(folder.path(), &config.environment),
+        routers: None,
     };
     let open = TcpListener::bind("0.0.0.0:0").unwrap();
     let refused = serve_switches(open, setting).err().unwrap();

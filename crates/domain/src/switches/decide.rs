@@ -1,6 +1,6 @@
 //! Who may change what. Tripping is always allowed; each refusal says what to type instead.
 
-use super::{ALL, Definition, DefinitionError, Event, FlagKind, Switches};
+use super::{ALL, Definition, DefinitionError, Event, Flag, FlagKind, Standing, Switches};
 use crate::{
     failure::Coded,
     operations::people::NotAllowed,
@@ -167,6 +167,22 @@ pub fn trip(declared: &Declared, switch: &SwitchName, reason: &Reason) -> Result
     Ok(Event::Tripped { switch: switch.clone(), reason: reason.clone() })
 }
 
+/// Gives how a switch stands that is to be reset. One in doubt must be declared or named by a flag: a name that is only
+/// mistyped stands for nothing.
+///
+/// Errors: nothing is blocked by it; it is not known.
+fn resettable<'a>(switches: &'a Switches, declared: &Declared, switch: &SwitchName) -> Result<Standing<'a>, Refused> {
+    let standing = switches.standing(switch);
+    let named = |flag: &Flag| flag.definition.as_ref().and_then(|one| one.subsystem.as_ref()) == Some(switch);
+    if standing.trip().is_none() && !switches.flags.values().any(named) {
+        known_switch(declared, switch)?;
+    }
+    match standing {
+        Standing::Open => Err(Refused::NotTripped { switch: switch.clone() }),
+        _ => Ok(standing),
+    }
+}
+
 /// Resets a switch, or asks for it where a second person is needed. What is no longer declared can be reset too.
 ///
 /// Errors: it is not tripped; somebody else has asked already.
@@ -177,15 +193,12 @@ pub fn reset(
     switch: &SwitchName,
     reason: &Reason,
 ) -> Result<Event, Refused> {
-    let Some(trip) = switches.tripped.get(switch) else {
-        known_switch(declared, switch)?;
-        return Err(Refused::NotTripped { switch: switch.clone() });
-    };
+    let standing = resettable(switches, declared, switch)?;
     let (switch, reason) = (switch.clone(), reason.clone());
     if !declared.reset_needs_second {
         return Ok(Event::Reset { switch, reason, requested_by: None });
     }
-    match &trip.request {
+    match standing.request() {
         Some(request) if request.by != *by => {
             let (by, reason) = (request.by.clone(), request.reason.clone());
             Err(Refused::AlreadyRequested { switch, by, reason })
@@ -204,12 +217,9 @@ pub fn confirm(
     switch: &SwitchName,
     reason: &Reason,
 ) -> Result<Event, Refused> {
-    let Some(trip) = switches.tripped.get(switch) else {
-        known_switch(declared, switch)?;
-        return Err(Refused::NotTripped { switch: switch.clone() });
-    };
+    let standing = resettable(switches, declared, switch)?;
     let (switch, reason) = (switch.clone(), reason.clone());
-    match &trip.request {
+    match standing.request() {
         None => Err(Refused::NotRequested { switch }),
         Some(request) if request.by == *by => Err(Refused::OwnConfirmation { switch, by: by.clone() }),
         Some(request) => Ok(Event::Reset { switch, reason, requested_by: Some(request.by.clone()) }),

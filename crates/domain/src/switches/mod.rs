@@ -1,7 +1,8 @@
 //! Flags and kill switches of one environment: what was written, what it folds to, and who may change what.
 //!
 //! A flag is off until somebody turns it on. A switch that is tripped stays tripped until somebody resets it; no old,
-//! doubled or reordered record or message does. The number of records folded is the *epoch*: it only grows, and whoever
+//! doubled or reordered record or message does, and none that can't be read: while one can't, every switch counts as tripped
+//! of which no readable record behind it says otherwise. The number of records folded is the *epoch*: it only grows, and whoever
 //! hears of switches takes nothing of a lower one.
 
 mod decide;
@@ -19,7 +20,7 @@ pub use event::{Event, Record};
 pub use flag::{
     Comparison, Condition, Definition, DefinitionError, FlagKind, Part, RULES_MAX, Rule, Serve, Test, VARIANTS_MAX,
 };
-pub use fold::{Flag, Live, Request, Switches, Trip};
+pub use fold::{Doubt, Flag, Live, Request, Standing, Switches, Trip};
 pub use value::{FlagValue, ValueError};
 pub use words::{notice, sentence};
 

@@ -20,4 +20,4 @@ pub use pattern::{PatternError, RoutePattern};
 pub use seat::{SEATS, Share, seat};
 pub use slice::{Closes, Counts, Slice, Timed};
 pub use state::{Brought, Judged, Standby, Stopped, Traffic};
-pub use table::{Answering, Closed, Leaving, Side, Table, TableError, Upstream};
+pub use table::{Answering, Closed, Lease, Leaving, Side, Table, TableError, Upstream};

@@ -1,7 +1,7 @@
 //! The routing table of one service: what a router is told, whole, each time.
 
 use super::{RoutePattern, Share};
-use crate::terms::{Digest, InstanceName, ServiceName, Timestamp};
+use crate::terms::{Digest, InstanceName, ServiceName, Span, Timestamp};
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,26 @@ pub struct Table {
     /// Routes that are closed, by a switch or by a stop of new entries; the first that covers a request answers it.
     #[serde(default)]
     pub closed: Vec<Closed>,
+    /// What else is closed once nobody has told a table for long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// How long a router goes on with the switches it was told, and what it closes after that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// How long after it was told a table, this one again too, it still counts as in contact.
+    pub length: Span,
+    /// Routes of the switches that count as tripped when in doubt. What is not named stays as it was told.
+    pub closed: Vec<Closed>,
+}
+
+impl Lease {
+    /// Tells whether it is over, `unheard` after the router was told a table last; `None` if it was told none since it began:
+    /// then nobody knows how old the one is that it has.
+    pub fn is_over(&self, unheard: Option<Span>) -> bool {
+        unheard.is_none_or(|unheard| unheard.0 >= self.length.0)
+    }
 }
 
 /// One release and the instances that answer for it.
@@ -137,7 +157,8 @@ impl Table {
             seen.push(side.release);
         }
         let status = |closed: &Closed| closed.answer.status;
-        match self.closed.iter().map(status).find(|status| !(400..=599).contains(status)) {
+        let alone = self.lease.iter().flat_map(|lease| &lease.closed);
+        match self.closed.iter().chain(alone).map(status).find(|status| !(400..=599).contains(status)) {
             Some(status) => Err(TableError::Status(status)),
             None => Ok(()),
         }
@@ -182,7 +203,16 @@ mod tests {
             leaving: Vec::new(),
             synthetic: None,
             closed: Vec::new(),
+            lease: None,
         }
+    }
+
+    #[test]
+    fn a_lease_ends_without_contact_and_one_that_never_began_is_over() {
+        let lease = Lease { length: Span(10_000), closed: Vec::new() };
+        assert!(!lease.is_over(Some(Span(9_999))));
+        assert!(lease.is_over(Some(Span(10_000))));
+        assert!(lease.is_over(None));
     }
 
     #[test]
@@ -206,6 +236,8 @@ mod tests {
             answer: Answering { status, retry_after: None, body: String::new() },
         };
         assert_eq!(broken(&|t| t.closed = vec![closed(503), closed(200)]), Err(TableError::Status(200)));
+        let lease = |status| Some(Lease { length: Span(1), closed: vec![closed(status)] });
+        assert_eq!(broken(&|t| t.lease = lease(200)), Err(TableError::Status(200)));
     }
 
     proptest! {

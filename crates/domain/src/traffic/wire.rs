@@ -3,7 +3,7 @@
 //! The types stand here because both ends must agree and neither may see the other.
 
 use super::{Slice, Table};
-use crate::terms::{Digest, ServiceName};
+use crate::terms::{Digest, ServiceName, Span};
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,19 @@ pub enum Told {
     Listening {
         /// Whose socket listens where.
         sockets: Vec<Listening>,
+        /// How long ago whose table was told last.
+        #[serde(default)]
+        heard: Vec<Heard>,
     },
+}
+
+/// When a service's table was told last: who takes over goes on with the same lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Whose.
+    pub service: ServiceName,
+    /// How long ago.
+    pub ago: Span,
 }
 
 /// One listening socket.

@@ -234,6 +234,7 @@ fn answered(answer: &Answer) -> Option<String> {
                 false => format!("probe passed in {} ({})", facts.took, used.join(", ")),
             }
         }
+        Answer::ResumePassed { facts } if facts.sent == 0 => "the router has seen no session to resume".into(),
         Answer::ResumePassed { facts } => format!(
             "sessions resume both ways: {} messages sent, {} arrived, {} of them replayed, none twice, in {}",
             facts.sent, facts.delivered, facts.replayed, facts.took

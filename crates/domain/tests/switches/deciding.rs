@@ -50,6 +50,31 @@ fn where_a_second_person_is_needed_nobody_resets_alone() {
 }
 
 #[test]
+fn a_switch_in_doubt_is_reset_by_its_name_and_by_two_where_two_are_needed() {
+    let (declared, auth) = (declared(true), switch("auth"));
+    let mut state = Switches::default();
+    state.apply(0, None);
+    let reset = |state: &Switches, name: &str| {
+        switches::reset(state, &declared, &actor("alice"), &switch(name), &reason("looked"))
+    };
+    assert_eq!(reset(&state, "auht").unwrap_err().code(), "switch-unknown");
+    let asked = after(&state, "alice", reset(&state, "auth").unwrap());
+    assert!(asked.is_tripped("auth"), "asking alone has reset it");
+    let confirm = |state: &Switches, by: &str| switches::confirm(state, &declared, &actor(by), &auth, &reason("seen"));
+    assert_eq!(confirm(&asked, "alice").unwrap_err().code(), "switch-own-confirmation");
+    // What can't be read may have been a trip, of which alice did not know.
+    let mut again = asked.clone();
+    again.apply(again.epoch, None);
+    assert_eq!(confirm(&again, "bob").unwrap_err().code(), "switch-reset-not-requested");
+    let open = after(&asked, "bob", confirm(&asked, "bob").unwrap());
+    assert!(open.is_tripped("auth"), "the one above all is in doubt too");
+    let asked = after(&open, "alice", reset(&open, "all").unwrap());
+    let event = switches::confirm(&asked, &declared, &actor("bob"), &switches::all(), &reason("seen")).unwrap();
+    let open = after(&asked, "bob", event);
+    assert!(!open.is_tripped("auth") && open.is_tripped("crypto"));
+}
+
+#[test]
 fn a_trip_after_the_request_makes_it_void() {
     let (declared, auth) = (declared(true), switch("auth"));
     let tripped = tripped();

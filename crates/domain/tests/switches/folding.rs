@@ -1,7 +1,7 @@
 //! What records fold to, in whatever order they come.
 
 use crate::{actor, flag, reason, record, switch};
-use lastgood_domain::switches::{Definition, Event, Record, Switches};
+use lastgood_domain::switches::{Definition, Event, Record, Standing, Switches};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -48,6 +48,20 @@ fn tripped_after(all: &[Said], count: usize) -> BTreeSet<&'static str> {
     (0..NAMES.len()).filter(|name| last_word(*name) == Some(true)).map(|name| NAMES[name]).collect()
 }
 
+/// Whether a switch blocks by itself after the first `count`: what can't be read may have tripped it.
+fn blocks_after(all: &[Said], count: usize, name: usize) -> bool {
+    let last = all[..count].iter().rev().find(|said| match said {
+        Said::Trip(one) | Said::Reset(one) => *one == name,
+        Said::Unreadable => true,
+        Said::Ask(_) => false,
+    });
+    match last {
+        Some(Said::Trip(_) | Said::Unreadable) => true,
+        // What can't be read behind the trip takes nothing away from the reset behind it.
+        Some(Said::Reset(_)) | Some(Said::Ask(_)) | None => false,
+    }
+}
+
 proptest! {
     #[test]
     fn no_old_doubled_or_reordered_record_untrips_a_switch(
@@ -65,17 +79,61 @@ proptest! {
             prop_assert!(state.epoch >= before.epoch);
             let tripped: BTreeSet<&str> = state.tripped.keys().map(|name| name.as_str()).collect();
             prop_assert_eq!(tripped, tripped_after(&all, state.epoch as usize));
+            for (name, text) in NAMES.iter().enumerate() {
+                let blocked = blocks_after(&all, state.epoch as usize, name) || blocks_after(&all, state.epoch as usize, 0);
+                prop_assert_eq!(state.is_tripped(text), blocked, "{}", text);
+            }
         }
     }
 }
 
 #[test]
-fn a_record_that_cannot_be_read_changes_nothing_and_is_counted() {
+fn a_record_that_cannot_be_read_trips_every_switch_that_nobody_has_set_since() {
     let mut state = Switches::default();
-    state.apply(0, Some(&record("alice", Event::Tripped { switch: switch("auth"), reason: reason("leak") })));
-    assert!(state.apply(1, None));
-    assert!(state.is_tripped("auth"));
-    assert_eq!((state.epoch, state.unreadable), (2, 1));
+    let say = |state: &mut Switches, event| assert!(state.apply(state.epoch, Some(&record("alice", event))));
+    let (auth, crypto) = (switch("auth"), switch("crypto"));
+    let reset = |switch| Event::Reset { switch, reason: reason("looked"), requested_by: None };
+    say(&mut state, Event::Tripped { switch: auth.clone(), reason: reason("leak") });
+    say(&mut state, reset(auth.clone()));
+    // This one was a trip of crypto.
+    assert!(state.apply(2, None));
+    assert_eq!(state.epoch, 3);
+    assert_eq!(state.standing(&crypto), Standing::Doubtful { seq: 2, request: None });
+    for name in NAMES {
+        assert!(state.is_tripped(name), "{name} is open");
+    }
+    // Each that a person has reset since is known again, and no other.
+    say(&mut state, reset(switch("all")));
+    say(&mut state, reset(auth.clone()));
+    assert_eq!(NAMES.map(|name| state.is_tripped(name)), [false, false, true]);
+    assert_eq!(state.doubtful([&auth, &crypto]), [&crypto]);
+    say(&mut state, reset(crypto.clone()));
+    assert_eq!(state.standing(&crypto), Standing::Open);
+    // The next one puts all of them in doubt again.
+    assert!(state.apply(state.epoch, None));
+    assert!(NAMES.iter().all(|name| state.is_tripped(name)));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_turns_every_flag_off_that_nobody_has_turned_since() {
+    let mut state = Switches::default();
+    let say = |state: &mut Switches, event| assert!(state.apply(state.epoch, Some(&record("alice", event))));
+    let on = |key| Event::FlagTurnedOn { flag: flag(key), reason: reason("go") };
+    for key in ["one", "two"] {
+        say(&mut state, on(key));
+    }
+    // This one turned the first off.
+    assert!(state.apply(2, None));
+    let is_on = |state: &Switches| ["one", "two"].map(|key| state.flags[&flag(key)].on);
+    assert_eq!(is_on(&state), [false, false]);
+    assert_eq!(state.flags[&flag("one")].doubt, Some(2));
+    // Other values don't tell whether it is on.
+    let definition = Definition::boolean();
+    say(&mut state, Event::FlagSet { flag: flag("one"), definition, reason: reason("new") });
+    assert_eq!(is_on(&state), [false, false]);
+    say(&mut state, on("two"));
+    assert_eq!(is_on(&state), [false, true]);
+    assert_eq!(state.flags[&flag("two")].doubt, None);
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub(crate) fn table(epoch: u64, last_good: &Side, candidate: &Side, share: Share
         share,
         leaving: Vec::new(),
         synthetic: None,
+        lease: None,
         closed: Vec::new(),
     }
 }

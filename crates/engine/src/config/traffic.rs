@@ -47,6 +47,10 @@ pub struct TrafficConfig {
     /// How sessions of the service are resumed: proven between both releases before the share exceeds 25 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumeConfig>,
+    /// Why nobody loses anything when a WebSocket is cut. Without this and without `resume` the share does not exceed 25 %
+    /// once the proxy has seen a WebSocket of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_resume: Option<String>,
 }
 
 /// One flag that a release brings.
@@ -239,6 +243,12 @@ impl TrafficConfig {
             let what = "name one router: proxy or haproxy".into();
             return Some(("traffic", what, "traffic.proxy = { listen = [\"0.0.0.0:8080\"] }"));
         }
+        if let Some(reason) = &self.no_resume
+            && (reason.trim().is_empty() || self.resume.is_some())
+        {
+            let what = "no_resume says why no proof is needed, where there is no resume".into();
+            return Some(("traffic.no_resume", what, "no_resume = \"clients load the page anew\""));
+        }
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
         }
@@ -318,7 +328,8 @@ impl TrafficConfig {
                 .map(|one| BroughtFlag { flag: one.flag.clone(), share: share(one.at) })
                 .collect(),
             trips: self.guard.trips.clone(),
-            resume: self.resume.is_some(),
+            // Without either it is asked for too: whether there is anything to resume, the router knows.
+            resume: self.no_resume.is_none(),
         }
     }
 }
@@ -335,5 +346,31 @@ pub(super) fn expand(service: &mut ServiceConfig) {
             let port = if side == SIDES[0] { one.port } else { one.other_port.unwrap_or(one.port) };
             service.instance.push(InstanceConfig { name, port, other_port: None, ..one.clone() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: serde_json::Value) -> TrafficConfig {
+        let mut keys = serde_json::json!({ "proxy": { "listen": ["127.0.0.1:8080"] } });
+        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(keys).unwrap()
+    }
+
+    #[test]
+    fn a_candidate_gets_5_25_and_100_percent_unless_it_is_said_otherwise() {
+        let shares = config(serde_json::json!({})).shares;
+        assert_eq!(shares.iter().map(|share| share.percent).collect::<Vec<_>>(), [5.0, 25.0, 100.0]);
+    }
+
+    #[test]
+    fn sessions_are_proven_to_resume_unless_a_reason_says_why_not() {
+        assert!(config(serde_json::json!({})).settings(&[]).resume);
+        let without = config(serde_json::json!({ "no_resume": "clients load the page anew" }));
+        assert!(!without.settings(&[]).resume && without.problem(&[]).is_none());
+        let unsaid = config(serde_json::json!({ "no_resume": " " }));
+        assert_eq!(unsaid.problem(&[]).map(|(key, ..)| key), Some("traffic.no_resume"));
     }
 }

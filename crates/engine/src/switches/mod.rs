@@ -1,22 +1,25 @@
 //! An environment's flags and switches as a chain that people write to.
 
+mod beside;
 mod letter;
 
 use crate::{
     config::SwitchesConfig,
     desk::{self, Subject},
-    doubt::doubt,
+    doubt,
     log::Route,
 };
 use lastgood_domain::{
+    failure::Failure,
     operations::people::People,
     switches::{self, Event, Record, Switches},
-    terms::{Actor, ChainName, EnvironmentName, Timestamp},
+    terms::{Actor, ChainName, EnvironmentName, SwitchName, Timestamp},
 };
 use lastgood_store::{NewNotice, READ_RECORDS_MAX, Reader, StoreError};
 use std::path::{Path, PathBuf};
 
 pub use crate::desk::Damaged;
+pub use beside::{Beside, Kept, Tripped, trip};
 
 /// Names the chain that holds an environment's records.
 pub fn chain_of(environment: &EnvironmentName) -> ChainName {
@@ -42,6 +45,24 @@ pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Rec
         all.extend(stored.iter().filter_map(|one| Scope::parse(&one.bytes).ok()));
     }
     Ok(all)
+}
+
+/// Reads the state of now, of the chain and of what is kept beside it.
+///
+/// Errors: one of them can't be read.
+pub fn read(reader: &Reader, state_dir: &Path, config: &SwitchesConfig) -> Result<Folded, Failure> {
+    let mut folded = Folded::read(reader, &Scope::witnessed(config, state_dir)).map_err(|error| Failure::of(&error))?;
+    Beside::of(state_dir, &config.environment).add_to(&mut folded.state)?;
+    Ok(folded)
+}
+
+/// Says which of `known` count as tripped only because a record can't be read; nothing where none does.
+pub fn doubt(switches: &Switches, known: &[SwitchName]) -> Option<String> {
+    let names: Vec<String> = switches.doubtful(known).into_iter().map(ToString::to_string).collect();
+    let seq = switches.doubt.as_ref()?.seq;
+    let many = if names.len() == 1 { "counts" } else { "count" };
+    (!names.is_empty())
+        .then(|| format!("record {seq} of the switches' chain can't be read: {} {many} as tripped", names.join(", ")))
 }
 
 /// An environment, and who may change what of it.
@@ -112,9 +133,13 @@ impl Subject for Scope {
 
     fn look_around(&self, reader: &Reader, state: &mut Switches) -> Result<(), StoreError> {
         let Some((state_dir, anchor)) = &self.witness else { return Ok(()) };
-        let doubt = doubt(reader, (state_dir, anchor), &self.chain())?;
-        state.doubt = doubt.map(|failure| failure.message);
+        let doubt = doubt::doubt(reader, (state_dir, anchor), &self.chain())?;
+        state.rewound = doubt.map(|failure| failure.message);
         Ok(())
+    }
+
+    fn apply_in_doubt(state: &mut Switches, seq: u64, record: &Record) {
+        state.apply_in_doubt(seq, record);
     }
 
     fn permit(&self, before: &Switches, by: &Actor, event: &Event, _: Timestamp) -> Result<(), switches::Refused> {

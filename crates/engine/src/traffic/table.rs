@@ -1,15 +1,15 @@
 //! The routing table that follows from a service's log: the same log gives the same table, whoever makes it.
 
 use crate::{
-    config::{InstanceConfig, ServiceConfig, SwitchesConfig},
-    switches::{Folded, Scope},
+    config::{ClosesConfig, InstanceConfig, Safe, ServiceConfig, SwitchesConfig},
+    switches,
 };
 use lastgood_domain::{
     failure::Failure,
     service::Service,
     switches::Switches,
     terms::{Digest, ServiceName, Span},
-    traffic::{Answering, Closed, Leaving, Route, RouteSide, Side, Table, Upstream},
+    traffic::{Answering, Closed, Lease, Leaving, Route, RouteSide, Side, Table, Upstream},
 };
 use lastgood_drivers::traffic::{Routed, Router, RouterError};
 use lastgood_store::Reader;
@@ -26,6 +26,7 @@ pub(crate) type Listens<'a> = &'a dyn Fn(&InstanceConfig) -> (String, u16);
 /// Its epoch is the number of records it follows from, the service's and the switches', both of which only grow: of two
 /// tables the one from the longer logs wins, whichever comes last.
 /// Without `switches`, because they can't be read, all that they could close is closed: what may be tripped is not opened.
+/// `declared` says what a router closes that hears nothing for the lease; none gives it no lease.
 /// Errors: a release of the route has no instance in the configuration any more.
 pub fn table(
     name: &ServiceName,
@@ -33,6 +34,7 @@ pub fn table(
     route: &Route,
     config: &ServiceConfig,
     switches: Option<&Switches>,
+    declared: Option<&SwitchesConfig>,
     listens: Listens<'_>,
 ) -> Result<Table, Failure> {
     let side = |one: &RouteSide| side(service, one, config, listens);
@@ -55,6 +57,7 @@ pub fn table(
             synthetic(service, route)
         }),
         closed: closed(service, config, switches),
+        lease: declared.and_then(|declared| lease(config, declared)),
     })
 }
 
@@ -103,15 +106,7 @@ fn address(bind: &str, port: u16) -> SocketAddr {
 fn closed(service: &Service, config: &ServiceConfig, switches: Option<&Switches>) -> Vec<Closed> {
     let closes = config.traffic.iter().flat_map(|traffic| &traffic.closes);
     let is_tripped = |name: &str| switches.is_none_or(|switches| switches.is_tripped(name));
-    let tripped = closes.filter(|closes| is_tripped(closes.switch.as_str())).map(|closes| Closed {
-        by: format!("switch {}", closes.switch),
-        routes: closes.routes.clone(),
-        answer: Answering {
-            status: closes.status,
-            retry_after: closes.retry_after.map(|length| seconds(length.0)),
-            body: closes.body.clone(),
-        },
-    });
+    let tripped = closes.filter(|closes| is_tripped(closes.switch.as_str())).map(closed_by);
     let stopped = service.traffic.stopped.as_ref().map(|stopped| {
         let all = || "*".parse().map(|route| vec![route]).unwrap_or_default();
         Closed {
@@ -128,6 +123,27 @@ fn closed(service: &Service, config: &ServiceConfig, switches: Option<&Switches>
     tripped.chain(stopped).collect()
 }
 
+/// Gives what a switch closes while it is tripped.
+fn closed_by(closes: &ClosesConfig) -> Closed {
+    Closed {
+        by: format!("switch {}", closes.switch),
+        routes: closes.routes.clone(),
+        answer: Answering {
+            status: closes.status,
+            retry_after: closes.retry_after.map(|length| seconds(length.0)),
+            body: closes.body.clone(),
+        },
+    }
+}
+
+/// Gives what a router closes that nobody has told anything for the lease: all that is declared to be tripped when in doubt.
+fn lease(config: &ServiceConfig, declared: &SwitchesConfig) -> Option<Lease> {
+    let closes = config.traffic.iter().flat_map(|traffic| &traffic.closes);
+    let closed: Vec<_> =
+        closes.filter(|closes| declared.safe_of(&closes.switch) == Safe::Tripped).map(closed_by).collect();
+    (!closed.is_empty()).then(|| Lease { length: declared.lease.0, closed })
+}
+
 fn seconds(span: Span) -> u32 {
     u32::try_from(span.0.div_ceil(1_000)).unwrap_or(u32::MAX)
 }
@@ -135,8 +151,8 @@ fn seconds(span: Span) -> u32 {
 /// Gives the switches of now; none are configured, none are tripped. `None` if they can't be read.
 pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
     let Some(config) = config else { return Some(Switches::default()) };
-    let read = Reader::open(state_dir).and_then(|reader| Folded::read(&reader, &Scope::witnessed(config, state_dir)));
-    read.ok().map(|folded| folded.state)
+    let reader = Reader::open(state_dir).ok()?;
+    switches::read(&reader, state_dir, config).ok().map(|folded| folded.state)
 }
 
 /// Tells a router the newest table of a service, whoever has told it what before.
@@ -208,6 +224,7 @@ mod tests {
             leaving: Vec::new(),
             closed: if stopped { vec![closed] } else { Vec::new() },
             synthetic: None,
+            lease: None,
         }
     }
 

@@ -7,12 +7,13 @@ use super::{
 use crate::{config::InstanceConfig, fold::Folded, traffic};
 use lastgood_domain::{
     effect::Answer,
+    facts::ResumeFacts,
     failure::Failure,
     service::Service,
     terms::{Digest, OrderId, Span},
     traffic::{Route, Table},
 };
-use lastgood_drivers::probe::ResumePart;
+use lastgood_drivers::{probe::ResumePart, traffic::RouterError};
 use lastgood_store::Reader;
 use std::{
     thread,
@@ -65,13 +66,9 @@ pub(super) fn try_resume(
     candidate: &Digest,
     last_good: &Digest,
 ) -> Result<Answer, Failure> {
-    let resume = site.config.traffic.as_ref().and_then(|traffic| traffic.resume.as_ref()).ok_or_else(|| {
-        Failure::new(
-            "resume-unset",
-            "nothing says how its sessions are resumed",
-            Some("set up service.NAME.traffic.resume"),
-        )
-    })?;
+    let Some(resume) = site.config.traffic.as_ref().and_then(|traffic| traffic.resume.as_ref()) else {
+        return nothing_to_resume(site);
+    };
     let of = |release: &Digest| {
         let sides = service.instances.iter().filter(|(_, one)| one.release.as_ref() == Some(release));
         let name = sides.map(|(name, _)| name).next().ok_or_else(|| not_installed(service, release))?;
@@ -91,6 +88,41 @@ pub(super) fn try_resume(
     })
 }
 
+/// Answers for a service that does not say how its sessions are resumed: it passes where the router has seen none.
+///
+/// Errors: `resume-unset` where there are some; what the router says if it can't be asked.
+fn nothing_to_resume(site: &Site) -> Result<Answer, Failure> {
+    let passed = Answer::ResumePassed { facts: ResumeFacts::default() };
+    let configured = site.config.traffic.as_ref();
+    // Taken out of the configuration while the run was under way, or put in.
+    let Some(router) = site.router.as_ref().filter(|_| configured.is_some_and(|traffic| traffic.no_resume.is_none()))
+    else {
+        return Ok(passed);
+    };
+    let of = |error: RouterError| Failure::of(&error);
+    let open: Vec<u64> = router.look(&site.name).map_err(of)?.iter().filter_map(|load| load.tunnels).collect();
+    // A router that can't tell tunnels from requests has counted none.
+    let opened = match open.is_empty() {
+        true => 0,
+        false => {
+            let slices = router.slices(&site.name, 0).map_err(of)?;
+            slices.iter().flat_map(|slice| &slice.counts).map(|(_, counts)| counts.opened).sum::<u64>()
+        }
+    };
+    let open: u64 = open.iter().sum();
+    if open + opened == 0 {
+        return Ok(passed);
+    }
+    Err(Failure::new(
+        "resume-unset",
+        format!("{open} WebSockets are open, {opened} were opened lately, and nothing says how they are resumed"),
+        Some(
+            "set up service.NAME.traffic.resume; or, if nobody loses anything when one is cut, \
+             traffic.no_resume = \"why\"",
+        ),
+    ))
+}
+
 /// Makes the table of `route` from the logs of now, or of when it was ordered if they can't be read. None if the log says
 /// something newer: who decided that tells the router, and this is void.
 fn newest_table(site: &Site, ordered: &Service, route: &Route) -> Result<Option<Table>, Failure> {
@@ -101,7 +133,10 @@ fn newest_table(site: &Site, ordered: &Service, route: &Route) -> Result<Option<
         return Ok(None);
     }
     let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-    traffic::table(&site.name, service, route, &site.config, switches.as_ref(), &|one| site.listens(one)).map(Some)
+    traffic::table(&site.name, service, route, &site.config, switches.as_ref(), site.switches.as_ref(), &|one| {
+        site.listens(one)
+    })
+    .map(Some)
 }
 
 fn millis(time: Duration) -> u64 {

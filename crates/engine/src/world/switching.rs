@@ -8,7 +8,7 @@ use crate::{
     bell,
     config::SwitchesConfig,
     fold,
-    switches::{Desk, SayError, Scope, records},
+    switches::{Beside, Desk, SayError, Scope, records, trip as trip_in},
     traffic,
 };
 use lastgood_domain::{
@@ -16,7 +16,7 @@ use lastgood_domain::{
     facts::KeptFlag,
     failure::{Failure, REPORT},
     service::Service,
-    switches::{self, Event, Record, Refused, Switches},
+    switches::{self, Declared, Event, Record, Refused, Switches},
     terms::{Actor, FlagKey, Reason, RunId, ServiceName, SwitchName},
 };
 use lastgood_store::{Reader, Store, StoreError};
@@ -98,17 +98,28 @@ pub(super) fn turn_off(site: &Site, run: RunId, flags: &[FlagKey]) -> Result<Ans
 
 /// Trips switches in the guard's name, and has the service's router close what they close.
 pub(super) fn trip(site: &Site, run: RunId, names: &[SwitchName], because: &str) -> Result<Answer, Failure> {
-    let mut board = Switchboard::open(site, "lastgood:guard")?;
     let reason = reason(&format!("run {run} of {}: {because}", site.name))?;
+    let mut board = Switchboard::open(site, "lastgood:guard");
     for name in names {
-        let declared = board.config.declared();
         let is_ours = |record: &Record| matches!(&record.event, Event::Tripped { switch, reason: why } if switch == name && *why == reason);
         // One that a person has reset since stays as they left it.
-        let turn = |_: &Switches, known: &[Record]| match known.iter().any(is_ours) {
+        let turn = |declared: &Declared, known: &[Record]| match known.iter().any(is_ours) {
             true => Ok(None),
-            false => switches::trip(&declared, name, &reason).map(Some),
+            false => switches::trip(declared, name, &reason).map(Some),
         };
-        board.say(&turn)?;
+        let said = match &mut board {
+            Ok(board) => {
+                let declared = board.config.declared();
+                board.say(&|_: &Switches, known: &[Record]| turn(&declared, known))
+            }
+            Err(failure) => Err(failure.clone()),
+        };
+        let Err(failure) = said else { continue };
+        // A chain that takes no record keeps nothing from being blocked.
+        let config = site.switches.as_ref().ok_or_else(|| failure.clone())?;
+        let beside = Beside::of(&site.state_dir, &config.environment);
+        let by = Actor::new("lastgood:guard").expect("a fixed valid name");
+        trip_in(Err(failure), &beside, &config.declared(), (&by, crate::world::now()), (name, &reason))?;
     }
     bell::ring(&site.state_dir);
     close(site)?;
@@ -127,7 +138,9 @@ fn close(site: &Site) -> Result<(), Failure> {
     let Some(route) = &service.traffic.route else { return Ok(()) };
     let table_of = |service: &Service| {
         let switches = traffic::switches_of(site.switches.as_ref(), &site.state_dir);
-        traffic::table(&site.name, service, route, &site.config, switches.as_ref(), &|one| site.listens(one))
+        traffic::table(&site.name, service, route, &site.config, switches.as_ref(), site.switches.as_ref(), &|one| {
+            site.listens(one)
+        })
     };
     let newest = || {
         let now = look().ok().filter(|now| now.traffic.route.as_ref() == Some(route))?;
@@ -147,7 +160,7 @@ fn take_back(board: &mut Switchboard<'_>, run: RunId, flags: &[FlagKey]) -> Resu
         let declared = board.config.declared();
         let turn = |state: &Switches, known: &[Record]| {
             let last = known.iter().rev().find(|record| turns(record, flag));
-            match last.is_some_and(|record| turns_on(record, flag, &brought)) && is_on(state, flag) {
+            match last.is_some_and(|record| turns_on(record, flag, &brought)) && may_be_on(state, flag) {
                 true => switches::turn_off(state, &declared, flag, &gone).map(Some),
                 false => Ok(None),
             }
@@ -206,6 +219,11 @@ impl<'a> Switchboard<'a> {
 
 fn is_on(state: &Switches, flag: &FlagKey) -> bool {
     state.flags.get(flag).is_some_and(|flag| flag.on)
+}
+
+/// Tells whether a flag is on, or only counts as off because a record can't be read.
+fn may_be_on(state: &Switches, flag: &FlagKey) -> bool {
+    state.flags.get(flag).is_some_and(|flag| flag.on || flag.doubt.is_some())
 }
 
 /// Tells whether a record turns a flag on or off, or forgets it.

@@ -205,6 +205,7 @@ fn list(app: &App) -> Ended {
         text = "there is no flag\nmake one: lastgood flag set NAME --reason …\n".into();
     }
     let rows: Vec<_> = live.iter().map(|(key, live)| row(key, live)).collect();
+    text += &super::switch::damage(&folded);
     app.screen.show("flags", &json!({ "epoch": folded.state.epoch, "flags": rows }), &text);
     Ok(Exit::Done)
 }
@@ -235,6 +236,12 @@ fn show(app: &App, flag: &FlagKey) -> Ended {
     if let Some(switch) = &definition.subsystem {
         text += &format!("  off while {switch} is tripped\n");
     }
+    if let Some(seq) = live.set.and_then(|set| set.doubt) {
+        text += &format!(
+            "it was on and counts as off: record {seq} can't be read and may have turned it off\n\
+             turn it on again if it may be: lastgood flag on {flag} --reason …\n"
+        );
+    }
     if let Some(set) = live.set {
         text += &format!("changed {} by {}: {}\n", rfc3339(set.at), set.by, set.reason);
     }
@@ -244,6 +251,7 @@ fn show(app: &App, flag: &FlagKey) -> Ended {
 
 fn state_word(live: &Live<'_>) -> &'static str {
     match (live.on, &live.tripped) {
+        (false, _) if live.set.is_some_and(|set| set.doubt.is_some()) => "DOUBT",
         (true, Some(_)) => "TRIPPED",
         (true, None) => "on",
         (false, _) => "off",
@@ -283,6 +291,7 @@ fn row(key: &FlagKey, live: &Live<'_>) -> serde_json::Value {
         .collect();
     json!({
         "flag": key, "type": live.definition.kind, "on": live.on, "tripped": live.tripped,
+        "doubt": live.set.and_then(|set| set.doubt),
         "conflict": live.conflict, "variants": variants, "off": live.definition.off,
         "rules": live.definition.rules, "serve": live.definition.serve, "subsystem": live.definition.subsystem,
         "salt": live.definition.salt, "comment": live.definition.comment,

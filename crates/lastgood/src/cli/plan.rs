@@ -223,9 +223,12 @@ fn moves(config: &ServiceConfig, state: &Service, behind: &[InstanceName]) -> St
     }
     let shares: Vec<String> =
         traffic.shares.iter().map(|share| format!("{} % for at least {}", share.percent, share.bake.0)).collect();
-    let resume = match traffic.resume {
-        Some(_) => "  then      above 25 %, prove that cut sessions are resumed, on it and back on last-good\n",
-        None => "  then      go above 25 % without a proof that cut sessions are resumed: traffic.resume is not set\n",
+    let resume = match (&traffic.resume, &traffic.no_resume) {
+        (Some(_), _) => "  then      above 25 %, prove that cut sessions are resumed, on it and back on last-good\n",
+        (None, Some(_)) => {
+            "  then      go above 25 % without a proof that cut sessions are resumed: traffic.no_resume says why\n"
+        }
+        (None, None) => "  then      go above 25 % only if nobody has a WebSocket: traffic.resume is not set\n",
     };
     let again = match config.gates.as_slice() {
         [] => "",

@@ -79,6 +79,10 @@ impl Run {
 /// Does one pass over a service that nobody else drives.
 pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
     let _lock = drive::lock(app, service, drive::RUN)?;
+    crate::traffic::in_contact(app, service, || driven_pass(app, service))
+}
+
+fn driven_pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
     leftovers::sweep(app);
     let folded = app.look(service)?;
     // Without a daemon nobody else starts the proxy again after a restart of the machine, or tells it new settings.

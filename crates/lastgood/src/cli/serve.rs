@@ -124,7 +124,9 @@ impl Serve {
         let bells = Bells::default();
         let delivery = Arc::new(Wake::default());
         let proxy = traffic::proxy(app)?;
-        let switches = switchboard::open(app, &delivery)?;
+        let has_routers = app.config.service.values().any(|service| service.traffic.is_some());
+        let (nudge, nudges) = traffic::nudges();
+        let switches = switchboard::open(app, &delivery, has_routers.then_some(nudge))?;
         let pages = pages::pages(app, &services, &pulses, &readiness, &states, proxy.as_ref(), switches.as_ref());
         let (_server, address) = pages::answer(app, &pages)?;
         signals::forget(app)?;
@@ -141,9 +143,9 @@ impl Serve {
                 let lock = locks.remove(service);
                 scope.spawn(move || keep_driving(app, service, lock, bells, delivery, stop, &alive));
             }
-            if app.config.service.values().any(|service| service.traffic.is_some()) {
+            if has_routers {
                 let (stop, services, proxy) = (&stop, &services, proxy.as_ref());
-                scope.spawn(move || traffic::keep_routers(app, proxy, services, stop));
+                scope.spawn(move || traffic::keep_routers(app, proxy, services, stop, &nudges));
             }
             if !app.config.preflight.is_empty() {
                 let (stop, readiness) = (&stop, &readiness);

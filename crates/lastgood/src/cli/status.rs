@@ -78,9 +78,23 @@ pub(crate) fn describe(app: &App, looked: &[(ServiceName, Folded)]) -> Result<(V
     }
     let doubts = doubts(app)?;
     for doubt in &doubts {
-        text += &format!("no run goes on: {}\n", words::one_line(&doubt.message));
+        text += &format!(
+            "no run goes on: {}
+",
+            words::one_line(&doubt.message)
+        );
     }
-    let data = json!({ "services": services, "outbox": outbox, "frozen": app.frozen(), "doubts": doubts });
+    let switches_doubt = switch::doubt(app)?;
+    if let Some(doubt) = &switches_doubt {
+        text += &format!(
+            "SWITCHES IN DOUBT: {doubt}; see them: lastgood switch list
+"
+        );
+    }
+    let data = json!({
+        "services": services, "outbox": outbox, "frozen": app.frozen(), "doubts": doubts,
+        "switches_doubt": switches_doubt,
+    });
     Ok((data, text))
 }
 

@@ -5,13 +5,13 @@ use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
     operations::cap::Risky,
-    switches::{self, Declared, Event, Refused, Switches},
+    switches::{self, Declared, Event, Refused, Standing, Switches},
     terms::{Actor, Reason, ServiceName, SwitchName},
 };
 use lastgood_engine::{
     config::SwitchesConfig,
     letter::rfc3339,
-    switches::{Desk, Folded, SayError, Scope},
+    switches::{self as switches_in, Beside, Desk, Folded, SayError, Scope, Tripped},
 };
 use serde_json::json;
 
@@ -81,6 +81,9 @@ pub(super) fn say(
     let declared = config.declared();
     let scope = Scope::witnessed(config, app.home.root()).for_people(app.config.people());
     let mut desk = Desk::new(app.store()?, scope, app.routes());
+    // What the chain did not take is of it before anything is decided on what it says.
+    let beside = Beside::of(app.home.root(), &config.environment);
+    beside.hand_over(&mut desk, app.now()).map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
     let said = desk.say_one(&app.actor, app.now(), &|state| decide(state, &declared, &app.actor));
     let (record, folded) = said.map_err(|error| trouble(&error))?;
     lastgood_engine::bell::ring(app.home.root());
@@ -101,11 +104,23 @@ fn trouble(error: &SayError) -> Trouble {
 
 /// Gives an environment's state of now.
 pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
-    let scope = Scope::witnessed(configured(app)?, app.home.root());
+    let config = configured(app)?;
     match app.reader()? {
-        None => Ok(Folded::default()),
-        Some(reader) => Folded::read(&reader, &scope).map_err(|error| Trouble::new(Exit::Failed, &error)),
+        None => {
+            let mut folded = Folded::default();
+            let added = Beside::of(app.home.root(), &config.environment).add_to(&mut folded.state);
+            added.map(|()| folded).map_err(|failure| Trouble { exit: Exit::Failed, failure })
+        }
+        Some(reader) => switches_in::read(&reader, app.home.root(), config)
+            .map_err(|failure| Trouble { exit: Exit::Failed, failure }),
     }
+}
+
+/// Says which switches count as tripped because a record can't be read; nothing where none does.
+pub(super) fn doubt(app: &App) -> Result<Option<String>, Trouble> {
+    let Some(config) = &app.config.switches else { return Ok(None) };
+    let (folded, known) = (look(app)?, config.declared().switches());
+    Ok(lastgood_engine::switches::doubt(&folded.state, &known))
 }
 
 /// What a tripped switch closes of a service.
@@ -133,13 +148,34 @@ pub(super) fn closed(app: &App, service: &ServiceName) -> Result<Vec<Closed>, Tr
 }
 
 fn trip(app: &App, switch: &SwitchName, reason: &Reason) -> Ended {
-    let (_, after) = say(app, &|_, declared, _| switches::trip(declared, switch, reason))?;
+    let config = configured(app)?;
+    let (environment, declared) = (&config.environment, config.declared());
+    let beside = Beside::of(app.home.root(), environment);
+    let scope = Scope::witnessed(config, app.home.root()).for_people(app.config.people());
+    let mut desk = match app.store() {
+        Ok(store) => Ok(Desk::new(store, scope, app.routes())),
+        Err(trouble) if trouble.exit == Exit::NotAllowed => return Err(trouble),
+        Err(trouble) => Err(trouble.failure),
+    };
+    let by = (&app.actor, app.now());
+    let tripped =
+        switches_in::trip(desk.as_mut().map_err(|failure| failure.clone()), &beside, &declared, by, (switch, reason))
+            .map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
+    lastgood_engine::bell::ring(app.home.root());
+    let (epoch, kept) = match tripped {
+        Tripped::Written(after) => (Some(after.epoch), ""),
+        Tripped::Kept { because } => {
+            app.screen.trouble(&Trouble { exit: Exit::Failed, failure: because });
+            (None, "its chain took no record, so it is kept in a file beside it and stays until somebody resets it\n")
+        }
+    };
+    // Not left to the daemon: a switch must work when it is gone.
+    crate::traffic::assert_switches(app)?;
     app.count_risky(Risky::Trip);
-    let environment = &configured(app)?.environment;
     app.screen.show(
         "switch-tripped",
-        &json!({ "environment": environment, "switch": switch, "reason": reason, "epoch": after.epoch }),
-        &format!("{switch} is tripped in {environment}\nundo it: lastgood switch reset {switch} --reason …"),
+        &json!({ "environment": environment, "switch": switch, "reason": reason, "epoch": epoch }),
+        &format!("{switch} is tripped in {environment}\n{kept}undo it: lastgood switch reset {switch} --reason …"),
     );
     Ok(Exit::Done)
 }
@@ -182,6 +218,8 @@ fn opened(app: &App, switch: &SwitchName, after: &Switches) -> Ended {
 fn list(app: &App) -> Ended {
     let config = configured(app)?;
     let folded = look(app)?;
+    let kept = Beside::of(app.home.root(), &config.environment).read();
+    let kept = kept.map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
     let state = &folded.state;
     let mut names = config.declared().switches();
     let forgotten: Vec<SwitchName> = state.tripped.keys().filter(|name| !names.contains(name)).cloned().collect();
@@ -190,44 +228,60 @@ fn list(app: &App) -> Ended {
     let mut text = String::new();
     let mut rows = Vec::new();
     for name in &names {
-        let trip = state.tripped.get(name);
+        let standing = state.standing(name);
+        let (trip, request) = (standing.trip(), standing.request());
         let blocked = state.is_tripped(name.as_str());
-        text += &match trip {
-            Some(trip) => {
+        text += &match standing {
+            Standing::Tripped(trip) => {
                 let again = if trip.times > 1 { format!(", {} times", trip.times) } else { String::new() };
                 let since = rfc3339(trip.since);
                 format!("{name:width$}  TRIPPED  since {since} by {}: {}{again}\n", trip.by, trip.reason)
             }
-            None if state.doubt.is_some() => format!("{name:width$}  counts as tripped: the records are in doubt\n"),
-            None if blocked => format!("{name:width$}  blocked by all\n"),
-            None => format!("{name:width$}  open\n"),
+            Standing::Doubtful { seq, .. } => format!(
+                "{name:width$}  TRIPPED  in doubt: record {seq} can't be read and may have tripped it; if it may be open: \
+                 lastgood switch reset {name} --reason …\n"
+            ),
+            Standing::Open if state.rewound.is_some() => {
+                format!("{name:width$}  counts as tripped: the records are in doubt\n")
+            }
+            Standing::Open if blocked => format!("{name:width$}  blocked by all\n"),
+            Standing::Open => format!("{name:width$}  open\n"),
         };
-        if let Some(request) = trip.and_then(|trip| trip.request.as_ref()) {
+        let is_kept = kept.iter().any(|kept| kept.switch == *name);
+        if is_kept {
+            text += &format!("{:width$}  kept in a file beside the evidence, which took no record\n", "");
+        }
+        if let Some(request) = request {
             text += &format!("{:width$}  {} asks to reset it: {}\n", "", request.by, request.reason);
         }
         rows.push(json!({
-            "switch": name, "tripped": trip.is_some(), "blocked": blocked, "safe": config.safe_of(name),
+            "switch": name, "tripped": standing.blocks(), "blocked": blocked, "safe": config.safe_of(name),
+            "beside": is_kept,
+            "doubt": match standing {
+                Standing::Doubtful { seq, .. } => Some(seq),
+                _ => None,
+            },
             "since": trip.map(|trip| trip.since), "by": trip.map(|trip| &trip.by),
             "reason": trip.map(|trip| &trip.reason), "times": trip.map_or(0, |trip| trip.times),
-            "request": trip.and_then(|trip| trip.request.as_ref()).map(|request| json!({
+            "request": request.map(|request| json!({
                 "by": request.by, "at": request.at, "reason": request.reason,
             })),
         }));
     }
     text += &damage(&folded);
-    if let Some(why) = &state.doubt {
+    if let Some(why) = &state.rewound {
         text += &format!("IN DOUBT: {why}; see more: lastgood evidence verify\n");
     }
     let data = json!({
         "environment": config.environment, "epoch": state.epoch, "switches": rows, "damaged": damaged(&folded),
-        "doubt": state.doubt,
+        "doubt": state.rewound,
     });
     app.screen.show("switches", &data, &text);
     Ok(Exit::Done)
 }
 
 /// Says which records could not be taken as they stand.
-fn damage(folded: &Folded) -> String {
+pub(super) fn damage(folded: &Folded) -> String {
     let Some(first) = folded.damaged.first() else { return String::new() };
     let more = folded.damaged.len() - 1;
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

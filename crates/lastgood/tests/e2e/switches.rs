@@ -204,7 +204,7 @@ fn programs_go_to_their_safe_states_when_the_evidence_cannot_be_read() {
 }
 
 #[test]
-fn a_damaged_record_is_passed_over_and_reported_and_the_rest_serves() {
+fn a_trip_that_cannot_be_read_stays_until_somebody_resets_it_by_name() {
     let world = World::new(LONG, "");
     for name in ["auth", "crypto"] {
         world.lastgood(&["switch", "trip", name, "--reason", "drill"]).ended(0);
@@ -214,16 +214,75 @@ fn a_damaged_record_is_passed_over_and_reported_and_the_rest_serves() {
     world.database().execute("UPDATE record SET bytes = x'7b' WHERE seq = 1", []).unwrap();
     let _daemon = world.serve();
     let switches = world.follow();
-    assert!(switches.switch("auth").is_tripped());
+    for name in ["auth", "crypto", "transport", "all"] {
+        assert!(switches.switch(name).is_tripped(), "{name} is open");
+    }
     assert_eq!(switches.epoch(), Some(4));
-    assert_eq!(world.evaluate("plain", &json!({})).1["value"], json!(true));
     until("the report", || world.log().contains("[switches-damaged]"));
-    world.lastgood(&["switch", "list"]).ended(0).says("DAMAGED: record 1:");
-    assert_eq!(world.json(&["switch", "list"])["damaged"][0]["seq"], json!(1));
+    world
+        .lastgood(&["switch", "list"])
+        .ended(0)
+        .says("DAMAGED: record 1:")
+        .says("crypto     TRIPPED  in doubt: record 1 can't be read");
+    world.lastgood(&["doctor", "--only", "switches"]).says("all, crypto, transport count as tripped");
+    let list = world.json(&["switch", "list"]);
+    assert_eq!((&list["damaged"][0]["seq"], &list["switches"][2]["doubt"]), (&json!(1), &json!(1)));
     world.lastgood(&["evidence", "verify"]).ended(1).says("BAD");
+    // The flag was turned on behind it, and counts once `all` is known again.
+    assert_eq!(world.evaluate("plain", &json!({})).1["value"], json!(false));
+    world.lastgood(&["switch", "reset", "all", "--reason", "nobody tripped it"]).ended(0);
+    until("the flag", || world.evaluate("plain", &json!({})).1["value"] == json!(true));
+    assert!(switches.switch("crypto").is_tripped());
+    world.lastgood(&["switch", "reset", "crypto", "--reason", "drill over"]).ended(0);
+    is(&switches.switch("crypto"), false);
     // What comes after it is taken.
-    world.lastgood(&["switch", "trip", "transport", "--reason", "drill"]).ended(0);
-    is(&switches.switch("transport"), true);
+    world.lastgood(&["switch", "trip", "crypto", "--reason", "drill"]).ended(0);
+    is(&switches.switch("crypto"), true);
+}
+
+#[test]
+fn a_switch_is_tripped_though_its_chain_takes_no_record() {
+    let world = World::new(LONG, "");
+    world.lastgood(&["switch", "trip", "auth", "--reason", "drill"]).ended(0);
+    world.lastgood(&["switch", "reset", "auth", "--reason", "over"]).ended(0);
+    let link: Vec<u8> =
+        world.database().query_row("SELECT link FROM record WHERE seq = 1", [], |row| row.get(0)).unwrap();
+    world.database().execute("UPDATE record SET link = zeroblob(32) WHERE seq = 1", []).unwrap();
+    let _daemon = world.serve();
+    let switches = world.follow();
+    for name in ["all", "auth", "crypto"] {
+        world
+            .lastgood(&["switch", "trip", name, "--reason", "it burns"])
+            .ended(0)
+            .says("[evidence-broken]")
+            .says("it is kept in a file beside it");
+    }
+    let answer = request(world.port, "POST", "/v1/switches/transport/trip", "", "{\"reason\":\"too\"}").unwrap();
+    assert_eq!((answer.0, answer.1["tripped"].clone()), (200, json!(true)));
+    world.lastgood(&["switch", "reset", "auth", "--reason", "over"]).ended(1).says("[evidence-broken]");
+    // By the chain alone, as somebody has put it right, auth is open.
+    world.database().execute("UPDATE record SET link = ?1 WHERE seq = 1", [&link]).unwrap();
+    world.lastgood(&["switch", "list"]).ended(0).says("auth       TRIPPED  since").says("by person:alice: it burns");
+    assert!(switches.switch("transport").is_tripped());
+    world.lastgood(&["switch", "reset", "all", "--reason", "over"]).ended(0);
+    world.lastgood(&["switch", "reset", "auth", "--reason", "over"]).ended(0).says("auth is open again");
+    let list = world.json(&["switch", "list"]);
+    let tripped = |row: &Value| row["tripped"] == json!(true) && row["beside"] == json!(false);
+    let names: Vec<_> = list["switches"].as_array().unwrap().iter().filter(|row| tripped(row)).collect();
+    assert_eq!(names.iter().map(|row| &row["switch"]).collect::<Vec<_>>(), ["crypto", "transport"]);
+    assert!(world.log().contains("[evidence-broken]"));
+}
+
+#[test]
+fn a_flag_whose_turning_off_cannot_be_read_is_off() {
+    let world = World::new(LONG, "");
+    world.lastgood(&["flag", "set", "plain", "--reason", "new"]).ended(0);
+    world.lastgood(&["flag", "on", "plain", "--reason", "new"]).ended(0);
+    world.lastgood(&["flag", "off", "plain", "--reason", "it does harm"]).ended(0);
+    world.database().execute("UPDATE record SET bytes = x'7b' WHERE seq = 2", []).unwrap();
+    world.lastgood(&["flag", "list"]).ended(0).says("DOUBT").says("DAMAGED: record 2:");
+    assert_eq!(world.json(&["flag", "list"])["flags"][0]["on"], json!(false));
+    world.lastgood(&["flag", "show", "plain"]).ended(0).says("it was on and counts as off");
 }
 
 #[test]

@@ -25,8 +25,11 @@ fn a_hundred_flips_forward_and_back_and_an_upgrade_of_the_proxy_cost_nobody_anyt
     chat.publish("1.1.0");
     let run = chat.spawn(&["run"]);
     until("the first share", || chat.share() > 0.0);
-    let people = chat.people(60, Duration::from_secs(30));
+    let first = chat.people(60, Duration::from_secs(20));
     run.join().unwrap().ended(0);
+    nobody_lost_anything(&first.join().unwrap());
+    // Longer than all flips: people talk at the last one too.
+    let people = chat.people(60, Duration::from_secs(45));
     // Both releases are up: the one before stands by, warm.
     let table: Table = serde_json::from_slice(&fs::read(chat.path("state/proxy/tables/chat.json")).unwrap()).unwrap();
     let router = Builtin::new(&chat.path("state/proxy"));
@@ -34,8 +37,9 @@ fn a_hundred_flips_forward_and_back_and_an_upgrade_of_the_proxy_cost_nobody_anyt
     let before = chat.processes("proxy --settings");
     for flip in 1..=FLIPS {
         std::mem::swap(&mut serving, &mut left);
-        // Tunnels stay where they are: none is closed by a flip.
-        let leaving = Leaving { side: left.clone(), deadline: Some(Timestamp(now() + 600_000)) };
+        // Most tunnels stay where they are; at each tenth flip all of what is left are closed, and their people come back.
+        let grace = if flip % 10 == 0 { 0 } else { 600_000 };
+        let leaving = Leaving { side: left.clone(), deadline: Some(Timestamp(now() + grace)) };
         let next = Table {
             epoch: table.epoch + flip,
             last_good: Some(serving.clone()),
@@ -56,7 +60,10 @@ fn a_hundred_flips_forward_and_back_and_an_upgrade_of_the_proxy_cost_nobody_anyt
         }
         thread::sleep(PAUSE);
     }
+    assert!(!people.is_finished(), "the last flips had nobody to disturb");
     let report = people.join().unwrap();
+    let closed = report.closes.get("1012").copied().unwrap_or(0);
+    assert!(closed >= 30, "only {closed} sockets had to come back");
     nobody_lost_anything(&report);
     assert!(report.releases["1.0.0"] > 0 && report.releases["1.1.0"] > 0);
     // With its last tunnel gone the old proxy has nothing to stay for.

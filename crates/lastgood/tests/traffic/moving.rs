@@ -1,7 +1,15 @@
 //! Releases move by share: good ones through, bad ones back, and nobody loses a message.
 
-use crate::kit::{Chat, nobody_lost_anything, until};
-use std::{fs, time::Duration};
+use crate::kit::{Chat, ask, nobody_lost_anything, until};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 /// Half of them ask over HTTP: that two or less of thirty have a seat in a quarter happens once in a hundred times.
 const PEOPLE: u32 = 60;
@@ -148,4 +156,61 @@ fn without_traffic_nothing_grows_and_the_plan_says_what_is_missing() {
     chat.lastgood(&["--yes", "rollback", "--reason", "not today"]).ended(0);
     assert_eq!((chat.version(), chat.share()), ("1.0.0".into(), 0.0));
     run.wait().unwrap();
+}
+
+#[test]
+fn a_service_with_websockets_that_does_not_say_how_they_resume_gets_no_more_than_a_quarter() {
+    let chat = Chat::running("# neither resume nor a reason against it");
+    chat.publish("1.1.0");
+    chat.lastgood(&["plan"]).ended(0).says("only if nobody has a WebSocket");
+    let run = chat.spawn(&["run"]);
+    until("the first share", || chat.share() > 0.0);
+    let people = chat.people(PEOPLE, LONG);
+    let said = run.join().unwrap();
+    assert_ne!(said.code, 0, "{said:?}");
+    let log = chat.log();
+    assert!(log.contains("nothing says how they are resumed"), "{log}");
+    assert!(log.contains("25 % of the traffic") && !log.contains("50 % of the traffic"), "{log}");
+    assert_eq!((chat.version(), chat.share()), ("1.0.0".into(), 0.0));
+    nobody_lost_anything(&people.join().unwrap());
+}
+
+#[test]
+fn a_service_without_websockets_needs_no_word_about_them() {
+    let chat = Chat::running("# neither resume nor a reason against it");
+    chat.publish("1.1.0");
+    let (front, ends) = (chat.front, Arc::new(AtomicBool::new(false)));
+    let ended = ends.clone();
+    let readers = thread::spawn(move || {
+        while !ended.load(Ordering::Relaxed) {
+            ask(("127.0.0.1", front), "GET /rooms/lobby/messages");
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    chat.lastgood(&["run"]).ended(0).says("the router has seen no session to resume");
+    ends.store(true, Ordering::Relaxed);
+    readers.join().unwrap();
+    assert_eq!(chat.version(), "1.1.0");
+}
+
+#[test]
+fn a_release_whose_warm_time_is_over_is_started_again_before_anybody_goes_back_to_it() {
+    let chat = Chat::new("");
+    chat.configure(|text| text.replace("warm = \"10m\"", "warm = \"1s\"").replace("drain = \"5s\"", "drain = \"1s\""));
+    chat.lastgood(&["run"]).ended(0);
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve");
+    chat.publish("1.1.0");
+    let people = chat.people(PEOPLE, LONG);
+    chat.lastgood(&["run", "--now"]).ended(0);
+    assert_eq!(chat.version(), "1.1.0");
+    nobody_lost_anything(&people.join().unwrap());
+    until("the end of the warm time", || chat.processes("1.0.0").is_empty());
+    let people = chat.people(PEOPLE, Duration::from_secs(12));
+    chat.lastgood(&["--yes", "rollback", "--reason", "a drill"]).ended(0);
+    assert_eq!(chat.version(), "1.0.0");
+    assert_eq!(chat.processes("1.0.0").len(), 1, "it was started again");
+    nobody_lost_anything(&people.join().unwrap());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }

@@ -59,6 +59,7 @@ status = 403
 body = "Posting is switched off.\n"
 
 [switches]
+lease = "1h"
 subsystems = ["posting"]
 listen = "127.0.0.1:0"
 "#;

@@ -1,8 +1,15 @@
 //! What a release switches on, and what a guard trips: in the evidence, in the answers to programs, and back again.
 
-use crate::kit::{Chat, until};
+use crate::{
+    kit::{Chat, until},
+    person::reserve,
+};
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
 
 const BRINGS: &str = r#"
 turns_on = [{ flag = "new-sync", at = 25 }, { flag = "old-sync", at = 25 }]
@@ -73,6 +80,7 @@ status = 403
 body = "Posting is switched off.\n"
 
 [switches]
+lease = "1h"
 subsystems = ["posting", "other"]
 listen = "127.0.0.1:0"
 "#;
@@ -99,4 +107,79 @@ fn a_guard_trips_its_switch_which_closes_its_routes_and_no_way_back_opens_them()
     assert_eq!(tripped, 1, "only the named one: {list}");
     chat.lastgood(&["switch", "reset", "posting", "--reason", "mended"]).ended(0);
     assert!(!post().contains("Posting is switched off"));
+}
+
+fn trip_over_http(port: u16) -> String {
+    let (mut stream, body) = (TcpStream::connect(("127.0.0.1", port)).unwrap(), "{\"reason\":\"abuse\"}");
+    write!(
+        stream,
+        "POST /v1/switches/posting/trip HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_trip_over_http_is_answered_when_the_router_has_closed_its_routes() {
+    let (port, _kept) = reserve();
+    let chat = Chat::running(&TRIPS.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
+    let mut daemon = chat.begin(&["serve"]);
+    until("the switchboard", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let post = || chat.ask("POST /rooms/lobby/messages");
+    for _ in 0..5 {
+        until("open routes", || !post().contains("Posting is switched off"));
+        let answer = trip_over_http(port);
+        // Asked at once: it must not need the daemon's next look.
+        let after = post();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(after.contains("Posting is switched off"), "{answer}: {after}");
+        chat.lastgood(&["switch", "reset", "posting", "--reason", "over"]).ended(0);
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+const IN_DOUBT: &str = r#"
+[[service.chat.traffic.closes]]
+switch = "posting"
+routes = ["POST /rooms/*"]
+status = 403
+body = "Posting is switched off.\n"
+
+[[service.chat.traffic.closes]]
+switch = "reading"
+routes = ["GET /rooms/*"]
+status = 403
+
+[switches]
+subsystems = ["posting", "reading"]
+listen = "127.0.0.1:0"
+lease = "4s"
+
+[switches.safe]
+reading = "as-heard"
+"#;
+
+#[test]
+fn a_proxy_out_of_contact_for_the_lease_closes_what_is_tripped_when_in_doubt() {
+    let chat = Chat::running(IN_DOUBT);
+    let is_open = || !chat.ask("POST /rooms/lobby/messages").starts_with("HTTP/1.1 403");
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve" && is_open());
+    // Longer than the lease: nothing has changed, and it is told so all the same.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(is_open(), "a proxy in contact has closed a route");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    until("the end of the lease", || !is_open());
+    assert!(chat.ask("GET /rooms/lobby/messages").starts_with("HTTP/1.1 200"), "this one stays as it was heard");
+    assert_eq!(chat.version(), "1.0.0");
+    let mut daemon = chat.begin(&["serve"]);
+    until("contact", is_open);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }

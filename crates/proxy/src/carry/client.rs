@@ -234,9 +234,12 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
         let own =
             routing.synthetic().is_some_and(|own| by_name(SYNTHETIC).is_some_and(|value| value == own.as_bytes()));
         let (method, target) = (&head[request.method.clone()], &head[request.target.clone()]);
-        let choice = match own {
-            true => routing.choose_synthetic(method, target),
-            false => routing.choose(identity.bytes(), method, target),
+        let choice = {
+            let unheard = || site.door.unheard();
+            match own {
+                true => routing.choose_synthetic(method, target, &unheard),
+                false => routing.choose(identity.bytes(), method, target, &unheard),
+            }
         };
         let party = match choice {
             Choice::To(party) => party,

@@ -1,13 +1,13 @@
 //! One service: what all threads share of it, and what each has for itself.
 
-use super::Alarms;
+use super::{Alarms, now_ms};
 use crate::{
     observe::{Ledger, People, Ring},
     route::Routing,
     settings::{Network, Serving},
 };
 use lastgood_domain::{
-    terms::{Digest, ServiceName, Timestamp},
+    terms::{Digest, ServiceName, Span, Timestamp},
     traffic::{Table, wire::Live},
 };
 use std::{
@@ -15,13 +15,18 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 /// Locks, also after a thread has panicked while it held the lock: what is kept behind our locks is whole at all times.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives [`now_ms`] as a number that may be reckoned back from.
+fn now() -> i64 {
+    i64::try_from(now_ms()).unwrap_or(i64::MAX)
 }
 
 /// What all threads share of one service.
@@ -38,7 +43,13 @@ pub(crate) struct Door {
     connections: AtomicU32,
     from: Mutex<HashMap<IpAddr, u32>>,
     tunnels: AtomicU32,
+    /// When its table was told last, in milliseconds of [`now_ms`], below 0 for what another process heard before this one
+    /// began; [`NEVER`] if it was only read.
+    heard: AtomicI64,
 }
+
+/// Nobody has told a table yet.
+const NEVER: i64 = i64::MIN;
 
 impl Door {
     pub(crate) fn new(
@@ -57,6 +68,22 @@ impl Door {
             connections: AtomicU32::new(0),
             from: Mutex::default(),
             tunnels: AtomicU32::new(0),
+            heard: AtomicI64::new(NEVER),
+        }
+    }
+
+    /// Notes that its table was told `ago` milliseconds before now.
+    pub(crate) fn hear(&self, ago: u64) {
+        let ago = i64::try_from(ago).unwrap_or(i64::MAX);
+        // Whoever heard later is right, also where an older word comes by another way.
+        self.heard.fetch_max(now().saturating_sub(ago), Ordering::Relaxed);
+    }
+
+    /// Gives how long ago its table was told; `None` if it was only read.
+    pub(crate) fn unheard(&self) -> Option<Span> {
+        match self.heard.load(Ordering::Relaxed) {
+            NEVER => None,
+            heard => Some(Span(now().saturating_sub(heard).unsigned_abs())),
         }
     }
 

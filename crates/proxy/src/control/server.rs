@@ -154,7 +154,7 @@ fn hand_over(proxy: &Proxy, lines: &mut Lines) -> io::Result<()> {
     let count = sockets.len().min(SOCKETS_MAX);
     let listening = sockets[..count].iter().map(|socket| socket.listening(proxy.doors())).collect();
     let handles: Vec<_> = sockets[..count].iter().map(|socket| socket.listener.as_fd()).collect();
-    let handed = lines.write_with(&Told::Listening { sockets: listening }, &handles);
+    let handed = lines.write_with(&Told::Listening { sockets: listening, heard: proxy.heard() }, &handles);
     if handed.is_err() {
         proxy.handing_over(false);
     }

@@ -83,6 +83,7 @@ mod tests {
             share: Share::NONE,
             leaving: Vec::new(),
             synthetic: None,
+            lease: None,
             closed: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use lastgood_domain::{
     terms::ServiceName,
     traffic::{
         Slice, Table,
-        wire::{Ask, Listening, Look, Told},
+        wire::{Ask, Heard, Listening, Look, Told},
     },
 };
 use std::{
@@ -39,6 +39,7 @@ struct Reached {
 pub(crate) struct Taken {
     pub(crate) link: Link,
     pub(crate) sockets: Vec<(Listening, OwnedFd)>,
+    pub(crate) heard: Vec<Heard>,
 }
 
 /// Looks for a proxy that still finishes what it has and whose successor is gone: the newest, which knows the others.
@@ -92,10 +93,13 @@ pub(crate) fn take(socket: &Path) -> Result<Option<Taken>, String> {
         Ok(lines.read_with()?.map(|(told, sockets)| (told, sockets, lines)))
     };
     match asked().map_err(|error| error.to_string())? {
-        Some((Told::Listening { sockets: named }, sockets, lines)) if named.len() == sockets.len() => Ok(Some(Taken {
-            link: Link { lines, taken: BTreeMap::new() },
-            sockets: named.into_iter().zip(sockets).collect(),
-        })),
+        Some((Told::Listening { sockets: named, heard }, sockets, lines)) if named.len() == sockets.len() => {
+            Ok(Some(Taken {
+                link: Link { lines, taken: BTreeMap::new() },
+                sockets: named.into_iter().zip(sockets).collect(),
+                heard,
+            }))
+        }
         Some((Told::Refused { why, .. }, ..)) => Err(why),
         Some(_) => Err("it answered something else".into()),
         // It was about to exit.

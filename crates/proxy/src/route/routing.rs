@@ -2,8 +2,8 @@
 
 use crate::{carry::upstream::Idle, observe::Ledger};
 use lastgood_domain::{
-    terms::Digest,
-    traffic::{Answering, Closed, Share, Side, Table, seat},
+    terms::{Digest, Span},
+    traffic::{Answering, Closed, Lease, Share, Side, Table, seat},
 };
 use std::{
     net::SocketAddr,
@@ -86,7 +86,11 @@ pub(crate) struct Routing {
     /// What requests of lastgood's own carry.
     synthetic: Option<String>,
     closed: Vec<Closed>,
+    lease: Option<Lease>,
 }
+
+/// Tells how long ago the table was told; it is asked only where that decides.
+pub(crate) type Unheard<'a> = &'a dyn Fn() -> Option<Span>;
 
 /// Where a request goes.
 pub(crate) enum Choice<'a> {
@@ -123,6 +127,7 @@ impl Routing {
             leaving: table.leaving.iter().map(|leaving| party(&leaving.side)).collect(),
             synthetic: table.synthetic.clone(),
             closed: table.closed.clone(),
+            lease: table.lease.clone(),
         }
     }
 
@@ -137,17 +142,17 @@ impl Routing {
     }
 
     /// Decides where a request of lastgood's own goes: to the candidate, where people may go.
-    pub(crate) fn choose_synthetic(&self, method: &[u8], target: &[u8]) -> Choice<'_> {
-        match self.closed_answer(method, target) {
+    pub(crate) fn choose_synthetic(&self, method: &[u8], target: &[u8], unheard: Unheard<'_>) -> Choice<'_> {
+        match self.closed_answer(method, target, unheard) {
             Some(answer) => Choice::Closed(answer),
             None => self.candidate.as_ref().map_or(Choice::Nowhere, Choice::To),
         }
     }
 
     /// Decides where a request of the person `id` goes.
-    pub(crate) fn choose(&self, id: &[u8], method: &[u8], target: &[u8]) -> Choice<'_> {
-        if !self.closed.is_empty()
-            && let Some(answer) = self.closed_answer(method, target)
+    pub(crate) fn choose(&self, id: &[u8], method: &[u8], target: &[u8], unheard: Unheard<'_>) -> Choice<'_> {
+        if (!self.closed.is_empty() || self.lease.is_some())
+            && let Some(answer) = self.closed_answer(method, target, unheard)
         {
             return Choice::Closed(answer);
         }
@@ -159,10 +164,14 @@ impl Routing {
     }
 
     /// Finds the answer of the first closed route that covers the request.
-    fn closed_answer(&self, method: &[u8], target: &[u8]) -> Option<&Answering> {
+    fn closed_answer(&self, method: &[u8], target: &[u8], unheard: Unheard<'_>) -> Option<&Answering> {
+        let over = self.lease.iter().filter(|lease| lease.is_over(unheard())).flat_map(|lease| &lease.closed);
+        let mut closed = self.closed.iter().chain(over).peekable();
+        closed.peek()?;
         let (method, target) = (String::from_utf8_lossy(method), String::from_utf8_lossy(target));
-        let covers = |closed: &&Closed| closed.routes.iter().any(|route| route.covers(&method, &target));
-        self.closed.iter().find(covers).map(|closed| &closed.answer)
+        closed
+            .find(|closed| closed.routes.iter().any(|route| route.covers(&method, &target)))
+            .map(|closed| &closed.answer)
     }
 
     /// Gives who answers in the place of a release that failed: last-good, never the candidate.

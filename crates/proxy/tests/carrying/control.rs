@@ -3,9 +3,12 @@
 use crate::client::BuiltinError;
 use crate::{
     service::Service,
-    stage::{Stage, body, chat, side},
+    stage::{Stage, body, chat, free_address, side, until},
 };
-use lastgood_domain::traffic::{Answering, Closed, Share};
+use lastgood_domain::{
+    terms::Span,
+    traffic::{Answering, Closed, Lease, Share, Table},
+};
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 #[test]
@@ -103,6 +106,87 @@ fn a_closed_route_is_answered_exactly_in_every_spelling_and_the_others_go_on() {
     }
     assert_eq!(one.requests(), 0);
     assert_eq!(body(&stage.get("/account/login", "")), "one");
+}
+
+/// A table whose `POST /login` closes after `length` without a word.
+fn leased(stage: &Stage, to: &Service, length: Span) -> Table {
+    let answer = Answering { status: 403, retry_after: None, body: "in doubt".into() };
+    let closed = Closed { by: "switch auth".into(), routes: vec!["POST /login".parse().unwrap()], answer };
+    let lease = Some(Lease { length, closed: vec![closed] });
+    Table { lease, ..stage.table(Some(side("1", &[to.address]))) }
+}
+
+fn is_open(stage: &Stage) -> bool {
+    let answer = stage.say(b"POST /login HTTP/1.1\r\nHost: c\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 ") || body(&answer) == "in doubt", "{answer}");
+    answer.starts_with("HTTP/1.1 200 ")
+}
+
+#[test]
+fn what_is_tripped_when_in_doubt_is_closed_when_nobody_was_heard_for_the_lease_and_the_rest_goes_on() {
+    let (stage, one) = (Stage::new(), Service::start("one"));
+    let table = leased(&stage, &one, Span(300));
+    stage.control().route(&table).unwrap();
+    until("the end of the lease", || !is_open(&stage));
+    assert_eq!(body(&stage.get("/login", "")), "one");
+    until("contact", || {
+        stage.control().route(&table).unwrap();
+        is_open(&stage)
+    });
+}
+
+#[test]
+fn one_that_begins_with_a_table_it_only_read_is_out_of_contact_until_it_is_told_and_no_older_one_tells_it() {
+    let (mut stage, one) = (Stage::new(), Service::start("one"));
+    let (older, table) = (stage.table(None), leased(&stage, &one, Span::minutes(60)));
+    stage.control().route(&table).unwrap();
+    assert!(is_open(&stage));
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    drop(stage.start_again());
+    assert!(!is_open(&stage), "nobody knows how old its table is");
+    assert!(stage.control().route(&older).is_err());
+    assert!(!is_open(&stage), "an older table has renewed the lease");
+    stage.control().route(&table).unwrap();
+    assert!(is_open(&stage));
+}
+
+#[test]
+fn one_that_takes_over_goes_on_with_the_lease_of_the_one_before() {
+    let (mut stage, one) = (Stage::new(), Service::start("one"));
+    stage.control().route(&leased(&stage, &one, Span::minutes(60))).unwrap();
+    let mut before = stage.start_again();
+    assert!(is_open(&stage), "an upgrade has closed a route");
+    let _ = before.kill();
+    before.wait().unwrap();
+    assert!(is_open(&stage));
+    // And what it inherits is the age, not a new lease.
+    let table = leased(&stage, &one, Span(1));
+    stage.control().route(&table).unwrap();
+    let mut before = stage.start_again();
+    assert!(!is_open(&stage), "it began a lease of its own");
+    let _ = before.kill();
+    before.wait().unwrap();
+}
+
+#[test]
+fn a_table_that_can_t_be_read_closes_its_own_service_and_the_others_serve() {
+    let (mut stage, one) = (Stage::new(), Service::start("one"));
+    stage.all_to(one.address);
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    let beside = free_address();
+    stage.settings["services"]["video"] = serde_json::json!({ "listen": [beside] });
+    fs::write(stage.folder.path().join("state/tables/video.json"), b"{\"v\":1,").unwrap();
+    drop(stage.start_again());
+    assert_eq!(body(&stage.get("/hello", "")), "one");
+    let mut stream = std::net::TcpStream::connect(beside).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let look = stage.control().look(&chat()).unwrap();
+    assert!(look.troubles[0].contains("video.json"), "{look:?}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn talk(mut stream: UnixStream, finished: &AtomicU64) {
     let asks = BufReader::new(stream.try_clone().unwrap()).lines();
     for ask in asks.map_while(Result::ok) {
         let answer = match serde_json::from_str(&ask).unwrap() {
-            Ask::HandOver => Told::Listening { sockets: Vec::new() },
+            Ask::HandOver => Told::Listening { sockets: Vec::new(), heard: Vec::new() },
             Ask::Slices { after, .. } => {
                 let second = now() - BEHIND;
                 finished.fetch_max(second, Ordering::Relaxed);

@@ -98,6 +98,7 @@ impl Stage {
             share: Share::NONE,
             leaving: Vec::new(),
             synthetic: None,
+            lease: None,
             closed: Vec::new(),
         }
     }

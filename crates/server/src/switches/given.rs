@@ -19,8 +19,6 @@ const TAG_BYTES: usize = 16;
 /// The flags and switches of one epoch, ready to be given.
 pub(super) struct Given {
     pub(super) epoch: u64,
-    /// Whether all counts as tripped because the records are in doubt.
-    pub(super) in_doubt: bool,
     /// How long programs go on without hearing of us.
     pub(super) lease: Duration,
     /// Digest over all that decides about flags.
@@ -95,7 +93,6 @@ impl Given {
         let refetch = json!({ "type": "refetchEvaluation", "etag": format!("\"{}\"", version.short()) });
         Self {
             epoch,
-            in_doubt: folded.state.doubt.is_some(),
             lease: config.lease.duration(),
             version,
             asked: asked.collect(),

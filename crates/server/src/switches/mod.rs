@@ -14,7 +14,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-pub use board::{Bell, Setting, Tell};
+pub use board::{Bell, RoutersTold, Setting, Tell};
 
 use crate::serve::{ServeError, check_loopback};
 use board::{Ask, Board};
@@ -120,7 +120,7 @@ pub fn serve_switches(listener: TcpListener, setting: Setting) -> Result<SwitchS
     let posts = (0..count).map(|_| Post::new().map(Arc::new)).collect::<io::Result<Vec<_>>>().map_err(starting)?;
     let (asks, asked) = mpsc::channel();
     let token = setting.token.as_deref().map(Arc::from);
-    let mut board = Board::new(setting, posts.clone());
+    let mut board = Board::new(setting, posts.clone(), asks.clone());
     let given = board.first().map_err(SwitchesError::Unread)?;
     let current = Arc::new(Current::new(Arc::clone(&given)));
     let mut server = SwitchServer { address, bell: Bell(asks.clone()), posts: posts.clone(), threads: Vec::new() };

@@ -149,8 +149,16 @@ impl Shared {
     /// Makes the table that follows from a state.
     pub(crate) fn table(&self, service: &Service, route: &Route) -> Option<Table> {
         let listens = |one: &InstanceConfig| (self.config.bind.clone(), one.port);
-        lastgood_engine::traffic::table(&self.name, service, route, self.config, Some(&Default::default()), &listens)
-            .ok()
+        lastgood_engine::traffic::table(
+            &self.name,
+            service,
+            route,
+            self.config,
+            Some(&Default::default()),
+            None,
+            &listens,
+        )
+        .ok()
     }
 
     /// Makes the table of now.

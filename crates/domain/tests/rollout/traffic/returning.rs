@@ -1,6 +1,66 @@
 //! Ways back from every state, and what they never do.
 
 use super::*;
+use crate::walk::{gate, gate_facts};
+use lastgood_domain::{
+    notice::{NoticeKind, notice},
+    terms::ServiceName,
+};
+
+/// Gives the kind of the notice that the end of the walk's run causes.
+fn told_at_the_end(walk: &Walk) -> Option<NoticeKind> {
+    let ended = walk.records.iter().rev().find(|record| matches!(record.event, Event::RunEnded { .. }))?;
+    notice(&ServiceName::new("web").unwrap(), &walk.service, ended).map(|notice| notice.kind)
+}
+
+#[test]
+fn people_hear_of_every_way_back_that_nobody_asked_for() {
+    let guarded = {
+        let mut walk = at_share(25);
+        judge(&mut walk, Verdict::Fail);
+        walk.end();
+        walk
+    };
+    let dead = {
+        let mut walk = at_share(5);
+        let settings = walk.settings.clone();
+        walk.put(Input::Died { instance: instance("a.green"), why: "exit status 1".into(), settings }).unwrap();
+        walk.end();
+        walk
+    };
+    let unresumed = {
+        let mut walk = at_share(25);
+        judge(&mut walk, Verdict::Pass);
+        tick_after(&mut walk, BAKE);
+        walk.end_with(&|effect| matches!(effect, Effect::TryResume { .. }).then(failed));
+        walk
+    };
+    let unproven = {
+        let mut walk = serving();
+        walk.settings.gates = vec![gate("load")];
+        walk.track("2.0");
+        settle(&mut walk);
+        judge(&mut walk, Verdict::Pass);
+        tick_after(&mut walk, BAKE);
+        let facts = gate_facts(Verdict::Fail, Some(Verdict::Pass));
+        let fails = |effect: &Effect| {
+            matches!(effect, Effect::AskGate { .. }).then(|| Answer::GateAsked { facts: facts.clone() })
+        };
+        walk.end_with(&fails);
+        walk
+    };
+    for (what, walk) in [("guard", guarded), ("death", dead), ("sessions", unresumed), ("gate", unproven)] {
+        assert_eq!(told_at_the_end(&walk), Some(NoticeKind::RolledBack), "{what}");
+        assert_eq!((walk.last_good(), walk.service.traffic.share()), ("1.0".into(), Share::NONE), "{what}");
+    }
+    // What nobody can tell is no fault, and it is told all the same.
+    let mut unsure = at_share(5);
+    judge(&mut unsure, Verdict::CannotTell);
+    let wakes = rollout::wakes_at(&unsure.service, unsure.now.after(BAKE)).unwrap();
+    tick_at(&mut unsure, wakes);
+    unsure.end();
+    assert_eq!(told_at_the_end(&unsure), Some(NoticeKind::Frozen));
+}
 
 #[test]
 fn cannot_tell_beyond_its_deadline_goes_back_and_blames_nobody() {

@@ -193,6 +193,8 @@ state_dir = "state"
 
 [switches]
 subsystems = ["auth"]
+# No daemon runs here that would tell the proxy every few seconds that the switches stand as they stood.
+lease = "1h"
 
 [service.chat]
 channel = { directory = "releases", version_file = "VERSION" }

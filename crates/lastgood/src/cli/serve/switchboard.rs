@@ -1,21 +1,21 @@
 //! The daemon's side of flags and switches: the board that answers programs, if the configuration has any.
 
-use crate::{app::App, exit::Exit, screen::Trouble};
+use crate::{app::App, exit::Exit, screen::Trouble, traffic::Nudge};
 use lastgood_drivers::probe::Secrets;
 use lastgood_engine::{
     deliver::Wake,
-    switches::{Desk, Scope},
+    switches::{Beside, Desk, Scope},
     world,
 };
-use lastgood_server::switches::{Setting, SwitchServer, serve_switches};
+use lastgood_server::switches::{RoutersTold, Setting, SwitchServer, serve_switches};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Files that a daemon with many subscribers may have open; each subscriber is one.
 const FILES_MAX: u64 = 65_536;
 
-/// Begins to answer programs; none without `[switches]`.
-pub(super) fn open(app: &App, delivery: &Arc<Wake>) -> Result<Option<SwitchServer>, Trouble> {
+/// Begins to answer programs; none without `[switches]`. `routers` reaches whoever tells the routers, where there are any.
+pub(super) fn open(app: &App, delivery: &Arc<Wake>, routers: Option<Nudge>) -> Result<Option<SwitchServer>, Trouble> {
     let Some(config) = &app.config.switches else { return Ok(None) };
     let token = config.token.as_deref().map(|name| secret(app, name)).transpose()?;
     let listener = lastgood_server::bind(config.listen).map_err(|error| Trouble::new(Exit::Failed, &error))?;
@@ -25,11 +25,14 @@ pub(super) fn open(app: &App, delivery: &Arc<Wake>) -> Result<Option<SwitchServe
     let scope = Scope::witnessed(config, app.home.root()).for_people(app.config.people());
     let setting = Setting {
         desk: Desk::new(app.store()?, scope, app.routes()),
+        beside: Beside::of(app.home.root(), &config.environment),
         config: config.clone(),
         token,
         now: world::now,
         tell: Box::new(move |failure| screen.trouble(&Trouble { exit: Exit::Failed, failure: failure.clone() })),
         written: Box::new(move || delivery.ring()),
+        routers: routers
+            .map(|routers| -> Box<dyn Fn(RoutersTold) + Send> { Box::new(move |told| routers.nudge(told)) }),
     };
     let server = serve_switches(listener, setting).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     app.screen.tell(&format!("flags and switches of {} at http://{}", config.environment, server.address()));
