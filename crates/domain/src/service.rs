@@ -408,6 +408,32 @@ impl Service {
         self.holds.iter().filter(move |(_, hold)| hold.until.is_none_or(|until| now < until))
     }
 
+    /// Gives the release that every instance should run: what the service is pinned to, else last-good; none if that is
+    /// not known here.
+    pub(crate) fn wanted(&self) -> Option<Digest> {
+        match &self.pin {
+            Some(pin) => self.tags.get(&pin.tag).copied(),
+            None => self.last_good,
+        }
+    }
+
+    /// Lists the instances that were left for later, and are to follow as soon as they can: to what the service is pinned
+    /// to, else to last-good.
+    ///
+    /// Without the pin nobody follows it back any more: the next release takes all of them.
+    pub fn late(&self) -> impl Iterator<Item = &InstanceName> {
+        let wanted = self.wanted();
+        let came_from = move |one: &Instance| {
+            self.pin.is_none()
+                && one.history.last().is_some_and(|moved| Some(moved.to) == one.release && moved.from == wanted)
+        };
+        let late = self.instances.iter().filter(move |(_, one)| {
+            let waits = one.release.is_some() && matches!(one.condition, Condition::Deferred { .. });
+            waits && wanted.is_some() && one.release != wanted && !came_from(one)
+        });
+        late.map(|(name, _)| name)
+    }
+
     /// Gives what the guards say of a promoted release that fails while nobody has proven a way back from it.
     pub fn fails_without_way_back(&self) -> Option<&Judged> {
         let stands = self.run.as_ref().is_none_or(|run| run.phase.leaves_traffic());

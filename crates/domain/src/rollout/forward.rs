@@ -180,27 +180,13 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             }
             _ => defer(deciding, instance, DeferReason::Other, "its probe answered something else".into()),
         },
-        MoveStep::Asking => match answer {
-            Answer::BusyAsked { busyness: Busyness::Idle } => match gates::blocked(deciding) {
+        MoveStep::Asking => match in_use(answer) {
+            None => match gates::blocked(deciding) {
                 Some(because) => defer(deciding, instance, DeferReason::Other, because),
                 // The stop follows the check with nothing in between.
                 None => deciding.order(Effect::Stop { instance }),
             },
-            Answer::BusyAsked { busyness: Busyness::Busy(why) } => {
-                defer(deciding, instance, DeferReason::Busy, format!("busy: {why}"));
-            }
-            Answer::BusyAsked { busyness: Busyness::CannotTell(why) } => {
-                defer(deciding, instance, DeferReason::CannotTell, format!("cannot tell whether it is busy: {why}"));
-            }
-            Answer::Failed { failure } | Answer::Hindered { failure } => {
-                defer(
-                    deciding,
-                    instance,
-                    DeferReason::CannotTell,
-                    format!("cannot tell whether it is busy: {failure}"),
-                );
-            }
-            _ => defer(deciding, instance, DeferReason::CannotTell, "the busy check answered something else".into()),
+            Some((reason, why)) => defer(deciding, instance, reason, why),
         },
         MoveStep::Stopping => match answer {
             Answer::Stopped => {
@@ -223,6 +209,18 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
         },
         // No order of these steps is outstanding.
         MoveStep::Waiting | MoveStep::Moved | MoveStep::Deferred => {}
+    }
+}
+
+/// Says why an instance counts as busy by what its check answered; none if it is idle. No usable answer is no idle one.
+pub(super) fn in_use(answer: Answer) -> Option<(DeferReason, String)> {
+    let unknown = |why: &str| (DeferReason::CannotTell, format!("cannot tell whether it is busy: {why}"));
+    match answer {
+        Answer::BusyAsked { busyness: Busyness::Idle } => None,
+        Answer::BusyAsked { busyness: Busyness::Busy(why) } => Some((DeferReason::Busy, format!("busy: {why}"))),
+        Answer::BusyAsked { busyness: Busyness::CannotTell(why) } => Some(unknown(&why)),
+        Answer::Failed { failure } | Answer::Hindered { failure } => Some(unknown(&format!("{failure}"))),
+        _ => Some((DeferReason::CannotTell, "the busy check answered something else".into())),
     }
 }
 

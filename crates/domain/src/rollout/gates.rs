@@ -84,8 +84,19 @@ fn ready(deciding: &mut Deciding, preflight: Option<Checked>) -> bool {
     verdict == Verdict::Pass
 }
 
+/// Goes back to what the service is pinned to, where that ran here; tells whether it does. What is installed needs no
+/// channel: neither one that answers nor one that still has it.
+fn back_to_pin(deciding: &mut Deciding) -> bool {
+    let Some(tag) = deciding.service.pin.as_ref().map(|pin| pin.tag.clone()) else { return false };
+    passing::rejection(&deciding.service, &tag).is_none() && returning::pinned(deciding, &tag)
+}
+
 /// Takes last-good for the candidate: those left behind follow with the same care.
 fn drain(deciding: &mut Deciding) {
+    let late = deciding.service.late().next().is_some();
+    if late && back_to_pin(deciding) {
+        return;
+    }
     let service = &deciding.service;
     let known = service.last_good.and_then(|last_good| service.installed.get(&last_good));
     let Some(known) = known else { return deciding.end(End::UpToDate) };

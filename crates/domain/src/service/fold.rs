@@ -46,8 +46,12 @@ impl Service {
             }
             Event::Pinned { tag, reason } => {
                 self.pin = Some(Pin { tag: tag.clone(), by: record.by.clone(), reason: reason.clone() });
+                self.settle_who_is_there();
             }
-            Event::Unpinned { .. } => self.pin = None,
+            Event::Unpinned { .. } => {
+                self.pin = None;
+                self.settle_who_is_there();
+            }
             Event::Annotated { incident } => {
                 self.incidents.insert(*incident);
             }
@@ -72,7 +76,8 @@ impl Service {
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
                 // Who waited to be taken back from it is where it should be.
-                let waits = |one: &Instance| matches!(one.condition, Condition::LossHeld { .. });
+                let waits =
+                    |one: &Instance| matches!(one.condition, Condition::LossHeld { .. } | Condition::Deferred { .. });
                 let there = self.instances.iter().filter(|(_, one)| one.release == Some(*release) && waits(one));
                 for name in there.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
                     self.settle(&name);
@@ -243,8 +248,12 @@ impl Service {
                 }
             }
             Phase::Returning { back, .. } => {
-                if let Some((_, step)) = effect.instance().and_then(|name| back.get_mut(name)) {
+                if let Some((one, step)) = effect.instance().and_then(|name| back.get_mut(name)) {
                     step.ordered(effect);
+                    if matches!(step, ReturnStep::Stopping { .. }) {
+                        let known = self.instances.entry(one.instance.clone()).or_default();
+                        (known.condition, known.goes_back_to) = (Condition::Between, one.to);
+                    }
                 }
             }
             Phase::Checking
@@ -350,8 +359,14 @@ impl Service {
                 }
             }
             Event::Deferred { instance, why, reason } => {
-                if let Phase::Moving { steps, .. } = &mut run.phase {
-                    steps.insert(instance.clone(), MoveStep::Deferred);
+                match &mut run.phase {
+                    Phase::Moving { steps, .. } => drop(steps.insert(instance.clone(), MoveStep::Deferred)),
+                    Phase::Returning { back, .. } => {
+                        if let Some((_, step)) = back.get_mut(instance) {
+                            *step = ReturnStep::Deferred;
+                        }
+                    }
+                    _ => {}
                 }
                 let known = self.instances.entry(instance.clone()).or_default();
                 let since = match &known.condition {
@@ -376,7 +391,8 @@ impl Service {
         let Some(run) = &mut self.run else { return };
         if let Event::ReturnBegun { cause, back, left } = event {
             let left = *left;
-            for one in back {
+            // Who is asked first is where it was until it is stopped.
+            for one in back.iter().filter(|_| !cause.can_wait()) {
                 let known = self.instances.entry(one.instance.clone()).or_default();
                 (known.condition, known.goes_back_to) = (Condition::Between, one.to);
             }
@@ -430,6 +446,13 @@ impl Service {
             }
             _ => {}
         }
+    }
+
+    /// Who was left for later and runs by now what it should waits for nothing.
+    fn settle_who_is_there(&mut self) {
+        let wanted = self.wanted();
+        let there = |one: &&mut Instance| one.release == wanted && matches!(one.condition, Condition::Deferred { .. });
+        self.instances.values_mut().filter(there).for_each(|one| one.condition = Condition::Settled);
     }
 
     fn settle(&mut self, name: &InstanceName) {

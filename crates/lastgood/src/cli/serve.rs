@@ -438,13 +438,8 @@ impl<'a> Driving<'a> {
         if held || !schedule::in_window(&self.config.rollout.drain, now, &TimeZone::system()) {
             return false;
         }
-        let late = service.instances.iter().filter(|(_, one)| {
-            one.release.is_some()
-                && one.release != service.last_good
-                && matches!(one.condition, Condition::Deferred { .. })
-        });
         let site = self.driver.world.site();
-        late.map(|(name, _)| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
+        service.late().map(|name| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
     }
 
     fn review(&mut self) -> Result<(), Trouble> {
