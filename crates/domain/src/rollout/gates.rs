@@ -122,6 +122,9 @@ fn hold_back(deciding: &mut Deciding, because: String) {
 
 /// Asks the channel: for what it is pinned to, or for the one release that may pass the holds, or for the newest.
 fn check(deciding: &mut Deciding, lane: Option<ReleaseTag>) {
+    if back_to_pin(deciding) {
+        return;
+    }
     let tag = deciding.service.pin.as_ref().map(|pin| pin.tag.clone()).or(lane);
     deciding.order(Effect::Check { tag, except: Vec::new() });
 }
@@ -166,10 +169,8 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
         return refuse(deciding, Gate::Digest, Verdict::Fail, because);
     }
     if pinned {
+        // Whatever leads back to it was tried before the channel was asked.
         gate(deciding, Gate::Pin, Verdict::Pass, format!("pinned to {}", offer.tag));
-        if returning::pinned(deciding, &offer.tag) {
-            return;
-        }
     } else if let Some((verdict, because)) = not_newer(deciding, &offer, standing) {
         return refuse(deciding, Gate::Newer, verdict, because);
     }

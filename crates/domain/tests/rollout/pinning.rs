@@ -3,9 +3,11 @@
 use crate::walk::{Walk, instance, reason, tag};
 use lastgood_domain::{
     effect::{Answer, Effect},
-    event::{Aim, Cause, DeferReason, End, Event},
+    event::{Aim, Cause, DeferReason, End, Event, Gate},
     facts::Busyness,
+    rollout::{self, Begin, Next},
     service::Condition,
+    terms::Actor,
 };
 
 /// Two instances on 1.1, pinned to 1.0 before.
@@ -93,4 +95,30 @@ fn a_busy_check_without_an_answer_counts_as_busy() {
     let end = walk.end_with(&|effect| matches!(effect, Effect::AskBusy { .. }).then(crate::walk::hindered));
     assert!(matches!(end, End::Waiting { .. }), "{end:?}");
     assert_eq!(stopped_since(&walk, from), Vec::<String>::new());
+}
+
+#[test]
+fn a_pin_back_asks_no_channel() {
+    let mut walk = pinned_back();
+    let from = walk.records.len();
+    walk.begin(Aim::Track);
+    assert_eq!(walk.end(), back_to_1_0());
+    assert!(!walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Check { .. })));
+    // Nor does what foresees it.
+    let walk = pinned_back();
+    let begin = Begin { aim: Aim::Track, settings: walk.settings.clone(), frozen: None, preflight: None };
+    let by = Actor::new("person:test").expect("a valid actor");
+    let foreseen =
+        rollout::foresee(&walk.service, begin, &by, walk.now, |tag, _| panic!("the channel is asked for {tag:?}"));
+    assert_eq!(foreseen.next, Next::GoesBack);
+}
+
+#[test]
+fn a_pin_to_a_rejected_release_takes_nobody_back() {
+    let mut walk = pinned_back();
+    let (release, reason) = (crate::walk::digest("1.0"), "it loses notes".into());
+    walk.say(Event::Rejected { release, tag: tag("1.0"), reason });
+    walk.begin(Aim::Track);
+    assert!(matches!(walk.end(), End::Refused { gate: Gate::Rejected, .. }));
+    assert_eq!(walk.runs("alice"), "1.1");
 }
