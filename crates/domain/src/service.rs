@@ -276,6 +276,8 @@ pub struct Run {
     pub settings: Settings,
     /// The first id of the holds that were set since it began.
     pub holds_since: HoldId,
+    /// What holds its forward moves and stands nowhere in the log, as it was seen last.
+    pub held: Option<String>,
     /// Intended effects without an answer.
     pub orders: BTreeMap<OrderId, Effect>,
     /// What its required gates have said so far.

@@ -122,13 +122,7 @@ impl App {
 
     /// Opens the store for looking; none if nothing was ever written.
     pub(crate) fn reader(&self) -> Result<Option<Reader>, Trouble> {
-        let file = self.home.root().join(lastgood_store::EVIDENCE_FILE);
-        permitted(self.home.root(), Access::EXEC_OK)?;
-        if !file.exists() {
-            return Ok(None);
-        }
-        permitted(&file, Access::READ_OK)?;
-        Reader::open(self.home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
+        reader_of(&self.home)
     }
 
     /// Opens a service's chain for writing, behind what is folded.
@@ -250,9 +244,7 @@ impl App {
 
     /// Gives what people decided beyond one service, as of now.
     pub(crate) fn operations(&self) -> Result<Operations, Trouble> {
-        let Some(reader) = self.reader()? else { return Ok(Operations::default()) };
-        let folded = operations::Folded::read(&reader, &self.scope());
-        folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
+        operations_of(&self.home, &self.scope())
     }
 
     /// Opens the operations chain for writing.
@@ -372,14 +364,14 @@ impl App {
     ///
     /// What can't be read stops them: cannot-tell is never yes.
     pub(crate) fn stopped(&self, name: &ServiceName, service: &Service) -> Option<String> {
-        if let Some(frozen) = self.frozen() {
-            return Some(frozen);
-        }
-        let subject = self.config.service.get(name)?.subject();
-        match self.operations() {
-            Ok(operations) => operations::unmirrored(&operations, name, &subject, service, self.now()),
-            Err(trouble) => Some(format!("holds over several services can't be read: {}", trouble.failure)),
-        }
+        self.outside(name).stops(service)
+    }
+
+    /// Gives what looks for that while a run is under way.
+    pub(crate) fn outside(&self, name: &ServiceName) -> Outside {
+        let subject = self.config.service.get(name).map(|config| config.subject());
+        let (file, home, scope) = (self.config.freeze_file(), self.home.clone(), self.scope());
+        Outside { file, home, scope, name: name.clone(), subject }
     }
 
     /// Says why a freeze file holds everything, if it exists or nobody can tell.
@@ -391,6 +383,45 @@ impl App {
     pub(crate) fn now(&self) -> Timestamp {
         world::now()
     }
+}
+
+/// What stops a service's forward moves and is not in its own chain.
+pub(crate) struct Outside {
+    file: PathBuf,
+    home: Home,
+    scope: Scope,
+    name: ServiceName,
+    subject: Option<hold::Subject>,
+}
+
+impl Outside {
+    /// Says what does so now, if anything does.
+    pub(crate) fn stops(&self, service: &Service) -> Option<String> {
+        if let Some(frozen) = frozen_by(&self.file) {
+            return Some(frozen);
+        }
+        let subject = self.subject.as_ref()?;
+        match operations_of(&self.home, &self.scope) {
+            Ok(operations) => operations::unmirrored(&operations, &self.name, subject, service, world::now()),
+            Err(trouble) => Some(format!("holds over several services can't be read: {}", trouble.failure)),
+        }
+    }
+}
+
+fn operations_of(home: &Home, scope: &Scope) -> Result<Operations, Trouble> {
+    let Some(reader) = reader_of(home)? else { return Ok(Operations::default()) };
+    let folded = operations::Folded::read(&reader, scope);
+    folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
+}
+
+fn reader_of(home: &Home) -> Result<Option<Reader>, Trouble> {
+    let file = home.root().join(lastgood_store::EVIDENCE_FILE);
+    permitted(home.root(), Access::EXEC_OK)?;
+    if !file.exists() {
+        return Ok(None);
+    }
+    permitted(&file, Access::READ_OK)?;
+    Reader::open(home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
 }
 
 /// Gives the exit code of something that people did not get done.

@@ -265,7 +265,7 @@ impl Checker {
             Effect::Start { release, .. } => Some(*release),
             _ => self.run.as_ref().and_then(|run| run.moving),
         };
-        let held = self.stops(release);
+        let held = self.stops(release) || machine.weather.frozen;
         let rejected = matches!(effect, Effect::Start { release, .. } if self.rejected.contains(release));
         let Some(run) = &mut self.run else {
             return wrong.push(format!("{order} was given outside a run"));
@@ -354,7 +354,7 @@ impl Checker {
     fn promoted(&mut self, release: &Digest, behind: &[InstanceName], machine: &Machine, wrong: &mut Vec<String>) {
         self.last_good = Some(*release);
         // Where people are moved by an order, no hold may stand when that is given.
-        let held = self.stops(Some(*release)) && machine.shared.is_none();
+        let held = (self.stops(Some(*release)) || machine.weather.frozen) && machine.shared.is_none();
         let rejected = self.rejected.contains(release);
         let Some(run) = &self.run else { return wrong.push("promoted outside a run".into()) };
         if held {

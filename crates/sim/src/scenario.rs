@@ -300,6 +300,16 @@ fn forward() -> Vec<Scenario> {
             vec![track(), (When::Seen(starts), Act::Hold), quiet(Act::Lift), track()],
         ),
         after_first(
+            "freeze-file-in-the-middle",
+            &[GOOD, ("2.0", 2, 2, &[])],
+            vec![
+                track(),
+                (When::Seen(starts), Act::Nature(|machine| machine.weather.frozen = true)),
+                quiet(Act::Nature(|machine| machine.weather.frozen = false)),
+                track(),
+            ],
+        ),
+        after_first(
             "older-in-the-place-of-a-rejected-newest",
             &[GOOD, ("1.1", 1, 1, &[]), ("1.2", 2, 2, &[Fault::Login])],
             vec![quiet(Act::Nature(publish_next)), track(), track(), track()],

@@ -129,9 +129,20 @@ fn check(deciding: &mut Deciding, lane: Option<ReleaseTag>) {
     deciding.order(Effect::Check { tag, except: Vec::new() });
 }
 
+/// Notes what holds forward moves and stands nowhere in the log, and that it does so no longer.
+pub(super) fn looked(deciding: &mut Deciding, because: Option<String>) {
+    let Some(run) = deciding.service.run.as_ref().filter(|run| run.phase.moves_forward()) else { return };
+    match because {
+        because if because == run.held => {}
+        Some(because) => gate(deciding, Gate::Hold, Verdict::Hold, because),
+        None => gate(deciding, Gate::Hold, Verdict::Pass, "what held it is gone".into()),
+    }
+}
+
 /// Says what stands against every forward move now, if anything does.
 pub(super) fn holding(deciding: &Deciding, frozen: Option<String>) -> Option<String> {
-    if let Some(frozen) = frozen {
+    let seen = || deciding.service.run.as_ref().and_then(|run| run.held.clone());
+    if let Some(frozen) = frozen.or_else(seen) {
         return Some(frozen);
     }
     let mut holds =

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     effect::Effect,
-    event::{Aim, Cause, End, Event, Record, Settings, WayBack},
+    event::{Aim, Cause, End, Event, Gate, Record, Settings, Verdict, WayBack},
     operations::rca,
     terms::{Digest, HoldId, InstanceName, OrderId, RunId, Timestamp},
 };
@@ -131,6 +131,11 @@ impl Service {
             }
             Event::WentStale { .. } => self.stale = true,
             Event::RewindAcknowledged { abandoned, .. } => self.next.pass_over(abandoned.unwrap_or_default()),
+            Event::Gated { gate: Gate::Hold, verdict, because } => {
+                if let Some(run) = &mut self.run {
+                    run.held = (*verdict == Verdict::Hold).then(|| because.clone());
+                }
+            }
             Event::Gated { .. } | Event::WentOnWithout { .. } => {}
             Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
@@ -171,6 +176,7 @@ impl Service {
             started: record.at,
             settings: settings.clone(),
             holds_since: HoldId(self.next.hold),
+            held: None,
             orders: BTreeMap::new(),
             gates: BTreeMap::new(),
             phase,
@@ -446,13 +452,6 @@ impl Service {
             }
             _ => {}
         }
-    }
-
-    /// Who was left for later and runs by now what it should waits for nothing.
-    fn settle_who_is_there(&mut self) {
-        let wanted = self.wanted();
-        let there = |one: &&mut Instance| one.release == wanted && matches!(one.condition, Condition::Deferred { .. });
-        self.instances.values_mut().filter(there).for_each(|one| one.condition = Condition::Settled);
     }
 
     fn settle(&mut self, name: &InstanceName) {

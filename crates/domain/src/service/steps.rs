@@ -138,6 +138,11 @@ impl ReturnStep {
 }
 
 impl Phase {
+    /// Tells whether instances or people are moved to a candidate.
+    pub const fn moves_forward(&self) -> bool {
+        matches!(self, Self::Moving { .. } | Self::Shifting { .. })
+    }
+
     /// Tells whether shared traffic is where it was before the run, and the data too: last-good is watched on meanwhile.
     pub const fn leaves_traffic(&self) -> bool {
         match self {
