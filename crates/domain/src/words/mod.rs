@@ -16,7 +16,7 @@ use crate::{
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::{Busyness, Loss, RehearsalFacts},
     operations::rca,
-    service::{Condition, Service},
+    service::{Condition, Phase, Service},
     terms::{InstanceName, ReleaseTag, Timestamp},
 };
 use alloc::{
@@ -96,7 +96,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             let said = answered(answer)?;
             match (&service.answered, service.rehearsed) {
                 (_, Some(leg)) => rehearsed(leg, answer).unwrap_or(said),
-                (Some(instance), None) => format!("{instance}: {said}"),
+                (Some(instance), None) => format!("{instance}: {said}{}", over(service, instance, answer, record.at)),
                 (None, None) => said,
             }
         }
@@ -172,6 +172,14 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             format!("no release accepted for {}; last time: {because}", record.at.since(*since))
         }
     })
+}
+
+/// Says over which time was written what a restore drops; nothing of any other answer.
+fn over(service: &Service, instance: &InstanceName, answer: &Answer, at: Timestamp) -> String {
+    let Answer::Measured { loss } = answer else { return String::new() };
+    let Some(Phase::Returning { back, .. }) = service.run.as_ref().map(|run| &run.phase) else { return String::new() };
+    let since = back.get(instance).and_then(|(one, _)| one.since).filter(|_| *loss != Loss::default());
+    since.map_or_else(String::new, |since| format!(", all written within {}", at.since(since)))
 }
 
 /// Says which of the four tries of a rehearsal an answer is of: a failure of the last is an answer, no fault.
