@@ -7,6 +7,7 @@ mod answers;
 mod fold;
 mod hold;
 mod ids;
+mod late;
 mod setup;
 mod steps;
 mod traffic;
@@ -338,6 +339,8 @@ pub enum Phase {
         soak_until: Option<Timestamp>,
         /// A probe that failed on what an instance ran before anything was changed.
         baseline_failure: Option<Failure>,
+        /// Why an instance was not stopped: the candidate can't be started there.
+        unstartable: Option<Failure>,
     },
     /// Goes back.
     Returning {
@@ -408,32 +411,6 @@ impl Service {
     /// Lists the holds that stand at `now`.
     pub fn standing_holds(&self, now: Timestamp) -> impl Iterator<Item = (&HoldId, &Hold)> {
         self.holds.iter().filter(move |(_, hold)| hold.until.is_none_or(|until| now < until))
-    }
-
-    /// Gives the release that every instance should run: what the service is pinned to, else last-good; none if that is
-    /// not known here.
-    pub(crate) fn wanted(&self) -> Option<Digest> {
-        match &self.pin {
-            Some(pin) => self.tags.get(&pin.tag).copied(),
-            None => self.last_good,
-        }
-    }
-
-    /// Lists the instances that were left for later, and are to follow as soon as they can: to what the service is pinned
-    /// to, else to last-good.
-    ///
-    /// Without the pin nobody follows it back any more: the next release takes all of them.
-    pub fn late(&self) -> impl Iterator<Item = &InstanceName> {
-        let wanted = self.wanted();
-        let came_from = move |one: &Instance| {
-            self.pin.is_none()
-                && one.history.last().is_some_and(|moved| Some(moved.to) == one.release && moved.from == wanted)
-        };
-        let late = self.instances.iter().filter(move |(_, one)| {
-            let waits = one.release.is_some() && matches!(one.condition, Condition::Deferred { .. });
-            waits && wanted.is_some() && one.release != wanted && !came_from(one)
-        });
-        late.map(|(name, _)| name)
     }
 
     /// Gives what the guards say of a promoted release that fails while nobody has proven a way back from it.

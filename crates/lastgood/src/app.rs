@@ -2,6 +2,7 @@
 
 use crate::{
     exit::Exit,
+    outside::{Outside, frozen_by},
     screen::{Screen, Trouble},
     who,
 };
@@ -369,9 +370,7 @@ impl App {
 
     /// Gives what looks for that while a run is under way.
     pub(crate) fn outside(&self, name: &ServiceName) -> Outside {
-        let subject = self.config.service.get(name).map(|config| config.subject());
-        let (file, home, scope) = (self.config.freeze_file(), self.home.clone(), self.scope());
-        Outside { file, home, scope, name: name.clone(), subject }
+        Outside::of(&self.config, &self.home, name)
     }
 
     /// Says why a freeze file holds everything, if it exists or nobody can tell.
@@ -385,30 +384,8 @@ impl App {
     }
 }
 
-/// What stops a service's forward moves and is not in its own chain.
-pub(crate) struct Outside {
-    file: PathBuf,
-    home: Home,
-    scope: Scope,
-    name: ServiceName,
-    subject: Option<hold::Subject>,
-}
-
-impl Outside {
-    /// Says what does so now, if anything does.
-    pub(crate) fn stops(&self, service: &Service) -> Option<String> {
-        if let Some(frozen) = frozen_by(&self.file) {
-            return Some(frozen);
-        }
-        let subject = self.subject.as_ref()?;
-        match operations_of(&self.home, &self.scope) {
-            Ok(operations) => operations::unmirrored(&operations, &self.name, subject, service, world::now()),
-            Err(trouble) => Some(format!("holds over several services can't be read: {}", trouble.failure)),
-        }
-    }
-}
-
-fn operations_of(home: &Home, scope: &Scope) -> Result<Operations, Trouble> {
+/// Gives what people decided beyond one service, as of now.
+pub(crate) fn operations_of(home: &Home, scope: &Scope) -> Result<Operations, Trouble> {
     let Some(reader) = reader_of(home)? else { return Ok(Operations::default()) };
     let folded = operations::Folded::read(&reader, scope);
     folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
@@ -494,19 +471,6 @@ pub(crate) fn scope(config: &Config) -> Scope {
     let services = config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
     let has_links = config.approvals.as_ref().is_some_and(|approvals| approvals.url.is_some());
     Scope { services: services.collect(), people: config.people(), has_links }
-}
-
-/// Says why a freeze file holds everything. Only one that is certainly not there doesn't: a link that leads nowhere is one,
-/// and where nobody can look there may be one.
-pub(crate) fn frozen_by(file: &Path) -> Option<String> {
-    match std::fs::symlink_metadata(file) {
-        Ok(_) => Some(format!("the freeze file {} exists", file.display())),
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(format!(
-            "nobody can tell whether the freeze file {} exists, so it counts as there: {error}",
-            file.display()
-        )),
-    }
 }
 
 fn make_state_dir(path: &Path) -> Result<(), Trouble> {

@@ -310,6 +310,11 @@ fn forward() -> Vec<Scenario> {
             ],
         ),
         after_first(
+            "one-that-could-not-be-started",
+            &[GOOD, ("2.0", 2, 2, &[])],
+            vec![quiet(Act::Nature(|machine| machine.weather.unlaunchable = Fails::Times(1))), track(), track()],
+        ),
+        after_first(
             "older-in-the-place-of-a-rejected-newest",
             &[GOOD, ("1.1", 1, 1, &[]), ("1.2", 2, 2, &[Fault::Login])],
             vec![quiet(Act::Nature(publish_next)), track(), track(), track()],

@@ -193,6 +193,9 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
                 let snapshot = deciding.next_snapshot();
                 deciding.order(Effect::SnapshotStopped { instance, snapshot });
             }
+            Answer::NotStopped { failure } => {
+                defer(deciding, instance, DeferReason::Other, format!("it can't be started on it: {failure}"));
+            }
             other => machine_failed(deciding, instance, other, "stop"),
         },
         MoveStep::Keeping { .. } => match answer {
@@ -265,8 +268,8 @@ fn candidate_failed(deciding: &mut Deciding, instance: InstanceName, answer: Ans
 
 /// Ends the forward way: last-good moves only after full success.
 fn finish(deciding: &mut Deciding) {
-    let Some(Phase::Moving { release, steps, baseline_failure, .. }) = deciding.phase() else { return };
-    let (release, baseline_failure) = (*release, baseline_failure.clone());
+    let Some(Phase::Moving { release, steps, baseline_failure, unstartable, .. }) = deciding.phase() else { return };
+    let (release, baseline_failure, unstartable) = (*release, baseline_failure.clone(), unstartable.clone());
     let moved: Vec<InstanceName> =
         steps.iter().filter(|(_, step)| **step == MoveStep::Moved).map(|(name, _)| name.clone()).collect();
     let runs = |name: &InstanceName| deciding.service.instances.get(name).and_then(|one| one.release);
@@ -280,9 +283,10 @@ fn finish(deciding: &mut Deciding) {
         return deciding.end(End::Held { because, moved });
     }
     if moved.is_empty() && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
-        return deciding.end(match baseline_failure {
-            Some(failure) => End::GateBroken { failure },
-            None => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },
+        return deciding.end(match (baseline_failure, unstartable) {
+            (Some(failure), _) => End::GateBroken { failure },
+            (None, Some(failure)) => End::Stopped { failure },
+            (None, None) => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },
         });
     }
     deciding.say(Event::Promoted { release, behind });

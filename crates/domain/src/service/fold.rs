@@ -352,6 +352,7 @@ impl Service {
                     wave_size: 1,
                     soak_until: None,
                     baseline_failure: None,
+                    unstartable: None,
                 };
             }
             Event::WaveBegun { number, size } => {

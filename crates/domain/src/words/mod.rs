@@ -257,6 +257,8 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),
+        // Why it is left for later says it.
+        Answer::NotStopped { .. } => return None,
         // The gate's verdict is a record of its own.
         Answer::GateAsked { .. } => return None,
         Answer::Verified | Answer::Stopped | Answer::Started { .. } | Answer::Cleared => return None,

@@ -6,6 +6,7 @@ mod crew;
 mod data;
 mod deaths;
 mod gate;
+mod launchable;
 mod others;
 mod rehearse;
 mod routing;

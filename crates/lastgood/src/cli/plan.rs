@@ -299,6 +299,13 @@ fn way_back_line(app: &App, name: &ServiceName, service: &Service, offer: &Offer
 /// goes on over that.
 fn in_the_way(app: &App, name: &ServiceName, service: &Service) -> Result<(Vec<Line>, Vec<String>), Trouble> {
     let (mut lines, mut notes) = (Vec::new(), Vec::new());
+    let config = &app.config.service[name];
+    for instance in &config.instance {
+        if let Some(failure) = doctor::user_unknown(config, instance) {
+            let because = format!("{}: {}", instance.name, failure.message);
+            lines.push(Line { gate: "user", verdict: Verdict::Fail, because });
+        }
+    }
     for finding in doctor::examine_running(&app.config, name, service, &drive::program()?) {
         let because = finding.failure.message;
         match finding.failure.code.as_str() {

@@ -439,7 +439,9 @@ impl<'a> Driving<'a> {
             return false;
         }
         let site = self.driver.world.site();
-        service.late().map(|name| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
+        // What could not be started there is not looked at each minute: a person mends that.
+        let late = service.late().filter(|name| service.pin.is_some() || site.cannot_start(name).is_none());
+        late.map(|name| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
     }
 
     fn review(&mut self) -> Result<(), Trouble> {

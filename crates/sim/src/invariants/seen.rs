@@ -32,6 +32,7 @@ impl Seen {
                 wrong.push(format!("{instance} was stopped and then left alone"));
             }
             Event::Deferred { instance, .. } => {
+                between.remove(instance);
                 if let Some(back) = self.back.as_mut()
                     && (!self.asks || back.remove(instance).is_none())
                 {
