@@ -310,6 +310,11 @@ pub enum Answer {
     },
     /// Stopped; nothing of it runs.
     Stopped,
+    /// Nothing was stopped: what it was to be moved to can't be started there.
+    NotStopped {
+        /// What is missing or in the way.
+        failure: Failure,
+    },
     /// Started and ready.
     Started {
         /// Its main process.

@@ -7,6 +7,7 @@ mod answers;
 mod fold;
 mod hold;
 mod ids;
+mod late;
 mod setup;
 mod steps;
 mod traffic;
@@ -276,6 +277,8 @@ pub struct Run {
     pub settings: Settings,
     /// The first id of the holds that were set since it began.
     pub holds_since: HoldId,
+    /// What holds its forward moves and stands nowhere in the log, as it was seen last.
+    pub held: Option<String>,
     /// Intended effects without an answer.
     pub orders: BTreeMap<OrderId, Effect>,
     /// What its required gates have said so far.
@@ -336,6 +339,8 @@ pub enum Phase {
         soak_until: Option<Timestamp>,
         /// A probe that failed on what an instance ran before anything was changed.
         baseline_failure: Option<Failure>,
+        /// Why an instance was not stopped: the candidate can't be started there.
+        unstartable: Option<Failure>,
     },
     /// Goes back.
     Returning {

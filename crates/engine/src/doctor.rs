@@ -263,11 +263,14 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
         Ok(runtime) => runtime,
         Err(error) => return vec![finding(Failure::of(&error))],
     };
-    let mut findings = Vec::new();
+    let (mut findings, mut up) = (Vec::new(), Vec::new());
     for instance in &wanted.instance {
         let liveness = runtime.as_ref().map(|runtime| runtime.liveness(name, &instance.name)).transpose();
         let down = match liveness {
-            Ok(Some(Liveness::Up { .. })) => continue,
+            Ok(Some(Liveness::Up { .. })) => {
+                up.push(&instance.name);
+                continue;
+            }
             Ok(Some(Liveness::Down { why })) => why,
             Ok(None) => "never started".into(),
             Err(error) => {
@@ -304,6 +307,8 @@ pub fn examine_running(config: &Config, name: &ServiceName, service: &Service, p
         && home.root().is_dir()
         && let Ok(site) = Site::open_for_return(config, name, home, program.to_path_buf())
     {
+        let in_the_way = up.into_iter().filter_map(|name| site.cannot_start(name));
+        findings.extend(in_the_way.filter(|failure| failure.code == "instance-port-in-use").map(finding));
         let found = site.stands_against(service).into_iter();
         findings.extend(found.map(|(failure, severity)| Finding::own("instances", Some(name), failure, severity)));
     }
@@ -347,10 +352,8 @@ fn one(config: &Config, name: &ServiceName) -> Vec<Finding> {
         if let Some(failure) = data(instance).or_else(|| takes_back(instance)) {
             found("data", failure, Severity::Required);
         }
-        if let Some(user) = instance.user.as_ref().or(service.user.as_ref())
-            && let Err(error) = Owner::named(user)
-        {
-            found("user", Failure::of(&error), Severity::Required);
+        if let Some(failure) = user_unknown(service, instance) {
+            found("user", failure, Severity::Required);
         }
         if let Some(failure) = address(service, instance) {
             found("address", failure, Severity::Required);
@@ -372,6 +375,12 @@ fn one(config: &Config, name: &ServiceName) -> Vec<Finding> {
         found("systemd", Failure::new("systemd-missing", what, Some("runtime = { process = {} }")), Severity::Required);
     }
     findings
+}
+
+/// Says that the user an instance is to run as does not exist.
+pub fn user_unknown(service: &ServiceConfig, instance: &InstanceConfig) -> Option<Failure> {
+    let user = instance.user.as_ref().or(service.user.as_ref())?;
+    Owner::named(user).err().map(|error| Failure::of(&error))
 }
 
 /// Asks a channel for its newest release; what it started is ended when nobody waits any more.

@@ -78,6 +78,9 @@ pub trait World {
     /// Hears how the service stands, after each change; for what has to be watched outside of effects.
     fn note(&mut self, _service: &Service) {}
 
+    /// Says what holds the service's forward moves and stands nowhere in its log, if anything does.
+    fn held(&self, service: &Service) -> Option<String>;
+
     /// Tells whether an effect is under way.
     fn is_busy(&self) -> bool;
 
@@ -266,7 +269,7 @@ impl<L: Log, W: World> Driver<L, W> {
         let mut service = self.service.clone();
         let mut records = Vec::new();
         let inputs = happenings.iter().filter_map(|happening| self.input(happening));
-        for input in inputs.chain([Input::Tick]) {
+        for input in self.looked(happenings).into_iter().chain(inputs).chain([Input::Tick]) {
             // A late answer belongs to an order that was superseded: it changes nothing.
             let Ok(said) = rollout::step(&service, input, &self.by, now) else { continue };
             for record in &said {
@@ -275,6 +278,16 @@ impl<L: Log, W: World> Driver<L, W> {
             records.extend(said);
         }
         records
+    }
+
+    /// Looks what holds the way forward, before anything more of it is decided.
+    fn looked(&self, happenings: &[Happening]) -> Option<Input> {
+        let run = self.service.run.as_ref().filter(|run| run.phase.moves_forward())?;
+        // Nobody is stopped where nothing has happened, and no share ends its time within an instant.
+        let waits = happenings.is_empty()
+            && run.held.is_none()
+            && !rollout::wakes_at(&self.service, self.world.now()).is_some_and(|at| at <= self.world.now());
+        (!waits).then(|| Input::Held { because: self.world.held(&self.service) })
     }
 
     fn input(&self, happening: &Happening) -> Option<Input> {

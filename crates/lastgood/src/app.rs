@@ -2,6 +2,7 @@
 
 use crate::{
     exit::Exit,
+    outside::{Outside, frozen_by},
     screen::{Screen, Trouble},
     who,
 };
@@ -124,13 +125,7 @@ impl App {
 
     /// Opens the store for looking; none if nothing was ever written.
     pub(crate) fn reader(&self) -> Result<Option<Reader>, Trouble> {
-        let file = self.home.root().join(lastgood_store::EVIDENCE_FILE);
-        permitted(self.home.root(), Access::EXEC_OK)?;
-        if !file.exists() {
-            return Ok(None);
-        }
-        permitted(&file, Access::READ_OK)?;
-        Reader::open(self.home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
+        reader_of(&self.home)
     }
 
     /// Opens a service's chain for writing, behind what is folded.
@@ -273,9 +268,7 @@ impl App {
 
     /// Gives what people decided beyond one service, as of now.
     pub(crate) fn operations(&self) -> Result<Operations, Trouble> {
-        let Some(reader) = self.reader()? else { return Ok(Operations::default()) };
-        let folded = operations::Folded::read(&reader, &self.scope());
-        folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
+        operations_of(&self.home, &self.scope())
     }
 
     /// Opens the operations chain for writing.
@@ -410,14 +403,12 @@ impl App {
     ///
     /// What can't be read stops them: cannot-tell is never yes.
     pub(crate) fn stopped(&self, name: &ServiceName, service: &Service) -> Option<String> {
-        if let Some(frozen) = self.frozen() {
-            return Some(frozen);
-        }
-        let subject = self.config.service.get(name)?.subject();
-        match self.operations() {
-            Ok(operations) => operations::unmirrored(&operations, name, &subject, service, self.now()),
-            Err(trouble) => Some(format!("holds over several services can't be read: {}", trouble.failure)),
-        }
+        self.outside(name).stops(service)
+    }
+
+    /// Gives what looks for that while a run is under way.
+    pub(crate) fn outside(&self, name: &ServiceName) -> Outside {
+        Outside::of(&self.config, &self.home, name)
     }
 
     /// Says why a freeze file holds everything, if it exists or nobody can tell.
@@ -429,6 +420,23 @@ impl App {
     pub(crate) fn now(&self) -> Timestamp {
         world::now()
     }
+}
+
+/// Gives what people decided beyond one service, as of now.
+pub(crate) fn operations_of(home: &Home, scope: &Scope) -> Result<Operations, Trouble> {
+    let Some(reader) = reader_of(home)? else { return Ok(Operations::default()) };
+    let folded = operations::Folded::read(&reader, scope);
+    folded.map(|folded| folded.state).map_err(|error| Trouble::new(Exit::Failed, &error))
+}
+
+fn reader_of(home: &Home) -> Result<Option<Reader>, Trouble> {
+    let file = home.root().join(lastgood_store::EVIDENCE_FILE);
+    permitted(home.root(), Access::EXEC_OK)?;
+    if !file.exists() {
+        return Ok(None);
+    }
+    permitted(&file, Access::READ_OK)?;
+    Reader::open(home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
 }
 
 /// Gives the exit code of something that people did not get done.
@@ -501,19 +509,6 @@ pub(crate) fn scope(config: &Config) -> Scope {
     let services = config.service.iter().map(|(name, config)| (name.clone(), config.subject()));
     let has_links = config.approvals.as_ref().is_some_and(|approvals| approvals.url.is_some());
     Scope { services: services.collect(), people: config.people(), has_links }
-}
-
-/// Says why a freeze file holds everything. Only one that is certainly not there doesn't: a link that leads nowhere is one,
-/// and where nobody can look there may be one.
-pub(crate) fn frozen_by(file: &Path) -> Option<String> {
-    match std::fs::symlink_metadata(file) {
-        Ok(_) => Some(format!("the freeze file {} exists", file.display())),
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(format!(
-            "nobody can tell whether the freeze file {} exists, so it counts as there: {error}",
-            file.display()
-        )),
-    }
 }
 
 fn make_state_dir(path: &Path) -> Result<(), Trouble> {

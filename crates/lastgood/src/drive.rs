@@ -193,7 +193,9 @@ fn open_with(
     site.without.extend(unanchored);
     let (settings, without) = (site.config.settings(), site.without.clone());
     let by = Actor::new("lastgood:engine").expect("a fixed valid name");
-    let host = Host::new(site).map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
+    let mut host = Host::new(site).map_err(|failure| Trouble { exit: Exit::Failed, failure })?;
+    let outside = app.outside(service);
+    host.look_for_holds(Box::new(move |service| outside.stops(service)));
     let driver = Driver::open(Shown::new(log, progress), folded.service, host, settings, by.clone());
     let mut driver = driver.map_err(|error| drive_trouble(&error))?;
     for failure in without {

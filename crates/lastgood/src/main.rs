@@ -8,6 +8,7 @@ mod drive;
 mod enforce;
 mod exit;
 mod leftovers;
+mod outside;
 mod page;
 mod progress;
 mod room;

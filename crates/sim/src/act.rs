@@ -8,7 +8,7 @@ use lastgood_domain::{
     effect::{Answer, Effect, Leg},
     facts::{Busyness, Loss, Offer, ProbeFacts, RehearsalFacts, RestoreFacts, SnapshotFacts, Standing},
     failure::Failure,
-    service::Service,
+    service::{Phase, Service},
     terms::{Digest, InstanceName, OrderId, ReleaseTag, SnapshotId, Span},
     traffic::Table,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Job {
     pub(crate) revives: bool,
     /// What an instance is to be started with, if anything is kept for it.
     pub(crate) setup: Option<Digest>,
+    /// Ordered to move an instance to a candidate.
+    pub(crate) forward: bool,
 }
 
 /// Time between two edits of the configuration, in milliseconds: most runs see one.
@@ -46,7 +48,8 @@ impl Job {
             _ => None,
         };
         let (rounds, stage, told_since, table, revives) = (1, 0, None, None, false);
-        Self { order, effect, last_good, rounds, stage, next_at, told_since, table, revives, setup }
+        let forward = matches!(service.run.as_ref().map(|run| &run.phase), Some(Phase::Moving { .. }));
+        Self { order, effect, last_good, rounds, stage, next_at, told_since, table, revives, setup, forward }
     }
 }
 
@@ -84,6 +87,9 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
             Some(Answer::Cleared)
         }
         Effect::AskBusy { instance } => ask(machine, &instance),
+        Effect::Stop { instance } if stage == 0 && job.forward && cannot_start(machine, &instance) => {
+            Some(Answer::NotStopped { failure: failure("owner-unknown", "what is to run there can't be started") })
+        }
         Effect::Stop { instance } => stop(machine, stage, &instance),
         Effect::SnapshotStopped { instance, snapshot } => keep(machine, stage, &instance, snapshot),
         Effect::Start { instance, release } => start(machine, stage, &instance, release, job.setup),
@@ -100,6 +106,11 @@ pub(crate) fn advance(machine: &mut Machine, job: &mut Job) -> Option<Answer> {
         Effect::LayReady { .. } => Some(Answer::LaidReady { bytes: 0 }),
         Effect::Prune { snapshots, releases } => prune(machine, stage, &snapshots, &releases),
     }
+}
+
+/// Tells whether the candidate can't be started there; asked of what runs.
+fn cannot_start(machine: &mut Machine, instance: &InstanceName) -> bool {
+    machine.places.get(instance).is_some_and(|place| place.up.is_some()) && machine.weather.unlaunchable.now()
 }
 
 fn check(

@@ -62,6 +62,8 @@ struct Seen {
     /// It moves those left behind to what is last-good already.
     is_late: bool,
     back: Option<BTreeMap<InstanceName, Back>>,
+    /// Only a pin asks for its way back: who is in use is not stopped for it.
+    asks: bool,
     reopening: BTreeSet<InstanceName>,
     over: BTreeMap<InstanceName, &'static str>,
     soak_until: Option<Timestamp>,
@@ -232,6 +234,7 @@ impl Checker {
             moving: None,
             is_late: false,
             back: None,
+            asks: false,
             reopening: BTreeSet::new(),
             over: BTreeMap::new(),
             soak_until: None,
@@ -262,7 +265,7 @@ impl Checker {
             Effect::Start { release, .. } => Some(*release),
             _ => self.run.as_ref().and_then(|run| run.moving),
         };
-        let held = self.stops(release);
+        let held = self.stops(release) || machine.weather.frozen;
         let rejected = matches!(effect, Effect::Start { release, .. } if self.rejected.contains(release));
         let Some(run) = &mut self.run else {
             return wrong.push(format!("{order} was given outside a run"));
@@ -289,6 +292,12 @@ impl Checker {
         if machine.shared.is_some() {
             // Checked apart: instances are not moved here, people are.
         } else if run.back.is_some() {
+            if let (true, Effect::Stop { instance }) = (run.asks, effect)
+                && self.between.insert(instance.clone())
+                && !run.steps.get(instance).is_some_and(|step| step.idle)
+            {
+                wrong.push(format!("{instance} was stopped for a pin without a busy check that says idle"));
+            }
             run.ordered_back(effect, self.at, machine, wrong);
         } else if moves || matches!(effect, Effect::Probe { .. } | Effect::AskBusy { .. }) {
             let changes = matches!(effect, Effect::Stop { .. } | Effect::Start { .. });
@@ -345,7 +354,7 @@ impl Checker {
     fn promoted(&mut self, release: &Digest, behind: &[InstanceName], machine: &Machine, wrong: &mut Vec<String>) {
         self.last_good = Some(*release);
         // Where people are moved by an order, no hold may stand when that is given.
-        let held = self.stops(Some(*release)) && machine.shared.is_none();
+        let held = (self.stops(Some(*release)) || machine.weather.frozen) && machine.shared.is_none();
         let rejected = self.rejected.contains(release);
         let Some(run) = &self.run else { return wrong.push("promoted outside a run".into()) };
         if held {
@@ -365,15 +374,19 @@ impl Checker {
     }
 
     fn return_begun(&mut self, cause: &Cause, back: &[Back], rest: &[Record], wrong: &mut Vec<String>) {
+        let asks = matches!(cause, Cause::Pinned { .. });
         for one in back {
-            let stops = rest.iter().any(|record| match &record.event {
-                Event::Ordered { effect: Effect::Stop { instance }, .. } => *instance == one.instance,
+            let begins = rest.iter().any(|record| match &record.event {
+                Event::Ordered { effect: Effect::Stop { instance }, .. } => !asks && *instance == one.instance,
+                Event::Ordered { effect: Effect::AskBusy { instance }, .. } => asks && *instance == one.instance,
                 _ => false,
             });
-            if !stops {
+            if !begins {
                 wrong.push(format!("{}: its way back did not begin at once", one.instance));
             }
-            self.between.insert(one.instance.clone());
+            if !asks {
+                self.between.insert(one.instance.clone());
+            }
         }
         self.orders.clear();
         let last_good = self.last_good;
@@ -387,6 +400,7 @@ impl Checker {
         }
         run.left = run.moving.or(last_good);
         run.back = Some(back.iter().map(|one| (one.instance.clone(), one.clone())).collect());
+        run.asks = asks;
         run.soak_until = None;
         run.steps.clear();
     }

@@ -79,6 +79,17 @@ pub(crate) struct Weather {
     /// What is to be started is not as it was installed.
     pub(crate) damaged: Fails,
     pub(crate) rows_permille: u64,
+    /// What a candidate is to be started with is not there.
+    pub(crate) unlaunchable: Fails,
+    /// A freeze file lies there.
+    pub(crate) frozen: bool,
+}
+
+impl Weather {
+    /// Says what holds every forward move, if anything does.
+    pub(crate) fn freeze(&self) -> Option<String> {
+        self.frozen.then(|| "a freeze file exists".to_owned())
+    }
 }
 
 /// What the channel does when asked.

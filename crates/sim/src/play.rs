@@ -155,6 +155,7 @@ impl Play {
             self.revive();
         }
         let settings = self.settings.clone();
+        let frozen = frozen.or_else(|| self.machine.borrow().weather.freeze());
         self.put(Input::Begin { aim, settings, frozen, preflight: None })
     }
 

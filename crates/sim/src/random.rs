@@ -213,7 +213,7 @@ fn some_weather(play: &Play, chance: &mut Chance) {
     let mut machine = play.machine.borrow_mut();
     let kept = Weather { hindered_permille: 0, ..machine.weather.clone() };
     let mut weather = kept;
-    match chance.below(12) {
+    match chance.below(14) {
         0 => weather.gate_broken = true,
         1 => weather.disk_full = true,
         2 => weather.owner_missing = true,
@@ -226,6 +226,8 @@ fn some_weather(play: &Play, chance: &mut Chance) {
         8 => (weather.verify, weather.damaged) = (Fails::Times(1), Fails::Times(3)),
         9 => machine.channel = Channel::Hangs,
         10 => machine.channel = Channel::Nonsense,
+        11 => weather.frozen = true,
+        12 => weather.unlaunchable = Fails::Times(1 + u32::try_from(chance.below(3)).unwrap_or(0)),
         _ => machine.channel = Channel::Foreign,
     }
     if chance.permille(300) {

@@ -190,6 +190,7 @@ fn answer(answer: &Answer) -> String {
         Answer::RehearsalFailed { failure } => format!("failed: {failure}"),
         Answer::BusyAsked { busyness } => format!("{busyness:?}"),
         Answer::Stopped => "stopped".into(),
+        Answer::NotStopped { failure } => format!("not stopped: {failure}"),
         Answer::Started { .. } => "started".into(),
         Answer::ProbePassed { .. } => "probe passed".into(),
         Answer::Measured { loss } => format!("{} rows would be lost", loss.rows),

@@ -283,9 +283,36 @@ fn forward() -> Vec<Scenario> {
             vec![track(), quiet(Act::Pin("1.0")), track(), track(), quiet(Act::Unpin), track()],
         ),
         after_first(
+            "pin-older-while-one-is-busy",
+            &[GOOD, ("2.0", 2, 2, &[])],
+            vec![
+                track(),
+                use_of(|machine| machine.places.values_mut().take(1).for_each(|place| place.in_use = Use::Busy)),
+                quiet(Act::Pin("1.0")),
+                track(),
+                use_of(|machine| machine.places.values_mut().for_each(|place| place.in_use = Use::Idle)),
+                quiet(Act::Begin(Aim::Drain)),
+            ],
+        ),
+        after_first(
             "hold-in-the-middle",
             &[GOOD, ("2.0", 2, 2, &[])],
             vec![track(), (When::Seen(starts), Act::Hold), quiet(Act::Lift), track()],
+        ),
+        after_first(
+            "freeze-file-in-the-middle",
+            &[GOOD, ("2.0", 2, 2, &[])],
+            vec![
+                track(),
+                (When::Seen(starts), Act::Nature(|machine| machine.weather.frozen = true)),
+                quiet(Act::Nature(|machine| machine.weather.frozen = false)),
+                track(),
+            ],
+        ),
+        after_first(
+            "one-that-could-not-be-started",
+            &[GOOD, ("2.0", 2, 2, &[])],
+            vec![quiet(Act::Nature(|machine| machine.weather.unlaunchable = Fails::Times(1))), track(), track()],
         ),
         after_first(
             "older-in-the-place-of-a-rejected-newest",

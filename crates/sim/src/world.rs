@@ -213,6 +213,10 @@ impl World for Hands {
         }
     }
 
+    fn held(&self, _: &Service) -> Option<String> {
+        self.machine.borrow().weather.freeze()
+    }
+
     fn is_busy(&self) -> bool {
         !self.jobs.is_empty() || !self.found.is_empty()
     }

@@ -83,6 +83,13 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// Tells whether nothing is wrong with what is left, and no person said so by name: who is in use is not stopped for it.
+    pub const fn can_wait(&self) -> bool {
+        matches!(self, Self::Pinned { .. })
+    }
+}
+
 /// One instance's way back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Back {

@@ -180,32 +180,21 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
             }
             _ => defer(deciding, instance, DeferReason::Other, "its probe answered something else".into()),
         },
-        MoveStep::Asking => match answer {
-            Answer::BusyAsked { busyness: Busyness::Idle } => match gates::blocked(deciding) {
+        MoveStep::Asking => match in_use(answer) {
+            None => match gates::blocked(deciding) {
                 Some(because) => defer(deciding, instance, DeferReason::Other, because),
                 // The stop follows the check with nothing in between.
                 None => deciding.order(Effect::Stop { instance }),
             },
-            Answer::BusyAsked { busyness: Busyness::Busy(why) } => {
-                defer(deciding, instance, DeferReason::Busy, format!("busy: {why}"));
-            }
-            Answer::BusyAsked { busyness: Busyness::CannotTell(why) } => {
-                defer(deciding, instance, DeferReason::CannotTell, format!("cannot tell whether it is busy: {why}"));
-            }
-            Answer::Failed { failure } | Answer::Hindered { failure } => {
-                defer(
-                    deciding,
-                    instance,
-                    DeferReason::CannotTell,
-                    format!("cannot tell whether it is busy: {failure}"),
-                );
-            }
-            _ => defer(deciding, instance, DeferReason::CannotTell, "the busy check answered something else".into()),
+            Some((reason, why)) => defer(deciding, instance, reason, why),
         },
         MoveStep::Stopping => match answer {
             Answer::Stopped => {
                 let snapshot = deciding.next_snapshot();
                 deciding.order(Effect::SnapshotStopped { instance, snapshot });
+            }
+            Answer::NotStopped { failure } => {
+                defer(deciding, instance, DeferReason::Other, format!("it can't be started on it: {failure}"));
             }
             other => machine_failed(deciding, instance, other, "stop"),
         },
@@ -223,6 +212,18 @@ pub(super) fn answered(deciding: &mut Deciding, effect: Effect, answer: Answer) 
         },
         // No order of these steps is outstanding.
         MoveStep::Waiting | MoveStep::Moved | MoveStep::Deferred => {}
+    }
+}
+
+/// Says why an instance counts as busy by what its check answered; none if it is idle. No usable answer is no idle one.
+pub(super) fn in_use(answer: Answer) -> Option<(DeferReason, String)> {
+    let unknown = |why: &str| (DeferReason::CannotTell, format!("cannot tell whether it is busy: {why}"));
+    match answer {
+        Answer::BusyAsked { busyness: Busyness::Idle } => None,
+        Answer::BusyAsked { busyness: Busyness::Busy(why) } => Some((DeferReason::Busy, format!("busy: {why}"))),
+        Answer::BusyAsked { busyness: Busyness::CannotTell(why) } => Some(unknown(&why)),
+        Answer::Failed { failure } | Answer::Hindered { failure } => Some(unknown(&format!("{failure}"))),
+        _ => Some((DeferReason::CannotTell, "the busy check answered something else".into())),
     }
 }
 
@@ -267,8 +268,8 @@ fn candidate_failed(deciding: &mut Deciding, instance: InstanceName, answer: Ans
 
 /// Ends the forward way: last-good moves only after full success.
 fn finish(deciding: &mut Deciding) {
-    let Some(Phase::Moving { release, steps, baseline_failure, .. }) = deciding.phase() else { return };
-    let (release, baseline_failure) = (*release, baseline_failure.clone());
+    let Some(Phase::Moving { release, steps, baseline_failure, unstartable, .. }) = deciding.phase() else { return };
+    let (release, baseline_failure, unstartable) = (*release, baseline_failure.clone(), unstartable.clone());
     let moved: Vec<InstanceName> =
         steps.iter().filter(|(_, step)| **step == MoveStep::Moved).map(|(name, _)| name.clone()).collect();
     let runs = |name: &InstanceName| deciding.service.instances.get(name).and_then(|one| one.release);
@@ -282,9 +283,10 @@ fn finish(deciding: &mut Deciding) {
         return deciding.end(End::Held { because, moved, went_back: false });
     }
     if moved.is_empty() && (on_it.is_empty() || deciding.service.last_good == Some(release)) {
-        return deciding.end(match baseline_failure {
-            Some(failure) => End::GateBroken { failure },
-            None => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },
+        return deciding.end(match (baseline_failure, unstartable) {
+            (Some(failure), _) => End::GateBroken { failure },
+            (None, Some(failure)) => End::Stopped { failure },
+            (None, None) => End::Waiting { because: "no instance could move: each is busy or can't be asked".into() },
         });
     }
     deciding.say(Event::Promoted { release, behind });

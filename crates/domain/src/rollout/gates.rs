@@ -84,8 +84,19 @@ fn ready(deciding: &mut Deciding, preflight: Option<Checked>) -> bool {
     verdict == Verdict::Pass
 }
 
+/// Goes back to what the service is pinned to, where that ran here; tells whether it does. What is installed needs no
+/// channel: neither one that answers nor one that still has it.
+fn back_to_pin(deciding: &mut Deciding) -> bool {
+    let Some(tag) = deciding.service.pin.as_ref().map(|pin| pin.tag.clone()) else { return false };
+    passing::rejection(&deciding.service, &tag).is_none() && returning::pinned(deciding, &tag)
+}
+
 /// Takes last-good for the candidate: those left behind follow with the same care.
 fn drain(deciding: &mut Deciding) {
+    let late = deciding.service.late().next().is_some();
+    if late && back_to_pin(deciding) {
+        return;
+    }
     let service = &deciding.service;
     let known = service.last_good.and_then(|last_good| service.installed.get(&last_good));
     let Some(known) = known else { return deciding.end(End::UpToDate) };
@@ -111,13 +122,27 @@ fn hold_back(deciding: &mut Deciding, because: String) {
 
 /// Asks the channel: for what it is pinned to, or for the one release that may pass the holds, or for the newest.
 fn check(deciding: &mut Deciding, lane: Option<ReleaseTag>) {
+    if back_to_pin(deciding) {
+        return;
+    }
     let tag = deciding.service.pin.as_ref().map(|pin| pin.tag.clone()).or(lane);
     deciding.order(Effect::Check { tag, except: Vec::new() });
 }
 
+/// Notes what holds forward moves and stands nowhere in the log, and that it does so no longer.
+pub(super) fn looked(deciding: &mut Deciding, because: Option<String>) {
+    let Some(run) = deciding.service.run.as_ref().filter(|run| run.phase.moves_forward()) else { return };
+    match because {
+        because if because == run.held => {}
+        Some(because) => gate(deciding, Gate::Hold, Verdict::Hold, because),
+        None => gate(deciding, Gate::Hold, Verdict::Pass, "what held it is gone".into()),
+    }
+}
+
 /// Says what stands against every forward move now, if anything does.
 pub(super) fn holding(deciding: &Deciding, frozen: Option<String>) -> Option<String> {
-    if let Some(frozen) = frozen {
+    let seen = || deciding.service.run.as_ref().and_then(|run| run.held.clone());
+    if let Some(frozen) = frozen.or_else(seen) {
         return Some(frozen);
     }
     let mut holds =
@@ -155,10 +180,8 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
         return refuse(deciding, Gate::Digest, Verdict::Fail, because);
     }
     if pinned {
+        // Whatever leads back to it was tried before the channel was asked.
         gate(deciding, Gate::Pin, Verdict::Pass, format!("pinned to {}", offer.tag));
-        if returning::pinned(deciding, &offer.tag) {
-            return;
-        }
     } else if let Some((verdict, because)) = not_newer(deciding, &offer, standing) {
         return refuse(deciding, Gate::Newer, verdict, because);
     }

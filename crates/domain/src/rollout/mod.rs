@@ -56,6 +56,12 @@ pub enum Input {
         /// How.
         answer: Answer,
     },
+    /// It was looked at what holds forward moves and stands nowhere in the log: a freeze file, or a hold over several
+    /// services that has not reached this one.
+    Held {
+        /// What, if anything does.
+        because: Option<String>,
+    },
     /// Time passed.
     Tick,
     /// An instance's process ended without being told to.
@@ -156,6 +162,7 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
             gates::begin(&mut deciding, aim, settings, frozen, preflight)?;
         }
         Input::Answer { order, answer } => answered(&mut deciding, order, answer)?,
+        Input::Held { because } => gates::looked(&mut deciding, because),
         Input::Tick => {
             forward::tick(&mut deciding);
             returning::tick(&mut deciding);

@@ -94,7 +94,7 @@ pub(super) fn nothing_newer(deciding: &mut Deciding, passed: &[ReleaseTag], next
 }
 
 /// Says by whom and why a tag was rejected. A tag that has moved is no way around it: its digest is checked later.
-fn rejection(service: &Service, tag: &ReleaseTag) -> Option<String> {
+pub(super) fn rejection(service: &Service, tag: &ReleaseTag) -> Option<String> {
     let by_tag = service.rejected.values().find(|rejection| rejection.tag == *tag);
     // The same bytes under another tag were rejected as well.
     let by_digest = || service.tags.get(tag).and_then(|digest| service.rejected.get(digest));

@@ -269,7 +269,7 @@ pub(super) fn by_itself(deciding: &mut Deciding, cause: Cause, settings: Setting
     go(deciding, cause, back, left);
 }
 
-/// Goes back to an older pinned release where instances came from it; tells whether it does.
+/// Goes back to an older pinned release where instances came from it, each once it is idle; tells whether it does.
 pub(super) fn pinned(deciding: &mut Deciding, tag: &ReleaseTag) -> bool {
     let Some(target) = deciding.service.tags.get(tag).copied() else { return false };
     if traffic::moves_so(deciding) {
@@ -345,9 +345,13 @@ fn path_back(deciding: &Deciding, name: &InstanceName, target: Option<Digest>) -
 
 fn go(deciding: &mut Deciding, cause: Cause, back: Vec<Back>, left: Option<Digest>) {
     let names: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
+    let can_wait = cause.can_wait();
     deciding.say(Event::ReturnBegun { cause, back, left });
     for instance in names {
-        deciding.order(Effect::Stop { instance });
+        deciding.order(match can_wait {
+            true => Effect::AskBusy { instance },
+            false => Effect::Stop { instance },
+        });
     }
     answers::finish_if_over(deciding);
 }

@@ -63,6 +63,11 @@ impl Service {
                     *baseline_failure = Some(failure.clone());
                 }
             }
+            (Effect::Stop { .. }, Answer::NotStopped { failure }) => {
+                if let Phase::Moving { unstartable, .. } = &mut run.phase {
+                    *unstartable = Some(failure.clone());
+                }
+            }
             (Effect::Restore { instance, snapshot }, Answer::Restored { .. }) => {
                 if let Some(known) = self.instances.get_mut(&instance) {
                     known.undo_moves(snapshot);

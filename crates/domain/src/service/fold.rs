@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     effect::Effect,
-    event::{Aim, Cause, End, Event, Record, Settings, WayBack},
+    event::{Aim, Cause, End, Event, Gate, Record, Settings, Verdict, WayBack},
     operations::rca,
     terms::{Digest, HoldId, InstanceName, OrderId, RunId, Timestamp},
 };
@@ -46,8 +46,12 @@ impl Service {
             }
             Event::Pinned { tag, reason } => {
                 self.pin = Some(Pin { tag: tag.clone(), by: record.by.clone(), reason: reason.clone() });
+                self.settle_who_is_there();
             }
-            Event::Unpinned { .. } => self.pin = None,
+            Event::Unpinned { .. } => {
+                self.pin = None;
+                self.settle_who_is_there();
+            }
             Event::Annotated { incident } => {
                 self.incidents.insert(*incident);
             }
@@ -72,7 +76,8 @@ impl Service {
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
                 // Who waited to be taken back from it is where it should be.
-                let waits = |one: &Instance| matches!(one.condition, Condition::LossHeld { .. });
+                let waits =
+                    |one: &Instance| matches!(one.condition, Condition::LossHeld { .. } | Condition::Deferred { .. });
                 let there = self.instances.iter().filter(|(_, one)| one.release == Some(*release) && waits(one));
                 for name in there.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
                     self.settle(&name);
@@ -126,6 +131,11 @@ impl Service {
             }
             Event::WentStale { .. } => self.stale = true,
             Event::RewindAcknowledged { abandoned, .. } => self.next.pass_over(abandoned.unwrap_or_default()),
+            Event::Gated { gate: Gate::Hold, verdict, because } => {
+                if let Some(run) = &mut self.run {
+                    run.held = (*verdict == Verdict::Hold).then(|| because.clone());
+                }
+            }
             Event::Gated { .. } | Event::WentOnWithout { .. } => {}
             Event::Traffic(event) => self.apply_traffic(event, record),
             Event::Analysis(event) => rca::apply(&mut self.analysis, at, &record.by, event),
@@ -166,6 +176,7 @@ impl Service {
             started: record.at,
             settings: settings.clone(),
             holds_since: HoldId(self.next.hold),
+            held: None,
             orders: BTreeMap::new(),
             gates: BTreeMap::new(),
             phase,
@@ -247,8 +258,12 @@ impl Service {
                 }
             }
             Phase::Returning { back, .. } => {
-                if let Some((_, step)) = effect.instance().and_then(|name| back.get_mut(name)) {
+                if let Some((one, step)) = effect.instance().and_then(|name| back.get_mut(name)) {
                     step.ordered(effect);
+                    if matches!(step, ReturnStep::Stopping { .. }) {
+                        let known = self.instances.entry(one.instance.clone()).or_default();
+                        (known.condition, known.goes_back_to) = (Condition::Between, one.to);
+                    }
                 }
             }
             Phase::Checking
@@ -341,6 +356,7 @@ impl Service {
                     wave_size: 1,
                     soak_until: None,
                     baseline_failure: None,
+                    unstartable: None,
                 };
             }
             Event::WaveBegun { number, size } => {
@@ -354,8 +370,14 @@ impl Service {
                 }
             }
             Event::Deferred { instance, why, reason } => {
-                if let Phase::Moving { steps, .. } = &mut run.phase {
-                    steps.insert(instance.clone(), MoveStep::Deferred);
+                match &mut run.phase {
+                    Phase::Moving { steps, .. } => drop(steps.insert(instance.clone(), MoveStep::Deferred)),
+                    Phase::Returning { back, .. } => {
+                        if let Some((_, step)) = back.get_mut(instance) {
+                            *step = ReturnStep::Deferred;
+                        }
+                    }
+                    _ => {}
                 }
                 let known = self.instances.entry(instance.clone()).or_default();
                 let since = match &known.condition {
@@ -380,7 +402,8 @@ impl Service {
         let Some(run) = &mut self.run else { return };
         if let Event::ReturnBegun { cause, back, left } = event {
             let left = *left;
-            for one in back {
+            // Who is asked first is where it was until it is stopped.
+            for one in back.iter().filter(|_| !cause.can_wait()) {
                 let known = self.instances.entry(one.instance.clone()).or_default();
                 (known.condition, known.goes_back_to) = (Condition::Between, one.to);
             }

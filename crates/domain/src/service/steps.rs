@@ -42,6 +42,8 @@ pub enum MoveStep {
 pub enum ReturnStep {
     /// Not begun.
     Waiting,
+    /// Asked whether it is busy: nothing is wrong with what it runs, so its way back can wait.
+    Asking,
     /// Being stopped.
     Stopping {
         /// Tries so far.
@@ -78,6 +80,8 @@ pub enum ReturnStep {
     Held,
     /// Could not be brought back.
     Failed,
+    /// Left alone on what it runs: it is busy, and a later run takes it back.
+    Deferred,
 }
 
 /// Shortest pause before it is looked whether the data is still open elsewhere; most who look at it are done by then.
@@ -113,6 +117,7 @@ impl ReturnStep {
 
     pub(super) fn ordered(&mut self, effect: &Effect) {
         *self = match (effect, &*self) {
+            (Effect::AskBusy { .. }, _) => Self::Asking,
             (Effect::Stop { .. }, Self::Stopping { tries }) => Self::Stopping { tries: tries + 1 },
             (Effect::Stop { .. }, _) => Self::Stopping { tries: 1 },
             (Effect::Measure { .. }, _) => Self::Measuring,
@@ -133,6 +138,11 @@ impl ReturnStep {
 }
 
 impl Phase {
+    /// Tells whether instances or people are moved to a candidate.
+    pub const fn moves_forward(&self) -> bool {
+        matches!(self, Self::Moving { .. } | Self::Shifting { .. })
+    }
+
     /// Tells whether shared traffic is where it was before the run, and the data too: last-good is watched on meanwhile.
     pub const fn leaves_traffic(&self) -> bool {
         match self {
@@ -149,6 +159,6 @@ impl Phase {
 impl ReturnStep {
     /// Tells whether nothing more happens to it in this run.
     pub const fn is_over(&self) -> bool {
-        matches!(self, Self::Returned | Self::Held | Self::Failed)
+        matches!(self, Self::Returned | Self::Held | Self::Failed | Self::Deferred)
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     event::{Aim, Cause, End, Event, Gate, Health, Record, Verdict},
     facts::{Busyness, Loss, RehearsalFacts},
     operations::rca,
-    service::{Condition, Service},
+    service::{Condition, Phase, Service},
     terms::{InstanceName, ReleaseTag, Timestamp},
 };
 use alloc::{
@@ -96,7 +96,7 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
             let said = answered(answer)?;
             match (&service.answered, service.rehearsed) {
                 (_, Some(leg)) => rehearsed(leg, answer).unwrap_or(said),
-                (Some(instance), None) => format!("{instance}: {said}"),
+                (Some(instance), None) => format!("{instance}: {said}{}", over(service, instance, answer, record.at)),
                 (None, None) => said,
             }
         }
@@ -182,6 +182,14 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
     })
 }
 
+/// Says over which time was written what a restore drops; nothing of any other answer.
+fn over(service: &Service, instance: &InstanceName, answer: &Answer, at: Timestamp) -> String {
+    let Answer::Measured { loss } = answer else { return String::new() };
+    let Some(Phase::Returning { back, .. }) = service.run.as_ref().map(|run| &run.phase) else { return String::new() };
+    let since = back.get(instance).and_then(|(one, _)| one.since).filter(|_| *loss != Loss::default());
+    since.map_or_else(String::new, |since| format!(", all written within {}", at.since(since)))
+}
+
 /// Says which of the four tries of a rehearsal an answer is of: a failure of the last is an answer, no fault.
 fn rehearsed(leg: Leg, answer: &Answer) -> Option<String> {
     let tried = match leg {
@@ -258,6 +266,8 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),
+        // Why it is left for later says it.
+        Answer::NotStopped { .. } => return None,
         // The gate's verdict is a record of its own.
         Answer::GateAsked { .. } => return None,
         Answer::Verified | Answer::Stopped | Answer::Started { .. } | Answer::Cleared => return None,

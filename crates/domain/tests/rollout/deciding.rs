@@ -340,3 +340,38 @@ fn no_id_of_an_abandoned_log_is_given_away_again() {
     let next = &walk.service.next;
     assert!(next.run > 1_500 && next.hold >= 1_500 && next.snapshot >= 1_500, "{next:?}");
 }
+
+/// Says of these instances that the candidate can't be started there.
+fn unstartable(names: &'static [&'static str]) -> impl Fn(&Effect) -> Option<Answer> {
+    move |effect| match effect {
+        Effect::Stop { instance } if names.contains(&instance.as_str()) => {
+            Some(Answer::NotStopped { failure: crate::walk::failure("state-owner-unknown") })
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn who_could_not_be_started_is_not_stopped_and_follows_later() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    assert_eq!(walk.end_with(&unstartable(&["alice"])), End::Promoted);
+    assert_eq!((walk.runs("alice"), walk.runs("bob")), ("1.0".into(), "2.0".into()));
+    let condition = &walk.service.instances[&instance("alice")].condition;
+    let said = format!("{condition:?}");
+    assert!(said.contains("it can't be started on it: ") && said.contains("state-owner-unknown"), "{said}");
+    walk.begin(Aim::Drain);
+    assert_eq!(walk.end(), End::Promoted);
+    assert_eq!(walk.runs("alice"), "2.0");
+}
+
+#[test]
+fn where_nobody_could_be_started_the_run_stops_and_nothing_goes_back() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    let from = walk.records.len();
+    walk.track("2.0");
+    let end = walk.end_with(&unstartable(&["alice", "bob"]));
+    assert_eq!(end, End::Stopped { failure: crate::walk::failure("state-owner-unknown") });
+    assert!(!walk.ordered_since(from).iter().any(|effect| matches!(effect, Effect::Start { .. })));
+    assert!(walk.service.holds.is_empty(), "nothing is frozen");
+}

@@ -360,6 +360,7 @@ fn answers() -> Vec<Answer> {
         Answer::RehearsalPassed { facts: rehearsal_facts() },
         Answer::RehearsalFailed { failure: failure("login-refused") },
         Answer::Stopped,
+        Answer::NotStopped { failure: failure("state-owner-unknown") },
         Answer::Started { pid: 7, setup: None },
         Answer::Started { pid: 7, setup: Some(digest("a setup")) },
         Answer::ProbePassed { facts: ProbeFacts::default() },

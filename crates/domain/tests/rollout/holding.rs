@@ -8,6 +8,7 @@ use lastgood_domain::{
     effect::Effect,
     event::{End, Event, Gate, Verdict},
     operations::hold::{Exemption, InFlight},
+    rollout::Input,
     terms::{Actor, HoldId, Span, Timestamp, WideHoldId},
     traffic::Share,
 };
@@ -39,6 +40,60 @@ fn a_run_that_is_paused_keeps_what_has_moved_and_moves_nothing_more() {
     let (end, walk) = held_in_the_middle(InFlight::Pause);
     assert!(matches!(&end, End::Held { moved, .. } if *moved == [instance("alice")]), "{end:?}");
     assert_eq!((walk.runs("alice"), walk.runs("bob")), ("2.0".into(), "1.0".into()));
+}
+
+/// What is seen outside the log while a run is under way.
+fn outside(walk: &mut Walk, because: Option<&str>) {
+    walk.put(Input::Held { because: because.map(Into::into) }).expect("a look always has a place");
+}
+
+fn stops_of(walk: &Walk, from: usize) -> Vec<String> {
+    let stops = walk.ordered_since(from).into_iter().filter(|effect| matches!(effect, Effect::Stop { .. }));
+    stops.filter_map(|effect| effect.instance().map(ToString::to_string)).collect()
+}
+
+#[test]
+fn what_holds_from_outside_the_log_is_heard_before_each_stop_of_a_way_forward() {
+    // Before the first stop: nothing moves.
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    let from = walk.records.len();
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
+    outside(&mut walk, Some("the freeze file exists"));
+    assert_eq!(walk.end(), End::Held { because: "the freeze file exists".into(), moved: Vec::new() });
+    assert_eq!(stops_of(&walk, from), Vec::<String>::new());
+    // After the first instance: it stays, the others too.
+    let probed = |effect: &Effect| matches!(effect, Effect::Probe { instance: name, release } if *release == digest("2.0") && *name == instance("alice"));
+    let from = walk.records.len();
+    walk.track("2.0");
+    walk.until(probed);
+    outside(&mut walk, Some("the freeze file exists"));
+    let end = walk.end();
+    assert!(matches!(&end, End::Held { moved, .. } if *moved == [instance("alice")]), "{end:?}");
+    assert_eq!((stops_of(&walk, from), walk.last_good()), (vec!["alice".to_owned()], "1.0".into()));
+}
+
+#[test]
+fn what_held_from_outside_and_is_gone_holds_no_longer() {
+    let mut walk = Walk::promoted(&["alice", "bob"], &["1.0"]);
+    walk.track("2.0");
+    walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
+    outside(&mut walk, Some("the freeze file exists"));
+    outside(&mut walk, None);
+    let said = walk.records.len();
+    outside(&mut walk, None);
+    assert_eq!(walk.records.len(), said, "a look that changes nothing is not worth a record");
+    assert_eq!(walk.end(), End::Promoted);
+}
+
+#[test]
+fn a_way_back_hears_nothing_from_outside() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0", "2.0"]);
+    walk.begin(walk.back(&[], &[]));
+    let said = walk.records.len();
+    outside(&mut walk, Some("the freeze file exists"));
+    assert_eq!(walk.records.len(), said);
+    assert!(matches!(walk.end(), End::RolledBack { .. }));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod golden;
 mod hindered_return;
 mod holding;
 mod passing;
+mod pinning;
 mod preflight;
 mod provenance;
 mod required;

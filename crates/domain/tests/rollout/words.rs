@@ -308,3 +308,18 @@ fn every_event_is_explained_by_a_sentence_a_rule_who_can_change_it_and_how() {
     assert_eq!(kinds, all_kinds(), "a kind of event is not in golden::all");
     insta::assert_snapshot!("explain-by-event", table);
 }
+
+#[test]
+fn what_a_restore_drops_is_said_with_the_time_in_which_it_was_written() {
+    let mut walk = base();
+    walk.track("2.0");
+    walk.end_with(&breaking);
+    walk.now = walk.now.after(Span::minutes(12));
+    walk.begin(walk.back(&["alice"], &[]));
+    walk.until(|effect| matches!(effect, Effect::Measure { .. }));
+    let from = walk.records.len();
+    let loss = Loss { rows: 4, files: 0 };
+    walk.answer_one(&|effect| matches!(effect, Effect::Measure { .. }).then_some(Answer::Measured { loss }));
+    let said = words::sentence(&walk.service, &walk.records[from]).expect("it is said");
+    assert_eq!(said, "alice: a restore drops 4 rows and 0 files, all written within 12 min");
+}

@@ -4,7 +4,7 @@ use super::{
     Site,
     data::{can_return, is_whole, lay_ready, measure, prune, restore, still_has_data, take},
     deaths::Deaths,
-    gate, others, rehearse,
+    gate, launchable, others, rehearse,
     routing::{ROUTE_AGAIN, is_ordered, tell_router, try_resume},
     sealed, switching,
 };
@@ -120,7 +120,7 @@ fn first_starts_can_listen(site: &Site, service: &Service) -> Result<(), Failure
 /// Finds a process that is not the instance and listens where the instance is to listen.
 ///
 /// systemd may itself hold the socket of its unit, so only instances of our own are looked at.
-fn stranger(site: &Site, config: &InstanceConfig, start: &Start) -> Option<Failure> {
+pub(super) fn stranger(site: &Site, config: &InstanceConfig, start: &Start) -> Option<Failure> {
     if site.config.runtime != (RuntimeConfig::Process {}) {
         return None;
     }
@@ -130,6 +130,7 @@ fn stranger(site: &Site, config: &InstanceConfig, start: &Start) -> Option<Failu
 }
 
 fn install(site: &Site, service: &Service, offer: &Offer) -> Result<Answer, Failure> {
+    launchable::before_install(site, service, offer)?;
     others::have_nothing_open(site, service)?;
     let installations = site.home.installations();
     let installation = match site.config.channel.install(offer, &installations, &site.channel) {
@@ -218,6 +219,9 @@ fn is_down(site: &Site, config: &InstanceConfig) -> bool {
 
 fn stop(site: &Site, deaths: &Deaths, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
     can_return(site, service, instance)?;
+    if let Some(failure) = launchable::before_stop(site, service, instance) {
+        return Ok(Answer::NotStopped { failure: scrubbed(site, failure) });
+    }
     halt(site, deaths, instance)
 }
 
@@ -302,9 +306,9 @@ fn start(
 }
 
 /// How an instance is started.
-struct Chosen {
+pub(super) struct Chosen {
     setup: Setup,
-    launch: Launch,
+    pub(super) launch: Launch,
     /// Why it is not the setup that was kept, if it is not.
     instead_of: Option<Failure>,
 }
@@ -314,7 +318,7 @@ struct Chosen {
 ///
 /// A way back is not stranded by what was kept: where that is damaged or can't be started from any more (its secret was
 /// taken away, its port is a stranger's by now), lastgood.toml is tried.
-fn choose(
+pub(super) fn choose(
     site: &Site,
     service: &Service,
     config: &InstanceConfig,
@@ -356,12 +360,16 @@ fn choose(
 
 /// Says what a program needs and is not there any more: itself, or the folder it starts in.
 fn missing(launch: &Launch) -> Option<Failure> {
-    let program = launch.argv.first().map(Path::new).filter(|program| program.is_absolute());
-    let gone = program.filter(|program| !program.is_file()).map(|program| ("instance-program-missing", program));
-    let gone = gone.or_else(|| (!launch.workdir.is_dir()).then_some(("instance-workdir-missing", &launch.workdir)));
-    let (code, path) = gone?;
+    let (code, path) = gone(launch)?;
     let hint = "start it from lastgood.toml as it is: lastgood config accept SERVICE --reason …";
     Some(Failure::new(code, format!("{} was there when it last ran well, and is not now", path.display()), Some(hint)))
+}
+
+/// Finds what a program needs and is not there, with its code.
+pub(super) fn gone(launch: &Launch) -> Option<(&'static str, &Path)> {
+    let program = launch.argv.first().map(Path::new).filter(|program| program.is_absolute());
+    let gone = program.filter(|program| !program.is_file()).map(|program| ("instance-program-missing", program));
+    gone.or_else(|| (!launch.workdir.is_dir()).then_some(("instance-workdir-missing", launch.workdir.as_path())))
 }
 
 /// Tells whether a run moves forward to a release.

@@ -6,6 +6,7 @@ mod crew;
 mod data;
 mod deaths;
 mod gate;
+mod launchable;
 mod others;
 mod rehearse;
 mod routing;
@@ -73,7 +74,12 @@ pub struct Host {
     state: Option<Arc<Service>>,
     /// Watches shared traffic.
     watchman: Option<Watchman>,
+    /// Looks what holds the service from outside its log.
+    holds: Option<Holds>,
 }
+
+/// Says what holds a service's forward moves and stands nowhere in its log, if anything does.
+pub type Holds = Box<dyn Fn(&Service) -> Option<String> + Send>;
 
 /// Effects of one lane run one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,6 +161,7 @@ impl Host {
             keys,
             state: None,
             watchman,
+            holds: None,
         })
     }
 
@@ -171,6 +178,11 @@ impl Host {
     /// Looks at the log by itself, and often: nobody tells this world when somebody has written.
     pub fn nobody_rings(&mut self) {
         self.patience = LOOK_EVERY;
+    }
+
+    /// Asks `holds` before each step of a way forward.
+    pub fn look_for_holds(&mut self, holds: Holds) {
+        self.holds = Some(holds);
     }
 
     /// Watches the instances that run, so that an unasked end is noticed.
@@ -314,6 +326,10 @@ impl World for Host {
         if let Some(watchman) = &self.watchman {
             watchman.note(service, &self.site.config.settings(), now());
         }
+    }
+
+    fn held(&self, service: &Service) -> Option<String> {
+        self.holds.as_ref().and_then(|holds| holds(service))
     }
 
     fn is_busy(&self) -> bool {

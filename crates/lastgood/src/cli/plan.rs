@@ -86,11 +86,17 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let Looked { offer, standing, passed, mut refused, exit, next } =
         look(app, service, &folded, &preflight, &context)?;
     let mut lines = passing(&folded, &offer, standing, &mut refused);
+    let goes_back = next == Next::GoesBack;
+    // What is installed needs no channel, and no policy is asked about it again.
+    lines.retain(|line| !goes_back || line.gate != words::gate_name(Gate::Channel));
     lines.extend(preflight.map(|Checked { verdict, because }| Line::of(Gate::Preflight, verdict, because)));
-    lines.extend(provenance_line(config, &folded, &offer, &context)?);
-    lines.extend(way_back_line(app, service, &folded, &offer));
+    if !goes_back {
+        lines.extend(provenance_line(config, &folded, &offer, &context)?);
+        lines.extend(way_back_line(app, service, &folded, &offer));
+    }
     let (in_the_way, notes) = in_the_way(app, service, &folded)?;
-    lines.extend(in_the_way);
+    // A way back is started as it was, and looks for itself.
+    lines.extend(in_the_way.into_iter().filter(|_| !goes_back));
     for line in &mut lines {
         if let Some(at) = refused.iter().position(|one| one.gate == line.gate) {
             *line = refused.remove(at);
@@ -112,7 +118,7 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
     let up_to_date = next == Next::Ends(End::UpToDate);
     let offers = if folded.pin.is_some() { "it is pinned to" } else { "the channel offers" };
     let mut text = format!("{service}  last-good {last_good}, {offers} {}\n", offer.tag);
-    let back = (next == Next::GoesBack).then(|| rollback::pinned(app, service, &folded)).flatten();
+    let back = goes_back.then(|| rollback::pinned(app, service, &folded)).flatten();
     for (_, because) in &passed {
         text += &format!("  passed over    {}\n", words::one_line(because));
     }
@@ -148,8 +154,10 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
             for line in back.iter().flatten() {
                 text += &format!("  back      {line}\n");
             }
-            let who = if config.traffic.is_some() { "the traffic".into() } else { words::names(&behind) };
-            (format!("the pin takes {who} back to {}, all at once", offer.tag), Exit::Done)
+            let shared = config.traffic.is_some();
+            let who = if shared { "the traffic".into() } else { words::names(&behind) };
+            let busy = if config.busy.is_some() && !shared { "; who is in use follows when idle" } else { "" };
+            (format!("the pin takes {who} back to {}, all at once{busy}", offer.tag), Exit::Done)
         }
         (Next::Installs(_), None) => {
             text += &format!("  way back  {way_back}\n");
@@ -296,6 +304,13 @@ fn way_back_line(app: &App, name: &ServiceName, service: &Service, offer: &Offer
 /// goes on over that.
 fn in_the_way(app: &App, name: &ServiceName, service: &Service) -> Result<(Vec<Line>, Vec<String>), Trouble> {
     let (mut lines, mut notes) = (Vec::new(), Vec::new());
+    let config = &app.config.service[name];
+    for instance in &config.instance {
+        if let Some(failure) = doctor::user_unknown(config, instance) {
+            let because = format!("{}: {}", instance.name, failure.message);
+            lines.push(Line { gate: "user", verdict: Verdict::Fail, because });
+        }
+    }
     for finding in doctor::examine_running(&app.config, name, service, &drive::program()?) {
         let because = finding.failure.message;
         match finding.failure.code.as_str() {
@@ -374,10 +389,18 @@ fn look(
     let is_last = matches!(&foreseen.next, Next::Ends(End::Refused { gate: Gate::Rejected, .. }));
     let passed = if is_last { Vec::new() } else { foreseen.passed };
     let offer = if is_last { asked.offers.into_iter().next() } else { asked.offers.pop() };
+    let offer = offer.or_else(|| pinned(service));
     let (offer, standing) = offer.ok_or_else(|| {
         Trouble::say(Exit::CannotTell, "internal", "the channel was not asked".to_owned(), "lastgood doctor")
     })?;
     Ok(Looked { offer, standing, passed, refused, exit, next: first })
+}
+
+/// Gives what the service is pinned to as it was installed: a way back there asks no channel.
+fn pinned(service: &Service) -> Option<(Offer, Option<Standing>)> {
+    let known = service.installed.get(service.tags.get(&service.pin.as_ref()?.tag)?)?;
+    let Release { tag, origin, .. } = known.installation.release.clone();
+    Some((Offer { tag, origin, mark: known.mark.clone(), published: None }, None))
 }
 
 /// Says of each gate that it passes, and why, in the order in which a run asks them; what refuses stands in its place, and

@@ -442,13 +442,10 @@ impl<'a> Driving<'a> {
         if held || !schedule::in_window(&self.config.rollout.drain, now, &TimeZone::system()) {
             return false;
         }
-        let late = service.instances.iter().filter(|(_, one)| {
-            one.release.is_some()
-                && one.release != service.last_good
-                && matches!(one.condition, Condition::Deferred { .. })
-        });
         let site = self.driver.world.site();
-        late.map(|(name, _)| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
+        // What could not be started there is not looked at each minute: a person mends that.
+        let late = service.late().filter(|name| service.pin.is_some() || site.cannot_start(name).is_none());
+        late.map(|name| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
     }
 
     fn review(&mut self) -> Result<(), Trouble> {

@@ -1,7 +1,7 @@
 //! What scripts rely on: exit codes, one JSON document, errors that name the place, and no secret anywhere.
 
 use crate::{
-    kit::{Farm, PASSWORD, Plan, Said, secret_file},
+    kit::{Farm, PASSWORD, Plan, Said, said, secret_file},
     sink::Sink,
 };
 use lastgood_domain::{
@@ -375,4 +375,24 @@ fn who_may_not_write_the_evidence_is_told_so_on_what_and_as_whom_to_run_it() {
     as_nobody(&["why"]).ended(0);
     fs::set_permissions(farm.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
     as_nobody(&["status"]).ended(4).says("permission denied");
+}
+
+#[test]
+fn a_secret_comes_from_a_credential_of_the_unit_that_lastgood_runs_in() {
+    let farm = Farm::new(Plan::default());
+    farm.configure(&farm.config().replace("file = \"probe-password\"", "credential = \"login\""));
+    // As systemd lays them down: one file each, in a folder that it names.
+    let folder = farm.path("credentials");
+    fs::create_dir(&folder).unwrap();
+    secret_file(&folder.join("login"), PASSWORD);
+    let run = || said(farm.command(&["run"]).env("CREDENTIALS_DIRECTORY", &folder));
+    said(farm.command(&["run"]).env_remove("CREDENTIALS_DIRECTORY")).ended(1).says("[secret-no-credentials]");
+    run().ended(0);
+    assert_eq!(farm.version("alice"), "1.0.0");
+    // The probe logs in with it, in the rehearsal as well.
+    farm.publish("2.0.0");
+    run().ended(0);
+    assert_eq!(farm.version("alice"), "2.0.0");
+    fs::remove_file(folder.join("login")).unwrap();
+    run().ended(1).says("[secret-unreadable]");
 }

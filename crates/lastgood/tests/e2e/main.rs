@@ -8,7 +8,8 @@
 //! flags with other people's SDKs, `revive` is what died, `alike` is rehearsals beside production, `hindered` is what
 //! stands in the way of a way back, `restoring` what stands in the way of putting data
 //! back, `put_back` is evidence from a backup, `beset` is a machine that is full, torn or held by somebody, `damaged` is
-//! what is not as it was left.
+//! what is not as it was left, `unmoved` what keeps an instance where it is, `units` a whole life on
+//! units of systemd.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
 mod adopt;
@@ -48,4 +49,6 @@ mod story;
 mod switches;
 #[path = "../../../drivers/tests/systemd_kit/mod.rs"]
 mod systemd_kit;
+mod units;
+mod unmoved;
 mod watch;

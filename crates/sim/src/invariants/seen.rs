@@ -31,6 +31,14 @@ impl Seen {
             Event::Deferred { instance, .. } if self.steps.get(instance).is_some_and(|step| step.stopped) => {
                 wrong.push(format!("{instance} was stopped and then left alone"));
             }
+            Event::Deferred { instance, .. } => {
+                between.remove(instance);
+                if let Some(back) = self.back.as_mut()
+                    && (!self.asks || back.remove(instance).is_none())
+                {
+                    wrong.push(format!("{instance} was left alone on its way back"));
+                }
+            }
             Event::Moved { instance } => self.moved(instance, between, wrong),
             Event::Returned { instance } => {
                 let step = self.steps.entry(instance.clone()).or_default();

@@ -8,7 +8,7 @@ use crate::{
     service::{HELD_PAUSE_MAX, Phase, ReturnStep},
     terms::{Digest, InstanceName, Span, Timestamp},
 };
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, format, vec::Vec};
 
 /// Tries of each order on the way back: a rollback that gives up at the first hiccup strands people.
 const TRIES_MAX: u32 = 3;
@@ -27,6 +27,11 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
     let Some(instance) = effect.instance().cloned() else { return };
     let Some((one, step)) = ways(deciding).and_then(|ways| ways.get(&instance)).cloned() else { return };
     match step {
+        ReturnStep::Asking => match forward::in_use(answer) {
+            // The stop follows the check with nothing in between.
+            None => deciding.order(Effect::Stop { instance }),
+            Some((reason, why)) => deciding.say(Event::Deferred { instance, why, reason }),
+        },
         ReturnStep::Stopping { tries } => match answer {
             Answer::Stopped => stopped(deciding, &one),
             other => again_or_reopen(deciding, &one, effect, other, tries),
@@ -60,7 +65,8 @@ pub(in crate::rollout) fn answered(deciding: &mut Deciding, effect: Effect, answ
         | ReturnStep::Waiting
         | ReturnStep::Returned
         | ReturnStep::Held
-        | ReturnStep::Failed => {}
+        | ReturnStep::Failed
+        | ReturnStep::Deferred => {}
     }
     finish_if_over(deciding);
 }
@@ -210,6 +216,12 @@ pub(super) fn finish_if_over(deciding: &mut Deciding) {
         back.iter().filter(|(_, (_, step))| *step == wanted).map(|(name, _)| name.clone()).collect()
     };
     let (failed, held) = (named(ReturnStep::Failed), named(ReturnStep::Held));
+    if !back.is_empty() && named(ReturnStep::Deferred).len() == back.len() {
+        // Nobody was touched, so nothing is left yet.
+        let pinned = End::RolledBack { cause }.because();
+        let because = format!("{pinned}; nobody could go back: each is busy or can't be asked");
+        return deciding.end(End::Waiting { because });
+    }
     let target = back.values().map(|(one, _)| one.to).find(|to| *to != left).flatten();
     let everyone = deciding.service.instances.values().all(|one| one.release != left);
     // What halted the run stands already: nothing is to blame and nothing more to freeze.

@@ -1,11 +1,7 @@
 //! The daemon's pages of metrics and health, and what they tell that no evidence has.
 
 use super::{Pulses, answers, readiness::Readiness, signals};
-use crate::{
-    app::{App, frozen_by},
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, outside::frozen_by, screen::Trouble};
 use lastgood_domain::{
     failure::Coded,
     terms::{ServiceName, Span},
