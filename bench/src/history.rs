@@ -167,6 +167,10 @@ impl World for Yes {
         self.answers.extend(self.answer(effect).map(|answer| Happening::Answered { order, answer }));
     }
 
+    fn held(&self, _: &Service) -> Option<String> {
+        None
+    }
+
     fn happenings(&mut self, until: Option<Timestamp>) -> Vec<Happening> {
         self.now = self.now.after(STEP);
         if self.answers.is_empty() {

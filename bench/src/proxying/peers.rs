@@ -216,6 +216,7 @@ pub(super) fn route(proxy: &Peer, upstreams: &Upstreams, seats: u16) -> Result<(
         leaving: Vec::new(),
         synthetic: None,
         closed: Vec::new(),
+        lease: None,
     };
     Builtin::new(&proxy.state).route(&table).map(drop).map_err(|error| error.to_string())
 }

@@ -60,7 +60,7 @@ fn what_holds_from_outside_the_log_is_heard_before_each_stop_of_a_way_forward() 
     walk.track("2.0");
     walk.until(|effect| matches!(effect, Effect::AskBusy { .. }));
     outside(&mut walk, Some("the freeze file exists"));
-    assert_eq!(walk.end(), End::Held { because: "the freeze file exists".into(), moved: Vec::new() });
+    assert_eq!(walk.end(), End::Held { because: "the freeze file exists".into(), moved: Vec::new(), went_back: false });
     assert_eq!(stops_of(&walk, from), Vec::<String>::new());
     // After the first instance: it stays, the others too.
     let probed = |effect: &Effect| matches!(effect, Effect::Probe { instance: name, release } if *release == digest("2.0") && *name == instance("alice"));

@@ -83,7 +83,8 @@ impl About {
     fn hold(&mut self, event: &HoldEvent) -> bool {
         match event {
             HoldEvent::Set { hold, incident, .. } => *incident == Some(self.incident) && self.holds.insert(*hold),
-            HoldEvent::ExemptionAsked { hold, approval, .. } => {
+            HoldEvent::ExemptionAsked { hold, approval, .. }
+            | HoldEvent::MergeExemptionAsked { hold, approval, .. } => {
                 self.holds.contains(hold) && self.approvals.insert(*approval)
             }
             HoldEvent::Lifted { hold, .. }

@@ -50,9 +50,9 @@ pub fn records(reader: &Reader, environment: &EnvironmentName) -> Result<Vec<Rec
 /// Reads the state of now, of the chain and of what is kept beside it.
 ///
 /// Errors: one of them can't be read.
-pub fn read(reader: &Reader, state_dir: &Path, config: &SwitchesConfig) -> Result<Folded, Failure> {
-    let mut folded = Folded::read(reader, &Scope::witnessed(config, state_dir)).map_err(|error| Failure::of(&error))?;
-    Beside::of(state_dir, &config.environment).add_to(&mut folded.state)?;
+pub fn read(reader: &Reader, state_dir: &Path, scope: &Scope) -> Result<Folded, Failure> {
+    let mut folded = Folded::read(reader, scope).map_err(|error| Failure::of(&error))?;
+    Beside::of(state_dir, &scope.environment).add_to(&mut folded.state)?;
     Ok(folded)
 }
 

@@ -172,7 +172,8 @@ fn a_switch_is_tripped_beside_a_chain_that_takes_no_record_and_reset_only_in_the
     let link: String = link.iter().map(|byte| format!("{byte:02x}")).collect();
     damage(folder.path(), &format!("UPDATE record SET link = x'{link}' WHERE seq = 2"));
     assert!(!read(folder.path()).state.is_tripped("auth"));
-    let of_all = || super::read(&Reader::open(folder.path()).unwrap(), folder.path(), &production()).unwrap().state;
+    let of_all =
+        || super::read(&Reader::open(folder.path()).unwrap(), folder.path(), &Scope::of(&production())).unwrap().state;
     assert_eq!((of_all().is_tripped("auth"), of_all().epoch), (true, 3));
     assert_eq!(of_all().tripped[&auth].by, alice);
     // The record comes first, then the file goes, and only then somebody resets it.
@@ -193,7 +194,7 @@ fn what_is_kept_beside_the_chain_trips_even_if_it_can_t_be_read() {
     for (file, text) in [("auth.json", ""), ("all.json-1.new", "{}")] {
         std::fs::write(kept.join(file), text).unwrap();
     }
-    let of_all = || super::read(&Reader::open(folder.path()).unwrap(), folder.path(), &production());
+    let of_all = || super::read(&Reader::open(folder.path()).unwrap(), folder.path(), &Scope::of(&production()));
     assert!(of_all().unwrap().state.is_tripped("auth"));
     assert!(!of_all().unwrap().state.is_tripped("all"), "one that is still being written is none yet");
     // A folder that can't be read opens nothing either.

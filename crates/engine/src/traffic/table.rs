@@ -152,7 +152,7 @@ fn seconds(span: Span) -> u32 {
 pub fn switches_of(config: Option<&SwitchesConfig>, state_dir: &Path) -> Option<Switches> {
     let Some(config) = config else { return Some(Switches::default()) };
     let reader = Reader::open(state_dir).ok()?;
-    switches::read(&reader, state_dir, config).ok().map(|folded| folded.state)
+    switches::read(&reader, state_dir, &switches::Scope::witnessed(config, state_dir)).ok().map(|folded| folded.state)
 }
 
 /// Tells a router the newest table of a service, whoever has told it what before.

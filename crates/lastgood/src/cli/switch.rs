@@ -111,7 +111,7 @@ pub(super) fn look(app: &App) -> Result<Folded, Trouble> {
             let added = Beside::of(app.home.root(), &config.environment).add_to(&mut folded.state);
             added.map(|()| folded).map_err(|failure| Trouble { exit: Exit::Failed, failure })
         }
-        Some(reader) => switches_in::read(&reader, app.home.root(), config)
+        Some(reader) => switches_in::read(&reader, app.home.root(), &Scope::witnessed(config, app.home.root()))
             .map_err(|failure| Trouble { exit: Exit::Failed, failure }),
     }
 }
