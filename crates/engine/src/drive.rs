@@ -286,7 +286,7 @@ impl<L: Log, W: World> Driver<L, W> {
         // Nobody is stopped where nothing has happened, and no share ends its time within an instant.
         let waits = happenings.is_empty()
             && run.held.is_none()
-            && !rollout::wakes_at(&self.service, self.world.now()).is_some_and(|at| at <= self.world.now());
+            && rollout::wakes_at(&self.service, self.world.now()).is_none_or(|at| at > self.world.now());
         (!waits).then(|| Input::Held { because: self.world.held(&self.service) })
     }
 

@@ -267,10 +267,11 @@ impl Judged {
             Spread::Everybody => [(requests, all), (requests, all)],
         };
         let late: fn(&Tally) -> (u64, u64) = |one| (one.slow, one.answered);
-        let kinds: [(_, _, _, fn(&mut Ladder, f64, u64, u64)); 3] = [
-            (errors, [terms.floor(), errors_alone], as_requests, Ladder::take),
-            (slow, [SLOW, slow_alone], (late, all), Ladder::take),
-            (people, [terms.floor(), people_alone], as_people, Ladder::take_each),
+        let [bursts, each]: [fn(&mut Ladder, f64, u64, u64); 2] = [Ladder::take, Ladder::take_each];
+        let kinds = [
+            (errors, [terms.floor(), errors_alone], as_requests, bursts),
+            (slow, [SLOW, slow_alone], (late, all), bursts),
+            (people, [terms.floor(), people_alone], as_people, each),
         ];
         // Where a test has nothing to say, time goes on for it all the same.
         let beside = |count: u64| if control.is_some() { count } else { 0 };

@@ -141,7 +141,7 @@ fn lease(config: &ServiceConfig, declared: &SwitchesConfig) -> Option<Lease> {
     let closes = config.traffic.iter().flat_map(|traffic| &traffic.closes);
     let closed: Vec<_> =
         closes.filter(|closes| declared.safe_of(&closes.switch) == Safe::Tripped).map(closed_by).collect();
-    (!closed.is_empty()).then(|| Lease { length: declared.lease.0, closed })
+    (!closed.is_empty()).then_some(Lease { length: declared.lease.0, closed })
 }
 
 fn seconds(span: Span) -> u32 {

@@ -153,19 +153,21 @@ fn replay(app: &App, id: Option<MessageId>) -> Ended {
         store.replay(id, app.now()).map_err(|error| failed(&error))?;
     }
     // As many as are listed at once, until all are: what is replayed is dead no more.
-    while all {
-        let dead = store.notices(NoticeState::Failed, LIST_MAX).map_err(|error| failed(&error))?;
-        // One that has died again meanwhile has had its turn.
-        let known: HashSet<&str> = ids.iter().map(MessageId::as_str).collect();
-        let next: Vec<MessageId> =
-            dead.into_iter().map(|row| row.id).filter(|id| !known.contains(id.as_str())).collect();
-        if next.is_empty() {
-            break;
+    if all {
+        loop {
+            let dead = store.notices(NoticeState::Failed, LIST_MAX).map_err(|error| failed(&error))?;
+            // One that has died again meanwhile has had its turn.
+            let known: HashSet<&str> = ids.iter().map(MessageId::as_str).collect();
+            let next: Vec<MessageId> =
+                dead.into_iter().map(|row| row.id).filter(|id| !known.contains(id.as_str())).collect();
+            if next.is_empty() {
+                break;
+            }
+            for id in &next {
+                store.replay(id, app.now()).map_err(|error| failed(&error))?;
+            }
+            ids.extend(next);
         }
-        for id in &next {
-            store.replay(id, app.now()).map_err(|error| failed(&error))?;
-        }
-        ids.extend(next);
     }
     lastgood_engine::bell::ring(app.home.root());
     let text = format!("{} sent again by the daemon, or by the next: lastgood run", ids.len());

@@ -10,7 +10,7 @@ use lastgood_domain::{
 /// Gives the kind of the notice that the end of the walk's run causes.
 fn told_at_the_end(walk: &Walk) -> Option<NoticeKind> {
     let ended = walk.records.iter().rev().find(|record| matches!(record.event, Event::RunEnded { .. }))?;
-    notice(&ServiceName::new("web").unwrap(), &walk.service, ended).map(|notice| notice.kind)
+    notice(&ServiceName::new("web").expect("a fixed valid name"), &walk.service, ended).map(|notice| notice.kind)
 }
 
 #[test]
