@@ -12,7 +12,6 @@ use lastgood_domain::{
         Event as OperationsEvent, Operations, Record as OperationsRecord, Refused,
         approval::{self, Approval, Approvals, Request, Standing},
         cap::{self, Risky},
-        escalation, hold, incident,
         people::{self, Act},
     },
     rollout::{self, Input},
@@ -297,7 +296,7 @@ impl App {
             }
         };
         let said = desk.say(&self.actor, self.now(), &decide_unless_in_doubt);
-        let (records, folded) = said.map_err(|error| Trouble::new(exit_of(&error), error.coded()))?;
+        let (records, folded) = said.map_err(|error| Trouble::new(Exit::of_said(&error), error.coded()))?;
         if let Some(trouble) = refused.take() {
             return Err(trouble);
         }
@@ -437,36 +436,6 @@ fn reader_of(home: &Home) -> Result<Option<Reader>, Trouble> {
     }
     permitted(&file, Access::READ_OK)?;
     Reader::open(home.root()).map(Some).map_err(|error| Trouble::new(Exit::Failed, &error))
-}
-
-/// Gives the exit code of something that people did not get done.
-pub(crate) fn exit_of(error: &operations::SayError) -> Exit {
-    use approval::Refused as NotAnswered;
-    match error {
-        operations::SayError::Refused(Refused::Approval(
-            NotAnswered::Own { .. } | NotAnswered::OwnLink { .. } | NotAnswered::NotAsked { .. },
-        )) => Exit::NotAllowed,
-        operations::SayError::Refused(Refused::Approval(NotAnswered::Rejected { .. })) => Exit::Declined,
-        operations::SayError::Refused(
-            Refused::NotAllowed(_) | Refused::Overrule(_) | Refused::Page(escalation::Refused::Stranger { .. }),
-        ) => Exit::NotAllowed,
-        operations::SayError::Refused(Refused::Cap(_)) => Exit::Refused,
-        operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Exit::Refused,
-        operations::SayError::Refused(Refused::Incident(error)) => exit_of_incident(error),
-        operations::SayError::Refused(_) | operations::SayError::Append(_) => Exit::Failed,
-    }
-}
-
-/// Gives the exit code of a step that an incident did not take.
-pub(crate) fn exit_of_incident(error: &incident::Refused) -> Exit {
-    use incident::Refused as R;
-    match error {
-        R::NotCommander { .. } | R::NotOwner { .. } | R::RoleNotOffered { .. } => Exit::NotAllowed,
-        R::Unmet { missing: true, .. } | R::Overtaken { .. } => Exit::CannotTell,
-        R::Unmet { .. } | R::Executed { .. } | R::Owed { .. } | R::OtherEvidence { .. } => Exit::Refused,
-        R::Field { .. } | R::NoTime { .. } | R::NoRisk { .. } => Exit::Usage,
-        _ => Exit::Failed,
-    }
 }
 
 /// Makes trouble of a log that can't be read or written.

@@ -1,6 +1,10 @@
 //! Exit codes: what a script may rely on. "Cannot tell" is never 0.
 
-use lastgood_domain::event::End;
+use lastgood_domain::{
+    event::End,
+    operations::{Refused, approval, escalation, hold, incident},
+};
+use lastgood_engine::operations;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,36 @@ impl Exit {
             End::GateBroken { .. } | End::Unproven { .. } => Self::CannotTell,
             End::Waiting { .. } | End::RollbackHeld { .. } => Self::Pending,
             End::RolledBack { .. } | End::Superseded => Self::RolledBack,
+        }
+    }
+
+    /// Gives the exit code of something that people did not get done.
+    pub(crate) fn of_said(error: &operations::SayError) -> Self {
+        use approval::Refused as NotAnswered;
+        match error {
+            operations::SayError::Refused(Refused::Approval(
+                NotAnswered::Own { .. } | NotAnswered::OwnLink { .. } | NotAnswered::NotAsked { .. },
+            )) => Self::NotAllowed,
+            operations::SayError::Refused(Refused::Approval(NotAnswered::Rejected { .. })) => Self::Declined,
+            operations::SayError::Refused(
+                Refused::NotAllowed(_) | Refused::Overrule(_) | Refused::Page(escalation::Refused::Stranger { .. }),
+            ) => Self::NotAllowed,
+            operations::SayError::Refused(Refused::Cap(_)) => Self::Refused,
+            operations::SayError::Refused(Refused::Hold(hold::Refused::OfIncident { .. })) => Self::Refused,
+            operations::SayError::Refused(Refused::Incident(error)) => Self::of_incident(error),
+            operations::SayError::Refused(_) | operations::SayError::Append(_) => Self::Failed,
+        }
+    }
+
+    /// Gives the exit code of a step that an incident did not take.
+    pub(crate) fn of_incident(error: &incident::Refused) -> Self {
+        use incident::Refused as R;
+        match error {
+            R::NotCommander { .. } | R::NotOwner { .. } | R::RoleNotOffered { .. } => Self::NotAllowed,
+            R::Unmet { missing: true, .. } | R::Overtaken { .. } => Self::CannotTell,
+            R::Unmet { .. } | R::Executed { .. } | R::Owed { .. } | R::OtherEvidence { .. } => Self::Refused,
+            R::Field { .. } | R::NoTime { .. } | R::NoRisk { .. } => Self::Usage,
+            _ => Self::Failed,
         }
     }
 

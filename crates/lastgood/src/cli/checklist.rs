@@ -1,11 +1,7 @@
 //! `lastgood checklist`: what an incident leaves behind, closed with evidence.
 
 use super::{Ended, credential, evidence, incident::room};
-use crate::{
-    app::{App, exit_of_incident},
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Args, Subcommand};
 use lastgood_domain::{
     operations::{
@@ -104,7 +100,7 @@ impl Checklist {
 }
 
 fn refused(error: &incident::Refused) -> Trouble {
-    Trouble::new(exit_of_incident(error), error)
+    Trouble::new(Exit::of_incident(error), error)
 }
 
 fn list(app: &App, id: IncidentId) -> Ended {

@@ -14,11 +14,7 @@ pub(super) use declare::{recommendation, recommended, recommended_words};
 pub(super) use lead::{known, person};
 
 use super::Ended;
-use crate::{
-    app::{App, exit_of_incident},
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Subcommand, ValueEnum};
 use lastgood_domain::{
     operations::{
@@ -179,7 +175,7 @@ impl Incident {
 
 /// Finds an incident in what is folded.
 fn find(operations: &Operations, id: IncidentId) -> Result<&Found, Trouble> {
-    incident::find(operations, id).map_err(|error| Trouble::new(exit_of_incident(&error), &error))
+    incident::find(operations, id).map_err(|error| Trouble::new(Exit::of_incident(&error), &error))
 }
 
 /// Says one thing about an incident.

@@ -92,7 +92,7 @@ impl Serve {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let services = app.services(None)?;
-        if services.is_empty() && is_idle(app) {
+        if services.is_empty() && duties::are_none(app) {
             app.service(None)?;
         }
         let mut locks = BTreeMap::new();
@@ -198,14 +198,6 @@ impl Serve {
         sign(app);
         Ok(Exit::Done)
     }
-}
-
-/// Tells whether there is nothing to do without a service: nobody to page, nothing to hold or to look at.
-fn is_idle(app: &App) -> bool {
-    let config = &app.config;
-    let people = config.person.is_empty() && config.escalation.is_empty() && config.notice.is_empty();
-    let incidents = config.enforcer.is_empty() && config.incident.is_default();
-    people && incidents && config.switches.is_none() && config.signal.is_empty()
 }
 
 fn sign(app: &App) {

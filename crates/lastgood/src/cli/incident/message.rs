@@ -58,7 +58,7 @@ impl Update {
         }
         let id = self.incident;
         let more = app.config.incident.message.get(&kind).map(|one| one.fields.clone()).unwrap_or_default();
-        let refused = |error: Refused| Trouble::new(crate::app::exit_of_incident(&error), &error);
+        let refused = |error: Refused| Trouble::new(crate::exit::Exit::of_incident(&error), &error);
         message::filled(id, kind, &more, &fields).map_err(refused)?;
         let now = app.now();
         let next = now.after(self.next.unwrap_or(app.config.incident.update_every.0));

@@ -4,12 +4,7 @@ use super::{
     Ended,
     driving::{OurHands, alone},
 };
-use crate::{
-    app::{App, exit_of},
-    cli::rollback,
-    exit::Exit,
-    screen::Trouble,
-};
+use crate::{app::App, cli::rollback, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     operations::{
@@ -330,7 +325,7 @@ fn told(step: &Step, outcome: Option<&Outcome>) -> String {
 fn run_trouble(error: &RunError) -> Trouble {
     match error {
         RunError::Refused(refused) => Trouble::new(Exit::Refused, refused),
-        RunError::Say(said) => Trouble::new(exit_of(said), said.coded()),
+        RunError::Say(said) => Trouble::new(Exit::of_said(said), said.coded()),
     }
 }
 

@@ -72,7 +72,7 @@ impl Unfreeze {
 }
 
 fn refused(error: &Refused) -> Trouble {
-    Trouble::new(crate::app::exit_of_incident(error), error)
+    Trouble::new(crate::exit::Exit::of_incident(error), error)
 }
 
 /// Gives the table as data and as text.

@@ -26,6 +26,14 @@ const OBSERVE_EVERY: u32 = 10;
 /// Looks between two sweeps of what killed dry runs left.
 const SWEEP_EVERY: u32 = 600;
 
+/// Tells whether there is nothing to do without a service: nobody to page, nothing to hold or to look at.
+pub(super) fn are_none(app: &App) -> bool {
+    let config = &app.config;
+    let people = config.person.is_empty() && config.escalation.is_empty() && config.notice.is_empty();
+    let incidents = config.enforcer.is_empty() && config.incident.is_default();
+    people && incidents && config.switches.is_none() && config.signal.is_empty()
+}
+
 /// Looks after what is due until the daemon ends; trouble is said and looked at again.
 pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
     let by = Actor::new("lastgood:clock").expect("a fixed valid name");
