@@ -81,7 +81,8 @@ fn a_release_that_prints_without_end_is_cut_by_the_daemon_and_gone_back_from_on_
     assert!(reserve.exists());
     // What keeps harm from going on makes room as a way back does.
     farm.lastgood(&["hold", "set", "--all", "--reason", "look"]).ended(0);
-    assert!(!reserve.exists());
+    // Where cutting logs was enough, it is set aside again.
+    assert!(!reserve.exists() || disk.free() > 16 << 20, "{}", disk.free());
     farm.lastgood(&["hold", "lift", "hold-0", "--reason", "looked"]).ended(0);
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     assert_eq!(farm.version("alice"), "1.0.0");
