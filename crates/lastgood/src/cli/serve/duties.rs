@@ -23,6 +23,9 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks between two looks at all the logs: users' outcomes are counted every 10 s.
 const OBSERVE_EVERY: u32 = 10;
+/// Looks between two readings of the whole operations chain: in between only what is new is read, and damage in what was read
+/// before is not seen.
+const READ_WHOLE_EVERY: u32 = 30;
 /// Looks between two sweeps of what killed dry runs left.
 const SWEEP_EVERY: u32 = 600;
 
@@ -42,6 +45,9 @@ pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
     while !stop.load(Ordering::SeqCst) {
         if looks % SWEEP_EVERY == 0 {
             leftovers::sweep(app);
+        }
+        if looks % READ_WHOLE_EVERY == 0 {
+            desk = None;
         }
         match attend_once(app, &by, &mut desk, looks % OBSERVE_EVERY == 0) {
             Ok(true) => delivery.ring(),
