@@ -166,10 +166,9 @@ fn a_check_that_nobody_can_tell_stops_a_move_with_12_whoever_says_it() {
 #[test]
 fn a_record_that_gives_no_answer_keeps_only_the_check_that_asks_it() {
     let farm = Farm::running(Plan::default());
-    let port = farm.port("listen");
     let checks = "\n[preflight.pay]\nenv = { variables = ['PAY_KEY'], only_if = { flag = 'pay' } }\ntimeout = '300ms'\n\
                   [preflight.room]\ndisk = { path = '.', free_mib_min = 1 }\n";
-    farm.configure(&format!("{}\n[switches]\nlisten = '127.0.0.1:{port}'\n{checks}", farm.config()));
+    farm.configure(&format!("{}\n[switches]\nlisten = '127.0.0.1:0'\n{checks}", farm.config()));
     farm.lastgood(&["preflight"]).ended(0);
     let locked = rusqlite::Connection::open(farm.path("state/evidence.db")).unwrap();
     locked.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE").unwrap();

@@ -78,7 +78,7 @@ fn after_a_failed_canary_last_good_starts_with_its_own_arguments() {
     farm.edit(OLD, NEW);
     farm.edit("env = { ", "env = { NOTEBOOK_COLOUR = \"green\", ");
     // What is kept, and what of it a person has changed since, is said before.
-    farm.lastgood(&["plan"]).ended(0).says("alice starts as 1.0.0 with the setup it last ran well with");
+    farm.lastgood(&["plan"]).ended(0).says("alice starts as 1.0.0 with the setup of its last good run");
     farm.lastgood(&["status"]).ended(0).says("lastgood.toml differs in command, env.NOTEBOOK_COLOUR");
     farm.lastgood(&["run"]).ended(5);
     assert_eq!(farm.version("alice"), "1.0.0");
