@@ -312,7 +312,13 @@ fn forward() -> Vec<Scenario> {
         after_first(
             "one-that-could-not-be-started",
             &[GOOD, ("2.0", 2, 2, &[])],
-            vec![quiet(Act::Nature(|machine| machine.weather.unlaunchable = Fails::Times(1))), track(), track()],
+            // Whoever is killed with the answer in hand asks again, and hears another: the run after that has nothing to do.
+            vec![
+                quiet(Act::Nature(|machine| machine.weather.unlaunchable = Fails::Times(1))),
+                track(),
+                track(),
+                track(),
+            ],
         ),
         after_first(
             "older-in-the-place-of-a-rejected-newest",
