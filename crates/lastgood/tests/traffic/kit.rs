@@ -83,8 +83,8 @@ proxy = {{ listen = ["127.0.0.1:{front}"] }}
 shares = {SHARES}
 drain = "5s"
 warm = "10m"
-guard = {{ error_rate_max = 10, deadline = "1m" }}
 {resume}
+guard = {{ error_rate_max = 10, deadline = "1m" }}
 {more}
 
 [[service.chat.instance]]
