@@ -109,8 +109,16 @@ fn play(world: World, seed: u64) -> (Option<u64>, Option<u64>) {
     (None, healthy)
 }
 
+/// Requests a second that healthy candidates are drawn at.
+pub const RATES: [f64; 4] = [0.2, 1.0, 5.0, 50.0];
+
 /// Draws healthy candidates: whatever fails is a false rollback.
 pub fn healthy(runs: u32, seed: u64) -> Vec<Cell> {
+    RATES.iter().flat_map(|rate| healthy_at(*rate, runs, seed)).collect()
+}
+
+/// Draws healthy candidates at `rate` requests a second, `runs` a cell.
+pub fn healthy_at(rate: f64, runs: u32, seed: u64) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (failing, word) in [
         (Failing::Alone, "errors alone"),
@@ -128,26 +136,20 @@ pub fn healthy(runs: u32, seed: u64) -> Vec<Cell> {
         (Failing::Polls(30), "one person's page, a 30th fails"),
         (Failing::Hiccups, "both hiccup"),
     ] {
-        for rate in [0.2, 1.0, 5.0, 50.0] {
-            let world = World { failing, ..steady(rate, Behaviour::HEALTHY) };
-            cells.push(cell(format!("{word}, {rate}/s"), world, runs, seed));
-        }
+        let world = World { failing, ..steady(rate, Behaviour::HEALTHY) };
+        cells.push(cell(format!("{word}, {rate}/s"), world, runs, seed));
     }
-    for rate in [0.2, 1.0, 5.0, 50.0] {
-        let near = Behaviour { median_ms: 250.0, ..Behaviour::HEALTHY };
-        let world = World { last_good: near, ..steady(rate, near) };
-        cells.push(cell(format!("p95 1.3 s on both, {rate}/s"), world, runs, seed));
-    }
-    for rate in [0.2, 1.0, 5.0, 50.0] {
-        let world = World { share: 100.0, ..steady(rate, Behaviour::HEALTHY) };
-        cells.push(cell(format!("errors alone, all traffic, {rate}/s"), world, runs, seed));
-    }
+    let near = Behaviour { median_ms: 250.0, ..Behaviour::HEALTHY };
+    let slow = World { last_good: near, ..steady(rate, near) };
+    cells.push(cell(format!("p95 1.3 s on both, {rate}/s"), slow, runs, seed));
+    let whole = World { share: 100.0, ..steady(rate, Behaviour::HEALTHY) };
+    cells.push(cell(format!("errors alone, all traffic, {rate}/s"), whole, runs, seed));
     cells
 }
 
 /// Draws candidates at the very limit: whatever is healthy is a false promotion.
 pub fn at_the_limit(runs: u32, seed: u64) -> Vec<Cell> {
-    [0.2, 1.0, 5.0, 50.0]
+    RATES
         .map(|rate| {
             let world = World { last_good: Behaviour::failing(0.02), ..steady(rate, Behaviour::failing(0.02)) };
             cell(format!("2 % on both, {rate}/s"), world, runs, seed)
