@@ -83,12 +83,14 @@ pub(crate) struct Weather {
     pub(crate) unlaunchable: Fails,
     /// A freeze file lies there.
     pub(crate) frozen: bool,
+    /// A hold over several services that stands nowhere in this one's log.
+    pub(crate) held_elsewhere: Option<String>,
 }
 
 impl Weather {
     /// Says what holds every forward move, if anything does.
     pub(crate) fn freeze(&self) -> Option<String> {
-        self.frozen.then(|| "a freeze file exists".to_owned())
+        self.frozen.then(|| "a freeze file exists".to_owned()).or_else(|| self.held_elsewhere.clone())
     }
 }
 

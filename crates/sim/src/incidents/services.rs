@@ -50,7 +50,14 @@ impl World {
 
     /// Drives a service's run on by one turn.
     pub(crate) fn turn(&self, name: &ServiceName) {
-        self.at(name, |post| post.play.turn());
+        // As the daemon's driver looks: a service that was not configured when a hold was set has no part of it.
+        let (state, folded) = (self.state(), self.service(name));
+        let subject = self.config().service.get(name).map(|service| service.subject());
+        let held = subject.and_then(|subject| unmirrored(&state, name, &subject, &folded, self.now()));
+        self.at(name, |post| {
+            post.play.machine.borrow_mut().weather.held_elsewhere = held;
+            post.play.turn();
+        });
     }
 
     fn drive(&self, name: &ServiceName) {
