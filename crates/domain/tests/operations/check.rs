@@ -48,6 +48,15 @@ fn at(ticks: i64) -> Timestamp {
     Timestamp(NOW.0 + ticks)
 }
 
+/// Asks whether any release of a service may be deployed.
+fn deploys<'a>(
+    (name, subject): (&'a ServiceName, &'a Subject),
+    service: &'a Service,
+    people: &'a People,
+) -> Question<'a> {
+    Question { name, subject, service, kind: HoldKind::Deploy, release: None, people }
+}
+
 fn operations(all: &[Drawn]) -> Operations {
     let mut operations = Operations::default();
     for one in all {
@@ -127,14 +136,7 @@ fn each_stop_names_its_owner_and_who_can_lift_it() {
         in_flight: InFlight::Pause,
     };
     service.apply(&event::Record { v: 1, at: NOW, by: Actor::new("person:bob").unwrap(), event: own });
-    let question = Question {
-        name: &web,
-        subject: &subject,
-        service: &service,
-        kind: HoldKind::Deploy,
-        release: None,
-        people: &people,
-    };
+    let question = deploys((&web, &subject), &service, &people);
     let stops = effective(&operations.holds, question, NOW);
     let words: Vec<_> = stops.iter().map(|stop| format!("{} {} {}", stop.hold, stop.owner, stop.how)).collect();
     assert_eq!(
@@ -200,14 +202,7 @@ fn a_service_whose_releases_come_from_another_environment_is_stopped_by_a_hold_o
     let (web, service) = (name("web"), Service::default());
     for (promoted, stopped) in [(false, 0), (true, 1)] {
         let subject = Subject { promoted, ..Subject::default() };
-        let question = Question {
-            name: &web,
-            subject: &subject,
-            service: &service,
-            kind: HoldKind::Deploy,
-            release: None,
-            people: &people,
-        };
+        let question = deploys((&web, &subject), &service, &people);
         assert_eq!(effective(&operations.holds, question, NOW).len(), stopped);
     }
 }
@@ -234,14 +229,7 @@ fn only_the_exempted_release_is_allowed_and_only_until_its_end() {
         service.apply(&event::Record { v: 1, at: NOW, by: Actor::new("person:bob").unwrap(), event });
     }
     let allowed = |release: Option<Digest>, now| {
-        let question = Question {
-            name: &web,
-            subject: &subject,
-            service: &service,
-            kind: HoldKind::Deploy,
-            release,
-            people: &people,
-        };
+        let question = Question { release, ..deploys((&web, &subject), &service, &people) };
         effective(&operations.holds, question, now).is_empty()
     };
     assert!(allowed(Some(fix), NOW));

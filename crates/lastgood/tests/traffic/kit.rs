@@ -18,6 +18,15 @@ use std::{
     time::Duration,
 };
 
+/// What a switch closes of the chat.
+pub(crate) const CLOSES_POSTING: &str = r#"
+[[service.chat.traffic.closes]]
+switch = "posting"
+routes = ["POST /rooms/*"]
+status = 403
+body = "Posting is switched off.\n"
+"#;
+
 /// Longest command, in seconds, before it counts as hanging.
 const COMMAND_SECONDS_MAX: &str = "180";
 /// Shares of the tests: the first is the largest that needs no proof of resumed sessions.

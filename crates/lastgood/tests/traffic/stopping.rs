@@ -1,6 +1,6 @@
 //! New entries are refused at once, what runs goes on, and all of it can be turned on again.
 
-use crate::kit::Chat;
+use crate::kit::{CLOSES_POSTING, Chat};
 use serde_json::json;
 use std::net::TcpStream;
 use tungstenite::{Message, client};
@@ -51,13 +51,7 @@ fn only_the_named_routes_are_stopped_whatever_their_spelling() {
     chat.lastgood(&["stop-new", "--route", "rooms", "--reason", "an audit"]).ended(2).says("a path starts with /");
 }
 
-const CLOSES: &str = r#"
-[[service.chat.traffic.closes]]
-switch = "posting"
-routes = ["POST /rooms/*"]
-status = 403
-body = "Posting is switched off.\n"
-
+const SWITCHES: &str = r#"
 [switches]
 lease = "1h"
 subsystems = ["posting"]
@@ -66,7 +60,7 @@ listen = "127.0.0.1:0"
 
 #[test]
 fn a_kill_switch_closes_exactly_its_routes_at_once_and_opens_them_again() {
-    let chat = Chat::running(CLOSES);
+    let chat = Chat::running(&format!("{CLOSES_POSTING}{SWITCHES}"));
     let post = || chat.ask("POST /rooms/lobby/messages");
     let before = post();
     assert!(!before.starts_with("HTTP/1.1 403"), "{before}");

@@ -1,7 +1,7 @@
 //! What a release switches on, and what a guard trips: in the evidence, in the answers to programs, and back again.
 
 use crate::{
-    kit::{Chat, until},
+    kit::{CLOSES_POSTING, Chat, until},
     person::reserve,
 };
 use serde_json::Value;
@@ -73,12 +73,6 @@ fn a_person_who_turned_a_flag_meanwhile_has_the_last_word_and_is_named() {
 }
 
 const TRIPS: &str = r#"
-[[service.chat.traffic.closes]]
-switch = "posting"
-routes = ["POST /rooms/*"]
-status = 403
-body = "Posting is switched off.\n"
-
 [switches]
 lease = "1h"
 subsystems = ["posting", "other"]
@@ -87,7 +81,7 @@ listen = "127.0.0.1:0"
 
 #[test]
 fn a_guard_trips_its_switch_which_closes_its_routes_and_no_way_back_opens_them() {
-    let chat = Chat::new(TRIPS);
+    let chat = Chat::new(&format!("{CLOSES_POSTING}{TRIPS}"));
     chat.configure(|text| text.replace("error_rate_max = 10,", "error_rate_max = 10, trips = [\"posting\"],"));
     chat.lastgood(&["run"]).ended(0);
     chat.publish("1.2.0");
@@ -126,7 +120,8 @@ fn trip_over_http(port: u16) -> String {
 #[test]
 fn a_trip_over_http_is_answered_when_the_router_has_closed_its_routes() {
     let (port, _kept) = reserve();
-    let chat = Chat::running(&TRIPS.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
+    let chat =
+        Chat::running(&(CLOSES_POSTING.to_owned() + &TRIPS.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))));
     let mut daemon = chat.begin(&["serve"]);
     until("the switchboard", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     let post = || chat.ask("POST /rooms/lobby/messages");
@@ -145,12 +140,6 @@ fn a_trip_over_http_is_answered_when_the_router_has_closed_its_routes() {
 
 const IN_DOUBT: &str = r#"
 [[service.chat.traffic.closes]]
-switch = "posting"
-routes = ["POST /rooms/*"]
-status = 403
-body = "Posting is switched off.\n"
-
-[[service.chat.traffic.closes]]
 switch = "reading"
 routes = ["GET /rooms/*"]
 status = 403
@@ -166,7 +155,7 @@ reading = "as-heard"
 
 #[test]
 fn a_proxy_out_of_contact_for_the_lease_closes_what_is_tripped_when_in_doubt() {
-    let chat = Chat::running(IN_DOUBT);
+    let chat = Chat::running(&format!("{CLOSES_POSTING}{IN_DOUBT}"));
     let is_open = || !chat.ask("POST /rooms/lobby/messages").starts_with("HTTP/1.1 403");
     let mut daemon = chat.begin(&["serve"]);
     until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve" && is_open());
