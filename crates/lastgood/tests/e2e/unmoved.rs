@@ -31,6 +31,12 @@ fn touched(farm: &Farm) -> usize {
     ["\"do\":\"rehearse\"", "\"do\":\"stop\""].iter().map(|order| log.matches(order).count()).sum()
 }
 
+/// Tells whether 2.0.0 answers at a port.
+fn is_new(farm: &Farm, port: &str) -> bool {
+    let (status, answer) = crate::kit::request(farm.port(port), "GET", "/version", "", "").unwrap_or_default();
+    status == 200 && answer["version"] == "2.0.0"
+}
+
 #[test]
 fn a_pin_to_an_older_release_stops_nobody_who_is_in_use() {
     let farm = Farm::running(Plan::default());
@@ -80,10 +86,7 @@ fn a_freeze_file_made_in_the_middle_of_a_run_stops_what_has_not_moved() {
     let pids = farm.pids();
     farm.publish("2.0.0");
     let run = farm.command(&["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    until("the first instance on the new release", || {
-        let (status, answer) = crate::kit::request(farm.port("alice"), "GET", "/version", "", "").unwrap_or_default();
-        status == 200 && answer["version"] == "2.0.0"
-    });
+    until("the first instance on the new release", || is_new(&farm, "alice"));
     fs::write(farm.path("state/FREEZE"), "").unwrap();
     let said = run.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -131,8 +134,28 @@ fn a_port_that_a_stranger_has_is_seen_before_the_instance_leaves_its_own() {
     drop(stranger);
     farm.lastgood(&["run"]).ended(0);
     assert_eq!(farm.version("bob"), "2.0.0");
-    let (status, answer) = crate::kit::request(farm.port("nobody"), "GET", "/version", "", "").unwrap();
-    assert_eq!((status, &answer["version"]), (200, &"2.0.0".into()));
+    assert!(is_new(&farm, "nobody"), "alice listens where she is to");
+}
+
+#[test]
+fn who_loses_the_port_in_the_middle_of_a_run_is_not_stopped_and_follows_when_it_is_free() {
+    let farm = Farm::running(Plan { rollout: r#"{ soak = "5s", wave_size = 2 }"#, ..Plan::default() });
+    let pid = farm.pid("bob");
+    let [own, other] = ["bob", "nobody"].map(|name| format!("port = {}", farm.port(name)));
+    farm.configure(&farm.config().replace(&own, &other));
+    farm.publish("2.0.0");
+    let run = farm.command(&["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    until("the first instance on the new release", || is_new(&farm, "alice"));
+    let stranger = TcpListener::bind(("127.0.0.1", farm.port("nobody"))).unwrap();
+    let said = run.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(text.contains("[instance-port-in-use]"), "{text}");
+    assert_eq!((farm.version("bob"), farm.pid("bob")), ("1.0.0".into(), pid), "{text}");
+    assert_eq!(farm.version("carol"), "2.0.0", "{text}");
+    assert_eq!(farm.status()["holds"], serde_json::json!([]), "nothing is frozen");
+    drop(stranger);
+    farm.lastgood(&["run"]).ended(0);
+    assert!(is_new(&farm, "nobody"), "bob listens where he is to");
 }
 
 #[test]
