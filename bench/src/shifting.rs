@@ -5,11 +5,13 @@ use crate::{
     notebook::{free_ports, said},
     numbers::Rounds,
     say,
+    switchboard::ask,
 };
 use last_layer::{Release, write_release};
 use lastgood_domain::{
     effect::Effect,
     event::{Event, Record, Verdict},
+    service::Service,
     terms::{OrderId, ServiceName, Timestamp},
     traffic::TrafficEvent,
 };
@@ -18,8 +20,12 @@ use lastgood_store::Reader;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// People who talk all the time.
@@ -28,6 +34,10 @@ const PEOPLE: &str = "40";
 const PAUSE: &str = "100ms";
 /// Longer than any run; the load is ended by its pid when its row is measured.
 const LOAD: &str = "10m";
+/// Connections of strangers, each of whose requests is somebody new: together about two a millisecond.
+const STRANGERS: usize = 4;
+/// Between two requests of one connection.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// What one way back took, as its records say, in milliseconds since it was decided.
 struct Back {
@@ -35,6 +45,16 @@ struct Back {
     confirmed: f64,
     /// The way back is written as done: everything new is on last-good, which answers.
     returned: f64,
+    /// The last request that was sent to the front door after the decision and answered by what was left was sent.
+    last_new: f64,
+}
+
+/// What one request of a stranger saw.
+struct Seen {
+    /// When it was sent, in milliseconds since 1970.
+    sent: f64,
+    /// The version that answered.
+    release: String,
 }
 
 pub(crate) fn measure(bench: &Bench) -> Result<(), String> {
@@ -50,11 +70,13 @@ pub(crate) fn measure(bench: &Bench) -> Result<(), String> {
     say(&format!("\ntraffic goes back, {PEOPLE} people, {} rounds", bench.rounds));
     say("| what | min | median | max | unit |\n|---|---|---|---|---|");
     for (name, backs) in [("rollback of a promoted release", by_hand), ("guard says fail", by_guard)] {
-        let (mut confirmed, mut returned) = (Rounds::default(), Rounds::default());
+        let (mut last_new, mut confirmed, mut returned) = (Rounds::default(), Rounds::default(), Rounds::default());
         for back in backs {
+            last_new.add(back.last_new);
             confirmed.add(back.confirmed);
             returned.add(back.returned);
         }
+        say(&last_new.row(&format!("{name} → the last new request that what was left answers is sent"), "ms"));
         say(&confirmed.row(&format!("{name} → router confirms: nothing new on what was left"), "ms"));
         say(&returned.row(&format!("{name} → way back done"), "ms"));
     }
@@ -64,19 +86,23 @@ pub(crate) fn measure(bench: &Bench) -> Result<(), String> {
 fn rounds(bench: &Bench, chat: &Chat) -> Result<[Vec<Back>; 2], String> {
     let (mut by_hand, mut by_guard) = (Vec::new(), Vec::new());
     for round in 0..bench.rounds {
-        chat.offer(&format!("2.{round}.0"), "1.1.0")?;
+        let good = format!("2.{round}.0");
+        chat.offer(&good, "1.1.0")?;
         chat.lastgood(&["run"], &[0])?;
-        chat.lastgood(&["rollback", "chat"], &[0, 5])?;
-        by_hand.push(read(&chat.records()?)?);
-        chat.offer(&format!("2.{round}.1"), "1.2.0")?;
-        chat.lastgood(&["run"], &[5])?;
-        by_guard.push(read(&chat.records()?)?);
+        let seen = chat.watched(&["rollback", "chat"], &[0, 5])?;
+        by_hand.push(read(&chat.records()?, &seen, &good)?);
+        chat.thaw()?;
+        let bad = format!("2.{round}.1");
+        chat.offer(&bad, "1.2.0")?;
+        let seen = chat.watched(&["run"], &[5])?;
+        by_guard.push(read(&chat.records()?, &seen, &bad)?);
+        chat.thaw()?;
     }
     Ok([by_hand, by_guard])
 }
 
-/// Reads the times of the newest way back: since the guard's word, or since the order where no guard spoke.
-fn read(records: &[Record]) -> Result<Back, String> {
+/// Reads the times of the newest way back from `left`: since the guard's word, or since the order where no guard spoke.
+fn read(records: &[Record], seen: &[Seen], left: &str) -> Result<Back, String> {
     let traffic = |event: &Event| match event {
         Event::Traffic(event) => Some(event.clone()),
         _ => None,
@@ -102,8 +128,11 @@ fn read(records: &[Record]) -> Result<Back, String> {
             _ => {}
         }
     }
+    let by_left = seen.iter().filter(|one| one.release == left).map(|one| one.sent - decided.0 as f64);
+    let last_new = by_left.max_by(f64::total_cmp).ok_or("what was left answered no stranger")?;
     match (confirmed, returned) {
-        (Some(confirmed), Some(returned)) => Ok(Back { confirmed, returned }),
+        // Where nothing came after the decision the last one lies before it.
+        (Some(confirmed), Some(returned)) => Ok(Back { confirmed, returned, last_new: last_new.max(0.0) }),
         _ => Err("the way back was not confirmed".into()),
     }
 }
@@ -160,6 +189,43 @@ impl Chat {
         let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         let tail: Vec<&str> = said.lines().rev().take(12).collect();
         Err(format!("lastgood {arguments:?} ended with {}:\n{}", output.status, tail.join("\n")))
+    }
+
+    /// Runs a command while strangers ask which release answers, each time as somebody new.
+    fn watched(&self, arguments: &[&str], codes: &[i32]) -> Result<Vec<Seen>, String> {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let strangers: Vec<_> = (0..STRANGERS).map(|_| scope.spawn(|| self.strangers(&over))).collect();
+            let done = self.lastgood(arguments, codes);
+            over.store(true, Ordering::Relaxed);
+            let seen: Result<Vec<_>, String> =
+                strangers.into_iter().map(|one| one.join().map_err(|_| "a stranger panicked".to_owned())?).collect();
+            done.and(seen).map(|seen| seen.into_iter().flatten().collect())
+        })
+    }
+
+    fn strangers(&self, over: &AtomicBool) -> Result<Vec<Seen>, String> {
+        let mut door = said(TcpStream::connect(("127.0.0.1", self.front)))?;
+        said(door.set_nodelay(true))?;
+        let mut seen = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            let sent = said(SystemTime::now().duration_since(UNIX_EPOCH))?.as_secs_f64() * 1_000.0;
+            let answer = ask(&mut door, b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+            let head = String::from_utf8_lossy(&answer);
+            let release = head.lines().find_map(|line| line.strip_prefix("x-release: ")).unwrap_or_default();
+            seen.push(Seen { sent, release: release.into() });
+            thread::sleep(BREATH);
+        }
+        Ok(seen)
+    }
+
+    /// Lifts what a way back has frozen.
+    fn thaw(&self) -> Result<(), String> {
+        let service = Service::fold(&self.records()?);
+        for hold in service.holds.keys() {
+            self.lastgood(&["hold", "lift", "chat", &hold.to_string(), "--reason", "the next round"], &[0])?;
+        }
+        Ok(())
     }
 
     fn records(&self) -> Result<Vec<Record>, String> {

@@ -103,6 +103,9 @@ pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, Str
 pub(crate) fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&answer[..end]);
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length:")?.trim().parse::<usize>().ok());
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        value.trim().parse::<usize>().ok().filter(|_| name.eq_ignore_ascii_case("content-length"))
+    });
     answer.len() >= end + 4 + length.unwrap_or(0)
 }

@@ -141,9 +141,13 @@ fn clear(deciding: &mut Deciding) {
 }
 
 fn failed(deciding: &mut Deciding, release: Digest, leg: Leg, failure: Failure) {
+    let Some(Phase::Rehearsing { from, .. }) = deciding.phase() else { return };
+    // In a first run nothing has passed the checks yet: they may be what is wrong. A restart comes after a pass.
+    let is_told_apart = from.is_some() || leg == Leg::Restart;
     clear(deciding);
     // Last-good is never rejected by a late instance's rehearsal: it works for the others.
-    if deciding.service.last_good != Some(release)
+    if is_told_apart
+        && deciding.service.last_good != Some(release)
         && !deciding.is_dry()
         && let Some(tag) = deciding.service.tag(&release).cloned()
     {

@@ -268,7 +268,7 @@ fn behind(name: &ServiceName, service: &Service, now: Timestamp) -> Option<Why> 
     // A dry run that came after says nothing of why the service is behind.
     let end = service.last_end.as_ref().map(|(_, _, end)| end).filter(|end| end.because() == *because);
     let (rule, who, how) =
-        end.map_or((GENERAL, OWNERS, format!("lastgood run {name} --now")), |end| refusal(name, end));
+        end.map_or((GENERAL, OWNERS, format!("lastgood run {name} --now")), |end| refusal(name, service, end));
     let stale = if service.stale { "; so long that it is an alarm (rollout.stale_after)" } else { "" };
     Some(Why { rule, because: format!("for {}{stale}; last time: {because}", now.since(*since)), who, how })
 }
@@ -292,7 +292,7 @@ const GENERAL: &str = "the channel's offer was not taken";
 const OWNERS: &str = "whoever releases it, or whoever owns the gate named here";
 
 /// Gives the rule behind an end that is no success, who can change it, and how.
-fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String) {
+fn refusal(name: &ServiceName, service: &Service, end: &End) -> (&'static str, &'static str, String) {
     let (run, dry) = (format!("lastgood run {name} --now"), format!("lastgood run {name} --dry-run"));
     match end {
         End::Held { went_back: true, .. } => (
@@ -313,6 +313,11 @@ fn refusal(name: &ServiceName, end: &End) -> (&'static str, &'static str, String
             "no release moves until every required gate has been evaluated",
             "whoever owns the gate named here",
             format!("lastgood gate check; lastgood run {name} --now"),
+        ),
+        End::RehearsalFailed { .. } if service.last_good.is_none() => (
+            "in a first run nothing has passed the checks yet: they or the release may be wrong, and nothing is rejected",
+            "whoever set it up, or whoever releases it",
+            dry,
         ),
         End::RehearsalFailed { .. } => (
             "a release that fails its rehearsal is not rolled out",

@@ -163,6 +163,20 @@ fn a_dry_run_that_is_refused_does_not_count_as_being_behind() {
 }
 
 #[test]
+fn a_first_run_that_fails_rejects_nothing_for_the_checks_may_be_wrong() {
+    let mut walk = Walk::new(&["alice"]);
+    walk.track("1.0");
+    let candidate = |effect: &Effect| matches!(effect, Effect::Rehearse { leg: Leg::Candidate, .. }).then(failed);
+    assert!(matches!(walk.end_with(&candidate), End::RehearsalFailed { .. }));
+    assert!(walk.service.rejected.is_empty());
+    // What passed once and fails when it is started again is not the checks' fault.
+    walk.track("1.0");
+    let restart = |effect: &Effect| matches!(effect, Effect::Rehearse { leg: Leg::Restart, .. }).then(failed);
+    assert!(matches!(walk.end_with(&restart), End::RehearsalFailed { .. }));
+    assert!(walk.service.rejected.contains_key(&digest("1.0")), "{:?}", walk.service.rejected);
+}
+
+#[test]
 fn a_release_that_runs_everywhere_but_was_not_promoted_keeps_its_proven_way_back() {
     let mut walk = Walk::promoted(&["alice"], &["1.0"]);
     walk.track("2.0");
