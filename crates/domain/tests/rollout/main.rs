@@ -11,6 +11,7 @@ mod passing;
 mod pinning;
 mod preflight;
 mod provenance;
+mod quiet;
 mod required;
 mod returning;
 mod table;

@@ -8,6 +8,7 @@ mod deaths;
 mod gate;
 mod launchable;
 mod others;
+mod quiet;
 mod rehearse;
 mod routing;
 mod sealed;
