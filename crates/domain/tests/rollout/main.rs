@@ -2,6 +2,7 @@
 
 mod deciding;
 mod dying;
+mod expecting;
 mod foreseeing;
 mod going_back;
 mod golden;

@@ -6,7 +6,7 @@ use super::{
     deaths::Deaths,
     gate, launchable, others, rehearse,
     routing::{ROUTE_AGAIN, is_ordered, tell_router, try_resume},
-    sealed, switching,
+    sealed, switching, unit,
 };
 use crate::{
     config::{InstanceConfig, RuntimeConfig},
@@ -284,6 +284,7 @@ fn start(
         deaths.report(Happening::WentOnWithout { failure: scrubbed(site, failure) });
     }
     let digest = note(site, service, config, release, &setup)?;
+    let unit = unit::put_back(site, deaths, service, instance, release, &launch);
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
         Err(error) if blames_release(&error) && !names_nothing(site, service, config, release, &error) => {
@@ -307,7 +308,7 @@ fn start(
         return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
     }
     deaths.watch(instance);
-    Ok(Answer::Started { pid: started.pid, setup: digest })
+    Ok(Answer::Started { pid: started.pid, setup: digest, unit })
 }
 
 /// How an instance is started.

@@ -16,6 +16,7 @@ mod site;
 mod sole_holder;
 mod standing;
 mod switching;
+mod unit;
 
 pub use gate::subject;
 pub use others::who_else_writes;
