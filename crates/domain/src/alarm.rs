@@ -225,6 +225,7 @@ mod tests {
             policy: crate::provenance::Policy::default(),
             gates: Vec::new(),
             rca: crate::operations::rca::Rca::Off,
+            expects: None,
         }
     }
 

@@ -322,6 +322,9 @@ pub enum Answer {
         /// Digest of the setup it was started with: arguments, environment, address and checks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         setup: Option<Digest>,
+        /// Files of its unit that were put back to what they were with that release, each with where what was there is kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unit: Vec<String>,
     },
     /// The whole probe passed.
     ProbePassed {

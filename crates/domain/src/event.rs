@@ -410,4 +410,7 @@ pub struct Settings {
     /// Whether a rollback that nobody asked for owes an analysis.
     #[serde(default, skip_serializing_if = "Rca::is_off")]
     pub rca: Rca,
+    /// The only release that this run may move to: whoever asked for it has looked at a plan. Never from the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects: Option<ReleaseTag>,
 }

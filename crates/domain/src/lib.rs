@@ -24,6 +24,7 @@ pub mod notice;
 pub mod operations;
 pub mod proof;
 pub mod provenance;
+pub mod quiet;
 pub mod rollout;
 pub mod service;
 pub mod signal;

@@ -56,6 +56,7 @@ impl World {
             policy: lastgood_domain::provenance::Policy::default(),
             gates: Vec::new(),
             rca: lastgood_domain::operations::rca::Rca::Off,
+            expects: None,
         };
         self.put(Input::Begin { aim: Aim::Track, settings, frozen: None, preflight: None });
         for _ in 0..STEPS_MAX {
@@ -125,7 +126,7 @@ impl World {
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,
-            Effect::Start { .. } => Answer::Started { pid: 1, setup: None },
+            Effect::Start { .. } => Answer::Started { pid: 1, setup: None, unit: Vec::new() },
             Effect::Probe { release, .. } if *release == digest("bad") => {
                 Answer::Failed { failure: Failure::new("probe-failed", "GET / answered 500", None) }
             }

@@ -137,44 +137,6 @@ impl App {
         self.config.routes()
     }
 
-    /// Chooses the service a command is about: the named one, or the only one.
-    ///
-    /// Errors: exit 2 if it is unknown, or none is named and there are several.
-    pub(crate) fn service(&self, name: Option<&str>) -> Result<ServiceName, Trouble> {
-        let known: Vec<&ServiceName> = self.config.service.keys().collect();
-        let list = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        match (name, known.as_slice()) {
-            (None, [only]) => Ok((*only).clone()),
-            (None, []) => Err(Trouble::say(
-                Exit::Usage,
-                "service-unknown",
-                format!("{} has no service", self.config_path.display()),
-                "write one: lastgood init npm:PACKAGE",
-            )),
-            (None, _) => {
-                Err(Trouble::say(Exit::Usage, "service-unnamed", "name a service", &format!("one of: {list}")))
-            }
-            (Some(name), _) => {
-                known.iter().find(|known| known.as_str() == name).map(|name| (*name).clone()).ok_or_else(|| {
-                    Trouble::say(
-                        Exit::Usage,
-                        "service-unknown",
-                        format!("there is no service {name:?}"),
-                        &format!("one of: {list}"),
-                    )
-                })
-            }
-        }
-    }
-
-    /// Gives the services a command is about: the named one, or all.
-    pub(crate) fn services(&self, name: Option<&str>) -> Result<Vec<ServiceName>, Trouble> {
-        match name {
-            Some(_) => Ok(vec![self.service(name)?]),
-            None => Ok(self.config.service.keys().cloned().collect()),
-        }
-    }
-
     /// Gives a service's state of now and its place in the chain.
     pub(crate) fn look(&self, service: &ServiceName) -> Result<Folded, Trouble> {
         match self.reader()? {

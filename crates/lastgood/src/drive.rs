@@ -9,11 +9,11 @@ use crate::{
     screen::Trouble,
 };
 use lastgood_domain::{
-    event::{Aim, End, Event},
+    event::{Aim, End, Event, Settings},
     failure::{Coded, Failure, REPORT},
     rollout::{self, IllegalStep, Input},
     service::{Phase, Service},
-    terms::{Actor, RunId, ServiceName, Timestamp},
+    terms::{Actor, ReleaseTag, RunId, ServiceName, Timestamp},
     words,
 };
 use lastgood_engine::{
@@ -271,14 +271,23 @@ fn stands_still(name: &ServiceName, service: &Service) -> Trouble {
     )
 }
 
+/// Asks whether what would happen in a state is still what somebody looked at.
+pub(crate) type Still<'a> = &'a dyn Fn(&Service) -> Result<(), Trouble>;
+
 /// Begins a run in the log of a service that someone else drives, and follows it to its end; without an end if nobody
-/// drives it any more.
-pub(crate) fn ask(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RunId, Option<End>), Trouble> {
+/// drives it any more. It moves to `expects` only, if that is given.
+pub(crate) fn ask(
+    app: &App,
+    service: &ServiceName,
+    aim: &Aim,
+    expects: Option<ReleaseTag>,
+    still: Still<'_>,
+) -> Result<(RunId, Option<End>), Trouble> {
     if !matches!(aim, Aim::Back { .. }) {
         driving_store(app)?;
     }
     let mut folded = app.look(service)?;
-    let run = write_begin(app, service, aim, &mut folded)?;
+    let run = write_begin(app, service, aim, &mut folded, expects, still)?;
     lastgood_engine::bell::ring(app.home.root());
     Ok((run, follow(app, service, run, folded)?))
 }
@@ -310,10 +319,15 @@ pub(crate) fn take_over(app: &App, service: &ServiceName, run: RunId, what: &str
 /// Takes a service over for a way back, whatever its last driver left undone, and opens its driver.
 ///
 /// The order to go back is written first, so that nothing of the way forward is performed again.
-pub(crate) fn open_over(app: &App, service: &ServiceName, aim: &Aim) -> Result<(RealDriver, Progress), Trouble> {
+pub(crate) fn open_over(
+    app: &App,
+    service: &ServiceName,
+    aim: &Aim,
+    still: Still<'_>,
+) -> Result<(RealDriver, Progress), Trouble> {
     returning_store(app, service)?;
     let mut folded = app.look(service)?;
-    write_begin(app, service, aim, &mut folded)?;
+    write_begin(app, service, aim, &mut folded, None, still)?;
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
     let home = app.home.service(service);
     let shown = Some(progress.clone());
@@ -323,8 +337,16 @@ pub(crate) fn open_over(app: &App, service: &ServiceName, aim: &Aim) -> Result<(
 }
 
 /// Writes the beginning of a run behind what is folded, after what others wrote since; gives its id.
-fn write_begin(app: &App, service: &ServiceName, aim: &Aim, folded: &mut Folded) -> Result<RunId, Trouble> {
-    let settings = app.config.service.get(service).map(|config| config.settings()).ok_or_else(|| {
+fn write_begin(
+    app: &App,
+    service: &ServiceName,
+    aim: &Aim,
+    folded: &mut Folded,
+    expects: Option<ReleaseTag>,
+    still: Still<'_>,
+) -> Result<RunId, Trouble> {
+    let settings = app.config.service.get(service).map(|config| Settings { expects, ..config.settings() });
+    let settings = settings.ok_or_else(|| {
         Trouble::say(Exit::Usage, "service-unknown", format!("there is no service {service}"), "lastgood status")
     })?;
     // A way back never asks.
@@ -334,6 +356,7 @@ fn write_begin(app: &App, service: &ServiceName, aim: &Aim, folded: &mut Folded)
     };
     let mut log = app.log(service, folded)?;
     loop {
+        still(&folded.service)?;
         let (settings, preflight) = (settings.clone(), checked.clone());
         let frozen = app.stopped(service, &folded.service);
         let input = Input::Begin { aim: aim.clone(), settings, frozen, preflight };

@@ -2,7 +2,9 @@
 
 use lastgood_domain::{
     event::End,
+    failure::Failure,
     operations::{Refused, approval, escalation, hold, incident},
+    rollout::PLAN_MOVED,
 };
 use lastgood_engine::operations;
 
@@ -31,6 +33,8 @@ pub(crate) enum Exit {
     Refused = 9,
     /// Someone else drives.
     Driven = 10,
+    /// State unknown: who would know, or would have to do it, can't be reached.
+    Unknown = 11,
     /// A gate can't be evaluated.
     CannotTell = 12,
     /// Warnings only.
@@ -43,6 +47,7 @@ impl Exit {
     /// Gives the exit code of a run's end.
     pub(crate) fn of(end: &End) -> Self {
         match end {
+            End::Stopped { failure } if failure.code == PLAN_MOVED => Self::Moved,
             End::UpToDate | End::Promoted | End::Rehearsed { .. } | End::Cooled => Self::Done,
             End::Held { .. } | End::Refused { .. } | End::RehearsalFailed { .. } => Self::Refused,
             End::Stopped { .. } | End::RollbackFailed { .. } => Self::Failed,
@@ -78,6 +83,16 @@ impl Exit {
             R::Unmet { missing: true, .. } | R::Overtaken { .. } => Self::CannotTell,
             R::Unmet { .. } | R::Executed { .. } | R::Owed { .. } | R::OtherEvidence { .. } => Self::Refused,
             R::Field { .. } | R::NoTime { .. } | R::NoRisk { .. } => Self::Usage,
+            _ => Self::Failed,
+        }
+    }
+
+    /// Gives the exit code of a router that was not told, by what kept it: what can't be asked may stand either way.
+    pub(crate) fn of_router(failure: &Failure) -> Self {
+        match failure.code.as_str() {
+            "router-unreachable" | "router-silent" | "router-answer-unreadable" | "proxy-not-answering" => {
+                Self::Unknown
+            }
             _ => Self::Failed,
         }
     }

@@ -3,6 +3,7 @@
 mod adopt;
 mod app;
 mod canvas;
+mod chosen;
 mod cli;
 mod drive;
 mod enforce;

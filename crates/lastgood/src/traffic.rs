@@ -31,11 +31,11 @@ pub(crate) fn proxy(app: &App) -> Result<Option<ProxyHost>, Trouble> {
 
 /// Tells a service's router its newest table, as the log has it; nothing for a service that was never routed.
 ///
-/// Errors: `router-…` if it does not confirm; the log stands, and whoever drives tells it again.
+/// Errors: `router-…` if it does not confirm, with exit 11 if it can't be asked; the log stands, and whoever drives tells it again.
 pub(crate) fn assert_table(app: &App, name: &ServiceName) -> Result<bool, Trouble> {
     /// Times that the log may move on while it is told; each mover tells by itself.
     const TRIES: u32 = 5;
-    let trouble = |failure: Failure| Trouble { exit: Exit::Failed, failure };
+    let trouble = |failure: Failure| Trouble { exit: Exit::of_router(&failure), failure };
     if app.look(name)?.service.traffic.route.is_none() {
         return Ok(false);
     }
@@ -64,7 +64,7 @@ pub(crate) fn assert_table(app: &App, name: &ServiceName) -> Result<bool, Troubl
         match traffic::tell(router.as_ref(), table, &newest) {
             Ok(_) => return Ok(true),
             Err(RouterError::TableOlder { .. }) if tries < TRIES => {}
-            Err(error) => return Err(Trouble::new(Exit::Failed, &error)),
+            Err(error) => return Err(trouble(Failure::of(&error))),
         }
     }
 }

@@ -30,6 +30,11 @@ pub(crate) fn account(uid: u32) -> String {
     named(&users, uid).or_else(|| named(&directory(uid), uid)).unwrap_or_else(|| format!("uid-{uid}"))
 }
 
+/// Tells whether a user id has a name on this machine.
+pub(crate) fn has_account(uid: u32) -> bool {
+    account(uid) != format!("uid-{uid}")
+}
+
 fn named(users: &str, uid: u32) -> Option<String> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');

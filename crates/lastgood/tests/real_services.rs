@@ -296,6 +296,22 @@ fn user_version(farm: &Farm) -> u32 {
 }
 
 #[test]
+fn init_asks_npm_and_pip_themselves_which_programs_a_package_brings() {
+    let folder = tempfile::tempdir().unwrap();
+    for (channel, program, needs) in [
+        ("npm:@actual-app/sync-server", "{release}/node_modules/.bin/actual-server", "# It needs node "),
+        ("pypi:isso", "{release}/bin/isso", "# The only program: entry points of the wheel."),
+    ] {
+        let file = folder.path().join(channel.replace([':', '/'], "-")).with_extension("toml");
+        let mut init = Command::new(env!("CARGO_BIN_EXE_lastgood"));
+        let said = init.arg("--config").arg(&file).args(["init", channel]).current_dir(folder.path()).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&format!("command = [\"{program}\"]")) && text.contains(needs), "{text}");
+    }
+}
+
+#[test]
 fn a_first_run_is_the_daily_one_but_for_its_schedule_and_its_log_in() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/actual-server");
     let read = |file: &str| -> toml::Table { fs::read_to_string(example.join(file)).unwrap().parse().unwrap() };

@@ -363,7 +363,7 @@ fn start(
         }
         _ => {
             let setup = machine.places.get(instance)?.setup;
-            Some(Answer::Started { pid: 4_000 + u32::try_from(which).unwrap_or(0), setup })
+            Some(Answer::Started { pid: 4_000 + u32::try_from(which).unwrap_or(0), setup, unit: Vec::new() })
         }
     }
 }

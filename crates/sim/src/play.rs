@@ -66,6 +66,7 @@ pub(crate) fn settings(instances: &[InstanceName]) -> Settings {
         policy: lastgood_domain::provenance::Policy::default(),
         gates: Vec::new(),
         rca: lastgood_domain::operations::rca::Rca::Off,
+        expects: None,
     }
 }
 

@@ -17,6 +17,9 @@ use alloc::{
 };
 use core::fmt::Display;
 
+/// The code of what ends a run whose plan is no longer the one that was looked at.
+pub const PLAN_MOVED: &str = "plan-moved";
+
 pub(super) fn begin(
     deciding: &mut Deciding,
     aim: Aim,
@@ -122,6 +125,11 @@ fn hold_back(deciding: &mut Deciding, because: String) {
 
 /// Asks the channel: for what it is pinned to, or for the one release that may pass the holds, or for the newest.
 fn check(deciding: &mut Deciding, lane: Option<ReleaseTag>) {
+    if let Some(pin) = &deciding.service.pin
+        && let Some(failure) = moved_on(deciding, &pin.tag)
+    {
+        return deciding.stop(failure);
+    }
     if back_to_pin(deciding) {
         return;
     }
@@ -198,6 +206,9 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
             };
         }
     }
+    if let Some(failure) = moved_on(deciding, &offer.tag) {
+        return deciding.stop(failure);
+    }
     // After what goes back or stays where it is, and not in the way of a dry run: only a forward move is refused.
     if !deciding.is_dry()
         && let Some(because) = deciding.service.analysis.as_ref().and_then(|owed| owed.blocks(&offer.tag, deciding.now))
@@ -206,6 +217,13 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
     }
     deciding.say(Event::CandidateChosen { offer: offer.clone() });
     deciding.order(Effect::Install { offer });
+}
+
+/// Says that the run would move to another release than the one that whoever asked for it has looked at.
+fn moved_on(deciding: &Deciding, tag: &ReleaseTag) -> Option<Failure> {
+    let expected = deciding.settings()?.expects.as_ref().filter(|expected| *expected != tag)?;
+    let what = format!("{expected} was looked at, and it would be {tag} now; nothing was done");
+    Some(Failure::new(PLAN_MOVED, what, Some("look again: lastgood plan")))
 }
 
 /// Tells whether a configured instance runs something else; one that is no longer configured keeps nobody behind.

@@ -19,6 +19,7 @@ mod traffic;
 mod watch;
 
 pub use foresee::{Begin, Foreseen, Next, foresee};
+pub use gates::PLAN_MOVED;
 pub use returning::keeps_data;
 pub(crate) use traffic::returning::proven_back;
 

@@ -266,6 +266,9 @@ fn answered(answer: &Answer) -> Option<String> {
         }
         Answer::Failed { failure } => format!("failed: {failure}"),
         Answer::Hindered { failure } => format!("hindered: {failure}"),
+        Answer::Started { unit, .. } if !unit.is_empty() => {
+            format!("its unit is again as it was with that release: {}", unit.join("; "))
+        }
         // Why it is left for later says it.
         Answer::NotStopped { .. } => return None,
         // The gate's verdict is a record of its own.

@@ -300,7 +300,7 @@ fn a_late_answer_changes_nothing() {
     let order = walk.until(|effect| start_of(effect, "alice", "2.0"));
     walk.begin(walk.back(&[], &[]));
     let before = walk.service.clone();
-    let late = walk.put(Input::Answer { order, answer: Answer::Started { pid: 1, setup: None } });
+    let late = walk.put(Input::Answer { order, answer: Answer::Started { pid: 1, setup: None, unit: Vec::new() } });
     assert_eq!(late.map_err(|error| error.to_string()), Err(format!("order {order} is not outstanding")));
     assert_eq!(walk.service, before);
 }

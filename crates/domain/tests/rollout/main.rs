@@ -2,6 +2,7 @@
 
 mod deciding;
 mod dying;
+mod expecting;
 mod foreseeing;
 mod going_back;
 mod golden;
@@ -11,6 +12,7 @@ mod passing;
 mod pinning;
 mod preflight;
 mod provenance;
+mod quiet;
 mod required;
 mod returning;
 mod table;

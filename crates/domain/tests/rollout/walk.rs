@@ -68,6 +68,7 @@ pub(crate) fn settings(instances: &[&str]) -> Settings {
         policy: lastgood_domain::provenance::Policy::default(),
         gates: Vec::new(),
         rca: lastgood_domain::operations::rca::Rca::Off,
+        expects: None,
     }
 }
 
@@ -243,7 +244,7 @@ impl Walk {
             Effect::ClearRehearsal | Effect::Prune { .. } => Answer::Cleared,
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,
-            Effect::Start { .. } => Answer::Started { pid: 7, setup: None },
+            Effect::Start { .. } => Answer::Started { pid: 7, setup: None, unit: Vec::new() },
             Effect::Probe { .. } => Answer::ProbePassed { facts: ProbeFacts::default() },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
             Effect::Restore { snapshot, .. } => Answer::Restored { facts: restored_facts(*snapshot) },

@@ -51,7 +51,7 @@ enum Kind {
 /// ```toml
 /// busy = { http = { path = "/busy" }, expect = { json = { "$.busy" = true } } }
 /// busy = { http = { path = "/sessions" }, idle = { body = "^0$" } }
-/// busy = { command = ["./is-busy", "{instance}"] }
+/// busy = { command = ["./is-busy", "{instance}"], quiet = "10m" }
 /// busy = { log = "{data}/access.log", matching = "POST", quiet = "10m" }
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,7 +81,8 @@ pub struct BusyKeys {
     /// zone (`2026-01-31T12:00:00Z`, `31/Jan/2026:12:00:00 +0100`); a fitting line without one counts as new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<Pattern>,
-    /// For `log`: how long nothing may have been written, such as `10m`.
+    /// For `log`: how long nothing may have been written, such as `10m`. For `http` and `command`: how long the daemon must
+    /// have seen it idle before it moves an instance that was left for later; it looks four times in it, every 1 to 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet: Option<Length>,
     /// For `http` and `command`: time for the answer. Default `5s`.
@@ -105,6 +106,9 @@ impl TryFrom<BusyKeys> for BusyConfig {
     type Error = String;
 
     fn try_from(keys: BusyKeys) -> Result<Self, String> {
+        if keys.quiet.is_some_and(|quiet| quiet.0.0 == 0) {
+            return Err("quiet must be longer than 0s".into());
+        }
         let kind = keys.kind()?;
         keys.refuse_strangers(&kind)?;
         let timeout = keys.timeout.unwrap_or(TIMEOUT);
@@ -132,8 +136,8 @@ impl BusyKeys {
                 Ok(Kind::Command(way(act, ExpectKeys::default())))
             }
             (None, None, Some(file)) => {
-                let quiet = self.quiet.filter(|quiet| quiet.0.0 > 0);
-                let quiet = quiet.ok_or("log needs quiet, the time nothing may have been written: quiet = \"10m\"")?;
+                let quiet =
+                    self.quiet.ok_or("log needs quiet, the time nothing may have been written: quiet = \"10m\"")?;
                 Ok(Kind::Log { file: file.clone(), matching: self.matching.clone(), quiet })
             }
             _ => Err("busy is one of http, command and log, such as \
@@ -166,8 +170,8 @@ impl BusyKeys {
 
     fn refuse_strangers(&self, kind: &Kind) -> Result<(), String> {
         let (name, allowed): (_, &[&str]) = match kind {
-            Kind::HttpBusy(_) | Kind::HttpIdle(_) => ("http", &["expect", "idle", "timeout"]),
-            Kind::Command(_) => ("command", &["env", "timeout"]),
+            Kind::HttpBusy(_) | Kind::HttpIdle(_) => ("http", &["expect", "idle", "quiet", "timeout"]),
+            Kind::Command(_) => ("command", &["env", "quiet", "timeout"]),
             Kind::Log { .. } => ("log", &["matching", "quiet"]),
         };
         let given = [
@@ -179,10 +183,6 @@ impl BusyKeys {
             ("timeout", self.timeout.is_some()),
         ];
         match given.iter().find(|(key, given)| *given && !allowed.contains(key)) {
-            Some(("quiet", _)) => Err(format!(
-                "quiet means nothing for {name}: one answer tells of one instant only. Use \
-                 busy = {{ log = \"{{data}}/access.log\", quiet = \"10m\" }}, or let the service itself answer busy for that long"
-            )),
             Some((key, _)) => Err(format!("{key} means nothing for {name}; it takes {}", allowed.join(", "))),
             None => Ok(()),
         }
@@ -190,6 +190,12 @@ impl BusyKeys {
 }
 
 impl BusyConfig {
+    /// Gives for how long it must answer idle before that counts; `None` if one answer is enough, or tells of that time.
+    pub fn quiet(&self) -> Option<Span> {
+        let is_log = matches!(self.kind, Kind::Log { .. });
+        self.keys.quiet.filter(|_| !is_log).map(|quiet| quiet.0)
+    }
+
     /// Asks whether the instance is in use now.
     pub fn ask(&self, target: &ProbeTarget) -> Busyness {
         let until = Instant::now() + self.timeout.duration().min(Duration::from_secs(86_400));

@@ -122,6 +122,15 @@ pub struct PutBack {
     pub restarted: bool,
 }
 
+/// The operator's files of a unit were made what they were with a release.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FilesBack {
+    /// Files that were put back, each with where what was there is kept.
+    pub put_back: Vec<String>,
+    /// Files that differ and were left, because instances that do not go back share them.
+    pub left: Vec<String>,
+}
+
 /// Runs instances; every act is a "make it so" that can be repeated after a kill at any instant.
 pub trait Runtime: Send + Sync {
     /// Opens the instance and starts it, unless this release already runs as it.
@@ -175,4 +184,13 @@ pub trait Runtime: Send + Sync {
     /// What is replaced is kept beside it, its name followed by `beside`. None where nothing of the machine's starts
     /// instances. Errors: [`RuntimeError::UnitDiffers`] names what still differs.
     fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError>;
+
+    /// Makes the operator's files of a stopped instance's unit what they were when the release was first started here, before
+    /// it is started again; files that other instances share only if `with_shared`.
+    ///
+    /// What is replaced is kept beside it, its name followed by `beside`. Nothing differs where nothing was kept, or nothing
+    /// of the machine's starts instances. Errors: a file can't be put back; those before it are.
+    fn put_files_back(&self, _launch: &Launch, _beside: &str, _with_shared: bool) -> Result<FilesBack, RuntimeError> {
+        Ok(FilesBack::default())
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! The state folder must be reachable (mode x) for the unit's user, as the installations must.
 
+mod back;
 mod drift;
 mod kept;
 mod seat;
@@ -16,7 +17,7 @@ use self::{
     written::through_link,
 };
 use super::{
-    Groups, Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
+    FilesBack, Groups, Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
     bus::{Bus, SERVICE, UNIT, Unit},
     closed::{self, Lasting},
     identity::open_pid,
@@ -399,6 +400,10 @@ impl Runtime for SystemdRuntime {
 
     fn environment(&self, launch: &Launch) -> BTreeMap<String, String> {
         through_link(&self.seat(&launch.service, &launch.instance), launch)
+    }
+
+    fn put_files_back(&self, launch: &Launch, beside: &str, with_shared: bool) -> Result<FilesBack, RuntimeError> {
+        SystemdRuntime::put_files_back(self, launch, beside, with_shared)
     }
 
     fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError> {

@@ -48,10 +48,20 @@ pub fn loss(place: &StatePlace, snapshot: &Path) -> Result<Loss, StateError> {
 
 /// Counts the same table by table.
 pub fn loss_report(place: &StatePlace, snapshot: &Path) -> Result<LossReport, StateError> {
+    compared(place, snapshot, |_, base| base)
+}
+
+/// Counts the same on the data that lies where `lies` says, given the number of each root and where it lives.
+pub(super) fn compared(
+    place: &StatePlace,
+    snapshot: &Path,
+    lies: impl Fn(usize, PathBuf) -> PathBuf,
+) -> Result<LossReport, StateError> {
     let (manifest, _) = Manifest::read(snapshot)?;
     let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
     let mut report = LossReport::default();
-    for (number, root) in roots.iter().enumerate() {
+    for (number, root) in roots.into_iter().enumerate() {
+        let root = &Root { base: lies(number, root.base), scope: root.scope };
         let entries: BTreeMap<&Path, &Entry> =
             manifest.of_root(number).map(|entry| (entry.path.path(), entry)).collect();
         let found = Folder::open(&root.base).and_then(|folder| {

@@ -77,7 +77,7 @@ const STDERR_BYTES_MAX: u64 = 4 << 10;
 /// How soon it is noticed that nobody wants a snapshot any more: an instance may be waited for.
 const CANCELLED_AFTER: Duration = Duration::from_millis(20);
 /// Begins the names of folders that are not yet, or no longer, snapshots.
-const HALF: &str = ".half-";
+pub(super) const HALF: &str = ".half-";
 
 impl SnapshotContext {
     /// Makes a context that starts `program internal snapshot`, for an instance that has run.

@@ -27,6 +27,7 @@ impl ServiceConfig {
             policy: provenance::policy(self),
             gates: self.gates.clone(),
             rca: self.rca,
+            expects: None,
         }
     }
 

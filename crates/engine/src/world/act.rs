@@ -6,7 +6,7 @@ use super::{
     deaths::Deaths,
     gate, launchable, others, rehearse,
     routing::{ROUTE_AGAIN, is_ordered, tell_router, try_resume},
-    sealed, switching,
+    sealed, switching, unit,
 };
 use crate::{
     config::{InstanceConfig, RuntimeConfig},
@@ -62,7 +62,7 @@ pub(super) fn act(
             rehearse::rehearse(site, service, instance, *snapshot, release, *leg)
         }
         Effect::ClearRehearsal => clear_rehearsal(site),
-        Effect::AskBusy { instance } => ask_busy(site, instance),
+        Effect::AskBusy { instance } => ask_busy(site, service, instance),
         Effect::Stop { instance } => stop(site, deaths, service, instance),
         Effect::Start { instance, release } => start(site, deaths, service, instance, release, &|| false),
         Effect::Probe { instance, .. } => probe(site, service, instance),
@@ -193,13 +193,18 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn ask_busy(site: &Site, instance: &InstanceName) -> Result<Answer, Failure> {
+fn ask_busy(site: &Site, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let busyness = match &site.config.busy {
         None => Busyness::Idle,
         // What does not run is not in use: a first start, or one that is down.
         Some(_) if is_down(site, config) => Busyness::Idle,
-        Some(busy) => busy.ask(&site.target(config, &site.running(config), &config.data)),
+        Some(busy) => {
+            let answer = busy.ask(&site.target(config, &site.running(config), &config.data));
+            // What drains is nobody's wish of this instant: who left a moment ago may come back.
+            let drains = service.run.as_ref().is_some_and(|run| run.aim == Aim::Drain);
+            if drains { site.heard(instance, answer) } else { answer }
+        }
     };
     let scrub = |why: String| site.secrets.scrub(&why);
     let busyness = match busyness {
@@ -279,6 +284,7 @@ fn start(
         deaths.report(Happening::WentOnWithout { failure: scrubbed(site, failure) });
     }
     let digest = note(site, service, config, release, &setup)?;
+    let unit = unit::put_back(site, deaths, service, instance, release, &launch);
     let started = match site.runtime.start(&launch) {
         Ok(started) => started,
         Err(error) if blames_release(&error) && !names_nothing(site, service, config, release, &error) => {
@@ -302,7 +308,7 @@ fn start(
         return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
     }
     deaths.watch(instance);
-    Ok(Answer::Started { pid: started.pid, setup: digest })
+    Ok(Answer::Started { pid: started.pid, setup: digest, unit })
 }
 
 /// How an instance is started.

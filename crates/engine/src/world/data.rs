@@ -4,6 +4,7 @@ use super::{Site, act::hindered, sealed};
 use crate::{boundary::EachAct, config::InstanceConfig};
 use lastgood_domain::{
     effect::Answer,
+    facts::Loss,
     failure::Failure,
     service::{Phase, Service},
     terms::{Digest, InstanceName, OrderId, SnapshotId},
@@ -16,6 +17,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     thread,
+    time::Duration,
 };
 
 /// Room that must remain beside a snapshot for rehearsals and a restore: both copies of it, once each.
@@ -139,6 +141,29 @@ pub(super) fn measure(
     });
     let loss = loss.map_err(|error| hindered(&error))?;
     Ok(Answer::Measured { loss })
+}
+
+impl Site {
+    /// Counts what was written to a running instance's data since a snapshot, up to now: read-only, and within `limit`.
+    ///
+    /// Errors: what kept it from counting; nothing has changed then.
+    pub fn written_since(
+        &self,
+        service: &Service,
+        instance: &InstanceName,
+        snapshot: SnapshotId,
+        limit: Duration,
+    ) -> Result<Loss, Failure> {
+        let config = self.instance(instance)?;
+        is_whole(self, instance)?;
+        // Read as it runs, compared as it would be put back.
+        let mut place = place_of(self, service, config, snapshot)?;
+        place.owner = self.place(config, &self.running(config).start, &config.data)?.owner;
+        let mut context = SnapshotContext::new(&self.program);
+        context.limit = limit;
+        state::loss_so_far(&place, &folder_of(self, snapshot), &self.home.shelf(), context)
+            .map_err(|error| hindered(&error))
+    }
 }
 
 /// Looks who has the data open.

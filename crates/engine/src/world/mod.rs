@@ -8,6 +8,7 @@ mod deaths;
 mod gate;
 mod launchable;
 mod others;
+mod quiet;
 mod rehearse;
 mod routing;
 mod sealed;
@@ -15,6 +16,7 @@ mod site;
 mod sole_holder;
 mod standing;
 mod switching;
+mod unit;
 
 pub use gate::subject;
 pub use others::who_else_writes;

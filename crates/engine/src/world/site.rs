@@ -1,6 +1,6 @@
 //! What the effects of one service work with: its configuration, folders, runtime and secrets.
 
-use super::{sealed::Sealed, sole_holder::SoleHolder};
+use super::{quiet::Looks, sealed::Sealed, sole_holder::SoleHolder};
 use crate::{
     config::{Config, Gates, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
@@ -64,6 +64,7 @@ pub struct Site {
     pub gates: Gates,
     pub(super) sole_holder: SoleHolder,
     pub(super) sealed: Sealed,
+    pub(super) looks: Looks,
     /// The users that units themselves name, as far as they were asked for.
     own_users: Mutex<BTreeMap<InstanceName, Option<String>>>,
     fence: OnceLock<Fence>,
@@ -184,6 +185,7 @@ impl Site {
             gates: config.gate.clone(),
             sole_holder,
             sealed: Sealed::default(),
+            looks: Looks::default(),
             own_users: Mutex::default(),
             fence: OnceLock::new(),
         })

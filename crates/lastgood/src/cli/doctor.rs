@@ -29,6 +29,9 @@ impl Doctor {
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let (app, placeholders) = App::open_unfinished(screen, config)?;
         let choice = self.chosen.choice(&app.config, &doctor::OWN)?;
+        // Before anything that may take long: what is asked may answer after seconds.
+        let services = words::count(app.config.service.len() as u64, "service");
+        screen.tell(&format!("checking this machine and {services} …"));
         let program = drive::program()?;
         let mut services = BTreeMap::new();
         let mut findings: Vec<Finding> = placeholders.iter().map(|one| Finding::config(Failure::of(one))).collect();

@@ -172,7 +172,7 @@ fn subject(app: &App, name: Option<&str>) -> Result<(String, ChainName), Trouble
     match besides.find(|chain| name == Some(chain.as_str())) {
         Some(chain) => Ok((chain.to_string(), chain)),
         None => {
-            let service = app.service(name)?;
+            let service = app.recorded(name)?;
             Ok((service.to_string(), chain_of(&service)))
         }
     }

@@ -1,9 +1,13 @@
-//! `lastgood init`: writes a commented lastgood.toml for a channel, with free ports and a state folder this user can write.
+//! `lastgood init`: writes a commented lastgood.toml for a channel, with what is there already and free ports.
 
+mod found;
+
+use self::found::{Data, Programs};
 use super::Ended;
 use crate::{
     exit::Exit,
     screen::{Screen, Trouble},
+    who,
 };
 use clap::Args;
 use lastgood_engine::config::FILE_NAME;
@@ -34,7 +38,8 @@ impl Init {
     /// Runs the command.
     pub(crate) fn run(self, screen: Screen, config: Option<&Path>) -> Ended {
         let path = config.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_path_buf);
-        let text = self.text()?;
+        let root = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (text, found) = self.text(screen, root)?;
         let unwritable = |error: std::io::Error| {
             Trouble::say(
                 Exit::Failed,
@@ -56,13 +61,18 @@ impl Init {
         file.write_all(text.as_bytes()).map_err(unwritable)?;
         screen.show(
             "init",
-            &json!({ "file": path, "channel": self.channel }),
-            &format!("wrote {}\nedit each value that says CHANGE, then: lastgood doctor", path.display()),
+            &json!({ "file": path, "channel": self.channel, "found": found }),
+            &format!(
+                "wrote {}\n{}edit each value that says CHANGE, then: lastgood doctor",
+                path.display(),
+                found.iter().map(|one| format!("  {one}\n")).collect::<String>()
+            ),
         );
         Ok(Exit::Done)
     }
 
-    fn text(&self) -> Result<String, Trouble> {
+    /// Gives the file's text, and what was found for it.
+    fn text(&self, screen: Screen, root: &Path) -> Result<(String, Vec<String>), Trouble> {
         let wrong = || {
             Trouble::say(
                 Exit::Usage,
@@ -89,15 +99,94 @@ impl Init {
             _ => return Err(wrong()),
         };
         let name = self.name.clone().unwrap_or_else(|| name_of(what));
-        let state_dir = if rustix::process::getuid().is_root() { "/var/lib/lastgood" } else { "state" };
-        let template = TEMPLATE.replace("STATE_DIR", state_dir);
-        let mut text = template.replace("NAME", &name).replace("CHANNEL", &channel).replace("COMMAND", command);
-        for (instance, port) in self.instance.iter().zip(free_ports(ephemeral_from())) {
-            text += &format!(
-                "\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\ndata = \"data/{instance}\"     # CHANGE: its data folder\n"
-            );
+        screen.tell(&format!("asking {} which programs it brings …", self.channel));
+        // A folder is written as seen from the configuration.
+        let where_from = if kind == "dir" { root.join(what).display().to_string() } else { what.to_owned() };
+        let programs = found::programs(kind, &where_from);
+        let is_root = rustix::process::getuid().is_root();
+        let state_dir = if is_root { "/var/lib/lastgood" } else { "state" };
+        let data = found::data(root, &[root.join(what), root.join(state_dir)]);
+        let unit = found::template(&name).filter(|_| is_root);
+        let mut found = Vec::new();
+        let mut runs = Vec::new();
+        if let Some(unit) = &unit {
+            let unit_name = format!("{name}@{{instance}}.service");
+            runs.push(format!("# {} exists; lastgood adds drop-ins to its instances and starts them.", unit.display()));
+            runs.push(format!("runtime = {{ systemd = {{ unit = \"{unit_name}\" }} }}"));
+            found.push(format!("runtime  {}", unit.display()));
         }
-        Ok(text)
+        runs.push(user_line(&data, is_root && unit.is_none(), &mut found));
+        let template = TEMPLATE
+            .replace("STATE_DIR", state_dir)
+            .replace("RUNS_AS", &runs.join("\n"))
+            .replace("COMMAND", &command_lines(command, &programs, &mut found));
+        let mut text = template.replace("NAME", &name).replace("CHANNEL", &channel);
+        let words: Vec<&str> =
+            std::iter::once(name.as_str()).chain(programs.names.iter().map(String::as_str)).collect();
+        for one in found::listeners(&words) {
+            let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
+            let what = format!("process {} listens on {}: it is named {}", one.pid, ports.join(", "), one.program);
+            text += &format!("\n# {what}\n# If it is this service, stop it before the first run.\n");
+            found.push(what);
+        }
+        for (instance, port) in self.instance.iter().zip(free_ports(ephemeral_from())) {
+            let data = data_line(instance, self.instance.len(), &data, &mut found);
+            text += &format!("\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\n{data}\n");
+        }
+        Ok((text, found))
+    }
+}
+
+/// Writes how an instance is started: with the only program there is, or with what there is to choose from.
+fn command_lines(command: &str, programs: &Programs, found: &mut Vec<String>) -> String {
+    let Programs { names, needs, because } = programs;
+    let needs = needs.as_ref().map_or_else(String::new, |needs| format!("# It needs {needs}.\n"));
+    match names.as_slice() {
+        [only] => {
+            found.push(format!("command  {only}: the only program, {because}"));
+            format!("{needs}# The only program: {because}.\ncommand = [\"{}\"]", command.replace("CHANGE", only))
+        }
+        [] => format!("{needs}# Not known: {because}.\ncommand = [\"{command}\"]"),
+        several => {
+            found.push(format!("command  one of {}: {because}", several.join(", ")));
+            format!("{needs}# One of {}: {because}.\ncommand = [\"{command}\"]", several.join(", "))
+        }
+    }
+}
+
+/// Writes whom the program runs as: whoever owns the data that was found, if that is one account.
+fn user_line(data: &[Data], is_asked: bool, found: &mut Vec<String>) -> String {
+    let mut owners: Vec<u32> = data.iter().map(|one| one.uid).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    match owners.as_slice() {
+        [owner] if is_asked && *owner != 0 && who::has_account(*owner) => {
+            let (user, folder) = (who::account(*owner), data[0].folder.display().to_string());
+            found.push(format!("user     {user} owns {folder}"));
+            format!("# {user} owns {folder}.\nuser = \"{user}\"")
+        }
+        _ => {
+            "# Whom the programs run as; without it the user that runs lastgood, or the unit's.\n# user = \"…\"".into()
+        }
+    }
+}
+
+/// Writes where an instance's data is: the folder of its name, or the only one if there is one instance.
+fn data_line(instance: &str, instances: usize, data: &[Data], found: &mut Vec<String>) -> String {
+    // The configuration's own folder is nobody's data.
+    let folders: Vec<&Data> = data.iter().filter(|one| !one.folder.as_os_str().is_empty()).collect();
+    let named = folders.iter().find(|one| one.folder.file_name().is_some_and(|name| name == instance));
+    let only = folders.first().filter(|_| folders.len() == 1 && instances == 1);
+    match named.or(only) {
+        Some(Data { folder, databases, .. }) => {
+            found.push(format!("data     {} of {instance}: {}", folder.display(), databases.join(", ")));
+            format!("data = {:?}     # has {}", folder.display().to_string(), databases.join(", "))
+        }
+        None if folders.is_empty() => format!("data = \"data/{instance}\"     # CHANGE: its data folder"),
+        None => {
+            let all: Vec<String> = folders.iter().map(|one| one.folder.display().to_string()).collect();
+            format!("data = \"data/{instance}\"     # CHANGE: its data folder; SQLite files are in {}", all.join(", "))
+        }
     }
 }
 
@@ -138,8 +227,10 @@ channel = CHANNEL
 schedule = { at = "05:30", jitter = "20m" }
 
 # How to start an instance. {release} is the installed release; {data} and {port} are per instance.
-command = ["COMMAND"]
+COMMAND
 env = { PORT = "{port}", DATA_DIR = "{data}" }
+
+RUNS_AS
 
 # The data that a release may migrate: SQLite files and everything that must match them.
 state = { directory = "{data}", exclude = [] }

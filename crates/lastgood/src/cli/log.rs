@@ -99,7 +99,10 @@ fn run_begin(reader: &Reader, service: &ServiceName, from: u64) -> Result<u64, T
 impl Log {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
-        let services = app.services(self.service.as_deref())?;
+        let services = match self.service.as_deref() {
+            named @ Some(_) => vec![app.recorded(named)?],
+            None => app.services(None)?,
+        };
         let mut tellings: Vec<Option<Telling>> = services.iter().map(|_| None).collect();
         loop {
             if let Some(reader) = app.reader()? {

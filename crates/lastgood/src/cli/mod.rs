@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod emergency;
 pub(crate) mod evidence;
+mod expect;
 mod flag;
 mod gate;
 mod hold;

@@ -1,6 +1,6 @@
 //! `lastgood plan`: what would happen now, and why; nothing is changed.
 
-use super::{Ended, rollback};
+use super::{Ended, expect, rollback};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -60,17 +60,28 @@ struct Looked {
     next: Next,
 }
 
+/// What a run of one service would come to now.
+pub(super) struct Said {
+    data: Value,
+    text: String,
+    exit: Exit,
+    /// Digest over all that decides what would happen.
+    pub(super) digest: Digest,
+    /// The release that it is about.
+    pub(super) tag: ReleaseTag,
+}
+
 impl Plan {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
         let mut exit = Exit::Done;
         let (mut all, mut text) = (Vec::new(), String::new());
         for service in app.services(self.service.as_deref())? {
-            let (data, says, one) = plan(app, &service)?;
-            all.push(data);
-            text += &says;
+            let said = plan(app, &service)?;
+            all.push(said.data);
+            text += &said.text;
             if exit == Exit::Done {
-                exit = one;
+                exit = said.exit;
             }
         }
         app.screen.show("plan", &all, &text);
@@ -78,9 +89,15 @@ impl Plan {
     }
 }
 
-fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Trouble> {
+/// Looks what a run of `service` would do now.
+///
+/// Errors: the channel does not answer, or the log can't be read.
+pub(super) fn plan(app: &App, service: &ServiceName) -> Result<Said, Trouble> {
     let folded = app.look(service)?.service;
     let config = &app.config.service[service];
+    // Before anything that may take long: a registry may answer after many seconds.
+    let checks = if app.config.preflight.is_empty() { "" } else { "[preflight] and " };
+    app.screen.tell(&format!("{service}: asking {checks}{} …", config.channel.name()));
     let preflight = preflight::before_deploy(&app.config, service, &Asker::default());
     let context = channel::Context { folder: app.config.folder.clone(), ..channel::Context::default() };
     let Looked { offer, standing, passed, mut refused, exit, next } =
@@ -168,6 +185,19 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
             (format!("{who} would move to {}", offer.tag), Exit::Done)
         }
     };
+    let gates: Vec<_> = lines.iter().map(|line| (line.gate, words::verdict_name(line.verdict))).collect();
+    let digest = expect::digest(&json!({
+        "format": "lastgood-run/1", "service": service, "last_good": folded.last_good, "pin": folded.pin,
+        "tag": offer.tag, "mark": offer.mark, "release": known, "passed": passed, "gates": gates, "moves": behind,
+        "goes_back": goes_back, "settings": config.settings(), "setups": apart,
+        "instances": folded.instances.iter().map(|(name, one)| {
+            (name, one.release, one.history.last().map(|moved| moved.snapshot))
+        }).collect::<Vec<_>>(),
+    }));
+    if exit == Exit::Done && !up_to_date {
+        text +=
+            &format!("  digest    {}: this and nothing else is lastgood run {service} --expect {0}\n", digest.short());
+    }
     text += &format!("{verdict}\n");
     text += &match exit {
         Exit::Done if back.is_some() => format!("leave it where it is: lastgood unpin {service} --reason …\n"),
@@ -176,14 +206,14 @@ fn plan(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Troub
         _ => format!("why: lastgood why {service}\n"),
     };
     let data = json!({
-        "service": service, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
+        "service": service, "digest": digest, "last_good": last_good, "offer": offer, "verdict": verdict, "way_back": way_back,
         "passed_over": passed.iter().map(|(tag, because)| json!({ "tag": tag, "because": because })).collect::<Vec<_>>(),
         "moves": behind, "up_to_date": up_to_date, "back": back, "setups": apart, "notes": notes,
         "gates": lines.iter().map(|line| json!({
             "gate": line.gate, "verdict": words::verdict_name(line.verdict), "because": line.because,
         })).collect::<Vec<_>>(),
     });
-    Ok((data, text, exit))
+    Ok(Said { data, text, exit, digest, tag: offer.tag })
 }
 
 impl Line {

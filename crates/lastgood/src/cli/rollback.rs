@@ -1,6 +1,10 @@
 //! `lastgood rollback`: one command back, from any state.
 
-use super::Ended;
+mod preview;
+
+use self::preview::{Preview, in_use, preview, says, written_so_far};
+pub(super) use self::preview::{pinned, reaches};
+use super::{Ended, expect};
 use crate::{
     app::{App, quoted},
     drive,
@@ -11,20 +15,14 @@ use crate::{
 use clap::Args;
 use lastgood_domain::{
     event::{Aim, Back, End},
-    facts::Busyness,
     failure::Failure,
     operations::cap::Risky,
     service::Service,
     terms::{Digest, InstanceName, ReleaseTag, RunId, ServiceName},
-    traffic::TrafficEvent,
     words,
 };
 use lastgood_drivers::runtime::session;
-use lastgood_engine::{
-    config::FILE_NAME,
-    setup::{self, Apart},
-    world::Site,
-};
+use lastgood_engine::{config::FILE_NAME, world::Site};
 use lastgood_store::DriverLock;
 use serde_json::json;
 use std::{collections::BTreeSet, path::Path};
@@ -35,7 +33,7 @@ const NO_REASON: &str = "asked on the command line";
 const ROLLBACK: &str = "lastgood rollback";
 
 /// Roll back to last-good or a named release, with the data.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Rollback {
     /// The service [default: the only one].
     service: Option<String>,
@@ -54,6 +52,9 @@ pub(crate) struct Rollback {
     /// Show what would be rolled back; change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Do only what `--dry-run` showed with this digest; otherwise do nothing and exit 6.
+    #[arg(long, value_name = "DIGEST", conflicts_with = "dry_run")]
+    expect: Option<String>,
 }
 
 impl Rollback {
@@ -62,6 +63,13 @@ impl Rollback {
         let service = app.service(self.service.as_deref())?;
         let _kept_open = (!self.dry_run).then(|| room::make(app));
         let folded = app.look(&service)?.service;
+        if folded.records == 0
+            && let Some(before) = app.removed_services()?.first()
+            && let Some(trouble) = app.removed(before.as_str())?
+        {
+            // Nothing was ever recorded of it: most likely it had another name.
+            return Err(trouble);
+        }
         let (lost, busy) = self.accepted(&folded)?;
         let unknown = self.instances.iter().find(|name| !folded.instances.contains_key(*name));
         if let Some(unknown) = unknown {
@@ -74,8 +82,13 @@ impl Rollback {
             ));
         }
         let aim = self.aim(lost);
-        let Preview { back, traffic } = preview(app, &service, &folded, &aim)?;
-        let mut text: Vec<String> = back.iter().map(|one| says(app, &service, &folded, one)).collect();
+        let seen = preview(app, &service, &folded, &aim)?;
+        let digest = seen.digest(&service, &folded);
+        self.still(app, &service, &aim, &folded)?;
+        let Preview { back, traffic } = seen;
+        let written = written_so_far(app, &service, &folded, &back);
+        let mut text: Vec<String> =
+            back.iter().map(|one| says(app, &service, &folded, one, written.get(&one.instance))).collect();
         text.extend(traffic.clone());
         if traffic.is_none() {
             text.extend(self.stays(&folded, &back));
@@ -85,7 +98,13 @@ impl Rollback {
         }
         refuse_damaged(app, &service, &folded, &back, Site::looks_ready)?;
         if self.dry_run {
-            app.screen.show("rollback-plan", &json!({ "service": service, "says": text }), &text.join("\n"));
+            let line = format!(
+                "digest {}: this and nothing else is {} --expect {0}",
+                digest.short(),
+                self.typed(app, &service)
+            );
+            let shown = format!("{}\n{line}", text.join("\n"));
+            app.screen.show("rollback-plan", &json!({ "service": service, "digest": digest, "says": text }), &shown);
             return Ok(Exit::Done);
         }
         // Naming an instance is saying so by name; only those taken along unnamed are asked.
@@ -119,6 +138,16 @@ impl Rollback {
             &format!("{service}: {says}\n{next}"),
         );
         Ok(Exit::of_rollback(&end))
+    }
+
+    /// Refuses to do anything else than what was looked at.
+    fn still(&self, app: &App, service: &ServiceName, aim: &Aim, folded: &Service) -> Result<(), Trouble> {
+        if self.expect.is_none() {
+            return Ok(());
+        }
+        let is = preview(app, service, folded, aim)?.digest(service, folded);
+        let again = Self { expect: None, ..self.clone() };
+        expect::check(service, self.expect.as_deref(), &is, &format!("{} --dry-run", again.typed(app, service)))
     }
 
     fn aim(&self, accept_loss: Vec<InstanceName>) -> Aim {
@@ -188,6 +217,7 @@ pub(crate) fn take_back(
         reason: reason.into(),
         risks: risks.to_vec(),
         dry_run: false,
+        expect: None,
     };
     let folded = app.look(service)?.service;
     let (lost, busy) = rollback.accepted(&folded)?;
@@ -197,121 +227,6 @@ pub(crate) fn take_back(
     refuse_nothing_before(service, &back)?;
     refuse_busy(app, service, &back, &busy)?;
     rollback.carry_out(app, service, aim)
-}
-
-/// Says what a pin to a release that ran here does: each instance goes back to it as by hand, with the data that belongs
-/// to it. `None` if that is no way back, and the release is offered like any other.
-pub(super) fn pinned(app: &App, service: &ServiceName, folded: &Service) -> Option<Vec<String>> {
-    let to = folded.pin.as_ref().map(|pin| pin.tag.clone())?;
-    let aim = Aim::Back { to: Some(to), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
-    let Preview { back, traffic } = preview(app, service, folded, &aim).ok()?;
-    let lines: Vec<String> = back.iter().map(|one| says(app, service, folded, one)).chain(traffic).collect();
-    (!lines.is_empty()).then_some(lines)
-}
-
-/// Says how far a way back to a release reaches now: which of the instances move, and which of those are in use.
-pub(super) fn reaches(app: &App, service: &ServiceName, folded: &Service, to: &ReleaseTag) -> String {
-    let aim =
-        Aim::Back { to: Some(to.clone()), instances: Vec::new(), accept_loss: Vec::new(), reason: NO_REASON.into() };
-    let Preview { back, traffic } = match preview(app, service, folded, &aim) {
-        Ok(preview) => preview,
-        Err(trouble) => return format!("nobody can tell: {}", words::one_line(&trouble.failure.message)),
-    };
-    if let Some(traffic) = traffic {
-        return traffic;
-    }
-    let all = app.config.service[service].instance.len();
-    let names: Vec<InstanceName> = back.iter().map(|one| one.instance.clone()).collect();
-    if names.is_empty() {
-        return format!("none of {} moves", words::count(all as u64, "instance"));
-    }
-    let mut text =
-        format!("moves {} of {}: {}", names.len(), words::count(all as u64, "instance"), words::names(&names));
-    match in_use(app, service, names.iter()) {
-        Ok(None) => {}
-        Ok(Some(risks)) if risks.is_empty() => text += "; none is in use",
-        Ok(Some(risks)) => {
-            let list: Vec<String> = risks.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-            text += &format!("; in use: {}", list.join(", "));
-        }
-        Err(trouble) => text += &format!("; who uses it: {}", words::one_line(&trouble.failure.message)),
-    }
-    text
-}
-
-/// Gives those of some instances that are in use and why; `None` if the service is not asked for that.
-fn in_use<'n>(
-    app: &App,
-    service: &ServiceName,
-    names: impl Iterator<Item = &'n InstanceName>,
-) -> Result<Option<Vec<(InstanceName, String)>>, Trouble> {
-    if app.config.service[service].busy.is_none() {
-        return Ok(None);
-    }
-    let site = Site::open_for_return(&app.config, service, app.home.service(service), drive::program()?)
-        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    let busy = names.filter_map(|name| match site.busyness(name) {
-        Some(Busyness::Busy(why)) => Some((name.clone(), why)),
-        _ => None,
-    });
-    Ok(Some(busy.collect()))
-}
-
-/// What a rollback would do.
-struct Preview {
-    /// Instance by instance.
-    back: Vec<Back>,
-    /// To shared traffic, in words.
-    traffic: Option<String>,
-}
-
-/// Tells what would go back, by deciding without writing.
-fn preview(app: &App, service: &ServiceName, folded: &Service, aim: &Aim) -> Result<Preview, Trouble> {
-    use lastgood_domain::{event::Event, rollout};
-    let settings = app.config.service[service].settings();
-    let input = rollout::Input::Begin { aim: aim.clone(), settings, frozen: None, preflight: None };
-    let records =
-        rollout::step(folded, input, &app.actor, app.now()).map_err(|illegal| drive::drive_trouble(&illegal.into()))?;
-    let mut preview = Preview { back: Vec::new(), traffic: None };
-    for record in records {
-        match record.event {
-            Event::ReturnBegun { back, .. } => preview.back = back,
-            Event::Traffic(TrafficEvent::ReturnBegun { left, to, raise, .. }) => {
-                let [left, to] = [Some(left), to].map(|release| folded.name_of(release.as_ref()));
-                let first = match raise.is_empty() {
-                    true => String::new(),
-                    false => format!("; {} first", words::names(&raise)),
-                };
-                preview.traffic = Some(format!("all traffic: {left} -> {to}, its data stays as it is{first}"));
-            }
-            _ => {}
-        }
-    }
-    Ok(preview)
-}
-
-fn says(app: &App, service: &ServiceName, folded: &Service, one: &Back) -> String {
-    let runs = folded.instances.get(&one.instance).and_then(|state| state.release);
-    let how = match (one.with_data, one.snapshot) {
-        (true, Some(snapshot)) => {
-            let age = one.since.map_or_else(String::new, |since| format!(", {} old", app.now().since(since)));
-            format!("with its data of {snapshot}{age}; newer data is kept aside")
-        }
-        _ => "its data stays as it is".into(),
-    };
-    let home = app.home.service(service);
-    let apart = one.to.and_then(|to| setup::apart_as(&app.config, service, &home, folded, &one.instance, &to));
-    let with = match apart {
-        None => String::new(),
-        Some(Apart { unusable: Some(failure), .. }) => {
-            format!("; with lastgood.toml as it is: {}", words::one_line(&failure.message))
-        }
-        Some(Apart { keys, .. }) => {
-            format!("; with the setup of its last good run; lastgood.toml differs in {}", keys.join(", "))
-        }
-    };
-    let (runs, to) = (folded.name_of(runs.as_ref()), folded.name_of(one.to.as_ref()));
-    format!("{}: {runs} -> {to}, {how}{with}", one.instance)
 }
 
 /// Refuses to go back to nothing unless it is said by name: before the first release there is only a stopped service.
@@ -381,6 +296,7 @@ impl Rollback {
             all.extend(["--reason".to_owned(), self.reason.clone()]);
         }
         all.extend(self.risks.iter().flat_map(|risk| ["--accept-risk".to_owned(), risk.clone()]));
+        all.extend(self.expect.iter().flat_map(|seen| ["--expect".to_owned(), seen.clone()]));
         all
     }
 
@@ -404,13 +320,13 @@ impl Rollback {
                 return self.go_outside(app, service, host);
             }
             match drive::lock(app, service, ROLLBACK) {
-                Ok(lock) => return here(app, service, &aim, &lock),
+                Ok(_lock) => return self.here(app, service, &aim),
                 // A daemon begins just now.
                 Err(trouble) if trouble.exit == Exit::Driven => {}
                 Err(trouble) => return Err(trouble),
             }
         }
-        let (run, end) = drive::ask(app, service, &aim)?;
+        let (run, end) = drive::ask(app, service, &aim, None, &|now| self.still(app, service, &aim, now))?;
         match (end, host) {
             (Some(end), _) => Ok(Some(end)),
             // Whoever drove has ended; what was asked for stands in the log.
@@ -439,13 +355,13 @@ impl Rollback {
             )
         })
     }
-}
 
-fn here(app: &App, service: &ServiceName, aim: &Aim, _lock: &DriverLock) -> Result<Option<End>, Trouble> {
-    // A run that was killed half-way is taken over, not finished first: the way back is open from any state.
-    let (mut driver, progress) = drive::open_over(app, service, aim)?;
-    let end = drive::to_end(&mut driver, &progress)?;
-    progress.end();
-    drive::settle(app, driver);
-    Ok(end)
+    fn here(&self, app: &App, service: &ServiceName, aim: &Aim) -> Result<Option<End>, Trouble> {
+        // A run that was killed half-way is taken over, not finished first: the way back is open from any state.
+        let (mut driver, progress) = drive::open_over(app, service, aim, &|now| self.still(app, service, aim, now))?;
+        let end = drive::to_end(&mut driver, &progress)?;
+        progress.end();
+        drive::settle(app, driver);
+        Ok(end)
+    }
 }

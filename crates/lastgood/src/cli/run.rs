@@ -1,15 +1,15 @@
 //! `lastgood run`: one pass over a service, or all of them.
 
-use super::{Ended, rollback};
+use super::{Ended, expect, plan, rollback};
 use crate::{adopt, app::App, drive, exit::Exit, leftovers, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
-    event::{Aim, Cause, End},
+    event::{Aim, Cause, End, Settings},
     facts::Liveness,
     failure::Failure,
     rollout::IllegalStep,
     service::Condition,
-    terms::{InstanceName, ServiceName},
+    terms::{InstanceName, ReleaseTag, ServiceName},
     words,
 };
 use lastgood_engine::{
@@ -33,12 +33,19 @@ pub(crate) struct Run {
     /// Have the daemon run now, outside its schedule; without a daemon this flag has no effect.
     #[arg(long, conflicts_with = "dry_run")]
     now: bool,
+    /// Do only what `lastgood plan` showed with this digest; otherwise do nothing and exit 6.
+    #[arg(long, value_name = "DIGEST", conflicts_with = "dry_run")]
+    expect: Option<String>,
 }
 
 impl Run {
     /// Runs the command.
     pub(crate) fn run(self, app: &App) -> Ended {
-        let services = app.services(self.service.as_deref())?;
+        let services = match self.expect {
+            // A digest is that of one plan.
+            Some(_) => vec![app.service(self.service.as_deref())?],
+            None => app.services(self.service.as_deref())?,
+        };
         if services.is_empty() {
             app.service(None)?;
         }
@@ -65,24 +72,38 @@ impl Run {
         let driven =
             DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
         if self.now && driven.is_some() {
-            let (run, end) = drive::ask(app, service, &Aim::Track)?;
+            let expects = self.expect.as_deref().map(|seen| expected(app, service, seen)).transpose()?;
+            let (run, end) = drive::ask(app, service, &Aim::Track, expects, &|_| Ok(()))?;
             let end = match end {
                 Some(end) => Some(end),
                 None => drive::take_over(app, service, run, drive::RUN)?,
             };
             return Ok(conclude(app, service, end.as_ref()));
         }
-        pass(app, service).map(|end| conclude(app, service, end.as_ref()))
+        pass(app, service, self.expect.as_deref()).map(|end| conclude(app, service, end.as_ref()))
     }
 }
 
-/// Does one pass over a service that nobody else drives.
-pub(crate) fn pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
-    let _lock = drive::lock(app, service, drive::RUN)?;
-    crate::traffic::in_contact(app, service, || driven_pass(app, service))
+/// Gives the release that a plan is about which somebody has looked at.
+///
+/// Errors: exit 6 if it is no longer what would happen, 10 while a run is under way.
+fn expected(app: &App, service: &ServiceName, seen: &str) -> Result<ReleaseTag, Trouble> {
+    if let Some(run) = app.look(service)?.service.run {
+        return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
+    }
+    let plan = plan::plan(app, service)?;
+    expect::check(service, Some(seen), &plan.digest, &format!("lastgood plan {service}"))?;
+    Ok(plan.tag)
 }
 
-fn driven_pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble> {
+/// Does one pass over a service that nobody else drives; only what the plan says that somebody has `seen`, if that is given.
+pub(crate) fn pass(app: &App, service: &ServiceName, seen: Option<&str>) -> Result<Option<End>, Trouble> {
+    let _lock = drive::lock(app, service, drive::RUN)?;
+    let expects = seen.map(|seen| expected(app, service, seen)).transpose()?;
+    crate::traffic::in_contact(app, service, || driven_pass(app, service, expects))
+}
+
+fn driven_pass(app: &App, service: &ServiceName, expects: Option<ReleaseTag>) -> Result<Option<End>, Trouble> {
     leftovers::sweep(app);
     let folded = app.look(service)?;
     // Without a daemon nobody else starts the proxy again after a restart of the machine, or tells it new settings.
@@ -105,6 +126,8 @@ fn driven_pass(app: &App, service: &ServiceName) -> Result<Option<End>, Trouble>
     }
     let checked = preflight::before_deploy(&app.config, service, &Asker::default());
     let stopped = app.stopped(service, driver.service());
+    let settings = driver.world.site().config.settings();
+    driver.configure(Settings { expects, ..settings });
     driver.begin(Aim::Track, stopped, checked, &app.actor).map_err(|error| drive::drive_trouble(&error))?;
     let end = drive::to_end(&mut driver, &progress)?;
     progress.end();

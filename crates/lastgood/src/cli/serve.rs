@@ -6,6 +6,7 @@ mod chance;
 mod delivery;
 mod due;
 mod duties;
+mod late;
 mod outcomes;
 mod outlived;
 mod pages;
@@ -37,7 +38,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use lastgood_domain::{
     event::{Aim, Verdict},
-    facts::{Busyness, Liveness},
+    facts::Liveness,
     rollout::{Checked, Input},
     service::{Condition, Phase},
     terms::{Actor, InstanceName, ServiceName, Span, Timestamp},
@@ -273,12 +274,13 @@ impl<'a> Driving<'a> {
         bells.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), driver.world.reporter());
         let config = app.config.service[name].clone();
         let now = world::now();
+        let times = Times::new(Instant::now(), driver.world.site().quiet());
         let mut driving = Self {
             app,
             name,
             config,
             driver,
-            times: Times::new(Instant::now()),
+            times,
             counting: None,
             asking: None,
             asker: Asker::default(),
@@ -366,7 +368,8 @@ impl<'a> Driving<'a> {
         let steady = Instant::now();
         let cools = self.driver.service().traffic.cools_at().map(|at| at.max(now.after(self.times.cool.left(steady))));
         let review = now.after(self.times.review.left(steady));
-        let times = [self.times.run(), cools, Some(review), Some(now.after(SLEEP_MAX))];
+        let looks = self.driver.world.site().quiet().map(|_| now.after(self.times.look.left(steady)));
+        let times = [self.times.run(), cools, looks, Some(review), Some(now.after(SLEEP_MAX))];
         let due = |at: &Timestamp| *at > now;
         times.into_iter().flatten().chain(again).filter(due).min().unwrap_or(now.after(SLEEP_MAX))
     }
@@ -377,6 +380,7 @@ impl<'a> Driving<'a> {
         if self.times.is_set_back(now) {
             self.arm(now);
         }
+        self.look_for_quiet(steady);
         let idle = self.driver.service().run.is_none() && self.asking.is_none();
         if idle && self.times.run().is_some_and(|at| at <= now) {
             self.arm(now);
@@ -425,19 +429,6 @@ impl<'a> Driving<'a> {
         let stopped = self.app.stopped(self.name, self.driver.service());
         let begun = self.driver.begin(aim, stopped, checked, &by);
         begun.map(drop).map_err(|error| drive::drive_trouble(&error))
-    }
-
-    /// Tells whether an instance that was left for later can move now: in the window, quiet, nothing held.
-    fn somebody_late_is_idle(&self, now: Timestamp) -> bool {
-        let service = self.driver.service();
-        let held = self.app.stopped(self.name, service).is_some() || service.standing_holds(now).next().is_some();
-        if held || !schedule::in_window(&self.config.rollout.drain, now, &TimeZone::system()) {
-            return false;
-        }
-        let site = self.driver.world.site();
-        // What could not be started there is not looked at each minute: a person mends that.
-        let late = service.late().filter(|name| service.pin.is_some() || site.cannot_start(name).is_none());
-        late.map(|name| site.busyness(name)).any(|busyness| matches!(busyness, None | Some(Busyness::Idle)))
     }
 
     fn review(&mut self) -> Result<(), Trouble> {

@@ -5,6 +5,7 @@ use crate::{app::App, drive, exit::Exit, screen::Trouble, traffic};
 use clap::Args;
 use lastgood_domain::{
     event::Event,
+    failure::Failure,
     terms::{Reason, ServiceName, Span},
     traffic::{RoutePattern, Stopped, TrafficEvent},
     words,
@@ -73,7 +74,7 @@ impl StopNew {
                 format!("the router refuses {what}; existing sessions finish")
             }
         };
-        let (left, text) = left(app, &service)?;
+        let (left, text, _) = left(app, &service)?;
         let next = match lift {
             true => format!("see it: lastgood status {service}"),
             false => format!("accept them again: lastgood stop-new {service} --lift --reason …"),
@@ -89,7 +90,7 @@ impl StopNew {
 
 fn show(app: &App, service: &ServiceName) -> Ended {
     let folded = app.look(service)?.service;
-    let (left, text) = left(app, service)?;
+    let (left, text, exit) = left(app, service)?;
     let says = match &folded.traffic.stopped {
         None => "new sessions are accepted".to_owned(),
         Some(stopped) => {
@@ -110,17 +111,20 @@ fn show(app: &App, service: &ServiceName) -> Ended {
         &json!({ "service": service, "stopped": folded.traffic.stopped, "left": left }),
         &format!("{service}: {says}\n{text}{next}"),
     );
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
-/// Says what each release still has under way.
-pub(super) fn left(app: &App, service: &ServiceName) -> Result<(Value, String), Trouble> {
+/// Says what each release still has under way; with exit 11 if the router can't be asked.
+pub(super) fn left(app: &App, service: &ServiceName) -> Result<(Value, String, Exit), Trouble> {
     let site = Site::open(&app.config, service, app.home.service(service), drive::program()?)
         .map_err(|error| Trouble::new(Exit::Failed, &error))?;
     let loads = match site.router.as_ref().map(|router| router.look(service)) {
         Some(Ok(loads)) => loads,
-        Some(Err(error)) => return Ok((Value::Null, format!("  the router does not say what runs: {error}\n"))),
-        None => return Ok((Value::Null, String::new())),
+        Some(Err(error)) => {
+            let says = format!("  the router does not say what runs: {error}\n");
+            return Ok((Value::Null, says, Exit::of_router(&Failure::of(&error))));
+        }
+        None => return Ok((Value::Null, String::new(), Exit::Done)),
     };
     let folded = app.look(service)?.service;
     let text = loads.iter().map(|load| {
@@ -132,5 +136,5 @@ pub(super) fn left(app: &App, service: &ServiceName) -> Result<(Value, String), 
             load.people.map_or_else(String::new, |seen| format!(", {} in the last minute", words::count(seen, "user")))
         )
     });
-    Ok((json!(loads), text.collect()))
+    Ok((json!(loads), text.collect(), Exit::Done))
 }

@@ -34,6 +34,9 @@ use std::{
 /// How often it is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a wait goes on for a run that nobody drives: a daemon that is restarted is back by then.
+const UNDRIVEN_MAX: Span = Span::seconds(10);
+
 /// Show the status live, until a state is reached.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -103,6 +106,7 @@ impl Watch {
             Canvas::of_stdout()
                 .map_or(View::Lines { tellings: Vec::new(), said: began, undriven: BTreeSet::new() }, View::Live)
         };
+        let mut undriven_since = None;
         loop {
             if let Some(reader) = app.reader()? {
                 for (name, folded) in &mut looked {
@@ -112,6 +116,9 @@ impl Watch {
             self.show(app, &mut view, &looked, ends)?;
             if self.until.is_some_and(|until| looked.iter().all(|(_, folded)| is(&folded.service, until))) {
                 return Ok(Exit::Done);
+            }
+            if self.until.is_some() {
+                refuse_undriven(app, &looked, &mut undriven_since)?;
             }
             if ends.is_some_and(|ends| ends <= app.now()) {
                 return Ok(Exit::TimedOut);
@@ -236,6 +243,41 @@ fn tell_undriven(
         }
     }
     Ok(any)
+}
+
+/// Ends a wait that nobody would end: for a run that nobody has driven for a while.
+///
+/// Errors: exit 11, with what to type.
+fn refuse_undriven(
+    app: &App,
+    looked: &[(ServiceName, Folded)],
+    since: &mut Option<(ServiceName, Timestamp)>,
+) -> Result<(), Trouble> {
+    let mut stands = None;
+    for (name, folded) in looked {
+        if drive::is_undriven(app, name, &folded.service)? {
+            stands = Some(name);
+            break;
+        }
+    }
+    let Some(name) = stands else {
+        *since = None;
+        return Ok(());
+    };
+    let now = app.now();
+    match since {
+        Some((before, at)) if before == name && now.since(*at) >= UNDRIVEN_MAX => Err(Trouble::say(
+            Exit::Unknown,
+            "run-undriven",
+            format!("{name}: nobody has driven its run for {UNDRIVEN_MAX}, so nobody can tell how it ends"),
+            &format!("go on: lastgood run {name}; back: lastgood rollback {name}"),
+        )),
+        Some((before, _)) if before == name => Ok(()),
+        _ => {
+            *since = Some((name.clone(), now));
+            Ok(())
+        }
+    }
 }
 
 fn is(service: &Service, until: Until) -> bool {

@@ -2,7 +2,7 @@
 //! that died while nobody looked. None of it may cost a good release its name.
 
 use crate::kit::{Farm, Plan, Said, program, said};
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
 
 /// Nothing was decided against the release, and nothing stands in the way of the next run.
 fn nothing_is_held(farm: &Farm) {
@@ -145,4 +145,49 @@ fn an_error_code_is_explained_without_a_configuration() {
     explain("[busy-none]").ended(0).says("# busy-none");
     explain("no-such-code").ended(1).says("[event-unknown]").says("no-instances");
     explain("12").ended(2).says("[config-unreadable]");
+}
+
+#[test]
+fn init_proposes_what_is_there_already_and_says_where_it_saw_it() {
+    let farm = Farm::running(Plan::default());
+    let init = ["--config", "proposed.toml", "init", "dir:releases", "--name", "notebook"];
+    let all = [&init[..], &["--instance", "alice", "--instance", "dave"]].concat();
+    let said = said(Command::new(program()).args(all).current_dir(farm.path("")))
+        .ended(0)
+        .says("command  notebook: the only program");
+    let text = fs::read_to_string(farm.path("proposed.toml")).unwrap();
+    for line in [
+        "command = [\"{release}/notebook\"]",
+        "data = \"data/alice\"     # has notebook.sqlite",
+        "data = \"data/dave\"     # CHANGE: its data folder; SQLite files are in data/alice, data/bob, data/carol",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}: {text}");
+    }
+    let listens = format!("process {} listens on {}", farm.pid("bob").unwrap(), farm.port("bob"));
+    assert!(text.contains(&format!("# {listens}")) && said.out.contains(&listens), "{text}");
+    // The rest of a command line may hold secrets.
+    assert!(!text.contains("release.json"), "{text}");
+}
+
+#[test]
+fn init_leaves_open_what_it_does_not_know_and_says_what_there_is_to_choose_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("releases/1.0.0")).unwrap();
+    fs::create_dir_all(path("store/db")).unwrap();
+    for name in ["server", "tool"] {
+        let program = path("releases/1.0.0").join(name);
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    rusqlite::Connection::open(path("store/db/app.db")).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    std::os::unix::fs::chown(path("store/db/app.db"), Some(65_534), Some(65_534)).unwrap();
+    said(Command::new(program()).args(["init", "dir:releases"]).current_dir(folder.path())).ended(0);
+    let text = fs::read_to_string(path("lastgood.toml")).unwrap();
+    assert!(text.contains("# One of server, tool: what can be executed in "), "{text}");
+    assert!(text.contains("command = [\"{release}/CHANGE\"]"), "{text}");
+    assert!(text.contains("data = \"store/db\"     # has app.db"), "{text}");
+    assert!(text.contains("# nobody owns store/db.\nuser = \"nobody\""), "{text}");
+    let command = Command::new(program()).args(["config", "check"]).current_dir(folder.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&command.stderr).contains("CHANGE"), "{command:?}");
 }

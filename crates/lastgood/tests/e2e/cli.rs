@@ -133,10 +133,14 @@ fn is_json(arguments: &[&str], said: &Said) {
 #[test]
 fn what_was_asked_for_goes_to_stdout_and_all_else_to_stderr() {
     let farm = Farm::running(Plan::default());
-    for line in [&["status"][..], &["plan"], &["log"], &["why"], &["explain", "0"], &["config", "check"]] {
+    for line in [&["status"][..], &["log"], &["why"], &["explain", "0"], &["config", "check"]] {
         let said = farm.lastgood(line).ended(0);
         assert!(!said.out.is_empty() && said.err.is_empty(), "{line:?}: {said:?}");
     }
+    // What is waited for is told beside it as well.
+    let said = farm.lastgood(&["plan"]).ended(0);
+    assert_eq!(said.err, "notebook: asking directory:releases …\n");
+    assert!(said.out.starts_with("notebook  last-good 1.0.0") && !said.out.contains("asking"), "{said:?}");
     farm.publish("1.1.0");
     // What a run came to is what was asked for; what happens on its way is told beside it.
     let said = farm.lastgood(&["run"]).ended(0);

@@ -149,6 +149,10 @@ fn a_run_that_nobody_drives_is_said_by_status_why_doctor_and_watch_until_somebod
     let said = farm.lastgood(&["watch", "--until", "terminal", "--timeout", "1s"]).ended(7);
     assert_eq!(said.err.matches(nobody).count(), 1, "{said:?}");
 
+    // Nobody would ever end this wait, and nobody can tell how the run would.
+    let waited = farm.lastgood(&["watch", "--until", "healthy"]).ended(11).says("[run-undriven]");
+    assert!(waited.err.contains("lastgood run notebook"), "{waited:?}");
+
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     let said = farm.lastgood(&["status"]).ended(0);
     assert!(!said.out.contains("nobody drives"), "{said:?}");

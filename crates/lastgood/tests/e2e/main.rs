@@ -8,7 +8,7 @@
 //! flags with other people's SDKs, `revive` is what died, `alike` is rehearsals beside production, `hindered` is what
 //! stands in the way of a way back, `restoring` what stands in the way of putting data
 //! back, `put_back` is evidence from a backup, `beset` is a machine that is full, torn or held by somebody, `damaged` is
-//! what is not as it was left, `unmoved` what keeps an instance where it is, `units` a whole life on
+//! what is not as it was left, `expecting` what was looked at before, `quiet` who moves later, `unmoved` what keeps an instance where it is, `units` a whole life on
 //! units of systemd.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
@@ -24,6 +24,7 @@ mod damaged;
 mod doors;
 mod edited;
 mod emergency;
+mod expecting;
 mod gates;
 mod hindered;
 mod holds;
@@ -40,6 +41,7 @@ mod preflight;
 mod proofs;
 mod provenance;
 mod put_back;
+mod quiet;
 mod restoring;
 mod revive;
 mod runbook;

@@ -60,3 +60,58 @@ fn units_move_with_their_data_and_go_back_with_it_by_hand_by_themselves_and_afte
         systemctl(&["stop", "notebook@alice.service", "notebook@carol.service"]);
     });
 }
+
+const TEMPLATE: &str = "/etc/systemd/system/notebook@.service";
+
+/// Gives what the kept files of this name hold.
+fn kept(folder: &str, name: &str) -> Vec<String> {
+    let all = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let kept = all.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}.before-r")));
+    kept.map(|entry| fs::read_to_string(entry.path()).unwrap()).collect()
+}
+
+#[test]
+fn a_way_back_starts_on_the_unit_that_last_good_ran_with_and_keeps_a_persons_edit() {
+    let name = "units::a_way_back_starts_on_the_unit_that_last_good_ran_with_and_keeps_a_persons_edit";
+    in_systemd(name, || {
+        let unit = "[Unit]\nDescription=notebook\n[Service]\nExecStart=/bin/false\nRestart=on-failure\n";
+        fs::write(TEMPLATE, unit).unwrap();
+        systemctl(&["daemon-reload"]);
+        let service =
+            "runtime = { systemd = { unit = \"notebook@{instance}.service\" } }\nrehearsal = { on = \"alice\" }";
+        let instances = vec![("alice", "probe"), ("carol", "café o'clock")];
+        let farm = Farm::running(Plan { instances, service: service.into(), ..Plan::default() });
+        let mut init = Command::new(crate::kit::program());
+        init.args(["--config", "proposed.toml", "init", "dir:releases", "--name", "notebook"]);
+        crate::kit::said(init.current_dir(farm.path(""))).ended(0);
+        let proposed = fs::read_to_string(farm.path("proposed.toml")).unwrap();
+        assert!(proposed.contains("runtime = { systemd = { unit = \"notebook@{instance}.service\" } }"), "{proposed}");
+        farm.publish("1.1.0");
+        farm.lastgood(&["run"]).ended(0);
+        all_run(&farm, "1.1.0");
+        // Somebody's edits, which 1.0.0 never ran with: of the template, and for alice alone.
+        let edited = unit.replace("Description=notebook", "Description=edited");
+        let own = "/etc/systemd/system/notebook@alice.service.d";
+        fs::write(TEMPLATE, &edited).unwrap();
+        fs::write(format!("{own}/nice.conf"), "[Service]\nNice=7\n").unwrap();
+        systemctl(&["daemon-reload"]);
+        // Carol stays, and the template is hers too.
+        farm.lastgood(&["rollback", "--instance", "alice", "--yes"]).ended(0).says("[unit-shared]");
+        assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), edited);
+        assert!(!std::path::Path::new(own).join("nice.conf").exists());
+        assert_eq!(kept(own, "nice.conf"), ["[Service]\nNice=7\n"]);
+        farm.lastgood(&["rollback", "--yes"]).ended(0).says("its unit is again as it was with that release");
+        all_run(&farm, "1.0.0");
+        assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), unit);
+        assert_eq!(kept("/etc/systemd/system", "notebook@.service"), [edited]);
+        let mut show = Command::new("systemctl");
+        show.args(["show", "-P", "Description", "-P", "NeedDaemonReload", "notebook@carol.service"]);
+        let shown = show.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>(), ["notebook", "no"]);
+        // What is as it was is not touched again.
+        let log = farm.log();
+        assert!(log.contains("notebook@alice.service.d/nice.conf.before-r"), "{log}");
+        farm.lastgood(&["evidence", "verify"]).ended(0);
+        systemctl(&["stop", "notebook@alice.service", "notebook@carol.service"]);
+    });
+}

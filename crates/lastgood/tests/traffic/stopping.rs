@@ -80,3 +80,22 @@ fn a_kill_switch_closes_exactly_its_routes_at_once_and_opens_them_again() {
     chat.lastgood(&["stop-new", "--route", "/version", "--reason", "an audit"]).ended(0);
     assert!(post().starts_with("HTTP/1.1 403"));
 }
+
+#[test]
+fn a_router_that_can_not_be_asked_is_state_unknown_and_never_a_yes() {
+    let chat = Chat::running("");
+    let [proxy] = chat.processes("proxy --settings")[..] else { panic!("not one proxy") };
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, &proxy.to_string()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let said = [
+        chat.lastgood(&["stop-new", "--reason", "a fair"]),
+        chat.lastgood(&["stop-new"]),
+        chat.lastgood(&["stop-new", "--lift", "--reason", "it is over"]),
+    ];
+    signal("-CONT");
+    assert!(said.iter().all(|said| said.code == 11), "{said:?}");
+    assert!(said[1].out.contains("the router does not say what runs"), "{said:?}");
+    chat.lastgood(&["stop-new"]).ended(0);
+}

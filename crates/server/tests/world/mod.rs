@@ -53,6 +53,7 @@ pub fn settings(instances: &[&str]) -> Settings {
         policy: lastgood_domain::provenance::Policy::default(),
         gates: Vec::new(),
         rca: lastgood_domain::operations::rca::Rca::Off,
+        expects: None,
     }
 }
 

@@ -77,7 +77,7 @@ impl Stage {
 
     /// Does one pass and stops the story if it does not end as told.
     pub(super) fn expect(&self, wanted: &str, is: fn(&End) -> bool) -> Result<(), Trouble> {
-        let end = run::pass(&self.app, &self.service)?;
+        let end = run::pass(&self.app, &self.service, None)?;
         match &end {
             Some(end) if is(end) => Ok(()),
             other => Err(other_way(&format!("{wanted} was to come, and {other:?} came"))),

@@ -2,6 +2,7 @@
 //! clock on the wall: a machine that booted with its clock ahead would wait until that time really comes.
 
 use lastgood_domain::{
+    quiet::look_every,
     rollout::BACK_OFF_MAX,
     terms::{Span, Timestamp},
 };
@@ -47,17 +48,20 @@ pub(super) struct Times {
     pub(super) review: Again,
     pub(super) drain: Again,
     pub(super) cool: Again,
+    /// When those left for later are looked at, to see a quiet period.
+    pub(super) look: Again,
     /// When the next run was computed, and when it is.
     run: (Timestamp, Option<Timestamp>),
 }
 
 impl Times {
-    /// Begins at `now`; no run is armed yet.
-    pub(super) fn new(now: Instant) -> Self {
+    /// Begins at `now`; no run is armed yet. A `quiet` period is looked at several times.
+    pub(super) fn new(now: Instant, quiet: Option<Span>) -> Self {
         Self {
             review: Again::every(REVIEW_EVERY, now),
             drain: Again::every(DRAIN_EVERY, now + DRAIN_EVERY.duration()),
             cool: Again::every(DRAIN_EVERY, now),
+            look: Again::every(quiet.map_or(DRAIN_EVERY, look_every), now),
             run: (Timestamp(i64::MIN), None),
         }
     }
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn what_comes_again_comes_whatever_the_clock_on_the_wall_says() {
         let begin = Instant::now();
-        let mut times = Times::new(begin);
+        let mut times = Times::new(begin, None);
         assert!(times.review.take(begin) && !times.review.take(begin));
         assert_eq!(times.review.left(begin), Span::seconds(10));
         let later = begin + Span::seconds(10).duration();
@@ -103,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_run_is_computed_anew_once_the_clock_was_set_back() {
-        let (now, mut times) = (Timestamp(1_767_225_600_000).after(Span::minutes(DAY)), Times::new(Instant::now()));
+        let (now, mut times) =
+            (Timestamp(1_767_225_600_000).after(Span::minutes(DAY)), Times::new(Instant::now(), None));
         times.arm(now, Some(now.after(Span::minutes(60))));
         assert!(!times.is_set_back(now.after(Span::seconds(5))));
         assert!(times.is_set_back(Timestamp(1_767_225_600_000)));
