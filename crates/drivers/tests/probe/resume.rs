@@ -187,8 +187,12 @@ fn serve_sessions(all: &Arc<Mutex<Vec<String>>>, sessions: &Arc<Mutex<BTreeSet<S
             return;
         }
         socket.get_ref().set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        // Until it has said something, nobody knows whether it is new or comes back.
+        let mut is_known = false;
         loop {
-            match socket.read() {
+            let heard = socket.read();
+            is_known |= matches!(heard, Ok(Message::Text(_)));
+            match heard {
                 Ok(Message::Text(text)) => match serde_json::from_str::<serde_json::Value>(&text) {
                     Ok(said) if said["resume"].is_string() => {
                         let id = said["resume"].as_str().unwrap();
@@ -210,6 +214,9 @@ fn serve_sessions(all: &Arc<Mutex<Vec<String>>>, sessions: &Arc<Mutex<BTreeSet<S
                 .zip(all.lock().unwrap().iter().skip(after))
                 .map(|(at, id)| serde_json::json!({ "text": id, "at": at + 1 }))
                 .collect();
+            if !is_known {
+                continue;
+            }
             after += list.len();
             if !list.is_empty() && socket.send(Message::text(serde_json::json!({ "new": list }).to_string())).is_err() {
                 return;
