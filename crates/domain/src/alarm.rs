@@ -49,7 +49,7 @@ pub struct Alarm {
 pub fn alarms(name: &ServiceName, service: &Service, now: Timestamp) -> Vec<Alarm> {
     let found = |kind| match kind {
         NoticeKind::Broken => verdict(service, Health::Broken).or_else(|| no_way_back(service)),
-        NoticeKind::Degraded => verdict(service, Health::Degraded),
+        NoticeKind::Degraded => verdict(service, Health::Degraded).or_else(|| by_fallback(service)),
         NoticeKind::RolledBack => rolled_back(service, now),
         NoticeKind::RollbackFailed => stuck(service),
         NoticeKind::RollbackHeld => loss_held(service),
@@ -101,6 +101,13 @@ fn no_way_back(service: &Service) -> Option<(Timestamp, String)> {
     let judged = service.fails_without_way_back()?;
     let release = service.name_of(service.last_good.as_ref());
     Some((judged.since, format!("{release} fails under its traffic, and nobody has proven a way back from it")))
+}
+
+/// The numbers are those with which it was found.
+fn by_fallback(service: &Service) -> Option<(Timestamp, String)> {
+    let degraded = service.traffic.degraded.as_ref()?;
+    let release = service.name_of(Some(&degraded.release));
+    Some((degraded.since, format!("{release} is degraded: {}", degraded.because)))
 }
 
 /// A later run that was held changes nothing about it: the alarm ends with the hold by which the service stopped itself.

@@ -9,10 +9,12 @@ use crate::{
         SignedCheckpoint, VerifierKey, leaf,
     },
     proof::{Critical, Language, Outcome, Report, defines, mentions},
+    switches::{Definition, FlagKind, Serve, typed},
     terms::{
-        ApprovalId, ChainName, Digest, IncidentId, InstanceName, ReleaseTag, ServiceName, SnapshotId, Span, Timestamp,
+        ApprovalId, ChainName, Digest, FlagKey, IncidentId, InstanceName, ReleaseTag, ServiceName, SnapshotId, Span,
+        Timestamp,
     },
-    traffic::RoutePattern,
+    traffic::{RoutePattern, SEATS},
 };
 use alloc::{
     format,
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("proof", proof),
     ("export", export),
     ("terms", terms),
+    ("flag_rule", flag_rule),
 ];
 
 /// The key whose notes are among the seeds.
@@ -185,6 +188,29 @@ pub fn terms(bytes: &[u8]) {
         assert!(digits.bytes().all(|byte| byte.is_ascii_digit()));
         assert_eq!(format!("{}ms", span.0).parse(), Ok(span));
         assert!(Timestamp(0).after(span) >= Timestamp(0));
+    }
+}
+
+/// A rule that a flag may have reads as it was typed when it is shown: the same words give the same rule again.
+pub fn flag_rule(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    if let Ok(percent) = text.parse::<typed::Percent>() {
+        let parts = typed::parts(&[percent], &Definition::boolean()).unwrap_or_default();
+        assert!(parts.iter().all(|part| part.seats <= SEATS), "more than everybody");
+    }
+    for kind in [FlagKind::Boolean, FlagKind::String, FlagKind::Number, FlagKind::Object] {
+        if let Ok(value) = typed::value(text, kind) {
+            assert!(kind != FlagKind::String || value.kind() == kind, "a text is always one");
+        }
+    }
+    let Ok(typed) = text.parse::<typed::RuleText>() else { return };
+    let Ok(rule) = typed.against(&Definition::boolean()) else { return };
+    let definition = Definition { rules: [rule.clone()].into(), ..Definition::boolean() };
+    // A share is shown with its name behind it, and is typed the other way round.
+    if definition.check(&FlagKey::new("f").unwrap()).is_ok() && matches!(rule.serve, Serve::Variant(_)) {
+        let shown = typed::says(&rule);
+        let again = shown.parse::<typed::RuleText>().and_then(|typed| typed.against(&Definition::boolean()));
+        assert_eq!(again.as_ref(), Ok(&rule), "{text:?} is shown as {shown:?}");
     }
 }
 

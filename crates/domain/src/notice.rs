@@ -147,6 +147,10 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
             let text = format!("{tag} fails, and nobody has proven a way back from it: {because}");
             make(NoticeKind::Broken, Severity::Critical, text, why)
         }
+        Event::Traffic(TrafficEvent::Degraded { release, because, .. }) => {
+            let tag = service.name_of(Some(release));
+            make(NoticeKind::Degraded, Severity::Warning, format!("{tag} is degraded: {because}"), why)
+        }
         Event::WentStale { because, .. } => make(
             NoticeKind::Stale,
             Severity::Critical,

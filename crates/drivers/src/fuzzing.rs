@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("scrubber", probe::fuzzing::scrubber),
     ("postgres_address", sql::fuzzing::postgres_address),
     ("snapshot_manifest", state::fuzzing::snapshot_manifest),
+    ("pages", state::pages_fuzzing::pages),
     ("haproxy_answer", haproxy::fuzzing::haproxy_answer),
     ("haproxy_routes", haproxy::fuzzing::haproxy_routes),
 ];

@@ -6,7 +6,7 @@
 
 use lastgood_domain::{
     effect::{Answer, Effect},
-    event::{Aim, End, Event, Record, Settings, Verdict},
+    event::{Aim, End, Event, Health, Record, Settings, Verdict},
     facts::Outcomes,
     failure::{Coded, Failure},
     rollout::{self, Checked, IllegalStep, Input, Judging},
@@ -124,6 +124,15 @@ pub enum Happening {
     },
     /// Users' outcomes were counted.
     Counted(Outcomes),
+    /// It was looked how much a release on trial answers by a fallback.
+    Degrading {
+        /// What was looked at.
+        on: Judging,
+        /// Degraded or good.
+        health: Health,
+        /// The numbers.
+        because: String,
+    },
     /// The guards were asked about a release on trial.
     Judged {
         /// What they were asked about.
@@ -300,6 +309,7 @@ impl<L: Log, W: World> Driver<L, W> {
             Happening::WentOnWithout { failure } => Input::Say(Event::WentOnWithout { failure }),
             Happening::Counted(outcomes) => Input::Counted { outcomes, settings },
             Happening::Judged { on, verdict, because } => Input::Judged { on, verdict, because, settings },
+            Happening::Degrading { on, health, because } => Input::Degrading { on, health, because, settings },
             Happening::Emptied { release } => Input::Emptied { release },
             Happening::Woken => return None,
         })

@@ -1,5 +1,7 @@
 //! Keeps the router as the log says it should be, whoever drives: the daemon, a command, or nobody.
 
+mod stops;
+
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use lastgood_domain::{failure::Failure, terms::ServiceName};
 use lastgood_drivers::traffic::RouterError;
@@ -16,6 +18,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use stops::Stops;
 
 /// Looks between two times that a HAProxy is told its table again.
 const HAPROXY_ROUNDS: u32 = 25;
@@ -167,6 +170,7 @@ pub(crate) fn keep_routers(
     nudges: &Receiver<Told>,
 ) {
     let (mut first, mut seen, mut rounds) = (true, None, 0_u32);
+    let mut stops = Stops::default();
     let leased = leased(app, services);
     let mut told_at = Instant::now();
     let mut said = None;
@@ -182,7 +186,9 @@ pub(crate) fn keep_routers(
             let switches = traffic::switches_of(app.config.switches.as_ref(), app.home.root());
             let turned = seen.as_ref() != Some(&switches);
             seen = Some(switches);
-            if std::mem::take(&mut first) || started || turned {
+            // As for switches: the command that stopped entries may be gone.
+            let stopped = stops.have_changed(app, services)?;
+            if std::mem::take(&mut first) || started || turned || stopped {
                 told_at = Instant::now();
                 return assert_all(app, services);
             }

@@ -16,7 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Inputs made by chance for each target: some milliseconds for most, seconds in all.
 const CHANGED: u32 = 3_000;
 /// Targets that reach a disk or a socket, or read whole documents; they get a tenth.
-const SLOW: [&str; 4] = ["archive", "config", "cron_times", "probe_answer"];
+const SLOW: [&str; 5] = ["archive", "config", "cron_times", "pages", "probe_answer"];
 /// Longest input that is made; the readers' own limits are tried by seeds and by their tests.
 const BYTES_MAX: usize = 4 << 10;
 /// Bytes that mean something to one reader or another.

@@ -141,7 +141,7 @@ fn share(snapshot: &mut Snapshot) {
     let (share, verdict, because) = (Share::percent(50), Verdict::CannotTell, "few".into());
     web.state.traffic.judged = Some(Judged { share, verdict, because, since: at(29), at: at(29) });
     let total = Total { requests: 700, people: 40, tunnels: 3, in_flight: 1, ..Total::default() };
-    let failing = Total { failed: 9, retried: 3, saved: 2, ..total };
+    let failing = Total { failed: 9, retried: 3, saved: 2, degraded: 5, ..total };
     let metered = Metered { up: true, epoch: Some(31), releases: [(old, total), (new, failing)].into() };
     snapshot.proxied = [(service("shop"), Metered::default()), (service("web"), metered)].into();
     let mut switches = Switches::default();

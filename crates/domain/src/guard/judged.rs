@@ -171,7 +171,8 @@ impl Terms<'_> {
     /// Gives the record if it is of as many requests as health asks for.
     fn record(&self) -> Option<&Tally> {
         let [errors, slow] = self.health();
-        self.record.filter(|record| errors.missing(0, record.requests) == 0 && slow.missing(0, record.answered) == 0)
+        let is_timed = |record: &Tally| !self.settings.p95 || slow.missing(0, record.answered) == 0;
+        self.record.filter(|record| errors.missing(0, record.requests) == 0 && is_timed(record))
     }
 
     /// Gives what is allowed where nothing is compared at the same time: of errors, of slow requests, of people who fail.
@@ -361,7 +362,8 @@ impl Judged {
     pub(super) fn missing(&self, terms: Terms<'_>) -> u64 {
         let [errors, slow] = terms.health();
         let Tally { requests, failed, answered, slow: late, .. } = self.total.candidate;
-        errors.missing(failed, requests).max(slow.missing(late, answered))
+        let times = if terms.settings.p95 { slow.missing(late, answered) } else { 0 };
+        errors.missing(failed, requests).max(times)
     }
 
     /// Tells whether something speaks against the candidate now.

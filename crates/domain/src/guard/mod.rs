@@ -6,12 +6,14 @@
 //! statistics and what they come to.
 
 mod evidence;
+mod fallback;
 mod judged;
 mod settings;
 mod verdict;
 mod voices;
 mod window;
 
+pub use fallback::Fallbacks;
 pub use settings::{GuardSettings, GuardSettingsError, Rate};
 pub use verdict::{Against, Doubt, GuardRule, GuardVerdict, Numbers, Seen};
 pub use window::Tally;
@@ -175,7 +177,7 @@ impl Kept {
         let nothing = Counts::default();
         let candidate = slice.of(&self.candidate).unwrap_or(&nothing);
         let last_good = self.last_good.as_ref().and_then(|digest| slice.of(digest)).unwrap_or(&nothing);
-        let tally = |counts| Tally::of(counts, self.settings.p95_max);
+        let tally = |counts| Tally::of(counts, self.settings.p95.then_some(self.settings.p95_max));
         Pending {
             second: Second {
                 second: slice.second,

@@ -79,6 +79,9 @@ pub struct GuardSettings {
     pub p95_max: Span,
     /// How long the p95 must be above that.
     pub p95_for: Span,
+    /// Whether times are judged. Where nobody measures them they could never speak for a release.
+    #[serde(skip_serializing_if = "is_judged")]
+    pub p95: bool,
     /// How much worse than last-good at the same time is still not worse, in percent: 150 is half as much again.
     ///
     /// It counts only from a quarter of `error_rate_max` on; below that no release is called worse than another.
@@ -95,6 +98,11 @@ pub struct GuardSettings {
     pub deadline: Span,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_judged(p95: &bool) -> bool {
+    *p95
+}
+
 impl Default for GuardSettings {
     fn default() -> Self {
         Self {
@@ -102,6 +110,7 @@ impl Default for GuardSettings {
             error_for: Span::minutes(3),
             p95_max: Span(1_500),
             p95_for: Span::minutes(3),
+            p95: true,
             against_last_good_percent: 150,
             sustained: true,
             early: true,

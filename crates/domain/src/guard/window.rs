@@ -30,14 +30,17 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts what a router saw; `p95_max` is what makes a request slow.
-    pub(super) fn of(counts: &Counts, p95_max: Span) -> Self {
+    /// Counts what a router saw; `p95_max` is what makes a request slow, if times are judged.
+    pub(super) fn of(counts: &Counts, p95_max: Option<Span>) -> Self {
         let closes = &counts.closes;
         let status = counts.status.iter().fold(counts.aborted, |all, count| all.saturating_add(*count));
         let ended = closes.clean.saturating_add(closes.cut).saturating_add(closes.errors);
         let requests = status.saturating_add(ended);
-        let answered = counts.latency.count().saturating_add(counts.timed.answered);
-        let longer = counts.latency.longer_than(p95_max.0.saturating_mul(1_000));
+        let (answered, slow) = p95_max.map_or((0, 0), |p95_max| {
+            let answered = counts.latency.count().saturating_add(counts.timed.answered);
+            let longer = counts.latency.longer_than(p95_max.0.saturating_mul(1_000));
+            (answered, longer.saturating_add(counts.timed.slow).min(answered))
+        });
         let failed = counts.failed().min(requests);
         let again = counts.again.requests.min(requests);
         // Who is well fails with a request of a well one: the first failures are no more than these requests.
@@ -54,7 +57,7 @@ impl Tally {
             saved: counts.saved.min(requests),
             synthetic: counts.synthetic.min(requests),
             answered,
-            slow: longer.saturating_add(counts.timed.slow).min(answered),
+            slow,
         }
     }
 

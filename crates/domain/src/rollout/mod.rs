@@ -25,7 +25,7 @@ pub(crate) use traffic::returning::proven_back;
 
 use crate::{
     effect::{Answer, Effect},
-    event::{Aim, End, Event, Record, Settings, Verdict, WayBack},
+    event::{Aim, End, Event, Health, Record, Settings, Verdict, WayBack},
     facts::Outcomes,
     failure::Failure,
     operations::{hold::InFlight, rca},
@@ -92,6 +92,17 @@ pub enum Input {
         on: Judging,
         /// What they say.
         verdict: Verdict,
+        /// The numbers.
+        because: String,
+        /// From the configuration.
+        settings: Settings,
+    },
+    /// It was looked how much a release on trial answers by a fallback.
+    Degrading {
+        /// Which, and at which share: an answer that comes late is about nothing.
+        on: Judging,
+        /// Degraded or good; what nobody can tell changes nothing.
+        health: Health,
         /// The numbers.
         because: String,
         /// From the configuration.
@@ -174,6 +185,9 @@ pub fn step(service: &Service, input: Input, by: &Actor, now: Timestamp) -> Resu
         Input::Counted { outcomes, settings } => watch::counted(&mut deciding, outcomes, settings),
         Input::Judged { on, verdict, because, settings } => {
             traffic::judged(&mut deciding, on, verdict, because, settings)
+        }
+        Input::Degrading { on, health, because, settings } => {
+            traffic::degrading(&mut deciding, on, health, because, settings)
         }
         Input::Emptied { release } => traffic::emptied(&mut deciding, release),
         Input::Review { settings } => watch::review(&mut deciding, &settings),

@@ -73,6 +73,7 @@ impl Service {
                     self.health = None;
                     self.health_at = None;
                 }
+                self.traffic.degraded = self.traffic.degraded.take().filter(|one| one.release == *release);
                 self.last_good = Some(*release);
                 self.passed.insert(*release);
                 // Who waited to be taken back from it is where it should be.

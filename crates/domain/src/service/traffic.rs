@@ -83,6 +83,8 @@ impl Service {
                 }
             }
             TrafficEvent::Judged { .. }
+            | TrafficEvent::Degraded { .. }
+            | TrafficEvent::DegradedNoMore { .. }
             | TrafficEvent::Emptied { .. }
             | TrafficEvent::EntriesStopped { .. }
             | TrafficEvent::EntriesResumed { .. } => {}

@@ -11,6 +11,7 @@ mod event;
 mod flag;
 mod fold;
 mod salted;
+pub mod typed;
 mod value;
 mod words;
 

@@ -38,6 +38,20 @@ pub enum TrafficEvent {
         /// The numbers behind it.
         because: String,
     },
+    /// A release on trial answers by a fallback more than it may. Nobody is moved for it, unless so configured.
+    Degraded {
+        /// Which.
+        release: Digest,
+        /// Its share at that time; all after a promotion.
+        share: Share,
+        /// The numbers behind it.
+        because: String,
+    },
+    /// It does so no more.
+    DegradedNoMore {
+        /// Which.
+        release: Digest,
+    },
     /// All traffic goes back to a release that stands ready or is started first.
     ReturnBegun {
         /// Why.
@@ -134,6 +148,9 @@ pub struct TrafficSettings {
     /// What a candidate is held to.
     #[serde(default, skip_serializing_if = "GuardSettings::is_default")]
     pub guard: GuardSettings,
+    /// When a release counts as degraded; none, and nothing counts as a fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<DegradedSettings>,
     /// Flags that a release brings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<BroughtFlag>,
@@ -147,6 +164,19 @@ pub struct TrafficSettings {
 impl TrafficSettings {
     /// The share up to which people may be without a proof that sessions can be resumed: 25 %, of requirement L-5.
     pub const RESUME_ABOVE: Share = Share::percent(25);
+}
+
+/// When a release counts as degraded: a fallback answers more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegradedSettings {
+    /// More answers by a fallback than this are too many, in percent of all.
+    pub percent: u32,
+    /// How much more than last-good's is still not more, in percent: 150 is half as much again.
+    pub against_last_good_percent: u32,
+    /// Fewer requests than this tell nothing.
+    pub outcomes_min: u64,
+    /// Whether the traffic goes back for it.
+    pub goes_back: bool,
 }
 
 /// A flag that a release brings.

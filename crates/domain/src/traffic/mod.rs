@@ -14,10 +14,12 @@ mod table;
 pub mod wire;
 
 pub use again::{Again, Unwell};
-pub use event::{BroughtFlag, Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings};
+pub use event::{
+    BroughtFlag, DegradedSettings, Route, RouteLeaving, RouteSide, ShareStep, TrafficEvent, TrafficSettings,
+};
 pub use latency::Latency;
 pub use pattern::{PatternError, RoutePattern};
 pub use seat::{SEATS, Share, seat};
 pub use slice::{Closes, Counts, Slice, Timed};
-pub use state::{Brought, Judged, Standby, Stopped, Traffic};
-pub use table::{Answering, Closed, Lease, Leaving, Side, Table, TableError, Upstream};
+pub use state::{Brought, Degraded, Judged, Standby, Stopped, Traffic};
+pub use table::{Answering, Closed, Fallback, Lease, Leaving, Side, Table, TableError, Upstream};

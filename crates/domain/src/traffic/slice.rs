@@ -39,6 +39,9 @@ pub struct Counts {
     /// Of all requests, how many were lastgood's own.
     #[serde(skip_serializing_if = "is_zero")]
     pub synthetic: u64,
+    /// Of all requests that did not fail, how many were answered by a fallback, as the table says what counts as one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub degraded: u64,
     /// Of all requests and tunnels that ended, those of people who had failed here and not been well since.
     #[serde(skip_serializing_if = "Again::is_none")]
     pub again: Again,
@@ -118,6 +121,7 @@ impl Counts {
         self.retried += other.retried;
         self.saved += other.saved;
         self.synthetic += other.synthetic;
+        self.degraded += other.degraded;
         self.again.merge(&other.again);
         self.left += other.left;
         self.latency.merge(&other.latency);

@@ -25,6 +25,9 @@ pub struct Traffic {
     pub standby: Option<Standby>,
     /// The guards' newest answer on what is on trial.
     pub judged: Option<Judged>,
+    /// The release that answers by a fallback more than it may, as of the last look.
+    #[serde(default)]
+    pub degraded: Option<Degraded>,
     /// New entries that are refused.
     pub stopped: Option<Stopped>,
     /// Flags that are on because a release brought them, by the release: a way back from it turns them off.
@@ -78,6 +81,19 @@ pub struct Judged {
     pub at: Timestamp,
 }
 
+/// A release that answers by a fallback more than it may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// Which.
+    pub release: Digest,
+    /// At which share it was found.
+    pub share: Share,
+    /// The numbers then.
+    pub because: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// A stop of new entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
@@ -115,6 +131,11 @@ impl Traffic {
                 let since = same.map_or(at, |known| known.since);
                 self.judged = Some(Judged { share: *share, verdict: *verdict, because: because.clone(), since, at });
             }
+            TrafficEvent::Degraded { release, share, because } => {
+                let (release, share, because) = (*release, *share, because.clone());
+                self.degraded = Some(Degraded { release, share, because, since: at });
+            }
+            TrafficEvent::DegradedNoMore { release } => self.forget_degraded(*release),
             TrafficEvent::Emptied { release } => {
                 if let Some(standby) = &mut self.standby
                     && standby.side.release == *release
@@ -135,8 +156,15 @@ impl Traffic {
                 });
             }
             TrafficEvent::EntriesResumed { .. } => self.stopped = None,
-            TrafficEvent::Returned { .. } => {}
+            // Whoever serves now is not whom it was said of, unless nobody was there to go back to.
+            TrafficEvent::Returned { to } => {
+                self.degraded = self.degraded.take().filter(|one| Some(one.release) == *to);
+            }
         }
+    }
+
+    fn forget_degraded(&mut self, release: Digest) {
+        self.degraded = self.degraded.take().filter(|one| one.release != release);
     }
 
     /// Records what the router is told; it may act on it from now on.

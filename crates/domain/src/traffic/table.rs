@@ -39,6 +39,20 @@ pub struct Table {
     /// What else is closed once nobody has told a table for long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// Which answers count as those of a fallback path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+/// Which answers are those of a fallback path: what went well, but not by the way it should.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Fallback {
+    /// Requests that people make only where the usual way failed.
+    #[serde(default)]
+    pub routes: Vec<RoutePattern>,
+    /// Status by which the service says that it answered by its fallback.
+    #[serde(default)]
+    pub status: Vec<u16>,
 }
 
 /// How long a router goes on with the switches it was told, and what it closes after that.
@@ -204,6 +218,7 @@ mod tests {
             synthetic: None,
             closed: Vec::new(),
             lease: None,
+            fallback: None,
         }
     }
 

@@ -20,7 +20,9 @@ impl Brief {
     /// Gives the sentence of `record` without what the guards' verdict before it says; the end of a run says it again.
     pub fn of(&mut self, record: &Record, sentence: &str) -> String {
         match &record.event {
-            Event::Traffic(TrafficEvent::Judged { share, because, .. }) => {
+            Event::Traffic(
+                TrafficEvent::Judged { share, because, .. } | TrafficEvent::Degraded { share, because, .. },
+            ) => {
                 let cause = Cause::Guard { share: *share, because: because.clone() };
                 self.said = Some(super::one_line(&End::RolledBack { cause }.because()));
             }

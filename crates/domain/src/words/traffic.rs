@@ -23,6 +23,12 @@ pub(super) fn sentence(service: &Service, event: &TrafficEvent, record: &Record)
         TrafficEvent::Judged { share, verdict, because } => {
             format!("guards at {share}: {}: {because}", health(*verdict))
         }
+        TrafficEvent::Degraded { release, share, because } => {
+            format!("{} is degraded at {share}: {because}", name(release))
+        }
+        TrafficEvent::DegradedNoMore { release } => {
+            format!("{} answers by a fallback no more than it may", name(release))
+        }
         TrafficEvent::ReturnBegun { cause, left, to, raise } => {
             let first = match raise.is_empty() {
                 true => String::new(),
@@ -146,6 +152,11 @@ pub(super) const fn rule(event: &TrafficEvent) -> (&'static str, &'static str, &
         TrafficEvent::Judged { .. } => (
             "Guards judge each release by what its own users got; cannot-tell never promotes.",
             "whoever sets up the service, by `traffic.guard` in lastgood.toml",
+            "why NAME",
+        ),
+        TrafficEvent::Degraded { .. } | TrafficEvent::DegradedNoMore { .. } => (
+            "What a fallback answers is an answer: it is told, and moves nobody unless so configured.",
+            "whoever sets up the service, by `traffic.degraded` in lastgood.toml",
             "why NAME",
         ),
         TrafficEvent::ReturnBegun { .. } | TrafficEvent::Returned { .. } | TrafficEvent::Emptied { .. } => (

@@ -67,6 +67,7 @@ pub fn why(name: &ServiceName, service: &Service, frozen: Option<FrozenBy<'_>>, 
         reasons.extend(died(name, service, instance, state, now));
     }
     reasons.extend(outcomes(name, service));
+    reasons.extend(by_fallback(name, service));
     reasons.extend(behind(name, service, now));
     reasons.extend(not_ready(name, service));
     reasons.extend(nothing_before(name, service));
@@ -245,6 +246,16 @@ fn way_back(name: &ServiceName, service: &Service, instance: &InstanceName, stat
         }
         None => format!("lastgood rollback {name} --instance {instance}"),
     }
+}
+
+fn by_fallback(name: &ServiceName, service: &Service) -> Option<Why> {
+    let degraded = service.traffic.degraded.as_ref()?;
+    Some(Why {
+        rule: "a fallback answers more than it may",
+        because: format!("{}: {}", service.name_of(Some(&degraded.release)), degraded.because),
+        who: "whoever releases it, or anyone who may roll back",
+        how: format!("lastgood rollback {name}"),
+    })
 }
 
 fn outcomes(name: &ServiceName, service: &Service) -> Option<Why> {

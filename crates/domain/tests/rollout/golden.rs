@@ -16,7 +16,7 @@ use lastgood_domain::{
     },
     provenance::{Environment, GitTag, Policy, Provenance, Signature},
     terms::{Actor, FlagKey, HoldId, IncidentId, OrderId, RunId, SnapshotId, Span, SwitchName, Timestamp, WideHoldId},
-    traffic::{Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
+    traffic::{DegradedSettings, Route, RouteLeaving, RouteSide, Share, ShareStep, TrafficEvent, TrafficSettings},
 };
 
 const RECORDS: &str = include_str!("../golden/records-v1.jsonl");
@@ -99,6 +99,8 @@ fn traffic() -> Vec<Event> {
         TrafficEvent::Returned { to: Some(digest("1.0")) },
         TrafficEvent::Returned { to: None },
         TrafficEvent::Emptied { release },
+        TrafficEvent::Degraded { release, share: Share::ALL, because: "60 of 100 answers came by a fallback".into() },
+        TrafficEvent::DegradedNoMore { release },
         TrafficEvent::EntriesStopped {
             routes: vec!["POST /rooms/*".parse().expect("a valid route")],
             retry_after: Span(5),
@@ -234,6 +236,7 @@ fn run() -> Vec<Event> {
         warm: Span(9),
         cannot_tell_max: Span(10),
         guard: GuardSettings::default(),
+        degraded: None,
         flags: Vec::new(),
         trips: Vec::new(),
         resume: true,
@@ -241,6 +244,13 @@ fn run() -> Vec<Event> {
     let mut strict = shared.clone();
     if let Some(traffic) = &mut strict.traffic {
         traffic.guard = GuardSettings { early: false, p95_max: Span(900), ..GuardSettings::default() };
+    }
+    let mut counted = shared.clone();
+    if let Some(traffic) = &mut counted.traffic {
+        traffic.guard = GuardSettings { p95: false, ..GuardSettings::default() };
+        let goes_back = true;
+        traffic.degraded =
+            Some(DegradedSettings { percent: 20, against_last_good_percent: 150, outcomes_min: 20, goes_back });
     }
     full.policy = Policy {
         tags: Some("v*".into()),
@@ -254,6 +264,7 @@ fn run() -> Vec<Event> {
         (Aim::Drain, settings(&["alice"])),
         (Aim::Cool, shared),
         (Aim::Track, strict),
+        (Aim::Track, counted),
         (Aim::Track, Settings { rca: Rca::Required, ..settings(&["alice"]) }),
         (Aim::Track, Settings { expects: Some(tag("2.0")), ..settings(&["alice"]) }),
         (Aim::DryRun, full.clone()),

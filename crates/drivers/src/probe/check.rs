@@ -123,8 +123,16 @@ impl ResumeConfig {
         scope.headers("headers", &keys.headers)?;
         keys.protocol.iter().try_for_each(|text| scope.text("protocol", text, Place::Plain))?;
         keys.when.values().try_for_each(|value| scope.value("when", value))?;
-        let of_resume = Scope { known, captured: scope.captured.iter().copied().chain(["last"]).collect() };
-        of_resume.text("resume_path", &keys.resume_path, Place::Path)?;
+        let more = ["last"].into_iter().chain(keys.session.as_ref().map(|_| "session"));
+        let of_resume = Scope { known, captured: scope.captured.iter().copied().chain(more).collect() };
+        keys.resume_path.iter().try_for_each(|path| of_resume.text("resume_path", path, Place::Path))?;
+        let mut found = Ok(());
+        keys.see_resume_sent(&mut |text| {
+            if found.is_ok() {
+                found = of_resume.text("what is sent to resume", text, Place::Plain);
+            }
+        });
+        found?;
         scope.captured.extend(["id", "n"]);
         let mut found = Ok(());
         keys.see_sent(&mut |text| {

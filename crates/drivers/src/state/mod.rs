@@ -17,6 +17,8 @@ mod live;
 mod loss;
 mod manifest;
 mod pages;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod pages_fuzzing;
 mod place;
 mod ready;
 mod restore;

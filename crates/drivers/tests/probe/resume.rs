@@ -41,6 +41,10 @@ fn keys_that_can_not_work_are_refused_with_what_to_write() {
         ("send", "clients = 1\nsend", "clients must be 2 to 50"),
         ("send", "timeout = \"0s\"\nsend", "timeout must be longer"),
         ("send", "seq = 1\nsend", "unknown field `seq`"),
+        ("resume_path = \"/live?after={last}\"", "", "resume_path needs {last}"),
+        ("resume_path = \"/live?after={last}\"", "resume_send = \"back\"", "resume_send needs {last} or {session}"),
+        ("{last}", "{session}", "{session} needs session"),
+        ("send", "resume_send = \"{last}\"\nresume_send_json = { after = \"{last}\" }\nsend", "not both"),
     ] {
         let error = read(&GOOD.replacen(from, to, 1)).unwrap_err();
         assert!(error.contains(says), "{says}: {error}");
@@ -156,6 +160,99 @@ fn a_protocol_of_batches_without_ids_of_its_own_passes() {
     // 20 and a way there, 20 and a way back of at least 20 each, and 4 clients with 20.
     assert!(facts.sent >= 160 && facts.replayed >= 20, "{facts:?}");
     assert_eq!(chat.all.lock().unwrap().len(), facts.sent as usize);
+}
+
+/// Says in its first message who it is that comes back, as many services want it.
+const BY_MESSAGE: &str = r#"
+    path = "/live"
+    session = "$.session"
+    resume_send = '{"resume":"{session}","after":{last}}'
+    send = "{id}"
+    id = "$.new[*].text"
+    position = "$.new[*].at"
+    timeout = "2s"
+    "#;
+
+/// Tells each new client an id, and goes on from where a client that names one says it was. `sessions` are of both
+/// releases, or of one that forgets them.
+fn serve_sessions(all: &Arc<Mutex<Vec<String>>>, sessions: &Arc<Mutex<BTreeSet<String>>>) -> u16 {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let (all, sessions) = (Arc::clone(all), Arc::clone(sessions));
+    raw(move |stream| {
+        let Ok(mut socket) = tungstenite::accept(stream) else { return };
+        let mut after = all.lock().unwrap().len();
+        let id = format!("session-{:08}", NEXT.fetch_add(1, Ordering::SeqCst));
+        sessions.lock().unwrap().insert(id.clone());
+        if socket.send(Message::text(serde_json::json!({ "session": id }).to_string())).is_err() {
+            return;
+        }
+        socket.get_ref().set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        // Until it has said something, nobody knows whether it is new or comes back.
+        let mut is_known = false;
+        loop {
+            let heard = socket.read();
+            is_known |= matches!(heard, Ok(Message::Text(_)));
+            match heard {
+                Ok(Message::Text(text)) => match serde_json::from_str::<serde_json::Value>(&text) {
+                    Ok(said) if said["resume"].is_string() => {
+                        let id = said["resume"].as_str().unwrap();
+                        if !sessions.lock().unwrap().contains(id) {
+                            let refused = serde_json::json!({ "error": format!("{id} is unknown") });
+                            let _ = socket.send(Message::text(refused.to_string()));
+                            continue;
+                        }
+                        after = said["after"].as_u64().unwrap() as usize;
+                    }
+                    _ => all.lock().unwrap().push(text.to_string()),
+                },
+                Ok(Message::Close(_)) => return,
+                Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(_) => {}
+                Err(_) => return,
+            }
+            let list: Vec<_> = (after..)
+                .zip(all.lock().unwrap().iter().skip(after))
+                .map(|(at, id)| serde_json::json!({ "text": id, "at": at + 1 }))
+                .collect();
+            if !is_known {
+                continue;
+            }
+            after += list.len();
+            if !list.is_empty() && socket.send(Message::text(serde_json::json!({ "new": list }).to_string())).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_client_that_says_who_it_is_after_connecting_finds_what_it_missed() {
+    let (all, sessions) = (Arc::default(), Arc::default());
+    let (one, two) = (serve_sessions(&all, &sessions), serve_sessions(&all, &sessions));
+    let facts = read(BY_MESSAGE).unwrap().run(&target(one), &target(two), LONG).unwrap();
+    assert!(facts.sent == facts.delivered && facts.sent >= 160 && facts.replayed >= 20, "{facts:?}");
+    // As JSON of its own, where the service takes texts.
+    let json = "resume_send_json = { resume = \"{session}\", after = \"{last}\" }";
+    let config = read(&BY_MESSAGE.replace("resume_send = '{\"resume\":\"{session}\",\"after\":{last}}'", json));
+    assert!(config.is_ok(), "{config:?}");
+}
+
+#[test]
+fn a_candidate_that_does_not_know_the_session_loses_what_was_missed_and_the_id_is_not_shown() {
+    let all = Arc::default();
+    let (one, two) = (serve_sessions(&all, &Arc::default()), serve_sessions(&all, &Arc::default()));
+    let failure = read(BY_MESSAGE).unwrap().run(&target(one), &target(two), LONG).unwrap_err();
+    assert_eq!((failure.part, failure.code()), (ResumePart::Forward, "resume-forward"));
+    let said = failure.to_string();
+    assert!(said.contains("missing") && !said.contains("session-0"), "{said}");
+    // One that tells no id at all is no service of this kind: nothing is known of the candidate.
+    let silent = raw(|stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        while socket.read().is_ok() {}
+    });
+    let failure = read(BY_MESSAGE).unwrap().run(&target(silent), &target(two), LONG).unwrap_err();
+    assert_eq!(failure.code(), "resume-cannot-tell");
+    assert!(failure.to_string().contains("no session's id in time"), "{failure}");
 }
 
 #[test]

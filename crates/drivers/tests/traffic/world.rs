@@ -55,6 +55,7 @@ pub(crate) fn table(epoch: u64, last_good: &Side, candidate: &Side, share: Share
         leaving: Vec::new(),
         synthetic: None,
         lease: None,
+        fallback: None,
         closed: Vec::new(),
     }
 }

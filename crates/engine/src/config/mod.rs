@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod degraded;
 mod error;
 mod gates;
 mod holds;
@@ -17,6 +18,7 @@ mod switches;
 mod text;
 mod traffic;
 
+pub use degraded::DegradedConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use gates::Gates;
 pub use holds::HoldsConfig;

@@ -1,6 +1,6 @@
 //! `[service.NAME.traffic]`: one service for many users, moved by share of its traffic.
 
-use super::{InstanceConfig, ServiceConfig};
+use super::{DegradedConfig, InstanceConfig, ServiceConfig};
 use lastgood_domain::{
     guard::{GuardSettings, Rate},
     terms::{FlagKey, InstanceName, Span, SwitchName},
@@ -38,6 +38,9 @@ pub struct TrafficConfig {
     /// What a candidate is held to while it has a share, and after it has all.
     #[serde(default)]
     pub guard: GuardConfig,
+    /// Which answers of the service are those of a fallback path, and how many are too many. Default: none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<DegradedConfig>,
     /// What is closed while a kill switch is tripped: exactly the routes named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closes: Vec<ClosesConfig>,
@@ -133,6 +136,9 @@ pub struct GuardConfig {
     pub p95_max: Length,
     /// How long the p95 must be above that. Default `3m`.
     pub p95_for: Length,
+    /// Why times are not judged, where nobody measures them: HAProxy tells no p95. Default: they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_p95: Option<String>,
     /// How much worse than last-good at the same time is still not worse, in percent. Default 150: half as much again.
     pub against_last_good: u32,
     /// Whether a limit that is exceeded for so long fails. Default `true`.
@@ -166,6 +172,7 @@ impl Default for GuardConfig {
             error_for: Length(known.error_for),
             p95_max: Length(known.p95_max),
             p95_for: Length(known.p95_for),
+            no_p95: None,
             against_last_good: known.against_last_good_percent,
             sustained: known.sustained,
             early: known.early,
@@ -189,6 +196,7 @@ impl GuardConfig {
             error_for: self.error_for.0,
             p95_max: self.p95_max.0,
             p95_for: self.p95_for.0,
+            p95: self.no_p95.is_none(),
             against_last_good_percent: self.against_last_good,
             sustained: self.sustained,
             early: self.early,
@@ -252,6 +260,10 @@ impl TrafficConfig {
         if let Err(error) = self.guard.settings().check() {
             return Some(("traffic.guard", error.to_string(), "guard = { error_rate_max = 2, error_for = \"3m\" }"));
         }
+        if self.guard.no_p95.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            let what = "no_p95 says why times are not judged".into();
+            return Some(("traffic.guard", what, "guard = { no_p95 = \"HAProxy measures none\" }"));
+        }
         if let Some(synthetic) = &self.guard.synthetic {
             let example = "guard = { synthetic = { every = \"5s\" } }";
             if synthetic.every.0 < Span(100) {
@@ -266,6 +278,10 @@ impl TrafficConfig {
         if let Some((key, what)) = self.guard.prometheus.as_ref().and_then(CountersConfig::problem) {
             let example = "requests = 'sum(requests_total{version=\"{release}\"})'";
             return Some(("traffic.guard.prometheus", format!("{key}: {what}"), example));
+        }
+        if let Some(what) = self.degraded.as_ref().and_then(|degraded| degraded.problem(self.proxy.is_some())) {
+            let example = "degraded = { routes = [\"GET /poll/*\"], status = [203] }";
+            return Some(("traffic.degraded", what, example));
         }
         if let Some(one) = self.turns_on.iter().find(|one| !(0.01..=100.0).contains(&one.at)) {
             let what = format!("{} is turned on at a share of 0.01 to 100 percent", one.flag);
@@ -322,6 +338,7 @@ impl TrafficConfig {
             warm: self.warm.0,
             cannot_tell_max: self.guard.deadline.0,
             guard: self.guard.settings(),
+            degraded: self.degraded.as_ref().map(DegradedConfig::settings),
             flags: self
                 .turns_on
                 .iter()

@@ -22,6 +22,8 @@ pub struct Total {
     pub retried: u64,
     /// Of these, how many were answered there.
     pub saved: u64,
+    /// Requests that were answered by a fallback.
+    pub degraded: u64,
     /// Requests under way now.
     pub in_flight: u64,
     /// Open tunnels now.
@@ -98,6 +100,7 @@ impl Metered {
             total.failed += counts.failed();
             total.retried += counts.retried;
             total.saved += counts.saved;
+            total.degraded += counts.degraded;
             total.heard = total.heard.max(slice.second);
         }
     }

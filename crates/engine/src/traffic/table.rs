@@ -1,7 +1,7 @@
 //! The routing table that follows from a service's log: the same log gives the same table, whoever makes it.
 
 use crate::{
-    config::{ClosesConfig, InstanceConfig, Safe, ServiceConfig, SwitchesConfig},
+    config::{ClosesConfig, DegradedConfig, InstanceConfig, Safe, ServiceConfig, SwitchesConfig},
     switches,
 };
 use lastgood_domain::{
@@ -58,6 +58,7 @@ pub fn table(
         }),
         closed: closed(service, config, switches),
         lease: declared.and_then(|declared| lease(config, declared)),
+        fallback: config.traffic.as_ref().and_then(|traffic| traffic.degraded.as_ref()).map(DegradedConfig::fallback),
     })
 }
 
@@ -225,6 +226,7 @@ mod tests {
             closed: if stopped { vec![closed] } else { Vec::new() },
             synthetic: None,
             lease: None,
+            fallback: None,
         }
     }
 

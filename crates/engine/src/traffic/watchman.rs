@@ -8,12 +8,12 @@ use super::{
 };
 use crate::drive::Happening;
 use lastgood_domain::{
-    event::{Settings, Verdict},
-    guard::{Doubt, Guard, GuardSettings, GuardVerdict},
+    event::{Health, Settings, Verdict},
+    guard::{Doubt, Fallbacks, Guard, GuardSettings, GuardVerdict},
     rollout::Judging,
     service::{Phase, Service},
     terms::{Digest, InstanceName, ServiceName, Timestamp},
-    traffic::{Share, Slice},
+    traffic::{DegradedSettings, Share, Slice},
 };
 use lastgood_drivers::{metric::ReleaseCounters, traffic::Router};
 use std::{
@@ -56,6 +56,8 @@ struct Trial {
     promoted: bool,
     /// What it is held to: what its run began with, not what the configuration says by now.
     guard: GuardSettings,
+    /// When it counts as degraded.
+    degraded: Option<DegradedSettings>,
 }
 
 /// Asks an instance's release as a person would, with what tells the router whose request it is.
@@ -131,11 +133,22 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         let bake = steps.into_iter().find(|step| step.share == route.share)?.bake;
         let began = Timestamp(until.0.saturating_sub_unsigned(bake.0));
         let last_good = route.last_good.as_ref().map(|side| side.release).filter(|_| route.share != Share::ALL);
-        let guard = run.settings.traffic.as_ref()?.guard.clone();
+        let traffic = run.settings.traffic.as_ref()?;
+        let (guard, degraded) = (traffic.guard.clone(), traffic.degraded);
         let tags = tags(service, candidate, last_good);
         let instance = route.candidate.as_ref().and_then(|side| side.instances.first().cloned());
         let own = instance.zip(synthetic(service, route));
-        return Some(Trial { candidate, last_good, tags, own, share: route.share, began, promoted: false, guard });
+        return Some(Trial {
+            candidate,
+            last_good,
+            tags,
+            own,
+            share: route.share,
+            began,
+            promoted: false,
+            guard,
+            degraded,
+        });
     }
     let promoted = service.promoted_at.filter(|_| service.previous_good.is_some())?;
     let watched = now.since(promoted) < settings.watch;
@@ -149,6 +162,7 @@ fn trial(service: &Service, settings: &Settings, now: Timestamp) -> Option<Trial
         began: promoted,
         promoted: true,
         guard: settings.traffic.as_ref()?.guard.clone(),
+        degraded: settings.traffic.as_ref()?.degraded,
     })
 }
 
@@ -177,10 +191,28 @@ struct Round {
 struct Watch {
     trial: Trial,
     guard: Guard,
+    /// What is answered by a fallback, if anything counts as one.
+    fallbacks: Option<Fallbacks>,
     /// The newest second taken.
     taken: u64,
     /// What was told last, and when in seconds since 1970.
     told: Option<(Verdict, u64)>,
+    /// The same of what fallbacks answer.
+    told_health: Option<(Health, u64)>,
+}
+
+impl Watch {
+    /// Gives what is to be told of fallbacks: a change, and what lasts now and then.
+    fn degrading(&mut self, on: Judging, second: u64) -> Option<Happening> {
+        let fallbacks = self.fallbacks.as_ref()?;
+        let health = fallbacks.health();
+        let stale = |(told, at): (Health, u64)| told != health || second.saturating_sub(at) >= TELL_EVERY;
+        if health == Health::CannotTell || !self.told_health.is_none_or(stale) {
+            return None;
+        }
+        self.told_health = Some((health, second));
+        Some(Happening::Degrading { on, health, because: fallbacks.says() })
+    }
 }
 
 impl Round {
@@ -209,10 +241,14 @@ impl Round {
         for slice in &slices {
             match place(&mut watch.taken, slice.second, second) {
                 Place::Next => {}
-                Place::SetBack => watch.guard.clock_set_back(of_second(slice.second)),
+                Place::SetBack => {
+                    watch.guard.clock_set_back(of_second(slice.second));
+                    watch.fallbacks.iter_mut().for_each(Fallbacks::clock_set_back);
+                }
                 Place::Taken => continue,
             }
             watch.guard.take(slice);
+            watch.fallbacks.iter_mut().for_each(|fallbacks| fallbacks.take(slice));
         }
         let said = watch.guard.verdict(now);
         if has_seen_too_little(&said)
@@ -224,15 +260,16 @@ impl Round {
         let stale = |(told, at): (Verdict, u64)| told != verdict || second.saturating_sub(at) >= TELL_EVERY;
         // A promoted release that has not had enough requests yet is no news: what was said of it last stands.
         let is_news = !(watch.trial.promoted && watch.told.is_none() && has_seen_too_little(&said));
+        let on = Judging { release: watch.trial.candidate, share: watch.trial.share };
         if is_news && watch.told.is_none_or(stale) {
             watch.told = Some((verdict, second));
-            let on = Judging { release: watch.trial.candidate, share: watch.trial.share };
-            return self
-                .tell
-                .send(Happening::Judged { on, verdict, because: numbers(&said, self.unheard.as_deref()) })
-                .map_err(drop);
+            let because = numbers(&said, self.unheard.as_deref());
+            self.tell.send(Happening::Judged { on, verdict, because }).map_err(drop)?;
         }
-        Ok(())
+        match watch.degrading(on, second) {
+            Some(news) => self.tell.send(news).map_err(drop),
+            None => Ok(()),
+        }
     }
 
     /// Gives what was counted since; whoever can't be asked gives nothing, and the guard says so by itself.
@@ -262,9 +299,13 @@ impl Round {
             Some(watch) => watch.guard.next_stage(trial.last_good, trial.began),
             None => Guard::new(trial.guard.clone(), trial.candidate, trial.last_good, trial.began),
         };
+        let fallbacks = trial.degraded.map(|settings| match before.and_then(|watch| watch.fallbacks.as_ref()) {
+            Some(fallbacks) => fallbacks.next_stage(trial.last_good),
+            None => Fallbacks::new(settings, trial.candidate, trial.last_good),
+        });
         // The second in which the stage began belongs to the one before.
         let taken = u64::try_from(trial.began.0 / 1_000).unwrap_or(0);
-        Watch { trial, guard, taken, told: None }
+        Watch { trial, guard, fallbacks, taken, told: None, told_health: None }
     }
 
     /// Tells once that a release that was left has nothing to finish any more.

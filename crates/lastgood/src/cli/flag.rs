@@ -1,7 +1,5 @@
 //! `lastgood flag`: feature flags, off until they are turned on.
 
-mod rule;
-
 use super::{
     Ended,
     switch::{configured, look, say},
@@ -9,12 +7,13 @@ use super::{
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::{Args, Subcommand};
 use lastgood_domain::{
-    switches::{self, Definition, FlagKind, Live, Part, Refused, Serve},
+    switches::{
+        self, Definition, FlagKind, Live, Refused, Serve,
+        typed::{self, Percent, RuleText, Variant, parts, serves},
+    },
     terms::{FlagKey, Reason, SwitchName, VariantName},
-    traffic::Share,
 };
 use lastgood_engine::letter::rfc3339;
-use rule::{Percent, RuleText, Variant, parts};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -65,7 +64,7 @@ pub(crate) struct Set {
     #[arg(long)]
     reason: Reason,
     /// Type of a new flag: boolean, string, number or object [default: boolean].
-    #[arg(long = "type", value_name = "TYPE", value_parser = rule::kind)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = typed::kind)]
     kind: Option<FlagKind>,
     /// A named value, such as long="Good day" (strings need no quotes). Repeatable.
     #[arg(long, value_name = "NAME=VALUE")]
@@ -139,7 +138,7 @@ impl Set {
             None => Definition { kind, variants: BTreeMap::new(), off: None, ..Definition::boolean() },
         };
         for Variant { name, value } in &self.variant {
-            let value = rule::value(value, kind).map_err(wrong)?;
+            let value = typed::value(value, kind).map_err(wrong)?;
             new.variants.insert(name.clone(), value);
         }
         if let Some(off) = &self.off {
@@ -230,7 +229,7 @@ fn show(app: &App, flag: &FlagKey) -> Ended {
         text += &format!("  {name} = {value}{off}\n");
     }
     for rule in &definition.rules {
-        text += &format!("  if {}\n", rule::says(rule));
+        text += &format!("  if {}\n", typed::says(rule));
     }
     text += &format!("  else {}\n", serves(&definition.serve));
     if let Some(switch) = &definition.subsystem {
@@ -270,16 +269,6 @@ fn gives(live: &Live<'_>) -> String {
         n => format!("{n} rules, else "),
     };
     format!("{rules}{}", serves(&definition.serve))
-}
-
-fn serves(serve: &Serve) -> String {
-    match serve {
-        Serve::Variant(name) => name.to_string(),
-        Serve::Split(parts) => {
-            let part = |part: &Part| format!("{} {}", Share::of_seats(part.seats), part.variant);
-            parts.iter().map(part).collect::<Vec<_>>().join(", ")
-        }
-    }
 }
 
 fn row(key: &FlagKey, live: &Live<'_>) -> serde_json::Value {

@@ -274,8 +274,16 @@ fn moves(config: &ServiceConfig, state: &Service, behind: &[InstanceName]) -> St
             "  then      before each share and the promotion, ask those gates again: a fail takes all back, cannot-tell waits\n"
         }
     };
+    // Where the counts come from a Prometheus it has them; HAProxy has averages only.
+    let untimed = traffic.proxy.is_none() && traffic.guard.prometheus.is_none() && traffic.guard.no_p95.is_none();
+    let times = match untimed {
+        true => {
+            "  then      nobody measures times, so no share grows: name a Prometheus, or set traffic.guard.no_p95 to say why\n"
+        }
+        false => "",
+    };
     format!(
-        "  then      start it beside last-good on the same data; give it {}\n{resume}{again}\
+        "  then      start it beside last-good on the same data; give it {}\n{resume}{again}{times}\
          \x20 then      each share grows only on evidence of health; cannot-tell goes back after another {}\n\
          \x20 then      what is left finishes its tunnels within {}, then they are closed with 1012; it stays warm for {}\n",
         shares.join(", "),

@@ -190,6 +190,11 @@ fn traffic_text(service: &Service, now: Timestamp) -> String {
         };
         text += &format!("  {} {what}\n", name(&standby.side));
     }
+    if let Some(degraded) = &service.traffic.degraded {
+        let release = service.name_of(Some(&degraded.release));
+        text +=
+            &format!("  DEGRADED {release} for {}: {}\n", now.since(degraded.since), words::brief(&degraded.because));
+    }
     for (release, brought) in &service.traffic.brought {
         let flags: Vec<&str> = brought.flags.iter().map(|flag| flag.as_str()).collect();
         let release = service.name_of(Some(release));
@@ -266,6 +271,7 @@ fn service_data(name: &ServiceName, service: &Service, configured: &[InstanceCon
             "percent": f64::from(route.share.seats()) / 100.0,
             "confirmed": service.traffic.confirmed,
             "judged": service.traffic.judged,
+            "degraded": service.traffic.degraded,
             "standby": service.traffic.standby,
             "stopped": service.traffic.stopped,
             "brought": service.traffic.brought,

@@ -32,6 +32,7 @@ mod incident;
 mod kit;
 mod links;
 mod openfeature;
+mod openfeature_web;
 #[path = "../person/mod.rs"]
 mod person;
 #[path = "../../../drivers/tests/postgres_kit/mod.rs"]

@@ -98,7 +98,7 @@ fn tell(world: &World, ask: impl Fn() -> Value, reasons: [&str; 2]) {
     assert_eq!(ask()["half"], json!([false, "DISABLED", null]));
 }
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -38,7 +38,7 @@ pub(crate) struct Chat {
     temporary: tempfile::TempDir,
     pub(crate) front: u16,
     listen: u16,
-    places: [u16; 2],
+    pub(crate) places: [u16; 2],
     /// A UDP socket on each port keeps other tests off it, while TCP stays free.
     _reserved: Vec<UdpSocket>,
 }
@@ -249,9 +249,14 @@ impl Drop for Chat {
 
 /// Asks as a new person.
 pub(crate) fn ask(address: (&str, u16), head: &str) -> String {
+    ask_with(address, head, "")
+}
+
+/// Asks with more lines of a head.
+pub(crate) fn ask_with(address: (&str, u16), head: &str, more: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "{head} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{head} HTTP/1.1\r\nHost: chat\r\n{more}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -3,10 +3,13 @@
 
 mod boundaries;
 mod counting;
+mod degraded;
 mod demo;
 mod flips;
+mod haproxy;
 mod incident;
 mod kit;
+mod late;
 mod measuring;
 mod moving;
 #[path = "../person/mod.rs"]

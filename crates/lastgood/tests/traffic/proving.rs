@@ -70,3 +70,25 @@ fn a_gate_that_can_t_tell_keeps_the_share_until_its_owner_overrides_it() {
     nobody_lost_anything(&report);
     assert_eq!(chat.version(), "1.1.0");
 }
+
+#[test]
+fn a_freeze_file_made_while_a_quarter_is_on_the_candidate_keeps_the_share_until_it_is_removed() {
+    let chat = Chat::running("");
+    chat.publish("1.1.0");
+    let run = chat.spawn(&["run"]);
+    until("the first share", || chat.share() > 0.0);
+    let freeze = chat.path("state/FREEZE");
+    fs::write(&freeze, "").unwrap();
+    let people = chat.people(60, Duration::from_secs(40));
+    until("a healthy verdict", || chat.log().contains("guards at 25 %: healthy"));
+    // Far beyond the bake time: a share that nothing held would be at 100 % by now.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(chat.share(), 25.0);
+    assert!(!run.is_finished());
+    chat.lastgood(&["why"]).ended(0).says("a freeze file holds every service").says(&freeze.display().to_string());
+    fs::remove_file(&freeze).unwrap();
+    let (said, report) = (run.join().unwrap(), people.join().unwrap());
+    assert_eq!(said.code, 0, "{said:?}\n{report:#?}");
+    assert_eq!(chat.version(), "1.1.0");
+    nobody_lost_anything(&report);
+}

@@ -1,6 +1,6 @@
 //! New entries are refused at once, what runs goes on, and all of it can be turned on again.
 
-use crate::kit::{CLOSES_POSTING, Chat};
+use crate::kit::{CLOSES_POSTING, Chat, until};
 use serde_json::json;
 use std::net::TcpStream;
 use tungstenite::{Message, client};
@@ -30,6 +30,25 @@ fn new_entries_stop_at_once_and_what_runs_goes_on() {
     chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(0).says("accepts new sessions again");
     assert_eq!(chat.version(), "1.0.0");
     chat.lastgood(&["stop-new", "--lift", "--reason", "done"]).ended(1).says("does not refuse new sessions");
+}
+
+#[test]
+fn a_stop_whose_command_was_killed_before_it_told_the_router_is_told_by_the_daemon_and_so_is_its_lifting() {
+    let chat = Chat::running("");
+    let mut daemon = chat.begin(&["serve"]);
+    until("the daemon", || chat.status()["driver"]["what"] == "lastgood serve");
+    let refuses = || chat.ask("GET /version").starts_with("HTTP/1.1 503");
+    // The second boundary is behind the record; a command that was not killed there would have told the router itself.
+    let killed = |arguments: &[&str]| {
+        assert_eq!(chat.lastgood_with(arguments, "LASTGOOD_CRASH_AFTER", "2").code, 137);
+    };
+    killed(&["stop-new", "--reason", "an audit"]);
+    until("the stop", refuses);
+    chat.lastgood(&["status"]).ended(0).says("NEW SESSIONS REFUSED");
+    killed(&["stop-new", "--lift", "--reason", "done"]);
+    until("the lifting", || !refuses());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }
 
 #[test]

@@ -241,6 +241,7 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
                 false => routing.choose(identity.bytes(), method, target, &unheard),
             }
         };
+        let fallback = routing.fallback(method, target);
         let party = match choice {
             Choice::To(party) => party,
             Choice::Closed(answering) => {
@@ -283,6 +284,9 @@ impl<S: AsyncRead + AsyncWrite + BreaksOff + Unpin> Client<S> {
             facts,
             tunnel: tunnel.flatten(),
         };
+        if let Some(fallback) = fallback {
+            way.flight.may_be_by(fallback);
+        }
         let party = party.clone();
         match self.send(&routing, &party, &mut way, scratch).await {
             Sent::Answered(answered) => self.bring(*answered, way, scratch).await,

@@ -84,6 +84,7 @@ mod tests {
             leaving: Vec::new(),
             synthetic: None,
             lease: None,
+            fallback: None,
             closed: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::People;
 use crate::carry::now_seconds;
-use lastgood_domain::traffic::Counts;
+use lastgood_domain::traffic::{Counts, Fallback};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -140,6 +140,8 @@ pub(crate) struct Flight {
     synthetic: bool,
     /// The hash of the id of whose it is, if one was brought.
     person: Option<u64>,
+    /// What counts as an answer by a fallback, and whether the request's route does.
+    fallback: Option<(Arc<Fallback>, bool)>,
 }
 
 impl Flight {
@@ -155,7 +157,13 @@ impl Flight {
             counted: false,
             synthetic,
             person,
+            fallback: None,
         }
+    }
+
+    /// Says what counts as an answer by a fallback, and whether the request's route does.
+    pub(crate) fn may_be_by(&mut self, fallback: (Arc<Fallback>, bool)) {
+        self.fallback = Some(fallback);
     }
 
     /// The release that it was sent to failed, and it goes to `other` now.
@@ -205,6 +213,11 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.at.in_flight.fetch_sub(1, Ordering::Relaxed);
         let (answer, failed) = (self.answer, self.failed);
+        let is_degraded = |status: u16| match &self.fallback {
+            Some((fallback, by_route)) => status < 500 && (*by_route || fallback.status.contains(&status)),
+            None => false,
+        };
+        let degraded = u64::from(answer.is_some_and(|(status, _)| is_degraded(status)));
         self.count(|counts| match (answer, failed) {
             (answer, true) => {
                 counts.aborted += 1;
@@ -214,6 +227,7 @@ impl Drop for Flight {
             (Some((status, micros)), false) => {
                 counts.status[usize::from(status / 100).clamp(1, 5) - 1] += 1;
                 counts.latency.add(micros);
+                counts.degraded += degraded;
             }
             (None, false) => counts.left += 1,
         });

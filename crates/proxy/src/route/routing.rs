@@ -3,7 +3,7 @@
 use crate::{carry::upstream::Idle, observe::Ledger};
 use lastgood_domain::{
     terms::{Digest, Span},
-    traffic::{Answering, Closed, Lease, Share, Side, Table, seat},
+    traffic::{Answering, Closed, Fallback, Lease, Share, Side, Table, seat},
 };
 use std::{
     net::SocketAddr,
@@ -87,6 +87,8 @@ pub(crate) struct Routing {
     synthetic: Option<String>,
     closed: Vec<Closed>,
     lease: Option<Lease>,
+    /// Which answers count as those of a fallback.
+    fallback: Option<Arc<Fallback>>,
 }
 
 /// Tells how long ago the table was told; it is asked only where that decides.
@@ -128,7 +130,16 @@ impl Routing {
             synthetic: table.synthetic.clone(),
             closed: table.closed.clone(),
             lease: table.lease.clone(),
+            fallback: table.fallback.clone().map(Arc::new),
         }
+    }
+
+    /// Gives what counts as an answer by a fallback, if anything does, and whether this request's route does.
+    pub(crate) fn fallback(&self, method: &[u8], target: &[u8]) -> Option<(Arc<Fallback>, bool)> {
+        let fallback = self.fallback.as_ref()?;
+        let (method, target) = (String::from_utf8_lossy(method), String::from_utf8_lossy(target));
+        let by_route = fallback.routes.iter().any(|route| route.covers(&method, &target));
+        Some((fallback.clone(), by_route))
     }
 
     /// Lists all releases of the table.

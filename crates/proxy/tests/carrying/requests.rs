@@ -4,7 +4,7 @@ use crate::{
     service::Service,
     stage::{Stage, body, person, side, until},
 };
-use lastgood_domain::traffic::Share;
+use lastgood_domain::traffic::{Fallback, Share};
 use std::{
     io::{Read as _, Write as _},
     sync::atomic::Ordering,
@@ -208,6 +208,27 @@ fn a_request_of_lastgood_s_own_goes_to_the_candidate_and_counts_as_nobody() {
     let counts = stage.counted("2", |counts| counts.requests() == 1);
     assert_eq!((counts.synthetic, counts.people), (1, 0));
     assert_eq!(stage.counted("1", |counts| counts.requests() == 2).synthetic, 0);
+}
+
+#[test]
+fn what_a_fallback_answers_is_counted_by_route_and_by_status_and_never_what_failed() {
+    let stage = Stage::new();
+    let service = Service::start("one");
+    let counted = |fallback: Option<Fallback>, release: &str| {
+        let mut table = stage.table(Some(side(release, &[service.address])));
+        table.fallback = fallback;
+        stage.control().route(&table).unwrap();
+        // The table is for each request that comes after it.
+        for path in ["/hello", "/POLL/x?since=3", "/error"] {
+            stage.get(path, "");
+        }
+        stage.counted(release, |counts| counts.requests() == 3).degraded
+    };
+    let routes = |routes: &[&str]| routes.iter().map(|route| route.parse().unwrap()).collect();
+    assert_eq!(counted(None, "1"), 0);
+    assert_eq!(counted(Some(Fallback { routes: routes(&["GET /poll/*", "/error"]), status: vec![] }), "2"), 1);
+    assert_eq!(counted(Some(Fallback { routes: routes(&["POST /poll/*"]), status: vec![203] }), "3"), 0);
+    assert_eq!(counted(Some(Fallback { routes: routes(&["/poll/*"]), status: vec![200, 500] }), "4"), 2);
 }
 
 #[test]

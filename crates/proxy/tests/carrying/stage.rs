@@ -99,6 +99,7 @@ impl Stage {
             leaving: Vec::new(),
             synthetic: None,
             lease: None,
+            fallback: None,
             closed: Vec::new(),
         }
     }

@@ -73,7 +73,7 @@ fn proxied(page: &mut Page, snapshot: &Snapshot) {
         }
     }
     type Count = fn(&Total) -> u64;
-    let counts: [(&'static str, _, &str, Count); 7] = [
+    let counts: [(&'static str, _, &str, Count); 8] = [
         ("lastgood_traffic_requests_total", Counter, "Requests that came to an end.", |total| total.requests),
         (
             "lastgood_traffic_failures_total",
@@ -90,6 +90,12 @@ fn proxied(page: &mut Page, snapshot: &Snapshot) {
         ("lastgood_traffic_saved_total", Counter, "Retried requests that the other release answered.", |total| {
             total.saved
         }),
+        (
+            "lastgood_traffic_degraded_total",
+            Counter,
+            "Requests that were answered by a fallback, as `traffic.degraded` says what counts as one.",
+            |total| total.degraded,
+        ),
         ("lastgood_traffic_in_flight", Gauge, "Requests under way, without tunnels.", |total| total.in_flight),
         ("lastgood_traffic_tunnels", Gauge, "Open WebSocket tunnels.", |total| total.tunnels),
         ("lastgood_traffic_people", Gauge, "People seen within the last minute.", |total| total.people),

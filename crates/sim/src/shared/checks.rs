@@ -199,7 +199,10 @@ impl Shifts {
             TrafficEvent::Emptied { release } => {
                 self.emptied.insert(*release);
             }
-            TrafficEvent::EntriesStopped { .. } | TrafficEvent::EntriesResumed { .. } => {}
+            TrafficEvent::Degraded { .. }
+            | TrafficEvent::DegradedNoMore { .. }
+            | TrafficEvent::EntriesStopped { .. }
+            | TrafficEvent::EntriesResumed { .. } => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! The last layer: a small real chat service over HTTP and WebSocket, in fourteen releases good and bad, and its users.
+//! The last layer: a small real chat service over HTTP and WebSocket, in releases good and bad, and its users.
 //!
 //! It exists so that moving traffic between releases moves something that can really break: messages that must
 //! neither be lost nor come twice, sockets that are cut off and come back, and two releases at once on one database.

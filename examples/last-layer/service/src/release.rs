@@ -35,6 +35,11 @@ pub enum Fault {
         /// Of a hundred requests.
         percent: u32,
     },
+    /// A share of all readings is answered from a copy, with 203: that is its fallback.
+    FallsBack {
+        /// Of a hundred readings.
+        percent: u32,
+    },
     /// A share of all requests takes longer; never the health page.
     Slow {
         /// Of a hundred requests.
@@ -57,6 +62,12 @@ pub enum Fault {
     ForgetsToStore {
         /// Of a hundred messages.
         percent: u32,
+    },
+    /// Every request is answered with 500 once so many rooms were asked about, what a short look never does; never the
+    /// health page.
+    FullOfRooms {
+        /// Different rooms since the start.
+        rooms: usize,
     },
     /// The process dies by itself.
     Crash {
@@ -104,12 +115,14 @@ pub fn catalogue() -> Vec<Release> {
         release("1.2.2", Fault::Slow { percent: 10, by_ms: 2_000 }),
         release("1.2.3", Fault::Errors { percent: 100 }),
         release("1.2.4", Fault::Breaks { percent: 20 }),
+        release("1.2.5", Fault::FallsBack { percent: 60 }),
         release("1.3.0", Fault::ForgetsResume),
         release("1.3.1", Fault::DoublesOnReplay),
         release("1.3.2", Fault::LosesAtSeam { open_ms: 30 }),
         release("1.3.3", Fault::RefusesHandshake),
         release("1.3.4", Fault::ForgetsToStore { percent: 10 }),
         release("1.4.0", Fault::Crash { after_ms: 20_000 }),
+        release("1.4.1", Fault::FullOfRooms { rooms: 40 }),
         release("1.5.0", Fault::None),
         Release { migrations: vec![FIRST, ADD_STORED_AT, SEAL_TEXT], ..release("2.0.0", Fault::None) },
     ]

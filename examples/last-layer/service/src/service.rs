@@ -14,7 +14,8 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::{Arc, mpsc as channel};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, mpsc as channel};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +41,20 @@ pub(crate) struct Service {
     pub(crate) stopping: watch::Receiver<bool>,
     /// Held by every open socket; the last one to go lets the process end.
     pub(crate) open_sockets: mpsc::Sender<()>,
+    /// The rooms that were asked about; kept by a release that fails by them only.
+    asked_about: Mutex<BTreeSet<String>>,
+}
+
+impl Service {
+    /// Notes the room of a path, and tells whether there are this many or more.
+    fn is_full(&self, rooms: usize, path: &str) -> bool {
+        let mut asked_about = self.asked_about.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is full stays full, and needs no more memory for it.
+        if asked_about.len() < rooms {
+            asked_about.extend(path.split('/').nth(2).map(str::to_owned));
+        }
+        asked_about.len() >= rooms
+    }
 }
 
 /// Serves one release in one place until SIGTERM or SIGINT.
@@ -69,8 +84,14 @@ async fn listen(release: &Release, place: &Place, store: Arc<Store>, rooms: Arc<
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopping) = watch::channel(false);
     let (open_sockets, mut all_closed) = mpsc::channel(1);
-    let service =
-        Arc::new(Service { release: release.clone(), store, rooms, stopping: stopping.clone(), open_sockets });
+    let service = Arc::new(Service {
+        release: release.clone(),
+        store,
+        rooms,
+        stopping: stopping.clone(),
+        open_sockets,
+        asked_about: Mutex::default(),
+    });
     report(&format!("{} listens on {}", release.version, listener.local_addr()?));
     if let Fault::Crash { after_ms } = release.fault {
         tokio::spawn(async move {
@@ -130,6 +151,9 @@ async fn misbehave(State(service): State<Arc<Service>>, request: Request, next: 
     match service.release.fault {
         Fault::Errors { percent } if befalls(percent) => {
             return error(StatusCode::INTERNAL_SERVER_ERROR, "something failed here");
+        }
+        Fault::FullOfRooms { rooms } if service.is_full(rooms, request.uri().path()) => {
+            return error(StatusCode::INTERNAL_SERVER_ERROR, "there is no place for another room");
         }
         // The connection ends with its task; nothing is printed, as of one that was cut.
         Fault::Breaks { percent } if befalls(percent) => std::panic::resume_unwind(Box::new(())),
@@ -207,7 +231,11 @@ async fn show(State(service): State<Arc<Service>>, Path(room): Path<String>, Raw
                 .into_iter()
                 .map(|message| json!({ "seq": message.seq, "id": message.id, "text": message.text }))
                 .collect();
-            answer(StatusCode::OK, &json!({ "messages": messages, "last": last }))
+            let status = match service.release.fault {
+                Fault::FallsBack { percent } if befalls(percent) => StatusCode::NON_AUTHORITATIVE_INFORMATION,
+                _ => StatusCode::OK,
+            };
+            answer(status, &json!({ "messages": messages, "last": last }))
         }
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "it could not be read; the log says why"),
     }

@@ -10,7 +10,7 @@ pub(super) mod shifting;
 use super::{Deciding, Judging};
 use crate::{
     effect::{Answer, Effect},
-    event::{Cause, End, Event, Settings, Verdict},
+    event::{Cause, End, Event, Health, Settings, Verdict},
     failure::Failure,
     service::{CLOSING, Phase},
     terms::{Digest, InstanceName, Span, Timestamp},
@@ -120,10 +120,10 @@ fn route_all(deciding: &Deciding, last_good: Option<RouteSide>, left: Option<Rou
 /// How often the numbers of a doubt that lasts are written anew: who asks why a share waits must not read old ones.
 const NUMBERS_EVERY: Span = Span::seconds(30);
 
-/// Reacts to an answer of the guards: they are asked all the time, and only a change is worth a record.
-pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, because: String, settings: Settings) {
+/// Finds whether a release is on trial at this share: `Some(true)` while it shifts, `Some(false)` while it is watched after
+/// its promotion.
+fn trial(deciding: &Deciding, on: Judging, settings: &Settings) -> Option<bool> {
     let traffic = &deciding.service.traffic;
-    let known = traffic.judged.as_ref().map(|judged| judged.verdict);
     let (on_trial, shifts) = match deciding.phase() {
         Some(Phase::Shifting { release, until, .. }) => {
             (until.is_some() && on == Judging { release: *release, share: traffic.share() }, true)
@@ -131,12 +131,42 @@ pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, bec
         _ if !is_watched(deciding) => (false, false),
         _ => {
             let serves = traffic.last_good().is_some_and(|side| side.release == on.release);
-            (serves && on.share == Share::ALL && super::forward::watches(deciding, &settings), false)
+            (serves && on.share == Share::ALL && super::forward::watches(deciding, settings), false)
         }
     };
-    if !on_trial {
-        return;
+    on_trial.then_some(shifts)
+}
+
+/// Reacts to how much a release on trial answers by a fallback: only a change is worth a record, and nobody is moved for
+/// it unless so configured.
+pub(super) fn degrading(deciding: &mut Deciding, on: Judging, health: Health, because: String, settings: Settings) {
+    let Some(shifts) = trial(deciding, on, &settings) else { return };
+    let (release, share) = (on.release, on.share);
+    let known = deciding.service.traffic.degraded.as_ref().is_some_and(|one| one.release == release);
+    match health {
+        Health::Degraded => {
+            if !known {
+                let because = because.clone();
+                deciding.say(Event::Traffic(TrafficEvent::Degraded { release, share, because }));
+            }
+            // A shift is held to what its run began with.
+            let of_run = self::settings(deciding).filter(|_| shifts);
+            let degraded = of_run.or(settings.traffic.as_ref()).and_then(|traffic| traffic.degraded);
+            match (degraded.is_some_and(|degraded| degraded.goes_back), shifts) {
+                (true, true) => returning::begin(deciding, Cause::Guard { share, because }),
+                (true, false) => returning::by_itself(deciding, Cause::Guard { share, because }, settings),
+                (false, _) => {}
+            }
+        }
+        Health::Good if known => deciding.say(Event::Traffic(TrafficEvent::DegradedNoMore { release })),
+        Health::Good | Health::CannotTell | Health::Broken => {}
     }
+}
+
+/// Reacts to an answer of the guards: they are asked all the time, and only a change is worth a record.
+pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, because: String, settings: Settings) {
+    let known = deciding.service.traffic.judged.as_ref().map(|judged| judged.verdict);
+    let Some(shifts) = trial(deciding, on, &settings) else { return };
     let share = on.share;
     let has_grown_old =
         |judged: &Judged| judged.because != because && deciding.now.since(judged.at) >= NUMBERS_EVERY && shifts;

@@ -1,5 +1,6 @@
 //! Shared traffic: shares grow on evidence only, a hold lets them stand, and a way back flips before it clears up.
 
+mod degrading;
 mod found;
 mod growing;
 mod pinned;
@@ -36,6 +37,7 @@ fn shared() -> Settings {
         warm: WARM,
         cannot_tell_max: CANNOT_TELL,
         guard: GuardSettings::default(),
+        degraded: None,
         flags: Vec::new(),
         trips: Vec::new(),
         resume: true,

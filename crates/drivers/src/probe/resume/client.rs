@@ -21,6 +21,8 @@ pub(super) struct Client<'g> {
     socket: Option<WebSocket<Wire>>,
     /// The position of the last delivery, whoever sent it.
     last: Option<String>,
+    /// The id of its session, as it was told last.
+    session: Option<String>,
     pub(super) heard: Heard,
     /// The last thing heard that was no delivery.
     pub(super) besides: Option<String>,
@@ -29,27 +31,47 @@ pub(super) struct Client<'g> {
 impl<'g> Client<'g> {
     /// Connects a new client to a side.
     pub(super) fn connect(gate: &'g Gate<'g>, number: u32, side: usize) -> Result<Self, Trouble> {
-        let mut client =
-            Self { gate, number, sent: 0, socket: None, last: None, heard: Heard::of(&gate.run), besides: None };
+        let heard = Heard::of(&gate.run);
+        let mut client = Self { gate, number, sent: 0, socket: None, last: None, session: None, heard, besides: None };
         client.open(&gate.config.keys.path, side)?;
+        if gate.config.keys.session.is_some() {
+            let until = gate.until();
+            while client.session.is_none() {
+                if !client.hear(until)? {
+                    return Err(Trouble::failed("no session's id in time"));
+                }
+            }
+        }
         Ok(client)
     }
 
     /// Comes back to a side from the last delivery on.
     pub(super) fn resume(&mut self, side: usize) -> Result<(), Trouble> {
-        self.open(&self.gate.config.keys.resume_path, side)
+        let keys = &self.gate.config.keys;
+        self.open(keys.path_back(), side)?;
+        let Some(said) = keys.resume_sent() else { return Ok(()) };
+        let text = said.fill(&|name| self.known(side, name)).map_err(no_value)?;
+        let until = self.gate.until();
+        let sent = self.socket(until)?.send(Message::text(text));
+        sent.map_err(|error| websocket::trouble(&error, "what resumes was not taken"))
+    }
+
+    /// Gives a variable of a connection.
+    fn known(&self, side: usize, name: &str) -> Option<String> {
+        match name {
+            "run" => Some(self.gate.run.clone()),
+            "last" => self.last.clone(),
+            "session" => self.session.clone(),
+            _ => self.gate.side(side).lookup(name),
+        }
     }
 
     fn open(&mut self, path: &str, side: usize) -> Result<(), Trouble> {
         let keys = &self.gate.config.keys;
-        let session = self.gate.side(side);
-        let value = |name: &str| match name {
-            "run" => Some(self.gate.run.clone()),
-            "last" => self.last.clone(),
-            _ => session.lookup(name),
-        };
+        let value = |name: &str| self.known(side, name);
         let until = self.gate.until();
-        self.socket = Some(session.socket(path, &keys.headers, keys.protocol.as_deref(), &value, until)?);
+        self.socket =
+            Some(self.gate.side(side).socket(path, &keys.headers, keys.protocol.as_deref(), &value, until)?);
         Ok(())
     }
 
@@ -137,6 +159,11 @@ impl<'g> Client<'g> {
         let keys = &self.gate.config.keys;
         let session = self.gate.side(0);
         let Ok(json) = serde_json::from_str::<Value>(text) else { return Ok(false) };
+        if let Some(told) = keys.session.as_ref().and_then(|path| path.find(&json).into_iter().next_back()) {
+            let id = plain(told);
+            self.gate.hide(&id);
+            self.session = Some(id);
+        }
         if judge_json(&json, &keys.when, &|name| session.lookup(name)).is_err() {
             return Ok(false);
         }

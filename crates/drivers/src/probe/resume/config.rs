@@ -47,6 +47,13 @@ pub struct ResumeConfig {
 /// id = "$.id"
 /// position = "$.seq"
 /// ```
+///
+/// A service that is told after connecting who comes back has, instead of `resume_path`:
+///
+/// ```toml
+/// session = "$.session"
+/// resume_send_json = { resume = "{session}", after = "{last}" }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeKeys {
@@ -55,8 +62,20 @@ pub struct ResumeKeys {
     pub before: Vec<Step>,
     /// Path and query of a first connection.
     pub path: String,
-    /// Path and query of a client that comes back; `{last}` is the position of the last delivery it had.
-    pub resume_path: String,
+    /// Path and query of a client that comes back; `{last}` is the position of the last delivery it had, `{session}` the
+    /// id of its session. Default, with `resume_send` or `resume_send_json`: as `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_path: Option<String>,
+    /// Where a message has the id of the client's session, which it is told after it has connected. It is awaited before
+    /// anything is sent on a first connection; the newest counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<JsonPath>,
+    /// The first text that a client sends which comes back; takes `{last}` and `{session}` too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_send: Option<String>,
+    /// The same as JSON, where each variable is put into a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_send_json: Option<serde_json::Value>,
     /// Headers of the request that opens a connection.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -92,11 +111,9 @@ impl TryFrom<ResumeKeys> for ResumeConfig {
 
     fn try_from(keys: ResumeKeys) -> Result<Self, String> {
         check_path(&keys.path)?;
-        check_path(&keys.resume_path)?;
+        keys.resume_path.iter().try_for_each(|path| check_path(path))?;
         check_headers(&keys.headers)?;
-        if !variables::names(&keys.resume_path, Place::Path).any(|name| name == "last") {
-            return Err("resume_path needs {last}, such as resume_path = \"/socket?after={last}\"".into());
-        }
+        keys.check_return()?;
         if keys.send.is_some() == keys.send_json.is_some() {
             return Err("give send or send_json, such as send_json = { type = \"post\", id = \"{id}\" }".into());
         }
@@ -128,6 +145,53 @@ impl From<ResumeConfig> for ResumeKeys {
 }
 
 impl ResumeKeys {
+    /// Checks that a client that comes back says where it was.
+    fn check_return(&self) -> Result<(), String> {
+        if self.resume_send.is_some() && self.resume_send_json.is_some() {
+            return Err("give resume_send or resume_send_json, not both".into());
+        }
+        let mut said = Vec::new();
+        if let Some(path) = &self.resume_path {
+            said.extend(variables::names(path, Place::Path).map(ToOwned::to_owned));
+        }
+        self.see_resume_sent(&mut |text| said.extend(variables::names(text, Place::Plain).map(ToOwned::to_owned)));
+        let names = |name: &str| said.iter().any(|one| one == name);
+        if names("session") && self.session.is_none() {
+            return Err("{session} needs session, such as session = \"$.session\"".into());
+        }
+        if names("last") || names("session") {
+            return Ok(());
+        }
+        let sends = self.resume_send.is_some() || self.resume_send_json.is_some();
+        Err(match sends {
+            true => "resume_send needs {last} or {session}, such as resume_send_json = { resume = \"{session}\" }",
+            false => "resume_path needs {last}, such as resume_path = \"/socket?after={last}\"",
+        }
+        .into())
+    }
+
+    /// Gives the path of a client that comes back.
+    pub(super) fn path_back(&self) -> &str {
+        self.resume_path.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Calls `see` with every text of what a client first sends that comes back.
+    pub(crate) fn see_resume_sent<'k>(&'k self, see: &mut dyn FnMut(&'k str)) {
+        match (&self.resume_send, &self.resume_send_json) {
+            (Some(text), _) => see(text),
+            (None, Some(json)) => body::texts(json, see),
+            (None, None) => {}
+        }
+    }
+
+    /// Gives what a client first sends that comes back, if it says anything.
+    pub(super) fn resume_sent(&self) -> Option<Template<'_>> {
+        match (&self.resume_send, &self.resume_send_json) {
+            (Some(text), _) => Some(Template::Text(text)),
+            (None, json) => json.as_ref().map(Template::Json),
+        }
+    }
+
     /// Calls `see` with every text of what is sent.
     pub(crate) fn see_sent<'k>(&'k self, see: &mut dyn FnMut(&'k str)) {
         match (&self.send, &self.send_json) {

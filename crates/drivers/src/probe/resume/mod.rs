@@ -15,6 +15,7 @@ pub use failure::{ResumeFailure, ResumePart};
 use super::{
     ProbeTarget,
     run::{Session, span},
+    secrets::Scrubber,
     wire::Trouble,
 };
 use client::Client;
@@ -67,7 +68,13 @@ impl ResumeConfig {
         // 30 bits in six letters and digits: short in a log, and no other gate of a room has them.
         let run =
             (0..6).map(|place| char::from(b"0123456789abcdefghjkmnpqrstvwxyz"[(chance >> (place * 5)) as usize & 31]));
-        let gate = Gate { config: self, run: run.collect(), sides: [session, moved], deadline: until };
+        let gate = Gate {
+            config: self,
+            run: run.collect(),
+            sides: [session, moved],
+            deadline: until,
+            hidden: Mutex::default(),
+        };
         let mut facts = gate.all()?;
         facts.took = span(started.elapsed());
         Ok(facts)
@@ -80,6 +87,8 @@ struct Gate<'g> {
     run: String,
     sides: [Session<'g>; 2],
     deadline: Instant,
+    /// Takes the ids of sessions out of what is shown: whoever has one could go on in its place.
+    hidden: Mutex<Scrubber>,
 }
 
 /// What a part has shown.
@@ -92,6 +101,17 @@ struct Shown {
 impl Gate<'_> {
     fn side(&self, side: usize) -> &Session<'_> {
         &self.sides[side]
+    }
+
+    /// Keeps a session's id out of what is shown.
+    fn hide(&self, id: &str) {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).add_captured("session", id);
+    }
+
+    /// Takes out what nobody may read, and cuts what is too long.
+    fn presentable(&self, side: usize, text: &str) -> String {
+        let text = self.hidden.lock().unwrap_or_else(PoisonError::into_inner).scrub(text);
+        self.side(side).presentable(&text)
     }
 
     /// Gives the end of what begins now.
@@ -253,13 +273,13 @@ impl Gate<'_> {
             doubled,
             disordered: heard.disordered.clone(),
             trouble: None,
-            besides: besides.map(|text| self.side(LAST_GOOD).presentable(&text)),
+            besides: besides.map(|text| self.presentable(LAST_GOOD, &text)),
         })
     }
 
     fn trouble(&self, part: ResumePart, side: usize, trouble: &Trouble) -> ResumeFailure {
         let whose = if side == LAST_GOOD { "last-good" } else { "the candidate" };
-        let got = self.side(side).presentable(&trouble.got);
+        let got = self.presentable(side, &trouble.got);
         ResumeFailure::trouble(part, format!("{whose} gave {got}"))
     }
 }

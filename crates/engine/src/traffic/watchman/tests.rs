@@ -71,6 +71,7 @@ fn missing(clock: impl Iterator<Item = u64>) -> (u64, u64) {
         began: Timestamp(999_000),
         promoted: false,
         guard: GuardSettings::default(),
+        degraded: None,
     };
     let (mut before, mut counted) = (None, 0);
     for second in clock {

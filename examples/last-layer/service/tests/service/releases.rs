@@ -101,6 +101,16 @@ fn release_1_2_2_lets_some_wait() {
 }
 
 #[test]
+fn release_1_2_5_reads_from_a_copy_more_often_than_not() {
+    let world = tempfile::tempdir().unwrap();
+    let service = Instance::start("1.2.5", world.path());
+    assert_eq!(service.post("lobby", "a", "text").0, 201);
+    let copies = (0..200).filter(|_| service.get("/rooms/lobby/messages").0 == 203).count();
+    assert!((80..=160).contains(&copies), "{copies} of 200");
+    assert_eq!(service.get("/rooms/lobby/messages").1["last"], 1);
+}
+
+#[test]
 fn release_1_3_0_forgets_where_a_client_was() {
     let world = tempfile::tempdir().unwrap();
     let service = Instance::start("1.3.0", world.path());
@@ -172,11 +182,22 @@ fn release_1_4_0_dies_by_itself() {
 }
 
 #[test]
+fn release_1_4_1_fails_for_everybody_once_it_is_full_of_rooms() {
+    let world = tempfile::tempdir().unwrap();
+    let service = Instance::start("1.4.1", world.path());
+    let ask = |room: usize| service.get(&format!("/rooms/room-{room}/messages")).0;
+    // One room counts once, however often it is asked about.
+    assert!((0..120).all(|number| ask(number % 39) == 200));
+    assert_eq!((ask(39), ask(0)), (500, 500));
+    assert_eq!(service.get("/health").0, 200);
+}
+
+#[test]
 fn every_release_is_laid_out_as_a_folder_that_reads_back() {
     let world = tempfile::tempdir().unwrap();
     let folders = last_layer::write_releases(world.path(), &["last-layer".to_owned()]).unwrap();
     let read: Vec<Release> =
         folders.iter().map(|folder| Release::read(&folder.join("release.json")).unwrap()).collect();
     assert_eq!(read, catalogue());
-    assert_eq!(read.len(), 15);
+    assert_eq!(read.len(), 17);
 }

@@ -1,14 +1,22 @@
 //! Values, shares and rules as people type them.
 
-use lastgood_domain::{
-    switches::{Comparison, Condition, Definition, FlagKind, FlagValue, Part, Rule, Serve, Test},
+use super::{Comparison, Condition, Definition, FlagKind, FlagValue, Part, Rule, Serve, Test};
+use crate::{
     terms::VariantName,
     traffic::{SEATS, Share},
 };
-use std::str::FromStr;
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::str::FromStr;
 
 /// Reads a flag's type.
-pub(super) fn kind(text: &str) -> Result<FlagKind, String> {
+///
+/// Errors: what to write instead.
+pub fn kind(text: &str) -> Result<FlagKind, String> {
     let kinds = [FlagKind::Boolean, FlagKind::String, FlagKind::Number, FlagKind::Object];
     let known = kinds.into_iter().find(|kind| kind.word() == text);
     known.ok_or_else(|| "write boolean, string, number or object".into())
@@ -16,9 +24,11 @@ pub(super) fn kind(text: &str) -> Result<FlagKind, String> {
 
 /// A value with its name: `long="Good day"`.
 #[derive(Debug, Clone)]
-pub(super) struct Variant {
-    pub(super) name: VariantName,
-    pub(super) value: String,
+pub struct Variant {
+    /// The name.
+    pub name: VariantName,
+    /// The value, as it was typed.
+    pub value: String,
 }
 
 impl FromStr for Variant {
@@ -31,7 +41,9 @@ impl FromStr for Variant {
 }
 
 /// Reads a value as one of its kind: a text of a string flag may stand without quotes.
-pub(super) fn value(text: &str, kind: FlagKind) -> Result<FlagValue, String> {
+///
+/// Errors: why it is no value.
+pub fn value(text: &str, kind: FlagKind) -> Result<FlagValue, String> {
     let json = FlagValue::new(text);
     if kind == FlagKind::String && !json.as_ref().is_ok_and(|value| value.kind() == kind) {
         return FlagValue::new(&serde_json::Value::String(text.into()).to_string()).map_err(|error| error.to_string());
@@ -41,7 +53,7 @@ pub(super) fn value(text: &str, kind: FlagKind) -> Result<FlagValue, String> {
 
 /// A share of people: `5`, `2.5`, `long=25`.
 #[derive(Debug, Clone)]
-pub(super) struct Percent {
+pub struct Percent {
     variant: Option<VariantName>,
     share: Share,
 }
@@ -57,15 +69,17 @@ impl FromStr for Percent {
         let number: f64 = number.trim_end_matches(['%', ' ']).parse().map_err(|_| "write a share such as 5 or 2.5")?;
         let seats = number * f64::from(SEATS) / 100.0;
         // A ten thousandth is the smallest share there is; what is finer was not meant.
-        if !(0.0..=f64::from(SEATS)).contains(&seats) || (seats - seats.round()).abs() > 1e-6 {
+        if !(0.0..=f64::from(SEATS)).contains(&seats) || (seats - libm::round(seats)).abs() > 1e-6 {
             return Err("a share is 0 to 100 with at most two places, such as 5 or 0.25".into());
         }
-        Ok(Self { variant, share: Share::of_seats(seats.round() as u16) })
+        Ok(Self { variant, share: Share::of_seats(libm::round(seats) as u16) })
     }
 }
 
 /// Gives the shares with their variants: one without a name is of the variant that is not off.
-pub(super) fn parts(percents: &[Percent], definition: &Definition) -> Result<Vec<Part>, String> {
+///
+/// Errors: there is not exactly one that is not off.
+pub fn parts(percents: &[Percent], definition: &Definition) -> Result<Vec<Part>, String> {
     let unnamed = || {
         let mut others = definition.variants.keys().filter(|name| Some(*name) != definition.off.as_ref());
         match (others.next(), others.next()) {
@@ -82,7 +96,7 @@ pub(super) fn parts(percents: &[Percent], definition: &Definition) -> Result<Vec
 
 /// A rule: `plan in pro,team && app >= 1.4.0 => long`.
 #[derive(Debug, Clone)]
-pub(super) struct RuleText {
+pub struct RuleText {
     when: Vec<Condition>,
     gives: Gives,
 }
@@ -111,10 +125,12 @@ impl FromStr for RuleText {
 
 impl RuleText {
     /// Makes the rule of a flag with this definition.
-    pub(super) fn against(&self, definition: &Definition) -> Result<Rule, String> {
+    ///
+    /// Errors: a share without a name, where it is not plain of which variant.
+    pub fn against(&self, definition: &Definition) -> Result<Rule, String> {
         let serve = match &self.gives {
             Gives::Variant(name) => Serve::Variant(name.clone()),
-            Gives::Share(percent) => Serve::Split(parts(std::slice::from_ref(percent), definition)?),
+            Gives::Share(percent) => Serve::Split(parts(core::slice::from_ref(percent), definition)?),
         };
         Ok(Rule { when: self.when.clone(), serve })
     }
@@ -150,8 +166,8 @@ fn condition(text: &str) -> Result<Condition, String> {
     Ok(Condition { attribute: attribute.into(), test })
 }
 
-/// Writes a rule as it could be typed.
-pub(super) fn says(rule: &Rule) -> String {
+/// Writes a rule as people read it: as it could be typed, but for a share.
+pub fn says(rule: &Rule) -> String {
     let when = rule.when.iter().map(|condition| {
         let attribute = &condition.attribute;
         match &condition.test {
@@ -161,7 +177,18 @@ pub(super) fn says(rule: &Rule) -> String {
             Test::Number { is, value } | Test::Version { is, value } => format!("{attribute} {} {value}", is.sign()),
         }
     });
-    format!("{} => {}", when.collect::<Vec<_>>().join(" && "), super::serves(&rule.serve))
+    format!("{} => {}", when.collect::<Vec<_>>().join(" && "), serves(&rule.serve))
+}
+
+/// Writes who gets what: `long`, `5 % long, 95 % short`.
+pub fn serves(serve: &Serve) -> String {
+    match serve {
+        Serve::Variant(name) => name.to_string(),
+        Serve::Split(parts) => {
+            let part = |part: &Part| format!("{} {}", Share::of_seats(part.seats), part.variant);
+            parts.iter().map(part).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 #[cfg(test)]
