@@ -146,7 +146,7 @@ impl Yes {
             }
             Effect::AskBusy { .. } => Answer::BusyAsked { busyness: Busyness::Idle },
             Effect::Stop { .. } => Answer::Stopped,
-            Effect::Start { .. } => Answer::Started { pid: 4_711, setup: None },
+            Effect::Start { .. } => Answer::Started { pid: 4_711, setup: None, unit: Vec::new() },
             Effect::Probe { .. } => Answer::ProbePassed { facts: probe },
             Effect::Measure { .. } => Answer::Measured { loss: Loss::default() },
             Effect::Restore { snapshot, .. } => Answer::Restored {
