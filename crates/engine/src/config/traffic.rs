@@ -375,7 +375,8 @@ mod tests {
                 "[service.web]\nchannel = {{ directory = \"releases\", version_file = \"VERSION\" }}\n\
                  command = [\"{{release}}/web\"]\nstate = {{ directory = \"{{data}}\" }}\n{keys}\n\
                  ready = {{ http = {{ path = \"/\" }}, expect = {{ status = 200 }} }}\n\
-                 [[service.web.instance]]\nname = \"a\"\nport = 7301\n{}data = \"data\"\n",
+                 [[service.web.instance]]\nname = \"a\"\nport = 7301\n{}data = \"data\"\n\
+                 [[service.web.probe]]\nname = \"page\"\nhttp = {{ path = \"/\" }}\nexpect = {{ status = 200 }}\n",
                 if keys.contains("traffic") { "other_port = 7302\n" } else { "" }
             );
             let config = Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap();
