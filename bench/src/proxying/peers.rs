@@ -217,6 +217,7 @@ pub(super) fn route(proxy: &Peer, upstreams: &Upstreams, seats: u16) -> Result<(
         synthetic: None,
         closed: Vec::new(),
         lease: None,
+        fallback: None,
     };
     Builtin::new(&proxy.state).route(&table).map(drop).map_err(|error| error.to_string())
 }

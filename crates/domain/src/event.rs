@@ -407,7 +407,7 @@ pub struct Settings {
     /// Gates that a release must pass before anything is moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateName>,
-    /// Whether a rollback that nobody asked for owes an analysis.
+    /// Whether a rollback owes an analysis.
     #[serde(default, skip_serializing_if = "Rca::is_off")]
     pub rca: Rca,
     /// The only release that this run may move to: whoever asked for it has looked at a plan. Never from the configuration.

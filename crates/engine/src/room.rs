@@ -94,6 +94,11 @@ pub fn copy_newest(log: &Path, to: &Path, max: u64) -> io::Result<u64> {
     copied
 }
 
+/// Gives how many bytes are free for us on the disk of a folder; plenty where it can't be told.
+pub fn free(root: &Path) -> u64 {
+    disk(root).0
+}
+
 /// Gives what is free for us on the disk of a folder, and its size, in bytes; plenty where it can't be told.
 fn disk(root: &Path) -> (u64, u64) {
     statvfs(root).map_or((u64::MAX, u64::MAX), |disk| {

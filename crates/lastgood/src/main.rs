@@ -11,6 +11,7 @@ mod exit;
 mod leftovers;
 mod outside;
 mod page;
+mod preserve;
 mod progress;
 mod room;
 mod screen;

@@ -96,7 +96,8 @@ fn worlds_of_incidents_reach_every_state_and_what_can_go_wrong() {
     ];
     let mut reached: BTreeMap<&str, u32> = wanted.into_iter().map(|what| (what, 0)).collect();
     let (mut crashes, mut races) = (0, 0);
-    for seed in 0..120 {
+    // In 153 a command was tried and cut off, and nobody could tell: one that was begun only is known not to have been tried.
+    for seed in (0..120).chain([153]) {
         let played = random_incidents(seed);
         played.reached.iter().for_each(|what| *reached.entry(what).or_default() += 1);
         crashes += played.crashes;

@@ -1,4 +1,4 @@
-//! The analysis that a service owes after an automatic rollback or an incident, in the service's own chain.
+//! The analysis that a service owes after a rollback or an incident, in the service's own chain.
 //!
 //! A state, never a text that is searched: while one is owed the next forward run is refused. It never stands in a way back.
 
@@ -15,7 +15,7 @@ use alloc::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Whether an automatic rollback owes an analysis.
+/// Whether a rollback owes an analysis, be it automatic or by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rca {
@@ -204,11 +204,13 @@ pub fn owe(
     Event::Analysis(AnalysisEvent::Owed { because, due: now.after(time_for(level)), incident, owner })
 }
 
-/// Gives what a run's end makes the service owe: only a rollback that nobody asked for does.
+/// Gives what a run's end makes the service owe: a rollback does, also one that a person asked for, who knew why. A pin is
+/// asked for with its reason, and a hold that stops a move in its middle found nothing wrong with the release.
 pub(crate) fn owed_for(end: &End, rca: Rca, now: Timestamp) -> Option<Event> {
     let End::RolledBack { cause } = end else { return None };
-    let asked = matches!(cause, Cause::Asked { .. } | Cause::Pinned { .. } | Cause::Halted { .. });
-    (rca == Rca::Required && !asked).then(|| owe(format!("rolled back: {}", end.because()), None, None, None, now))
+    let is_no_fault = matches!(cause, Cause::Pinned { .. } | Cause::Halted { .. });
+    (rca == Rca::Required && !is_no_fault)
+        .then(|| owe(format!("rolled back: {}", end.because()), None, None, None, now))
 }
 
 /// Why an analysis was not taken.

@@ -4,6 +4,7 @@
 mod golden;
 mod items;
 mod life;
+mod needs;
 mod proof_steps;
 mod random;
 mod recommended;

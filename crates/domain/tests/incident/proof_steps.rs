@@ -23,6 +23,8 @@ fn step(id: &str, act: Act) -> Step {
         act,
         says: "it is so".into(),
         undo: Undo::Nothing,
+        precondition: None,
+        risk: None,
         timeout: Span::minutes(1),
         attempts: 1,
         may_fail: false,

@@ -40,7 +40,7 @@ pub use loss::{LossReport, loss, loss_report};
 pub use manifest::DatabaseFacts;
 pub use place::{Data, Owner, Paths, StateConfig, StatePlace};
 pub use ready::{discard_ready, lay_ready};
-pub use restore::{NoSteps, RestoreContext, Steps, can_keep_aside, can_restore, is_where_taken, restore};
+pub use restore::{NoSteps, RestoreContext, Steps, can_keep_aside, can_restore, has_room, is_where_taken, restore};
 pub use snapshot::{Mode, Novelty, SnapshotContext, adopt_aside, prune, snapshot, snapshot_facts, snapshot_folder};
 pub use so_far::loss_so_far;
 pub use sqlite::schema_digest;

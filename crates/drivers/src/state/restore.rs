@@ -187,6 +187,19 @@ pub fn can_restore(snapshot: &Path, place: &StatePlace, aside: &Path) -> Result<
     look_ahead(&manifest, &roots, &aside_or_parent(aside)?, aside, ready.as_ref()).map(drop)
 }
 
+/// Refuses where a restore of the snapshot in folder `snapshot` to `place` would find no room for its copies; one that lies
+/// ready is moved and needs none.
+pub fn has_room(snapshot: &Path, place: &StatePlace, aside: &Path) -> Result<(), StateError> {
+    let (manifest, digest) = Manifest::read(snapshot)?;
+    let roots = place.data.as_kept(&manifest.place.data)?.roots()?;
+    if Ready::find(aside, &manifest, digest, &roots).is_some() {
+        return Ok(());
+    }
+    let contents = manifest.entries.iter().filter_map(|entry| entry.what.content());
+    let bytes = contents.filter(|content| !content.sparse).map(|content| content.bytes).sum();
+    space::demand_room(&aside_or_parent(aside)?, aside, bytes)
+}
+
 /// Refuses a place beside which the folder that the snapshot was taken of is still there, as another.
 pub fn is_where_taken(snapshot: &Path, place: &StatePlace) -> Result<(), StateError> {
     let (manifest, _) = Manifest::read(snapshot)?;

@@ -29,7 +29,10 @@ pub use people::{
     ApprovalsConfig, EscalationConfig, PersonConfig, RoleConfig, StepConfig as EscalationStepConfig, actor_of,
 };
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
-pub use runbook::{AreaConfig, CheckConfig, EmergencyConfig, FileConfig, RunbookConfig, SqlCheck, StepConfig};
+pub use runbook::{
+    AreaConfig, CheckConfig, EmergencyConfig, FileConfig, NeedConfig, RiskConfig, RiskLevelConfig, RunbookConfig,
+    SqlCheck, StepConfig,
+};
 pub use signals::{Concern, DrainRule, FailuresConfig, GapsConfig, SignalConfig, SpikeConfig, ThresholdConfig};
 pub use switches::{FlagConfig, Safe, SwitchesConfig};
 pub use traffic::{ClosesConfig, GuardConfig, ShareConfig, SyntheticConfig, TrafficConfig, TurnsOnConfig};
@@ -157,11 +160,12 @@ pub struct ServiceConfig {
     /// What a release must prove of where it comes from. Default: nothing.
     #[serde(default, skip_serializing_if = "PolicyConfig::is_empty")]
     pub policy: PolicyConfig,
-    /// `required`: after a rollback that nobody asked for, nothing moves forward before its analysis is accepted.
-    /// Default `off`: only an incident owes one.
-    #[serde(default, skip_serializing_if = "Rca::is_off")]
-    #[schemars(with = "String")]
-    pub rca: Rca,
+    /// `required`: after a rollback, automatic or by hand, nothing moves forward before its analysis is accepted. `off`: only
+    /// an incident owes one. Default: `required` with `traffic`, where a release is yours to mend before the next; else `off`:
+    /// what follows somebody else's releases instance by instance never tries a rejected one again, and takes the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub rca: Option<Rca>,
     /// Words that holds over several services choose by, such as `tier = "api"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -3,7 +3,7 @@
 use lastgood_domain::{
     operations::incident::{
         Level,
-        plan::{Area, Undo},
+        plan::{Area, Risk, RiskLevel, Undo},
     },
     terms::ServiceName,
 };
@@ -98,6 +98,12 @@ pub struct StepConfig {
     /// What is done: steps as a probe has them, most often one `command`.
     #[serde(rename = "do")]
     pub act: Vec<Step>,
+    /// What must be so right before it is first tried; unmet, the plan stops there and nothing was done. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precondition: Option<NeedConfig>,
+    /// What may go wrong with it. Default: `severe` where it can't be undone, else `moderate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<RiskConfig>,
     /// How it is seen that it was done; asked before it is done, after it, and after a crash. Steps as a probe has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verify: Vec<Step>,
@@ -120,6 +126,50 @@ pub struct StepConfig {
     /// Whether the plan goes on when it has failed. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_fail: bool,
+}
+
+/// What must be so before a step: answers of probes, or rows that a database must not have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NeedConfig {
+    /// Steps as a probe has them; all must pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ask: Vec<Step>,
+    /// Instead of `ask`: rows of a database that must not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<SqlCheck>,
+}
+
+/// What may go wrong with a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RiskConfig {
+    /// How bad that is. A severe step is named in what people approve.
+    pub level: RiskLevelConfig,
+    /// What it is, in one sentence.
+    pub what: String,
+}
+
+/// How bad it is. The same words as in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RiskLevelConfig {
+    /// Nobody notices.
+    Low,
+    /// Some notice, for a short time.
+    Moderate,
+    /// Users lose something, or it stays.
+    Severe,
+}
+
+impl From<RiskLevelConfig> for RiskLevel {
+    fn from(level: RiskLevelConfig) -> Self {
+        match level {
+            RiskLevelConfig::Low => Self::Low,
+            RiskLevelConfig::Moderate => Self::Moderate,
+            RiskLevelConfig::Severe => Self::Severe,
+        }
+    }
 }
 
 /// A question of the runbook: isolation of tenants, idempotency, totals that fit.
@@ -217,6 +267,15 @@ impl StepConfig {
         }
     }
 
+    /// Gives what may go wrong with it.
+    pub fn risk(&self) -> Risk {
+        match (&self.risk, self.undone()) {
+            (Some(risk), _) => Risk { level: risk.level.into(), what: risk.what.clone() },
+            (None, Undo::None { why }) => Risk { level: RiskLevel::Severe, what: format!("it can't be undone: {why}") },
+            (None, _) => Risk { level: RiskLevel::Moderate, what: "nobody has said what may go wrong".into() },
+        }
+    }
+
     /// Gives the level from which on it is done.
     pub fn level(&self) -> Level {
         self.level.unwrap_or_else(|| Area::from(self.area).level())
@@ -247,21 +306,27 @@ impl RunbookConfig {
         secrets: &Known<'_>,
     ) -> Option<Wrong> {
         let steps = self.step.iter().map(|(name, step)| (format!("runbook.step.{name}"), &step.act, &step.services));
-        for (name, check) in &self.check {
-            let place = format!("runbook.check.{name}");
+        let needs = self.step.iter().filter_map(|(name, step)| {
+            Some((format!("runbook.step.{name}.precondition"), step.precondition.as_ref()?, &step.services))
+        });
+        let needs: Vec<_> = needs.map(|(place, need, services)| (place, &need.ask, &need.sql, services)).collect();
+        let checks = self.check.iter();
+        let checks = checks.map(|(name, one)| (format!("runbook.check.{name}"), &one.ask, &one.sql, &one.services));
+        let questions: Vec<_> = needs.into_iter().chain(checks).collect();
+        for (place, ask, sql, _) in &questions {
             let example = "sql = { database = \"app\", query = \"SELECT …\" }";
-            let what = match &check.sql {
-                Some(_) if !check.ask.is_empty() => "it has ask and sql; it is one question".to_owned(),
+            let what = match sql {
+                Some(_) if !ask.is_empty() => "it has ask and sql; it is one question".to_owned(),
                 Some(sql) if !databases.contains_key(&sql.database) => {
                     format!("there is no [database.{}]", sql.database)
                 }
                 Some(sql) if sql.query.trim().is_empty() => "its query is empty".to_owned(),
                 _ => continue,
             };
-            return Some((place, what, example));
+            return Some((place.clone(), what, example));
         }
-        let asking = self.check.iter().filter(|(_, one)| one.sql.is_none());
-        let checks = asking.map(|(name, one)| (format!("runbook.check.{name}"), &one.ask, &one.services));
+        let asking = questions.into_iter().filter(|(_, _, sql, _)| sql.is_none());
+        let checks = asking.map(|(place, ask, _, services)| (place, ask, services));
         let none = BTreeSet::new();
         let emergency = self.emergency.iter().map(|(name, one)| (format!("runbook.emergency.{name}"), &one.act, &none));
         for (place, steps, services) in steps.chain(checks).chain(emergency) {
@@ -279,6 +344,10 @@ impl RunbookConfig {
             let place = format!("runbook.step.{name}");
             if step.undo.is_some() && step.irreversible.is_some() {
                 return Some((place, "it has an undo and is irreversible".into(), "undo = \"…\""));
+            }
+            if step.risk.as_ref().is_some_and(|risk| risk.what.trim().is_empty()) {
+                let example = "risk = { level = \"severe\", what = \"readers see no totals for a minute\" }";
+                return Some((format!("{place}.risk"), "it does not say what may go wrong".into(), example));
             }
             if step.attempts == 0 {
                 return Some((place, "it would never be tried".into(), "attempts = 1"));

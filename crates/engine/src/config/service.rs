@@ -2,7 +2,11 @@
 
 use super::{InstanceConfig, ServiceConfig};
 use crate::provenance;
-use lastgood_domain::{event::Settings, operations::hold::Subject, terms::InstanceName};
+use lastgood_domain::{
+    event::Settings,
+    operations::{hold::Subject, rca::Rca},
+    terms::InstanceName,
+};
 
 impl ServiceConfig {
     /// Gives what the service's decisions depend on.
@@ -26,9 +30,15 @@ impl ServiceConfig {
             traffic: self.traffic.as_ref().map(|traffic| traffic.settings(&self.instance)),
             policy: provenance::policy(self),
             gates: self.gates.clone(),
-            rca: self.rca,
+            rca: self.rca(),
             expects: None,
         }
+    }
+
+    /// Tells whether a rollback owes an analysis: what is configured, else what its kind of service has.
+    fn rca(&self) -> Rca {
+        let of_its_kind = if self.traffic.is_some() { Rca::Required } else { Rca::Off };
+        self.rca.unwrap_or(of_its_kind)
     }
 
     /// Gives what holds over several services look at.

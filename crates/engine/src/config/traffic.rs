@@ -383,6 +383,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_owes_an_analysis_where_traffic_is_shared_unless_it_is_said_otherwise() {
+        use crate::config::Config;
+        use lastgood_domain::operations::rca::Rca;
+        use std::path::Path;
+        let of = |keys: &str| {
+            let text = format!(
+                "[service.web]\nchannel = {{ directory = \"releases\", version_file = \"VERSION\" }}\n\
+                 command = [\"{{release}}/web\"]\nstate = {{ directory = \"{{data}}\" }}\n{keys}\n\
+                 ready = {{ http = {{ path = \"/\" }}, expect = {{ status = 200 }} }}\n\
+                 [[service.web.instance]]\nname = \"a\"\nport = 7301\n{}data = \"data\"\n\
+                 [[service.web.probe]]\nname = \"page\"\nhttp = {{ path = \"/\" }}\nexpect = {{ status = 200 }}\n",
+                if keys.contains("traffic") { "other_port = 7302\n" } else { "" }
+            );
+            let config = Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/")).unwrap();
+            config.service.values().next().unwrap().settings().rca
+        };
+        let traffic = "traffic = { proxy = { listen = [\"127.0.0.1:8080\"] }, no_resume = \"no sockets\" }";
+        assert_eq!(of(""), Rca::Off);
+        assert_eq!(of("rca = \"required\""), Rca::Required);
+        assert_eq!(of(traffic), Rca::Required);
+        assert_eq!(of(&format!("rca = \"off\"\n{traffic}")), Rca::Off);
+    }
+
+    #[test]
     fn sessions_are_proven_to_resume_unless_a_reason_says_why_not() {
         assert!(config(serde_json::json!({})).settings(&[]).resume);
         let without = config(serde_json::json!({ "no_resume": "clients load the page anew" }));

@@ -7,7 +7,7 @@ use crate::{
 };
 use lastgood_domain::{
     failure::{Failure, REPORT},
-    operations::incident::plan::{Act, Outcome, Step, Turn},
+    operations::incident::plan::{Act, Outcome, Planned, Precondition, Step, Turn},
     service::Service,
     terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
     words,
@@ -49,6 +49,21 @@ pub trait Hands {
         reason: &str,
         within: Span,
     ) -> Result<String, Failure>;
+
+    /// Asks whether a service can go back as [`Self::roll_back`] would take it, and gives what was seen; changes nothing but
+    /// that a release whose folder was moved away is installed again.
+    ///
+    /// Errors: what is in the way.
+    fn way_back(&self, service: &ServiceName, to: &ReleaseTag, risks: &[String]) -> Result<String, Failure>;
+
+    /// Copies every chain and log into a folder of the incident's own with a list of digests, reads the copies again, and
+    /// gives where they are. Repeated, it finds what is there already.
+    ///
+    /// Errors: what could not be kept, or does not fit its digest.
+    fn preserve(&self, incident: IncidentId) -> Result<String, Failure>;
+
+    /// Asks whether there is room for [`Self::preserve`]. Errors: how much is missing.
+    fn room(&self) -> Result<String, Failure>;
 
     /// Writes into the chain of each of these services that it is part of the incident.
     ///
@@ -134,9 +149,12 @@ impl Performer<'_> {
             },
             Act::Command { name } => self.ask_command(step, name, before),
             // Each of these is the same when it is done twice.
-            Act::PutBack { .. } | Act::Check { .. } | Act::Annotate | Act::VerifyEvidence | Act::CutOver => {
-                Asked::NotDone
-            }
+            Act::PutBack { .. }
+            | Act::Check { .. }
+            | Act::Preserve
+            | Act::Annotate
+            | Act::VerifyEvidence
+            | Act::CutOver => Asked::NotDone,
             // Its drivers ask themselves, because a turn is more than one act.
             Act::Credential { .. } => Asked::NotDone,
             Act::ByHand { .. } if self.drill => Asked::NotDone,
@@ -167,6 +185,55 @@ impl Performer<'_> {
         }
     }
 
+    /// Asks for what a step needs right before it is first tried, and gives what was seen. A drill asks nothing outside.
+    ///
+    /// Errors: it is not so, or nobody can tell.
+    pub fn precondition(&self, step: &Step, planned: &Planned) -> Result<String, Failure> {
+        let Some(needs) = &step.precondition else { return Ok("it needs nothing".into()) };
+        if self.drill {
+            return Ok(format!("a drill: nothing was asked; else {}", needs.says()));
+        }
+        match needs {
+            Precondition::WayBack { service, to } => {
+                let risks: &[String] = if let Act::RollBack { risks, .. } = &step.act { risks } else { &[] };
+                self.hands.way_back(service, to, risks)
+            }
+            Precondition::AtRest { service, at } => self.at_rest(service, at),
+            Precondition::Asked { name } => {
+                let gone = || gone(&format!("runbook.step.{name}.precondition"));
+                let config = self.config.runbook.step.get(name).ok_or_else(gone)?;
+                let asked = config.precondition.as_ref().ok_or_else(gone)?;
+                match &asked.sql {
+                    Some(sql) => rows(self.config, sql, step.timeout),
+                    None => self.probe(&asked.ask, &config.services, step.timeout),
+                }
+            }
+            Precondition::OldRefused { name } if planned.is_waived(&format!("credential/{name}/prove-refused")) => {
+                Ok("two people's word stands for it".into())
+            }
+            Precondition::OldRefused { name } => self.hands.credential(self.incident, name, Turn::ProveRefused),
+            Precondition::Room => self.hands.room(),
+        }
+    }
+
+    fn at_rest(&self, service: &ServiceName, at: &ReleaseTag) -> Result<String, Failure> {
+        let folded = self.fold(service)?;
+        let last_good = folded.name_of(folded.last_good.as_ref());
+        let (what, hint) = match &folded.run {
+            Some(run) => {
+                (format!("{} of {service} is under way", run.id), format!("wait for it: lastgood watch {service}"))
+            }
+            None if folded.last_good.is_some() && folded.last_good.as_ref() == folded.tags.get(at) => {
+                return Ok(format!("{at} is last-good of {service}, and nothing is on its way"));
+            }
+            None => (
+                format!("last-good of {service} is {last_good}, not {at}"),
+                format!("take it back: lastgood rollback {service} --to {at}, or plan again"),
+            ),
+        };
+        Err(Failure::new("incident-step-unmet", what, Some(&hint)))
+    }
+
     /// Does a step and says how it ended. A drill says only what would be done.
     pub fn perform(&self, step: &Step) -> Outcome {
         if self.drill {
@@ -186,6 +253,7 @@ impl Performer<'_> {
                 Some(check) => self.probe(&check.ask, &check.services, step.timeout),
                 None => Err(gone(&format!("runbook.check.{name}"))),
             },
+            Act::Preserve => self.hands.preserve(self.incident),
             Act::Annotate => self.hands.annotate(self.incident, &self.services),
             Act::VerifyEvidence => self.hands.verify_evidence(),
             Act::CutOver => self.hands.cut_over(),

@@ -7,7 +7,7 @@ use crate::{
 use lastgood_domain::{
     operations::incident::{
         Incident, Level,
-        plan::{Act, Area, Plan, Step, Target, Turn, Undo},
+        plan::{Act, Area, Plan, Precondition, Risk, RiskLevel, Step, Target, Turn, Undo},
     },
     rollout::keeps_data,
     service::Service,
@@ -45,7 +45,7 @@ pub fn plan(
         |wanted: &BTreeSet<ServiceName>| wanted.is_empty() || services.keys().any(|one| wanted.contains(one));
     let commands =
         config.runbook.step.iter().filter(|(_, one)| one.level() <= incident.level && concerns(&one.services));
-    steps.extend(commands.map(|(name, one)| command(name, one)));
+    steps.extend(commands.map(|(name, one)| command(config, name, one)));
     let checks =
         config.runbook.check.iter().filter(|(_, one)| one.level() <= incident.level && concerns(&one.services));
     steps.extend(checks.map(|(name, one)| check(config, name, one)));
@@ -68,9 +68,9 @@ pub fn spec_of(config: &Config, act: &Act) -> Option<Digest> {
     Some(match act {
         Act::RollBack { service, .. } => digest(config.service.get(service)?),
         Act::PutBack { service } => digest(&(config.service.get(service)?, files(config, service))),
-        Act::Command { name } => digest(config.runbook.step.get(name)?),
+        Act::Command { name } => commanded(config, config.runbook.step.get(name)?)?,
         Act::Check { name } => asked(config, config.runbook.check.get(name)?)?,
-        Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
+        Act::Preserve | Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
         Act::Credential { name, .. } => digest(config.credential.get(name)?),
         Act::ByHand { what } => digest(what),
     })
@@ -84,6 +84,19 @@ fn asked(config: &Config, check: &CheckConfig) -> Option<Digest> {
     })
 }
 
+/// Digests a command with the database that its precondition asks.
+fn commanded(config: &Config, step: &StepConfig) -> Option<Digest> {
+    Some(match step.precondition.as_ref().and_then(|need| need.sql.as_ref()) {
+        Some(sql) => digest(&(step, config.database.get(&sql.database)?)),
+        None => digest(step),
+    })
+}
+
+/// Says what may go wrong with a step.
+fn risk(level: RiskLevel, what: impl Into<String>) -> Option<Risk> {
+    Some(Risk { level, what: what.into() })
+}
+
 /// Gives the steps that people do, one after the other, after all that lastgood does.
 pub fn by_hand(acts: &[Reason]) -> Vec<Step> {
     let step = |(number, what): (usize, &Reason)| Step {
@@ -91,6 +104,8 @@ pub fn by_hand(acts: &[Reason]) -> Vec<Step> {
         area: Area::Application,
         says: format!("by hand: {what}"),
         undo: Undo::By { how: "by hand, as it was done".into() },
+        precondition: None,
+        risk: risk(RiskLevel::Moderate, "lastgood sees nothing of it: people say that it is so"),
         timeout: ROLL_BACK_MAX,
         attempts: 1,
         may_fail: false,
@@ -129,6 +144,14 @@ pub(super) fn kept(service: &Service, release: &Digest) -> Option<String> {
     (!kept.is_empty()).then(|| format!("the data of {} stays as it is", each.collect::<Vec<_>>().join(", ")))
 }
 
+/// Names the instances whose data would be put back to what it was.
+fn restored(service: &Service, release: &Digest) -> Vec<String> {
+    let kept = keeps_data(service, release);
+    let is_restored = |data: &Option<Digest>| data.is_some_and(|data| data != *release);
+    let all = service.instances.iter().filter(|(name, one)| is_restored(&one.data) && !kept.contains_key(*name));
+    all.map(|(name, _)| name.to_string()).collect()
+}
+
 fn roll_back(config: &Config, target: &Target, state: &Service, risks: Vec<String>) -> Step {
     let Target { service, tag, .. } = target;
     let is_shared = config.service.get(service).is_some_and(|one| one.traffic.is_some());
@@ -138,12 +161,24 @@ fn roll_back(config: &Config, target: &Target, state: &Service, risks: Vec<Strin
         // Nothing was proved to be wrong with it; where the incident is about it, people take it back.
         Some(kept) => format!("; {kept}"),
     };
+    let restored = restored(state, &target.release);
+    let risk_back = match (risks.is_empty(), is_shared || restored.is_empty()) {
+        (false, _) => risk(RiskLevel::Severe, format!("accepted by name: {}", risks.join(", "))),
+        (true, false) => risk(
+            RiskLevel::Severe,
+            format!("what was written since is no longer there as {}; it is kept aside", restored.join(", ")),
+        ),
+        (true, true) if is_shared => risk(RiskLevel::Moderate, "users are moved to the other release"),
+        (true, true) => risk(RiskLevel::Moderate, "each instance that moves is stopped and started once"),
+    };
     let act = Act::RollBack { service: service.clone(), to: tag.clone(), risks };
     Step {
         id: format!("roll-back/{service}"),
         area: Area::Application,
         says: format!("{service} goes back to {tag}{data}"),
         undo: Undo::By { how: format!("let it follow its channel again: lastgood run {service} --now") },
+        precondition: Some(Precondition::WayBack { service: service.clone(), to: tag.clone() }),
+        risk: risk_back,
         timeout: ROLL_BACK_MAX,
         attempts: 1,
         may_fail: false,
@@ -167,6 +202,11 @@ fn put_back(config: &Config, target: &Target) -> Step {
         area: Area::Infrastructure,
         says: format!("what {service} runs with is what {} declares: {parts}", target.tag),
         undo: Undo::By { how: "what was replaced is kept beside, as .before-INCIDENT".into() },
+        precondition: Some(Precondition::AtRest { service: service.clone(), at: target.tag.clone() }),
+        risk: risk(
+            RiskLevel::Moderate,
+            "edits made by hand are replaced; a program that runs with others is started again",
+        ),
         timeout: QUICK_MAX,
         attempts: 1,
         may_fail: false,
@@ -180,7 +220,7 @@ pub(super) fn files<'c>(config: &'c Config, service: &ServiceName) -> Vec<(&'c S
     config.runbook.file.iter().filter(|(_, file)| file.service == *service).collect()
 }
 
-fn command(name: &str, config: &StepConfig) -> Step {
+fn command(all: &Config, name: &str, config: &StepConfig) -> Step {
     Step {
         id: format!("command/{name}"),
         area: config.area.into(),
@@ -189,10 +229,12 @@ fn command(name: &str, config: &StepConfig) -> Step {
             false => format!("{name} is carried out, and what it should lead to is seen"),
         },
         undo: config.undone(),
+        precondition: config.precondition.as_ref().map(|_| Precondition::Asked { name: name.into() }),
+        risk: Some(config.risk()),
         timeout: config.timeout.0,
         attempts: config.attempts,
         may_fail: config.may_fail,
-        spec: digest(config),
+        spec: commanded(all, config).unwrap_or_else(|| digest(config)),
         act: Act::Command { name: name.into() },
     }
 }
@@ -203,6 +245,8 @@ fn check(config: &Config, name: &str, check: &CheckConfig) -> Step {
         area: check.area.into(),
         says: format!("{name} holds"),
         undo: Undo::Nothing,
+        precondition: None,
+        risk: risk(RiskLevel::Low, "it only asks"),
         timeout: check.timeout.0,
         attempts: check.attempts,
         may_fail: false,
@@ -211,10 +255,15 @@ fn check(config: &Config, name: &str, check: &CheckConfig) -> Step {
     }
 }
 
-fn evidence() -> [Step; 3] {
-    let step = |id: &str, act, says: &str, undo| Step {
+fn evidence() -> [Step; 4] {
+    let step = |id: &str, act: Act, says: &str, undo| Step {
         id: id.into(),
         area: Area::Evidence,
+        precondition: (act == Act::Preserve).then_some(Precondition::Room),
+        risk: match act {
+            Act::Preserve => risk(RiskLevel::Low, "the copies take room on the state disk"),
+            _ => risk(RiskLevel::Low, "it only asks, or adds to the evidence"),
+        },
         act,
         says: says.into(),
         undo,
@@ -224,7 +273,15 @@ fn evidence() -> [Step; 3] {
         spec: digest(&()),
     };
     let kept = || Undo::None { why: "evidence is only added to, and harms nobody".into() };
+    let removed = || Undo::By { how: "remove the folder that it names, once nobody needs it".into() };
     [
+        // First: what is kept apart is what was there before anything is added.
+        step(
+            "evidence/preserve",
+            Act::Preserve,
+            "chains and logs are copied apart, and the copies read again",
+            removed(),
+        ),
         step("evidence/verify", Act::VerifyEvidence, "every chain is what was signed", Undo::Nothing),
         step("evidence/annotate", Act::Annotate, "the chain of each service names the incident", Undo::Nothing),
         step("evidence/cut-over", Act::CutOver, "the position of every chain is signed and written down", kept()),
@@ -234,6 +291,12 @@ fn evidence() -> [Step; 3] {
 fn credential(name: &str, config: &impl Serialize) -> Vec<Step> {
     let spec = digest(config);
     let step = |turn: Turn| {
+        let precondition = (turn == Turn::Rotate).then(|| Precondition::OldRefused { name: name.into() });
+        let risk = match turn {
+            Turn::Revoke => risk(RiskLevel::Severe, format!("who uses {name} is cut off until the new one is there")),
+            Turn::Rotate => risk(RiskLevel::Moderate, "who does not read the new one stays cut off"),
+            Turn::ProveRefused | Turn::ProveConsumers => risk(RiskLevel::Low, "it only asks"),
+        };
         let (says, undo) = match turn {
             Turn::Revoke => (
                 format!("the credential {name} is taken back: who uses it is cut off until the new one is there"),
@@ -248,7 +311,8 @@ fn credential(name: &str, config: &impl Serialize) -> Vec<Step> {
         };
         let act = Act::Credential { name: name.into(), turn };
         let (id, area) = (format!("credential/{name}/{}", turn.as_str()), Area::Credentials);
-        Step { id, area, act, says, undo, timeout: QUICK_MAX, attempts: 1, may_fail: false, spec }
+        let (timeout, attempts, may_fail) = (QUICK_MAX, 1, false);
+        Step { id, area, act, says, undo, precondition, risk, timeout, attempts, may_fail, spec }
     };
     Turn::ALL.map(step).into()
 }

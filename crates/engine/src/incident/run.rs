@@ -9,11 +9,12 @@ use crate::{
     operations::{Desk, SayError},
 };
 use lastgood_domain::{
+    failure::Failure,
     operations::{
         self, Event, Operations,
         incident::{
             self, Incident, IncidentEvent, State,
-            plan::{Next, Outcome, PlanEvent, Refused, Step, subject},
+            plan::{Next, Outcome, PlanEvent, Planned, Refused, Step, subject},
         },
     },
     terms::{Actor, Digest, IncidentId, Reason, Timestamp},
@@ -93,6 +94,9 @@ pub trait Doer {
     /// Asks whether a step was done; see [`Performer::ask`].
     fn ask(&self, step: &Step, before: Before) -> Asked;
 
+    /// Asks for what a step needs; see [`Performer::precondition`].
+    fn precondition(&self, step: &Step, planned: &Planned) -> Result<String, Failure>;
+
     /// Does a step; see [`Performer::perform`].
     fn perform(&self, step: &Step) -> Outcome;
 }
@@ -108,6 +112,10 @@ impl Doer for Performer<'_> {
 
     fn ask(&self, step: &Step, before: Before) -> Asked {
         self.ask(step, before)
+    }
+
+    fn precondition(&self, step: &Step, planned: &Planned) -> Result<String, Failure> {
+        self.precondition(step, planned)
     }
 
     fn perform(&self, step: &Step) -> Outcome {
@@ -172,10 +180,17 @@ pub fn carry_out<B: Book>(
             }
         }
         tell(&step, None);
-        let outcome = match doer.ask(&step, before) {
+        let progress = self::planned(book.look().map_err(RunError::Say)?, id, hash)?.steps.get(&step.id);
+        let is_met = progress.is_none_or(|progress| progress.met);
+        // What was begun, and what it needs was not seen yet, was not tried.
+        let outcome = match doer.ask(&step, if is_met { before } else { Before::Never }) {
             Asked::Done(evidence) => Outcome::Done { evidence, output: None },
             Asked::CannotTell(why) => Outcome::CannotTell { why },
-            Asked::NotDone => doer.perform(&step),
+            Asked::NotDone if is_met => doer.perform(&step),
+            Asked::NotDone => match meet(book, doer, (by, now), hash, &step)? {
+                None => doer.perform(&step),
+                Some(outcome) => outcome,
+            },
         };
         tell(&step, Some(&outcome));
         let end = event(PlanEvent::Ended { step: step.id.clone(), outcome });
@@ -190,6 +205,38 @@ pub fn carry_out<B: Book>(
         _ => Ok(Vec::new()),
     })?;
     Ok(Told::Done)
+}
+
+/// Asks for what a step needs, and writes that it was seen; `Some` is the end of a step that must not be tried.
+fn meet<B: Book>(
+    book: &mut B,
+    doer: &dyn Doer,
+    (by, now): (&Actor, &dyn Fn() -> Timestamp),
+    hash: Digest,
+    step: &Step,
+) -> Result<Option<Outcome>, RunError<B::Error>> {
+    let id = doer.incident();
+    let asked = doer.precondition(step, planned(book.look().map_err(RunError::Say)?, id, hash)?);
+    let evidence = match asked {
+        Ok(evidence) => evidence,
+        // Nobody can tell: that is no yes either.
+        Err(failure) => return Ok(Some(Outcome::Unmet { why: unmet(&failure) })),
+    };
+    let met = PlanEvent::Met { step: step.id.clone(), evidence };
+    let met = Event::Incident { incident: id, event: IncidentEvent::Plan(met) };
+    say(book, by, now(), &|state| match is_begun(state, id, hash, step)? {
+        true => Ok(vec![met.clone()]),
+        false => Ok(Vec::new()),
+    })?;
+    // Asking takes time: what somebody planned anew or settled meanwhile is not done any more.
+    let is_begun = is_begun(book.look().map_err(RunError::Say)?, id, hash, step)?;
+    Ok((!is_begun).then(|| Outcome::Unmet { why: "the plan was changed while it was asked".into() }))
+}
+
+/// Says what was not as a step needs it, and what to do.
+fn unmet(failure: &Failure) -> String {
+    let hint = failure.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+    format!("{failure}{hint}")
 }
 
 /// Tells whether a step may be begun now: somebody may have planned anew, raised the level or settled it in between.
@@ -238,7 +285,7 @@ fn find(state: &Operations, id: IncidentId) -> Result<&Incident, incident::Refus
     incident::find(state, id)
 }
 
-fn planned(state: &Operations, id: IncidentId, hash: Digest) -> Result<&incident::plan::Planned, incident::Refused> {
+fn planned(state: &Operations, id: IncidentId, hash: Digest) -> Result<&Planned, incident::Refused> {
     let planned = find(state, id)?.planned.as_ref().ok_or(Refused::NoPlan { incident: id })?;
     match planned.hash == hash {
         true => Ok(planned),

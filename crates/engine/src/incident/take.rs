@@ -82,9 +82,24 @@ pub fn ask(
         return Err(approval::Refused::Rejected { approval, by, reason }.into());
     }
     let steps = planned.plan.steps.len();
-    let what = format!("run plan {} of incident {id}, {steps} steps", hash.short());
+    let severe = severe(&planned.plan);
+    let what = format!("run plan {} of incident {id}, {steps} steps{severe}", hash.short());
     let expires = now.after(approval::EXPIRES_AFTER);
     let request = approval::Request { subject, what, plan: hash, needed, of: [].into(), expires };
     let events = approval::request(&state.approvals, by, request)?;
     Ok(events.into_iter().map(Event::Approval).collect())
+}
+
+/// Severe steps that an approval names; the rest are counted, and all stand in the plan.
+const NAMED_MAX: usize = 5;
+
+/// Names the steps whose risk is severe, for who is asked to approve them.
+fn severe(plan: &Plan) -> String {
+    let names: Vec<&str> = plan.severe().map(|step| step.id.as_str()).collect();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("; severe: {}{more}", names[..names.len().min(NAMED_MAX)].join(", ")),
+    }
 }

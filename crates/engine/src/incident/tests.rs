@@ -1,5 +1,7 @@
 //! A plan is run, and in between somebody does something else. The whole program's tests are in `crates/lastgood/tests/e2e`.
 
+mod needs;
+
 use super::*;
 use crate::config::Config;
 use lastgood_domain::{
@@ -8,7 +10,7 @@ use lastgood_domain::{
         Event, Operations, Record, Refused, approval,
         incident::{
             self, Declaration, IncidentEvent, Level, State, level,
-            plan::{Next, Outcome, Plan, PlanEvent, Step, Turn},
+            plan::{Next, Outcome, Plan, PlanEvent, Planned, Step, Turn},
         },
     },
     service::Service,
@@ -91,6 +93,14 @@ impl Memory {
         hash
     }
 
+    /// Takes the incident to where its plan runs.
+    fn take_on(&mut self, hash: &Digest) {
+        assert_eq!(self.state.incidents.all[&ID].planned.as_ref().unwrap().hash, *hash);
+        let why = Reason::new("its plan runs").unwrap();
+        let event = incident::advance(&self.state, ID, State::Executing, why).unwrap();
+        self.write("alice", vec![Event::Incident { incident: ID, event }]);
+    }
+
     fn approve(&mut self, hash: Digest) {
         let asked = ask(&self.state, ID, (hash, 1), &actor("alice"), self.at()).unwrap();
         self.write("alice", asked);
@@ -158,6 +168,10 @@ impl Doer for Does<'_> {
 
     fn ask(&self, _: &Step, _: Before) -> Asked {
         Asked::NotDone
+    }
+
+    fn precondition(&self, _: &Step, _: &Planned) -> Result<String, Failure> {
+        Ok("it needs nothing".into())
     }
 
     fn perform(&self, _: &Step) -> Outcome {
@@ -376,6 +390,18 @@ impl Dumb {
 
 impl Hands for Dumb {
     fn roll_back(&self, _: &ServiceName, _: &ReleaseTag, _: &[String], _: &str, _: Span) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn way_back(&self, _: &ServiceName, _: &ReleaseTag, _: &[String]) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn preserve(&self, _: IncidentId) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
+    fn room(&self) -> Result<String, Failure> {
         Ok(String::new())
     }
 

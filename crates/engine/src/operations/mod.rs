@@ -6,10 +6,12 @@ pub mod message;
 pub mod observe;
 pub mod report;
 mod timeline;
+mod told;
 pub mod verify;
 
 pub use facts::{Dead, facts, facts_of};
 pub use timeline::{Entry, timeline};
+pub use told::{Line, Told, told};
 
 use crate::{
     desk, fold,

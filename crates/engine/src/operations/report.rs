@@ -1,6 +1,6 @@
 //! The report of an incident, made of its evidence alone: Markdown to keep, HTML to read anywhere.
 
-use super::Entry;
+use super::{Entry, Told, chain};
 use crate::letter::rfc3339;
 use lastgood_domain::{
     operations::{
@@ -12,7 +12,7 @@ use lastgood_domain::{
             checklist::{ChecklistEvent, ItemStanding},
         },
     },
-    terms::{IncidentId, Span, Timestamp},
+    terms::{Actor, IncidentId, Span, Timestamp},
 };
 use std::fmt::Write as _;
 
@@ -23,7 +23,17 @@ pub struct Report {
     summary: Vec<(&'static str, String)>,
     durations: Vec<(&'static str, String)>,
     sections: Vec<(&'static str, Vec<String>)>,
-    timeline: Vec<(String, String, String)>,
+    timeline: Vec<Row>,
+}
+
+/// One line of the timeline.
+#[derive(Debug, Clone)]
+struct Row {
+    at: String,
+    by: String,
+    what: String,
+    /// The chain and the record's number in it, where it can be looked up.
+    place: String,
 }
 
 /// Makes the report of what is known at `now`.
@@ -31,7 +41,7 @@ pub fn report(
     operations: &Operations,
     id: IncidentId,
     incident: &Incident,
-    timeline: &[Entry],
+    (timeline, told): (&[Entry], &Told),
     now: Timestamp,
 ) -> Report {
     let services = incident.services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -42,6 +52,7 @@ pub fn report(
         ("Services", if services.is_empty() { "every service".into() } else { services }),
         ("Commander", incident.commander.to_string()),
         ("Declared", format!("{} by {}", rfc3339(incident.declared_at), incident.declared_by)),
+        ("Window of the timeline", told.window.clone()),
         ("Impact", incident.messages.impact.clone().unwrap_or_else(|| "not told".into())),
         ("Root cause", incident.closing.root_cause.as_ref().map_or("not known yet".into(), ToString::to_string)),
     ];
@@ -57,8 +68,21 @@ pub fn report(
             ("Follow-ups", follow_ups(incident)),
             ("Safeguards", incident.closing.safeguards.iter().map(ToString::to_string).collect()),
         ],
-        timeline: timeline.iter().map(|one| (rfc3339(one.at), one.by.to_string(), one.text.clone())).collect(),
+        timeline: rows(timeline, told),
     }
+}
+
+/// Puts the records of the incident and of its services in the order of their times.
+fn rows(timeline: &[Entry], told: &Told) -> Vec<Row> {
+    let row = |at: Timestamp, by: &Actor, what: &str, place: String| {
+        (at, Row { at: rfc3339(at), by: by.to_string(), what: what.to_owned(), place })
+    };
+    let ours = timeline.iter().map(|one| row(one.at, &one.by, &one.text, format!("{}#{}", chain(), one.seq)));
+    let theirs = told.lines.iter().map(|one| row(one.at, &one.by, &one.text, format!("{}#{}", one.chain, one.seq)));
+    let mut rows: Vec<(Timestamp, Row)> = ours.chain(theirs).collect();
+    // A stable sort: records of one chain stay in its order.
+    rows.sort_by_key(|(at, _)| *at);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 fn first(timeline: &[Entry], is: impl Fn(&Event) -> bool) -> Option<Timestamp> {
@@ -189,9 +213,10 @@ impl Report {
                 let _ = writeln!(text, "- {}", plain(line));
             }
         }
-        text += "\n## Timeline\n\n| when (UTC) | who | what |\n|---|---|---|\n";
-        for (at, by, what) in &self.timeline {
-            let _ = writeln!(text, "| {at} | {} | {} |", plain(by), plain(what));
+        text += "\n## Timeline\n\nEach line is a record of the evidence: its chain and its number there stand behind it.\n\n\
+                 | when (UTC) | who | what | where |\n|---|---|---|---|\n";
+        for Row { at, by, what, place } in &self.timeline {
+            let _ = writeln!(text, "| {at} | {} | {} | {place} |", plain(by), plain(what));
         }
         text
     }
@@ -224,10 +249,11 @@ impl Report {
             }
             page += "</ul>\n";
         }
-        page += "<h2>Timeline</h2>\n<ol class=\"timeline\">\n";
-        for (at, by, what) in &self.timeline {
+        page += "<h2>Timeline</h2>\n<p>Each line is a record of the evidence: its chain and its number there stand beside \
+                 it.</p>\n<ol class=\"timeline\">\n";
+        for Row { at, by, what, place } in &self.timeline {
             let (by, what) = (escaped(by), escaped(what));
-            let _ = writeln!(page, "<li><time>{at}</time> <b>{by}</b><p>{what}</p></li>");
+            let _ = writeln!(page, "<li><time>{at}</time> <b>{by}</b> <code>{place}</code><p>{what}</p></li>");
         }
         page + "</ol>\n</main>\n</body>\n</html>\n"
     }
@@ -260,5 +286,6 @@ ul { padding-left: 1.1rem; }
 ol.timeline { list-style: none; padding: 0 0 0 .8rem; border-left: 3px solid #8886; }
 ol.timeline li { margin-bottom: .8rem; }
 ol.timeline p { margin: 0; }
+code { color: var(--quiet); font-size: .85rem; }
 time { color: var(--quiet); font-size: .85rem; margin-right: .5rem; }
 ";

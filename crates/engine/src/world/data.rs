@@ -4,6 +4,7 @@ use super::{Site, act::hindered, sealed};
 use crate::{boundary::EachAct, config::InstanceConfig};
 use lastgood_domain::{
     effect::Answer,
+    event::Back,
     facts::Loss,
     failure::Failure,
     service::{Phase, Service},
@@ -80,6 +81,28 @@ pub(super) fn can_return(site: &Site, service: &Service, instance: &InstanceName
             can.map_err(|error| hindered(&error))
         }
         _ => Ok(()),
+    }
+}
+
+impl Site {
+    /// Says why an instance could not go back as `one` says, while it still runs what it runs; changes nothing.
+    ///
+    /// Errors: what runs it can't be asked; its snapshot is not whole or not of this folder; there is no room for it.
+    pub fn can_go_back(&self, service: &Service, one: &Back) -> Result<(), Failure> {
+        self.runtime.liveness(&self.name, &one.instance).map_err(|error| Failure::of(&error))?;
+        // Where a restore was begun the way back finishes it: nothing of the data is as a snapshot was taken of it.
+        let Some(snapshot) = one.snapshot.filter(|_| one.with_data && is_whole(self, &one.instance).is_ok()) else {
+            return Ok(());
+        };
+        let config = self.instance(&one.instance)?;
+        let place = place_of(self, service, config, snapshot)?;
+        let (folder, aside) = (folder_of(self, snapshot), self.aside(config));
+        let can = state::can_restore(&folder, &place, &aside).and_then(|()| state::has_room(&folder, &place, &aside));
+        can.map_err(|error| {
+            let mut failure = hindered(&error);
+            failure.message = format!("{}: {}", one.instance, failure.message);
+            failure
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each act stands alone: one that fails keeps no other from being done, and is said.
 
 use super::{Ended, evidence, switch};
-use crate::{app::App, enforce, exit::Exit, screen::Trouble};
+use crate::{app::App, enforce, exit::Exit, preserve, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
     failure::Failure,
@@ -13,18 +13,11 @@ use lastgood_domain::{
         hold::{self, HoldEvent, HoldKind, InFlight, Selector},
     },
     switches,
-    terms::{ChainName, Digest, Reason, ServiceName, Timestamp},
-    words::{count, one_line},
+    terms::Reason,
+    words::count,
 };
-use lastgood_engine::{incident::emergency_step, letter::rfc3339, room};
-use lastgood_store::EVIDENCE_FILE;
+use lastgood_engine::incident::emergency_step;
 use serde_json::json;
-use std::{
-    fs::{self, File},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
-};
 
 /// What has to be typed, because it stops everybody.
 const NAME: &str = "everything";
@@ -72,7 +65,7 @@ impl Emergency {
             row(Act::Command { name: name.clone() }, emergency_step(&app.config, name));
         }
         row(Act::VerifyEvidence, verify(app));
-        row(Act::PreserveLogs, preserve(app, now));
+        row(Act::PreserveLogs, preserve::apart(app, now));
         let reason = self.reason.clone();
         let event = Event::Emergency(EmergencyEvent { reason: reason.clone(), rows: rows.clone() });
         app.say_operations(&|_| Ok(vec![event.clone()]))?;
@@ -137,133 +130,6 @@ fn verify(app: &App) -> Result<String, Failure> {
         None => Ok(format!("{} verified", count(run.records, "record"))),
         Some(finding) => {
             Err(Failure::new("evidence-broken", evidence::says(finding), Some("lastgood evidence verify")))
-        }
-    }
-}
-
-/// Copies every instance's log and every chain into a folder of its own, with a list of digests. Each is copied by itself:
-/// in an emergency the evidence may be what is wrong, and then the logs are worth most.
-///
-/// Errors: what could not be kept; all else is there.
-fn preserve(app: &App, now: Timestamp) -> Result<String, Failure> {
-    let at = rfc3339(now).replace([':', '.'], "-");
-    let folder = app.home.root().join("preserved").join(at);
-    let hint = "check owner and free space of the state folder, and copy by hand what is missing";
-    let failed = |error: io::Error| {
-        let what = format!("{} can't be written: {error}", folder.display());
-        Failure::new("emergency-preserve", what, Some(hint))
-    };
-    make_folder(&folder).map_err(failed)?;
-    let mut kept = Kept { folder: folder.clone(), list: String::new(), files: 0, missing: Vec::new() };
-    for (service, config) in &app.config.service {
-        for instance in &config.instance {
-            kept.log(service, instance.name.as_str(), &app.home.service(service).log(&instance.name));
-        }
-    }
-    kept.chains(app);
-    let mut out = File::create_new(folder.join("DIGESTS")).map_err(failed)?;
-    out.write_all(kept.list.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
-    let digest = Digest::of(kept.list.as_bytes());
-    let says = format!("{} in {}, the list is {digest}", count(kept.files, "file"), folder.display());
-    match kept.missing.first() {
-        None => Ok(says),
-        Some(first) => {
-            let missing = count(kept.missing.len() as u64, "thing");
-            let what = format!("{missing} could not be kept, the first is {first}; the rest is there: {says}");
-            Err(Failure::new("emergency-preserve", what, Some(hint)))
-        }
-    }
-}
-
-/// What is kept apart, and what could not be.
-struct Kept {
-    folder: PathBuf,
-    /// A line a file, as `sha256sum` has them; what is missing is a line that it passes over.
-    list: String,
-    files: u64,
-    missing: Vec<String>,
-}
-
-impl Kept {
-    /// Keeps an instance's log. Beside it lies what was cut from it, which may be all that was said.
-    fn log(&mut self, service: &ServiceName, instance: &str, log: &Path) {
-        // Names may have dashes: only a folder keeps a-b/c and a/b-c apart.
-        let folder = format!("logs/{service}");
-        for suffix in ["", ".1"] {
-            let mut log = log.to_path_buf().into_os_string();
-            log.push(suffix);
-            let name = format!("{folder}/{instance}.log{suffix}");
-            // Logs of gigabytes must not fill the disk that a way back writes to.
-            let copied = make_folder(&self.folder.join(&folder))
-                .and_then(|()| room::copy_newest(log.as_ref(), &self.folder.join(&name), room::LOG_BYTES_MAX));
-            match copied {
-                // It never ran, or was never cut.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                copied => self.take(name, copied.map(drop).map_err(|error| error.to_string())),
-            }
-        }
-    }
-
-    /// Keeps every chain, signed; the evidence file as it is where one can't be signed.
-    fn chains(&mut self, app: &App) {
-        let before = self.missing.len();
-        match chains(app) {
-            Err(failure) => self.missed("the list of chains", &failure.message),
-            Ok(chains) => {
-                for chain in chains {
-                    let name = format!("{}.jsonl", chain.as_str().replace('/', "-"));
-                    let exported = evidence::export_chain(app, &chain, &self.folder.join(&name));
-                    self.take(name, exported.map(drop).map_err(|trouble| trouble.failure.to_string()));
-                }
-            }
-        }
-        if self.missing.len() == before {
-            return;
-        }
-        for suffix in ["", "-wal"] {
-            let name = format!("{EVIDENCE_FILE}{suffix}");
-            match room::copy_newest(&app.home.root().join(&name), &self.folder.join(&name), u64::MAX) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                copied => self.take(name, copied.map(drop).map_err(|error| error.to_string())),
-            }
-        }
-    }
-
-    fn take(&mut self, name: String, kept: Result<(), String>) {
-        let digest = kept.and_then(|()| digest(&self.folder.join(&name)).map_err(|error| error.to_string()));
-        match digest {
-            Ok(digest) => {
-                self.list += &format!("{digest}  {name}\n");
-                self.files += 1;
-            }
-            Err(why) => self.missed(&name, &why),
-        }
-    }
-
-    fn missed(&mut self, name: &str, why: &str) {
-        let line = one_line(&format!("{name}: {why}"));
-        self.list += &format!("# missing: {line}\n");
-        self.missing.push(line);
-    }
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-fn chains(app: &App) -> Result<Vec<ChainName>, Failure> {
-    let store = app.store().map_err(|trouble| trouble.failure)?;
-    let chains = store.chains().map_err(|error| Failure::of(&error))?;
-    Ok(chains.into_iter().map(|chain| chain.name).collect())
-}
-
-fn digest(path: &Path) -> io::Result<Digest> {
-    use sha2::Digest as _;
-    let (mut file, mut hash, mut buffer) = (File::open(path)?, sha2::Sha256::new(), vec![0; 64 << 10]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest(hash.finalize().into())),
-            read => hash.update(&buffer[..read]),
         }
     }
 }

@@ -229,6 +229,37 @@ pub(crate) fn take_back(
     rollback.carry_out(app, service, aim)
 }
 
+/// Asks whether all of a service could go back as [`take_back`] would take it; moves nothing.
+///
+/// Gives what was seen. Errors: what is in the way of it, or was not accepted by name.
+pub(crate) fn way_back(app: &App, service: &ServiceName, to: &ReleaseTag, risks: &[String]) -> Result<String, Trouble> {
+    let rollback = Rollback {
+        service: Some(service.to_string()),
+        to: Some(to.clone()),
+        instances: Vec::new(),
+        reason: NO_REASON.into(),
+        risks: risks.to_vec(),
+        dry_run: false,
+        expect: None,
+    };
+    let folded = app.look(service)?.service;
+    let (lost, busy) = rollback.accepted(&folded)?;
+    let Preview { back, traffic } = preview(app, service, &folded, &rollback.aim(lost))?;
+    refuse_damaged(app, service, &folded, &back, Site::stands_ready)?;
+    refuse_nothing_before(service, &back)?;
+    refuse_busy(app, service, &back, &busy)?;
+    let site = Site::open_for_return(&app.config, service, app.home.service(service), drive::program()?)
+        .map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    for one in &back {
+        site.can_go_back(&folded, one).map_err(|failure| Trouble { exit: Exit::Refused, failure })?;
+    }
+    // Nobody is shut out for driving it: whoever does is asked, and goes back.
+    let driven = DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+    let driven = if driven.is_some() { "whoever drives it is asked" } else { "nobody drives it" };
+    let all = traffic.map_or_else(|| words::count(back.len() as u64, "instance"), |_| "all traffic".into());
+    Ok(format!("{all} of {service} can go back; {driven}"))
+}
+
 /// Refuses to go back to nothing unless it is said by name: before the first release there is only a stopped service.
 fn refuse_nothing_before(service: &ServiceName, back: &[Back]) -> Result<(), Trouble> {
     let nothing: Vec<InstanceName> =

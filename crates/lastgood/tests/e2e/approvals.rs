@@ -118,6 +118,24 @@ fn somebody_without_the_role_is_refused_and_may_still_stop_things() {
 }
 
 #[test]
+fn a_rollback_by_hand_owes_an_analysis_too_and_only_where_one_is_required() {
+    for (service, owes) in [("rca = \"required\"\n", true), ("", false)] {
+        let farm = Farm::running(Plan { service: service.into(), tail: format!("\n{PEOPLE}"), ..Plan::default() });
+        farm.publish("1.1.0");
+        farm.lastgood(&["run"]).ended(0);
+        farm.lastgood(&["rollback", "--yes"]).ended(0);
+        farm.publish("2.0.0");
+        let says = if owes { "rolled back" } else { "no analysis is owed" };
+        farm.lastgood(&["rca", "list"]).ended(0).says(says);
+        let run = farm.lastgood(&["run", "--now"]);
+        match owes {
+            true => drop(run.ended(9).says("an analysis is owed")),
+            false => drop(run.ended(0)),
+        }
+    }
+}
+
+#[test]
 fn after_an_automatic_rollback_nothing_moves_forward_before_its_analysis_is_accepted() {
     let plan = Plan {
         service: "rca = \"required\"\nrehearsal = { on = \"alice\" }\n".into(),

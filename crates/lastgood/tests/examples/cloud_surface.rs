@@ -192,6 +192,7 @@ fn a_leaked_session_key_is_refused_and_replaced_and_people_log_in_again() {
             "put-back/pages",
             "command/quarantine",
             "check/tenants-apart",
+            "evidence/preserve",
             "evidence/verify",
             "evidence/annotate",
             "evidence/cut-over",

@@ -172,6 +172,7 @@ fn a_leaked_password_of_the_ledger_is_refused_at_its_door_and_the_tills_go_on() 
             "command/change-log",
             "command/remove-repeats",
             "check/totals",
+            "evidence/preserve",
             "evidence/verify",
             "evidence/annotate",
             "evidence/cut-over",

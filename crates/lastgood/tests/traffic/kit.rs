@@ -86,6 +86,7 @@ channel = {{ directory = "releases", version_file = "VERSION" }}
 command = ["{{release}}/last-layer", "--port", "{{port}}", "--bind", "{{bind}}", "--data", "{{data}}"]
 state = {{ directory = "{{data}}" }}
 ready = {{ http = {{ path = "/health" }}, expect = {{ status = 200 }} }}
+rca = "off"
 
 [service.chat.traffic]
 proxy = {{ listen = ["127.0.0.1:{front}"] }}

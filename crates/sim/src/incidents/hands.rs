@@ -4,7 +4,7 @@ use super::{outside::Ending, world::World};
 use lastgood_domain::{
     event::{Aim, End, Event},
     failure::Failure,
-    operations::incident::plan::{Act, Outcome, Step, Turn},
+    operations::incident::plan::{Act, Outcome, Planned, Step, Turn},
     service::Service,
     terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
 };
@@ -45,6 +45,7 @@ impl Hands for Pretended<'_> {
         reason: &str,
         _: Span,
     ) -> Result<String, Failure> {
+        self.was_met();
         let aim = Aim::Back {
             to: Some(to.clone()),
             instances: Vec::new(),
@@ -63,6 +64,19 @@ impl Hands for Pretended<'_> {
             Some((_, _, End::RolledBack { .. } | End::UpToDate)) => Ok("it says that it is back".into()),
             _ => Err(failure("rollback-not-done", "it is not back")),
         }
+    }
+
+    fn way_back(&self, _: &ServiceName, _: &ReleaseTag, _: &[String]) -> Result<String, Failure> {
+        self.needed()
+    }
+
+    fn preserve(&self, _: IncidentId) -> Result<String, Failure> {
+        self.was_met();
+        self.answer("preserve")
+    }
+
+    fn room(&self) -> Result<String, Failure> {
+        self.needed()
     }
 
     fn annotate(&self, incident: IncidentId, services: &[ServiceName]) -> Result<String, Failure> {
@@ -94,6 +108,7 @@ impl Hands for Pretended<'_> {
     fn probe(&self, _: &Config, steps: &[ProbeStep], _: Door, _: Span) -> Result<String, Failure> {
         match steps.first().map(ProbeStep::name) {
             Some("do") => self.deed(),
+            Some("need") => self.needed(),
             Some("see") => self.seen(),
             _ => self.answer("question"),
         }
@@ -112,11 +127,34 @@ impl Pretended<'_> {
         }
     }
 
+    fn key(&self) -> (IncidentId, Digest, String) {
+        (self.id, self.hash, self.step.borrow().clone())
+    }
+
+    /// Answers whether what a step needs is so, and remembers what was said.
+    fn needed(&self) -> Result<String, Failure> {
+        let answer = self.answer("need");
+        self.world.outside.borrow_mut().needs.insert(self.key(), answer.is_ok());
+        answer
+    }
+
+    /// Nothing that needs something is tried before that was so, and stands in the log.
+    fn was_met(&self) {
+        let key = self.key();
+        let said_no = self.world.outside.borrow().needs.get(&key) == Some(&false);
+        if said_no || !self.world.checks.borrow().met.contains(&key) {
+            self.world.violated(format!("{} is tried, and what it needs was not seen to be so", key.2));
+        }
+    }
+
     /// Does what must not be done twice without somebody's word.
     fn deed(&self) -> Result<String, Failure> {
         let step = self.step.borrow().clone();
         let key = (self.id, self.hash, step.clone());
         let repeatable = step == "command/clear-cache";
+        if ["command/refund", "command/rebuild-totals"].contains(&step.as_str()) {
+            self.was_met();
+        }
         {
             let mut outside = self.world.outside.borrow_mut();
             let deed = outside.deeds.entry(key.clone()).or_default();
@@ -186,6 +224,14 @@ impl Doer for Doing<'_> {
             return Asked::CannotTell("killed".into());
         }
         self.performer.ask(step, before)
+    }
+
+    fn precondition(&self, step: &Step, planned: &Planned) -> Result<String, Failure> {
+        self.hands.step.replace(step.id.clone());
+        if self.hands.world.point() {
+            return Err(failure("killed", "killed"));
+        }
+        self.performer.precondition(step, planned)
     }
 
     fn perform(&self, step: &Step) -> Outcome {

@@ -110,6 +110,8 @@ pub(crate) struct Outside {
     pub(crate) enforcers: BTreeMap<EnforcerName, Enforcing>,
     /// By incident, plan and step.
     pub(crate) deeds: BTreeMap<(IncidentId, Digest, String), Deed>,
+    /// What was said last of what a step needs, by incident, plan and step.
+    pub(crate) needs: BTreeMap<(IncidentId, Digest, String), bool>,
     pub(crate) dead_messages: BTreeSet<String>,
     /// Whether commands fail, in a thousand.
     pub(crate) trouble: u64,

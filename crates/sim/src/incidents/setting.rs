@@ -132,6 +132,7 @@ undo = "it fills again"
 [runbook.step.rebuild-totals]
 area = "data"
 do = [{ name = "do", command = ["rebuild-totals"] }]
+precondition = { ask = [{ name = "need", command = ["writers-stopped"] }] }
 verify = [{ name = "see", command = ["totals-fit"] }]
 undo = "rebuild them again"
 attempts = 2
@@ -140,6 +141,8 @@ attempts = 2
 area = "data"
 do = [{ name = "do", command = ["refund"] }]
 irreversible = "money is gone"
+precondition = { ask = [{ name = "need", command = ["account-covered"] }] }
+risk = { level = "severe", what = "money goes out" }
 
 [runbook.step.tell-partners]
 area = "data"

@@ -144,7 +144,8 @@ pub fn severity(event: &IncidentEvent) -> Option<Severity> {
         IncidentEvent::Declared { .. } | IncidentEvent::Raised { .. } => Some(Severity::Critical),
         IncidentEvent::Moved { .. } => Some(Severity::Info),
         IncidentEvent::Plan(PlanEvent::Ended {
-            outcome: Outcome::Failed { .. } | Outcome::CannotTell { .. }, ..
+            outcome: Outcome::Failed { .. } | Outcome::Unmet { .. } | Outcome::CannotTell { .. },
+            ..
         }) => Some(Severity::Critical),
         IncidentEvent::Noted { .. }
         | IncidentEvent::Began { .. }

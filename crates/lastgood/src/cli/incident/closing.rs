@@ -1,13 +1,13 @@
 //! What is owed at the end of an incident.
 
-use super::{find, lead::known, say, told};
+use super::{find, lead::known, plan::about, say, told};
 use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
 use clap::{Args, Subcommand};
 use lastgood_domain::{
     operations::incident::closing::{self, ClosingEvent},
     terms::{Digest, FollowUpId, IncidentId, Reason, ServiceName, Span},
 };
-use lastgood_engine::operations::{report, timeline};
+use lastgood_engine::operations::{report, timeline, told as services_told};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -132,7 +132,10 @@ impl Report {
         let found = find(&operations, id)?;
         let Some(reader) = app.reader()? else { return Ok(Exit::Failed) };
         let timeline = timeline(&reader, id).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let report = report::report(&operations, id, found, &timeline, app.now());
+        let now = app.now();
+        let names: Vec<ServiceName> = about(app, found).cloned().collect();
+        let services = services_told(&reader, found, &names, now);
+        let report = report::report(&operations, id, found, (&timeline, &services), now);
         let text = if self.html { report.html() } else { report.markdown() };
         let digest = Digest::of(text.as_bytes());
         let data =

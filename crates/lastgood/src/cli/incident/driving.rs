@@ -4,6 +4,7 @@ use crate::{
     app::App,
     cli::{credential, evidence, rollback},
     exit::Exit,
+    preserve,
     screen::Trouble,
 };
 use lastgood_domain::{
@@ -133,6 +134,18 @@ impl Hands for OurHands<'_> {
                 Some(&format!("watch it: lastgood watch {service}; then run the plan again")),
             )),
         }
+    }
+
+    fn way_back(&self, service: &ServiceName, to: &ReleaseTag, risks: &[String]) -> Result<String, Failure> {
+        rollback::way_back(self.app, service, to, risks).map_err(|trouble| trouble.failure)
+    }
+
+    fn preserve(&self, incident: IncidentId) -> Result<String, Failure> {
+        preserve::for_incident(self.app, incident, self.app.now())
+    }
+
+    fn room(&self) -> Result<String, Failure> {
+        preserve::room(self.app)
     }
 
     fn annotate(&self, incident: IncidentId, services: &[ServiceName]) -> Result<String, Failure> {

@@ -162,7 +162,7 @@ impl Plan {
 }
 
 /// Names the services that an incident is about.
-fn about<'a>(app: &'a App, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
+pub(super) fn about<'a>(app: &'a App, incident: &'a Incident) -> impl Iterator<Item = &'a ServiceName> {
     let known = app.config.service.keys();
     known.filter(|name| incident.services.is_empty() || incident.services.contains(*name))
 }
@@ -207,6 +207,10 @@ fn said(plan: &Steps, took: &BTreeMap<String, Span>, reach: &BTreeMap<ServiceNam
     for (number, step) in (1..).zip(&plan.steps) {
         let took = took.get(&step.id).map_or_else(String::new, |took| format!(", took {took} last time"));
         text += &format!("{number:>3}. {}: {}{took}\n", step.area.as_str(), step.says);
+        let risk = step.risk.as_ref().map(|risk| format!("     risk {}\n", risk.says()));
+        text += &risk.unwrap_or_default();
+        let needs = step.precondition.as_ref().map(|needs| format!("     needs: {}\n", needs.says()));
+        text += &needs.unwrap_or_default();
         text += &match &step.undo {
             Undo::Nothing => String::new(),
             Undo::By { how } => format!("     undone by: {how}\n"),
@@ -262,6 +266,12 @@ impl Run {
                 app.screen.show("incident-run", &data, &text);
                 Ok(Exit::Pending)
             }
+            Told::Stuck { step, why } if is_unmet(&app.operations()?, id, &step) => Err(Trouble::say(
+                Exit::Refused,
+                "incident-step-unmet",
+                format!("{step} was not tried, because of what it needs: {why}"),
+                &format!("make it so, then: lastgood incident step {id} {step} --again --reason …"),
+            )),
             Told::Stuck { step, why } => Err(Trouble::say(
                 Exit::Failed,
                 "incident-step-failed",
@@ -288,6 +298,13 @@ fn by_people<'p>(planned: &'p Planned, id: &str) -> Option<&'p Reason> {
         Act::ByHand { what } if step.id == id => Some(what),
         _ => None,
     })
+}
+
+/// Tells whether a step was not tried for want of what it needs.
+fn is_unmet(operations: &Operations, id: IncidentId, step: &str) -> bool {
+    let planned = operations.incidents.all.get(&id).and_then(|incident| incident.planned.as_ref());
+    let progress = planned.and_then(|planned| planned.steps.get(step));
+    matches!(progress.and_then(|progress| progress.ended.as_ref()), Some((Outcome::Unmet { .. }, _)))
 }
 
 /// Tells whether a step has to prove something.
@@ -317,6 +334,7 @@ fn told(step: &Step, outcome: Option<&Outcome>) -> String {
         None => format!("{} …", step.id),
         Some(Outcome::Done { evidence, .. }) => format!("{} done: {evidence}", step.id),
         Some(Outcome::Failed { why }) => format!("{} FAILED: {why}", step.id),
+        Some(Outcome::Unmet { why }) => format!("{} NOT TRIED, it needs what is not so: {why}", step.id),
         Some(Outcome::CannotTell { why }) => format!("{} CANNOT TELL whether it was done: {why}", step.id),
         Some(Outcome::Settled { reason } | Outcome::Again { reason }) => format!("{}: {reason}", step.id),
     }
@@ -396,6 +414,7 @@ pub(super) fn progress(planned: &Planned) -> (Value, String) {
             Some(Some((outcome, _))) => match outcome {
                 Outcome::Done { evidence, .. } => format!("done: {evidence}"),
                 Outcome::Failed { why } => format!("FAILED: {why}"),
+                Outcome::Unmet { why } => format!("NOT TRIED: {why}"),
                 Outcome::CannotTell { why } => format!("CANNOT TELL: {why}"),
                 Outcome::Settled { reason } => format!("settled by a person: {reason}"),
                 Outcome::Again { reason } => format!("to be done again: {reason}"),

@@ -163,7 +163,11 @@ fn steps(operations: &Operations, id: ApprovalId, one: &Approval) -> (Vec<(Strin
     });
     if let Some(planned) = planned {
         let stays = |step: &plan::Step| matches!(step.undo, plan::Undo::None { .. });
-        let steps = planned.plan.steps.iter().map(|step| (format!("{}: {}", step.id, step.says), stays(step)));
+        let says = |step: &plan::Step| {
+            let risk = step.risk.as_ref().map_or_else(String::new, |risk| format!(" (risk {})", risk.says()));
+            format!("{}: {}{risk}", step.id, step.says)
+        };
+        let steps = planned.plan.steps.iter().map(|step| (says(step), stays(step)));
         let why = planned.plan.irreversible().filter_map(|step| match &step.undo {
             plan::Undo::None { why } => Some(format!("{}: {why}", step.id)),
             plan::Undo::Nothing | plan::Undo::By { .. } => None,

@@ -68,6 +68,7 @@ const fn incident(event: &IncidentEvent) -> Option<&'static str> {
         IncidentEvent::Plan(PlanEvent::WaiverAsked { .. }) => "a proof was asked to be waived",
         IncidentEvent::Plan(PlanEvent::Ended { outcome, .. }) => match outcome {
             Outcome::Failed { .. } => "a step failed",
+            Outcome::Unmet { .. } => "a step was not tried for want of what it needs",
             Outcome::CannotTell { .. } => "nobody could tell of a step",
             Outcome::Settled { .. } => "a person settled a step",
             Outcome::Again { .. } => "a person wanted a step again",

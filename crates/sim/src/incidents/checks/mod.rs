@@ -42,6 +42,8 @@ pub(crate) struct Checks {
     overrides: BTreeMap<(Actor, i64), u32>,
     /// Steps that were begun and have no end, by plan.
     pub(crate) begun: BTreeSet<(IncidentId, Digest, String)>,
+    /// Steps that may have been tried, because what they need was seen, by plan.
+    pub(crate) met: BTreeSet<(IncidentId, Digest, String)>,
     /// When the last record was written.
     at: Timestamp,
     pub(crate) violations: Vec<String>,

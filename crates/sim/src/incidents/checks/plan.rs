@@ -16,6 +16,8 @@ enum Came {
     Begun,
     Done,
     Failed,
+    /// It was not tried for want of what it needs.
+    Unmet,
     Unknown,
     /// A person said: again.
     Again,
@@ -28,6 +30,8 @@ pub(crate) struct Plan {
     level: Level,
     steps: Vec<Step>,
     came: BTreeMap<String, (Came, u32)>,
+    /// Steps that may have been tried: what they need was seen.
+    met: BTreeSet<String>,
     /// What somebody asked to go on without, by step: the request, what exactly was asked, until when.
     waivers: BTreeMap<String, (ApprovalId, Digest, Timestamp)>,
     /// Steps that should prove something and were settled by people.
@@ -71,9 +75,12 @@ impl Plan {
 impl Life {
     /// Puts the plan away, and keeps what was begun in it and has no end that anybody knows.
     pub(super) fn put_away(&mut self) {
-        let came = self.plan.take().map(|plan| plan.came).unwrap_or_default();
-        let left = came.into_iter().filter(|(_, (came, _))| matches!(came, Came::Begun | Came::Unknown));
-        self.cut_off.extend(left.map(|(step, (_, tries))| (step, tries)));
+        let Some(plan) = self.plan.take() else { return };
+        let needs = |id: &String| plan.steps.iter().any(|step| step.id == *id && step.precondition.is_some());
+        let was_tried = |id: &String| !needs(id) || plan.met.contains(id);
+        let left = plan.came.iter().filter(|(_, (came, _))| matches!(came, Came::Begun | Came::Unknown));
+        let left = left.filter(|(id, _)| was_tried(id));
+        self.cut_off.extend(left.map(|(step, (_, tries))| (step.clone(), *tries)));
     }
 }
 
@@ -116,8 +123,11 @@ impl Checks {
                 let taken = steps.iter().filter_map(|step| Some((step.id.clone(), life.cut_off.remove(&step.id)?)));
                 let came: BTreeMap<_, _> = taken.map(|(step, tries)| (step, (Came::Begun, tries))).collect();
                 self.begun.extend(came.keys().map(|step| (id, *hash, step.clone())));
+                // They may have been tried when they were cut off.
+                self.met.extend(came.keys().map(|step| (id, *hash, step.clone())));
+                let met = came.keys().cloned().collect();
                 let (waivers, unproven) = (BTreeMap::new(), BTreeSet::new());
-                life.plan = Some(Plan { hash: *hash, level, steps, came, waivers, unproven });
+                life.plan = Some(Plan { hash: *hash, level, steps, came, met, waivers, unproven });
             }
             PlanEvent::Begun { step } => {
                 if life.state != State::Executing {
@@ -150,6 +160,14 @@ impl Checks {
                 plan.came.insert(step.clone(), (Came::Begun, tries + 1));
                 self.begun.insert((id, plan.hash, step.clone()));
             }
+            PlanEvent::Met { step, .. } => {
+                let Some(plan) = &mut life.plan else { return };
+                if plan.came.get(step).map(|(came, _)| came) != Some(&Came::Begun) {
+                    wrong.push(format!("what {step} of {id} needs was seen while it was not begun"));
+                }
+                plan.met.insert(step.clone());
+                self.met.insert((id, plan.hash, step.clone()));
+            }
             PlanEvent::WaiverAsked { step, signature } => {
                 let Some(plan) = &mut life.plan else { return };
                 let asked = (signature.approval, signature.plan, signature.until);
@@ -159,7 +177,7 @@ impl Checks {
                 let Some(plan) = &mut life.plan else { return };
                 let Some((came, tries)) = plan.came.get_mut(step) else { return };
                 let word = matches!(outcome, Outcome::Settled { .. } | Outcome::Again { .. });
-                if word && !matches!(came, Came::Failed | Came::Unknown) {
+                if word && !matches!(came, Came::Failed | Came::Unmet | Came::Unknown) {
                     wrong.push(format!("{step} of {id} was {came:?}, and somebody says what becomes of it"));
                 }
                 if !word && *came != Came::Begun {
@@ -173,9 +191,24 @@ impl Checks {
                     plan.unproven.insert(step.clone());
                 }
                 self.begun.remove(&(id, plan.hash, step.clone()));
+                let needs = plan.steps.iter().any(|one| one.id == *step && one.precondition.is_some());
+                match outcome {
+                    Outcome::Failed { .. } if needs && !plan.met.contains(step) => {
+                        wrong.push(format!("{step} of {id} failed, and what it needs was never seen"));
+                    }
+                    Outcome::Unmet { .. } if !needs || plan.met.contains(step) => {
+                        wrong.push(format!("{step} of {id} is said to lack what it does not need, or has"));
+                    }
+                    Outcome::Again { .. } => {
+                        plan.met.remove(step);
+                        self.met.remove(&(id, plan.hash, step.clone()));
+                    }
+                    _ => {}
+                }
                 *came = match outcome {
                     Outcome::Done { .. } | Outcome::Settled { .. } => Came::Done,
                     Outcome::Failed { .. } => Came::Failed,
+                    Outcome::Unmet { .. } => Came::Unmet,
                     Outcome::CannotTell { .. } => Came::Unknown,
                     Outcome::Again { .. } => {
                         *tries = 0;

@@ -3,10 +3,14 @@
 //! A step is begun in the log before it is done, and its end is written after. One that was begun and has no end was cut
 //! off: it is asked whether it was done before it is done again.
 
+mod need;
 mod refused;
+mod step;
 mod waiver;
 
+pub use need::{Precondition, Risk, RiskLevel};
 pub use refused::Refused;
+pub use step::{Act, Area, Step, Turn, Undo};
 pub use waiver::{unproven, waive};
 
 use crate::{
@@ -23,164 +27,6 @@ use serde::{Deserialize, Serialize};
 
 /// Most steps of one plan: what a person can still read before saying yes to it.
 pub const STEPS_MAX: usize = 200;
-
-/// What a step is about; plans do them in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Area {
-    /// Code and configuration.
-    Application,
-    /// What the machine has besides what the release declares.
-    Infrastructure,
-    /// Data and what is derived of it.
-    Data,
-    /// The log itself.
-    Evidence,
-    /// Secrets that may be in other hands.
-    Credentials,
-}
-
-impl Area {
-    /// Gives it as people read it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Application => "application",
-            Self::Infrastructure => "infrastructure",
-            Self::Data => "data",
-            Self::Evidence => "evidence",
-            Self::Credentials => "credentials",
-        }
-    }
-
-    /// Gives the lowest level whose plan has steps of it.
-    pub const fn level(self) -> Level {
-        match self {
-            Self::Application | Self::Infrastructure => Level::L1,
-            Self::Data => Level::L2,
-            Self::Evidence | Self::Credentials => Level::L3,
-        }
-    }
-}
-
-/// What is done with a credential, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Turn {
-    /// The old one is taken back.
-    Revoke,
-    /// The old one is tried and must be refused.
-    ProveRefused,
-    /// A new one is made.
-    Rotate,
-    /// Those who need it work with the new one.
-    ProveConsumers,
-}
-
-impl Turn {
-    /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Revoke, Self::ProveRefused, Self::Rotate, Self::ProveConsumers];
-
-    /// Gives it as people read it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoke => "revoke",
-            Self::ProveRefused => "prove-refused",
-            Self::Rotate => "rotate",
-            Self::ProveConsumers => "prove-consumers",
-        }
-    }
-}
-
-/// What a step makes so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "act", rename_all = "kebab-case")]
-pub enum Act {
-    /// A service is at a release, with the data that belongs to it.
-    RollBack {
-        /// Which.
-        service: ServiceName,
-        /// The release.
-        to: ReleaseTag,
-        /// Risks that were accepted by name, as the rollback takes them.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        risks: Vec<String>,
-    },
-    /// What a service has on this machine is what its release declares.
-    PutBack {
-        /// Which.
-        service: ServiceName,
-    },
-    /// A command of the runbook was carried out.
-    Command {
-        /// Its name in the runbook.
-        name: String,
-    },
-    /// A question of the runbook is answered with yes.
-    Check {
-        /// Its name in the runbook.
-        name: String,
-    },
-    /// Each service's chain names the incident.
-    Annotate,
-    /// Every chain is what was signed.
-    VerifyEvidence,
-    /// The position of every chain is written down and signed: what comes after belongs to the incident.
-    CutOver,
-    /// One turn of replacing a credential.
-    Credential {
-        /// Its name in the configuration.
-        name: String,
-        /// Which turn.
-        turn: Turn,
-    },
-    /// People do it, and say so.
-    ByHand {
-        /// What.
-        what: Reason,
-    },
-}
-
-/// How a step is undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "undo", rename_all = "kebab-case")]
-pub enum Undo {
-    /// It changes nothing.
-    Nothing,
-    /// By this.
-    By {
-        /// What to type or do.
-        how: String,
-    },
-    /// Not at all: such a plan needs an approval.
-    None {
-        /// Why.
-        why: String,
-    },
-}
-
-/// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// Its name in the plan; unique.
-    pub id: String,
-    /// What it is about.
-    pub area: Area,
-    /// What it makes so.
-    pub act: Act,
-    /// The same in one sentence.
-    pub says: String,
-    /// How it is undone.
-    pub undo: Undo,
-    /// How long it may take.
-    pub timeout: Span,
-    /// How often it is tried before it has failed.
-    pub attempts: u32,
-    /// Whether the plan goes on where it has failed.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub may_fail: bool,
-    /// Digest over what the configuration says of it: a plan is for what was read, and nothing else.
-    pub spec: Digest,
-}
 
 /// What a service goes back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +64,11 @@ impl Plan {
     pub fn irreversible(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| matches!(step.undo, Undo::None { .. }))
     }
+
+    /// Gives the steps whose risk is severe: who approves the plan is told their names.
+    pub fn severe(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.risk.as_ref().is_some_and(|risk| risk.level == RiskLevel::Severe))
+    }
 }
 
 /// Something that happened to an incident's plan.
@@ -235,6 +86,13 @@ pub enum PlanEvent {
     Begun {
         /// Which.
         step: String,
+    },
+    /// What a step needs was so, right before it was first tried.
+    Met {
+        /// Which.
+        step: String,
+        /// What was seen.
+        evidence: String,
     },
     /// Somebody asks to go on without what a step should prove; a second person signs.
     WaiverAsked {
@@ -269,6 +127,11 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
+    /// What it needs was not so, or nobody could tell: it was not tried.
+    Unmet {
+        /// Why, and what to do.
+        why: String,
+    },
     /// It was cut off, and nobody can tell whether it was done.
     CannotTell {
         /// Why.
@@ -293,6 +156,8 @@ pub struct Progress {
     pub tries: u32,
     /// When it was begun last.
     pub begun: Timestamp,
+    /// Whether it may have been tried since it was last wanted anew: what it needs was seen, or it needs nothing.
+    pub met: bool,
     /// How it ended, and when; `None` while it is being done, or was cut off.
     pub ended: Option<(Outcome, Timestamp)>,
 }
@@ -330,16 +195,22 @@ pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Tim
     match event {
         PlanEvent::Made { .. } => {}
         PlanEvent::Begun { step } => {
-            let fresh = Progress { tries: 0, begun: at, ended: None };
+            let met = planned.plan.steps.iter().all(|one| one.id != *step || one.precondition.is_none());
+            let fresh = Progress { tries: 0, begun: at, met, ended: None };
             let progress = planned.steps.entry(step.clone()).or_insert(fresh);
             progress.tries += 1;
             (progress.begun, progress.ended) = (at, None);
+        }
+        PlanEvent::Met { step, .. } => {
+            let Some(progress) = planned.steps.get_mut(step) else { return };
+            progress.met = true;
         }
         PlanEvent::WaiverAsked { step, signature } => drop(planned.waivers.insert(step.clone(), signature.clone())),
         PlanEvent::Ended { step, outcome } => {
             let Some(progress) = planned.steps.get_mut(step) else { return };
             if matches!(outcome, Outcome::Again { .. }) {
-                progress.tries = 0;
+                let needs_nothing = |one: &Step| one.id != *step || one.precondition.is_none();
+                (progress.tries, progress.met) = (0, planned.plan.steps.iter().all(needs_nothing));
             }
             progress.ended = Some((outcome.clone(), at));
         }
@@ -359,8 +230,9 @@ pub(super) fn put_away(planned: &mut Option<Planned>, cut_off: &mut CutOff) {
     let Some(Planned { plan, mut steps, .. }) = planned.take() else { return };
     // What people do is asked of them whenever it comes.
     for step in plan.steps.into_iter().filter(|step| !matches!(step.act, Act::ByHand { .. })) {
-        let left =
-            steps.remove(&step.id).filter(|one| matches!(one.ended, None | Some((Outcome::CannotTell { .. }, _))));
+        // One whose precondition was not seen was not tried.
+        let is_cut_off = |one: &Progress| one.met && matches!(one.ended, None | Some((Outcome::CannotTell { .. }, _)));
+        let left = steps.remove(&step.id).filter(is_cut_off);
         if let Some(left) = left {
             cut_off.insert(step.id, Progress { ended: None, ..left });
         }
@@ -396,7 +268,8 @@ impl Planned {
                 Some((Outcome::Again { .. }, _)) => return Next::Do(step),
                 Some((Outcome::Failed { .. }, _)) if progress.tries < step.attempts => return Next::Do(step),
                 Some((Outcome::Failed { .. }, _)) if step.may_fail => {}
-                Some((Outcome::Failed { why } | Outcome::CannotTell { why }, _)) => {
+                // A step that needs something is never passed over for want of it, may it fail or not.
+                Some((Outcome::Failed { why } | Outcome::Unmet { why } | Outcome::CannotTell { why }, _)) => {
                     return Next::Stuck { step, why: why.clone() };
                 }
             }
@@ -416,11 +289,17 @@ impl Planned {
         is_proved(Turn::ProveRefused) && is_proved(Turn::ProveConsumers)
     }
 
+    /// Tells whether people's word stands for a step, which two of them gave where it has to prove something.
+    pub fn is_waived(&self, step: &str) -> bool {
+        let ended = self.steps.get(step).and_then(|progress| progress.ended.as_ref());
+        matches!(ended, Some((Outcome::Settled { .. }, _)))
+    }
+
     /// Gives the steps that failed and were passed over.
     pub fn failed(&self) -> impl Iterator<Item = &Step> {
         self.plan.steps.iter().filter(|step| {
             let ended = self.steps.get(&step.id).and_then(|progress| progress.ended.as_ref());
-            matches!(ended, Some((Outcome::Failed { .. } | Outcome::CannotTell { .. }, _)))
+            matches!(ended, Some((Outcome::Failed { .. } | Outcome::Unmet { .. } | Outcome::CannotTell { .. }, _)))
         })
     }
 }
@@ -471,12 +350,14 @@ pub(super) fn sentence(event: &PlanEvent) -> String {
     match event {
         PlanEvent::Made { made, hash } => format!("plan {} of {} steps", hash.short(), made.steps.len()),
         PlanEvent::Begun { step } => format!("{step} is begun"),
+        PlanEvent::Met { step, evidence } => format!("{step} may be done: {evidence}"),
         PlanEvent::WaiverAsked { step, signature } => {
             format!("to go on without what {step} should prove is asked as {}: {}", signature.approval, signature.risk)
         }
         PlanEvent::Ended { step, outcome } => match outcome {
             Outcome::Done { evidence, .. } => format!("{step} is done: {evidence}"),
             Outcome::Failed { why } => format!("{step} failed: {why}"),
+            Outcome::Unmet { why } => format!("{step} was not tried, because of what it needs: {why}"),
             Outcome::CannotTell { why } if step.starts_with("by-hand/") => format!("{step} waits: {why}"),
             Outcome::CannotTell { why } => {
                 format!("{step} was cut off, and nobody can tell whether it was done: {why}")

@@ -23,6 +23,7 @@ impl Act {
             Self::RollBack { .. }
             | Self::PutBack { .. }
             | Self::Command { .. }
+            | Self::Preserve
             | Self::Annotate
             | Self::ByHand { .. } => false,
         }
