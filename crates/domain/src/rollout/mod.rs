@@ -197,6 +197,8 @@ fn is_statement(event: &Event) -> bool {
     match event {
         Event::HoldSet { .. }
         | Event::HoldLifted { .. }
+        | Event::HoldReviewSet { .. }
+        | Event::HoldReviewDue { .. }
         | Event::HoldExempted { .. }
         | Event::Pinned { .. }
         | Event::Unpinned { .. }

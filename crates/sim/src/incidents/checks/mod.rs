@@ -122,6 +122,7 @@ impl Checks {
             | Event::Recommended { .. }
             | Event::Seen { .. }
             | Event::Risk { .. }
+            | Event::Credential { .. }
             | Event::RewindAcknowledged { .. } => {}
         }
     }
