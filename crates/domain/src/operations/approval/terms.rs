@@ -139,13 +139,14 @@ fn ends(event: &Event) -> Option<Timestamp> {
     match event {
         Event::Hold(HoldEvent::ExemptionAsked { exemption, .. }) => Some(exemption.until),
         Event::Hold(HoldEvent::MergeExemptionAsked { exemption, .. }) => Some(exemption.until),
-        Event::Incident { event, .. } => match event {
-            IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { signature, .. })
-            | IncidentEvent::Plan(PlanEvent::WaiverAsked { signature, .. })
-            | IncidentEvent::Unfreeze(UnfreezeEvent::RiskAsked { signature, .. })
-            | IncidentEvent::Level(LevelEvent::LowerAsked { signature, .. }) => Some(signature.until),
-            _ => None,
-        },
+        Event::Incident {
+            event:
+                IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { signature, .. })
+                | IncidentEvent::Plan(PlanEvent::WaiverAsked { signature, .. })
+                | IncidentEvent::Unfreeze(UnfreezeEvent::RiskAsked { signature, .. })
+                | IncidentEvent::Level(LevelEvent::LowerAsked { signature, .. }),
+            ..
+        } => Some(signature.until),
         _ => None,
     }
 }
