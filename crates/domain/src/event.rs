@@ -67,6 +67,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "InFlight::is_default")]
         in_flight: InFlight,
     },
+    /// The owner of one of the service's own holds is to say by then whether it is still needed.
+    HoldReviewSet {
+        /// Which.
+        hold: HoldId,
+        /// When its owner is asked.
+        review: Timestamp,
+    },
+    /// That time is over and it still stands: its owner is asked. The hold goes on.
+    HoldReviewDue {
+        /// Which.
+        hold: HoldId,
+        /// When its owner is asked again.
+        again: Timestamp,
+    },
     /// One release may pass a hold that a hold over several services has set here.
     HoldExempted {
         /// Which.

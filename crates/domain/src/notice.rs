@@ -132,6 +132,12 @@ pub fn notice(name: &ServiceName, service: &Service, record: &Record) -> Option<
             format!("hold {hold} by {} stands: {reason}", record.by),
             format!("lastgood hold lift {name} {hold} --reason …"),
         ),
+        Event::HoldReviewDue { hold, .. } => make(
+            NoticeKind::Frozen,
+            Severity::Warning,
+            service.asked_after(*hold),
+            format!("lastgood hold lift {name} {hold} --reason …"),
+        ),
         Event::OutcomesCounted { outcomes, health } => {
             let text =
                 format!("{} good, {} by a fallback, {} broken", outcomes.good, outcomes.degraded, outcomes.broken);

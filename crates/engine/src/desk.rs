@@ -61,6 +61,18 @@ pub trait Subject {
     /// Makes the notices of record `seq` for the endpoints that want them, given the state after it.
     fn notices(&self, routes: &[Route], after: &Self::State, seq: u64, record: &Self::Record) -> Vec<NewNotice>;
 
+    /// Sets the terms that the configuration has for what `by` says.
+    ///
+    /// Errors: what nobody could meet.
+    fn on_terms(
+        &self,
+        _by: &Actor,
+        events: Vec<Self::Event>,
+        _now: Timestamp,
+    ) -> Result<Vec<Self::Event>, Self::Refused> {
+        Ok(events)
+    }
+
     /// Tells whether `by` may say this, decided on `before`: the one place that every door comes through.
     ///
     /// Errors: why not.
@@ -404,7 +416,8 @@ impl<S: Subject<Refused: std::error::Error>> Folded<S> {
     ) -> Decided<S> {
         self.read_on(reader, subject)?;
         let expected = self.head;
-        let events = decide(&self.state).map_err(SayError::Refused)?;
+        let events = decide(&self.state).and_then(|events| subject.on_terms(by, events, now));
+        let events = events.map_err(SayError::Refused)?;
         for event in &events {
             subject.permit(&self.state, by, event, now).map_err(SayError::Refused)?;
         }

@@ -180,6 +180,7 @@ fn held(operations: &Operations, id: WideHoldId, hold: &WideHold, now: Timestamp
         until_seconds: hold.until.map(|until| until.0.div_euclid(1_000) + 1),
         // What passes ends with the second before: a lane is never open too long.
         passes: through.map(|one| (one.commit.to_string(), one.until.0.div_euclid(1_000))).collect(),
+        ended: hold::merges_ended(operations, id, now).map(ToString::to_string).collect(),
     }
 }
 
@@ -198,8 +199,10 @@ pub fn look(
     let mut steps: BTreeMap<WideHoldId, Vec<Enforcement>> = BTreeMap::new();
     let mut failed: BTreeMap<WideHoldId, String> = BTreeMap::new();
     let mut acted = before.is_err();
-    let is_right =
-        |id: &WideHoldId, hold: &Held| has(&before, id) && before.as_ref().is_ok_and(|found| lanes_fit(found, hold));
+    let is_right = |id: &WideHoldId, hold: &Held| {
+        let fits = |found: &Found| lanes_fit(found, hold) && !found.again.contains(&hold.id);
+        has(&before, id) && before.as_ref().is_ok_and(fits)
+    };
     for (id, hold) in wanted.iter().filter(|(id, hold)| !is_right(id, hold)) {
         if let (Ok(found), Some(Enforcement::Confirmed)) = (&before, known.get(id)) {
             let gone = || found.remark.clone().unwrap_or_else(|| "it was there, and is not any more".into());
@@ -254,7 +257,8 @@ fn lanes_fit(found: &Found, hold: &Held) -> bool {
 /// Says what passes a hold and nobody agreed to.
 fn let_through(found: &Found, hold: &Held) -> Option<String> {
     let there = found.passes.as_ref()?.get(&hold.id)?;
-    let commit = there.iter().find(|commit| !hold.passes.contains_key(*commit))?;
+    let agreed = |commit: &String| hold.passes.contains_key(commit) || hold.ended.contains(commit);
+    let commit = there.iter().find(|commit| !agreed(commit))?;
     Some(format!("commit {commit} passes {}, and nobody agreed to that", hold.id))
 }
 

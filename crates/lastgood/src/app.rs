@@ -273,17 +273,19 @@ impl App {
     /// Errors: exit 8 while they are awaited, 3 if one said no to this plan, 4 or 1 if nobody could say yes.
     pub(crate) fn need_approval(&self, ask: &Ask) -> Result<(), Trouble> {
         let now = self.now();
+        let request = approval::bound(&self.config.people().asking, &self.actor, ask.request(now), None, now);
+        let mut request = request.map_err(|error| Trouble::new(Exit::Failed, &error))?;
         // What fewer people or others were asked is no answer to this.
+        let among_whom = request.of.clone();
         let is_as_strict = |one: &Approval| {
             let of = &one.request.of;
-            let among = ask.of.is_empty() || (!of.is_empty() && of.is_subset(&ask.of));
-            one.request.needed >= ask.needed && among
+            let among = among_whom.is_empty() || (!of.is_empty() && of.is_subset(&among_whom));
+            one.request.needed >= request.needed && among
         };
         let answer = |approvals: &Approvals| {
             let found = approval::answered(approvals, &ask.subject, &ask.plan, now);
             found.filter(|(_, one)| is_as_strict(one)).map(|(id, one)| (*id, one.clone()))
         };
-        let mut request = ask.request(now);
         if request.of.is_empty() {
             request.of = self.config.people().who_may(Act::Approve);
         }

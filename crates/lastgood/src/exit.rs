@@ -64,6 +64,7 @@ impl Exit {
             operations::SayError::Refused(Refused::Approval(
                 NotAnswered::Own { .. } | NotAnswered::OwnLink { .. } | NotAnswered::NotAsked { .. },
             )) => Self::NotAllowed,
+            operations::SayError::Refused(Refused::Approval(NotAnswered::Missing { .. })) => Self::Pending,
             operations::SayError::Refused(Refused::Approval(NotAnswered::Rejected { .. })) => Self::Declined,
             operations::SayError::Refused(
                 Refused::NotAllowed(_) | Refused::Overrule(_) | Refused::Page(escalation::Refused::Stranger { .. }),

@@ -132,6 +132,21 @@ impl Screen {
         std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "yes")
     }
 
+    /// Asks before something severe: the name is typed, or was given by `--confirm`. `--yes` is no answer to it.
+    pub(crate) fn confirm_name(&self, question: &str, name: &str, given: Option<&str>) -> bool {
+        if let Some(given) = given {
+            return given == name;
+        }
+        if self.yes || self.no_input || self.json || !std::io::stdin().is_terminal() {
+            return false;
+        }
+        let mut stderr = std::io::stderr();
+        let _ = write!(stderr, "{question} Type {name} to go on: ");
+        let _ = stderr.flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == name
+    }
+
     /// Tells whether a person watches stderr live.
     pub(crate) fn is_live(&self) -> bool {
         !self.json && std::io::stderr().is_terminal()

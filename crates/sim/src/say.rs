@@ -38,6 +38,8 @@ fn event(event: &Event, service: &Service) -> String {
         Event::HoldExempted { hold, exemption, .. } => format!("{} may pass hold {hold}", exemption.tag),
         Event::HoldLifted { hold, reason } => format!("hold {hold} lifted: {reason}"),
         Event::Pinned { tag, reason } => format!("pinned to {tag}: {reason}"),
+        Event::HoldReviewSet { hold, .. } => format!("hold {hold} is to be looked at"),
+        Event::HoldReviewDue { hold, .. } => format!("hold {hold} is looked at by nobody"),
         Event::Annotated { incident } => format!("part of incident {incident}"),
         Event::Unpinned { reason } => format!("unpinned: {reason}"),
         Event::Rejected { tag, reason, .. } => format!("rejected {tag}: {reason}"),

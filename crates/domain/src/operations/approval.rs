@@ -2,13 +2,17 @@
 //!
 //! What runs out is *expired*, not rejected, and changes nothing: whatever was blocked stays blocked.
 
+mod again;
 mod door;
 mod due;
 mod refused;
+mod terms;
 
+pub use again::{answered, not_refused};
 pub use door::Door;
 pub use due::{REMINDED_AT, due};
 pub use refused::Refused;
+pub use terms::{Matter, Policy, Terms, bound, on_terms};
 
 use crate::terms::{Actor, ApprovalId, Digest, Reason, Span, Timestamp};
 use alloc::{
@@ -312,35 +316,6 @@ impl Standing {
             Self::Expired => "expired".into(),
             Self::Voided { because } => format!("void: {because}"),
         }
-    }
-}
-
-/// Gives the request for exactly this plan that still waits, was approved, or was said no to, within its time: who asks
-/// for the same again gets the same answer.
-pub fn answered<'a>(
-    approvals: &'a Approvals,
-    subject: &'a str,
-    plan: &Digest,
-    now: Timestamp,
-) -> Option<(&'a ApprovalId, &'a Approval)> {
-    let stands = |one: &Approval| {
-        let answered = matches!(one.standing, Standing::Pending | Standing::Approved | Standing::Rejected { .. });
-        answered && one.request.plan == *plan && now < one.request.expires
-    };
-    approvals.of(subject).filter(|(_, one)| stands(one)).last()
-}
-
-/// Refuses to ask again, in the same words, what somebody said no to, while that request's time lasts: only its times
-/// would be others. With other words it is another question.
-///
-/// Errors: [`Refused::Rejected`].
-pub fn not_refused(approvals: &Approvals, subject: &str, what: &str, now: Timestamp) -> Result<(), Refused> {
-    let same = approvals.of(subject).filter(|(_, one)| one.request.what == what && now < one.request.expires);
-    match same.last() {
-        Some((approval, Approval { standing: Standing::Rejected { by, reason }, .. })) => {
-            Err(Refused::Rejected { approval: *approval, by: by.clone(), reason: reason.clone() })
-        }
-        _ => Ok(()),
     }
 }
 

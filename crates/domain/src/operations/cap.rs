@@ -5,7 +5,9 @@
 use super::{
     Event, escalation,
     hold::HoldEvent,
-    incident::{IncidentEvent, checklist::ChecklistEvent},
+    incident::{
+        IncidentEvent, State, checklist::ChecklistEvent, level::LevelEvent, plan::PlanEvent, unfreeze::UnfreezeEvent,
+    },
 };
 use crate::{
     failure::Coded,
@@ -34,8 +36,14 @@ pub enum Risky {
     Override,
     /// A change that somebody asked to let through a hold.
     Exempt,
-    /// A rejection or an analysis that was waived, or an open item that somebody asked to leave.
+    /// A rejection or an analysis that was waived, or an open item or a proof that somebody asked to leave.
     Waive,
+    /// An unmet row of an unfreeze that somebody asked to pass.
+    AcceptRisk,
+    /// A lower level that somebody asked for.
+    Lower,
+    /// An incident that was ended as none.
+    StandDown,
 }
 
 impl Risky {
@@ -47,6 +55,9 @@ impl Risky {
             Self::Override => "override",
             Self::Exempt => "exempt",
             Self::Waive => "waive",
+            Self::AcceptRisk => "accept-risk",
+            Self::Lower => "lower",
+            Self::StandDown => "stand-down",
         }
     }
 
@@ -91,9 +102,14 @@ pub(super) const fn risky(event: &Event) -> Option<Risky> {
         Event::Risk { act } => Some(*act),
         Event::Overruled(_) => Some(Risky::Override),
         Event::Hold(HoldEvent::ExemptionAsked { .. } | HoldEvent::MergeExemptionAsked { .. }) => Some(Risky::Exempt),
-        Event::Incident { event: IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. }), .. } => {
-            Some(Risky::Waive)
-        }
+        Event::Incident { event, .. } => match event {
+            IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. })
+            | IncidentEvent::Plan(PlanEvent::WaiverAsked { .. }) => Some(Risky::Waive),
+            IncidentEvent::Unfreeze(UnfreezeEvent::RiskAsked { .. }) => Some(Risky::AcceptRisk),
+            IncidentEvent::Level(LevelEvent::LowerAsked { .. }) => Some(Risky::Lower),
+            IncidentEvent::Moved { to: State::StoodDown, .. } => Some(Risky::StandDown),
+            _ => None,
+        },
         _ => None,
     }
 }

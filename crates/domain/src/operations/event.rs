@@ -3,6 +3,7 @@
 use super::{
     approval::ApprovalEvent,
     cap::Risky,
+    credential::CredentialEvent,
     emergency::EmergencyEvent,
     escalation::PageEvent,
     hold::HoldEvent,
@@ -72,6 +73,13 @@ pub enum Event {
         /// What.
         act: Risky,
     },
+    /// Of a credential that somebody revokes or replaces by hand.
+    Credential {
+        /// Which.
+        credential: String,
+        /// What.
+        event: CredentialEvent,
+    },
     /// A gate was overridden by its owner.
     Overruled(Overrule),
     /// The evidence went on after it had turned out not to be the one that was signed.
@@ -92,6 +100,7 @@ impl Event {
             | Self::Recommended { .. }
             | Self::Seen { .. }
             | Self::Page { .. }
+            | Self::Credential { .. }
             | Self::Overruled(_)
             | Self::RewindAcknowledged { .. } => false,
             Self::Risk { .. } => true,

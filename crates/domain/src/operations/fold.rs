@@ -4,6 +4,7 @@ use super::{
     Event, Record,
     approval::{ApprovalEvent, Approvals, Standing},
     cap::{self, Counts},
+    credential::Credentials,
     escalation::Pages,
     hold::{Exemption, HoldEvent, HoldKind, Holds, InFlight, Subject},
     incident::{Incidents, Level, recommend::Recommendation},
@@ -37,6 +38,8 @@ pub struct Operations {
     pub pages: Pages,
     /// What people did how often today.
     pub caps: Counts,
+    /// What began of credentials by hand and has not ended.
+    pub credentials: Credentials,
     /// Gates overridden.
     pub overrules: Overrules,
 }
@@ -70,6 +73,9 @@ impl Operations {
             Event::Recommended { recommendation } => self.recommended.clone_from(recommendation),
             Event::Seen { signs } => self.seen.clone_from(signs),
             Event::Page { page, event } => self.pages.apply(*at, by, *page, event),
+            Event::Credential { credential, event } => {
+                super::credential::apply(&mut self.credentials, *at, by, credential, event);
+            }
             Event::Overruled(overrule) => {
                 self.overrules.all.push(Given { overrule: overrule.clone(), by: by.clone(), at: *at });
             }
@@ -168,6 +174,7 @@ pub fn mirrored(
         | Event::Incident { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
+        | Event::Credential { .. }
         | Event::Overruled(_)
         | Event::Emergency(_)
         | Event::Recommended { .. }

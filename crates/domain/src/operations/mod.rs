@@ -7,6 +7,7 @@
 pub mod approval;
 pub mod cap;
 pub mod clock;
+pub mod credential;
 pub mod emergency;
 pub mod escalation;
 mod event;

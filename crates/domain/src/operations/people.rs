@@ -5,11 +5,12 @@
 
 use super::{
     Event, Operations, Refused,
-    approval::ApprovalEvent,
+    approval::{self, ApprovalEvent, Policy},
     cap::{self, Caps},
+    credential::CredentialEvent,
     escalation::{self, PageEvent},
     hold::HoldEvent,
-    incident::{IncidentEvent, Role, checklist::ChecklistEvent, plan::PlanEvent},
+    incident::{self, IncidentEvent, Role, checklist::ChecklistEvent, plan::PlanEvent},
     overrule,
     rca::AnalysisEvent,
 };
@@ -22,6 +23,7 @@ use crate::{
     traffic::TrafficEvent,
 };
 use alloc::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
@@ -53,6 +55,8 @@ pub enum Act {
     Accept,
     /// Reset a switch that was tripped.
     Reset,
+    /// Revoke, prove or replace a credential by hand. Where no role names it, who has the role `security` may.
+    Credential,
 }
 
 impl Act {
@@ -67,6 +71,7 @@ impl Act {
             Self::Lead => "lead",
             Self::Accept => "accept",
             Self::Reset => "reset",
+            Self::Credential => "credential",
         }
     }
 }
@@ -91,6 +96,8 @@ pub struct People {
     pub owners: BTreeMap<String, Actor>,
     /// How often a day each may do what is risky.
     pub caps: Caps,
+    /// On what terms others are asked.
+    pub asking: Policy,
 }
 
 /// Somebody who may not.
@@ -135,10 +142,19 @@ impl People {
         having.map(|(actor, _)| actor.clone()).collect()
     }
 
+    /// Gives the roles of which an act needs one; `None` is open to everybody in `all`.
+    fn roles_for(&self, act: Act) -> Option<Cow<'_, BTreeSet<RoleName>>> {
+        let named = self.may.get(&act).map(Cow::Borrowed);
+        named.or_else(|| {
+            let security = RoleName::new("security").ok().filter(|_| act == Act::Credential)?;
+            Some(Cow::Owned([security].into()))
+        })
+    }
+
     /// Gives those who may; empty also means everybody while nobody is configured.
     pub fn who_may(&self, act: Act) -> BTreeSet<Actor> {
-        let roles = self.may.get(&act);
-        let may = |person: &Person| roles.is_none_or(|roles| !roles.is_disjoint(&person.roles));
+        let roles = self.roles_for(act);
+        let may = |person: &Person| roles.as_ref().is_none_or(|roles| !roles.is_disjoint(&person.roles));
         self.all.iter().filter(|(_, person)| may(person)).map(|(actor, _)| actor.clone()).collect()
     }
 
@@ -153,7 +169,7 @@ impl People {
         if who.contains(by) {
             return Ok(());
         }
-        let why = match (self.all.contains_key(by), self.may.get(&act)) {
+        let why = match (self.all.contains_key(by), self.roles_for(act)) {
             (true, Some(roles)) => {
                 let roles = roles.iter().map(RoleName::as_str).collect::<Vec<_>>().join(" or ");
                 format!("that needs the role {roles}")
@@ -191,10 +207,18 @@ impl People {
         if let Event::Overruled(overrule) = event {
             overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
         }
+        incident::standing_down::agreed(&self.asking, before, event, now)?;
         if let Some(act) = cap::risky(event) {
             cap::check(&before.caps, &self.caps, by, act, now)?;
         }
         Ok(())
+    }
+
+    /// Sets the terms of what is asked, before it is written.
+    ///
+    /// Errors: fewer may answer than must.
+    pub fn on_terms(&self, by: &Actor, events: Vec<Event>, now: Timestamp) -> Result<Vec<Event>, Refused> {
+        Ok(approval::on_terms(&self.asking, by, events, now)?)
     }
 
     /// Gives who may say yes to a request; empty also means everybody while nobody is configured.
@@ -318,12 +342,15 @@ fn act_of(before: &Operations, by: &Actor, event: &Event) -> Option<Act> {
         }
         Event::Incident { event, .. } => (!event.only_blocks()).then_some(Act::Lead),
         Event::Overruled(_) => Some(Act::Override),
+        // Revoking cuts everybody off who uses it, and a new one is known to whoever made it. What it came to is only told.
+        Event::Credential { event: CredentialEvent::Begun { .. }, .. } => Some(Act::Credential),
         // It only blocks, or says what became due: everybody may pull the cord.
         Event::Emergency(_)
         | Event::Recommended { .. }
         | Event::Seen { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
+        | Event::Credential { .. }
         | Event::RewindAcknowledged { .. } => None,
     }
 }

@@ -1,6 +1,13 @@
 //! What people read of holds, approvals and incidents.
 
-use super::{Event, Operations, Record, approval::ApprovalEvent, escalation::PageEvent, hold, incident};
+use super::{
+    Event, Operations, Record,
+    approval::ApprovalEvent,
+    credential::{self, CredentialEvent},
+    escalation::PageEvent,
+    hold,
+    incident::{self, plan::Turn},
+};
 use crate::{
     notice::{Notice, NoticeKind, Severity},
     terms::{Actor, PageId},
@@ -35,6 +42,7 @@ pub fn sentence(after: &Operations, record: &Record) -> String {
         }
         Event::Page { page, event } => paged(after, *page, by, event),
         Event::Risk { act } => format!("{by} did what is counted as {}", act.as_str()),
+        Event::Credential { credential, event } => credential::sentence(by, credential, event),
         Event::Overruled(one) => {
             let (gate, service, tag) = (&one.gate, &one.service, &one.tag);
             format!("{by} overrides the gate {gate} for {tag} of {service}: {}", one.reason)
@@ -124,11 +132,16 @@ pub fn notice(after: &Operations, record: &Record) -> Option<Notice> {
         Event::Page { page, event: PageEvent::Paged { .. } | PageEvent::Exhausted } => {
             (NoticeKind::Page, Severity::Critical, format!("lastgood page ack {page}"))
         }
+        // Whoever uses it is cut off.
+        Event::Credential { event: CredentialEvent::Done { turn: Turn::Revoke, .. }, .. } => {
+            (NoticeKind::Incident, Severity::Critical, "lastgood credential list".into())
+        }
         Event::Overruled(_) => (NoticeKind::Approval, Severity::Warning, "lastgood override list".into()),
         Event::Recommended { recommendation: None }
         | Event::Seen { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
+        | Event::Credential { .. }
         | Event::RewindAcknowledged { .. } => return None,
     };
     let summary = sentence(after, record);
@@ -155,6 +168,7 @@ fn is_drill(after: &Operations, event: &Event) -> bool {
         | Event::Seen { .. }
         | Event::Page { .. }
         | Event::Risk { .. }
+        | Event::Credential { .. }
         | Event::Overruled(_)
         | Event::RewindAcknowledged { .. } => None,
     };

@@ -212,6 +212,8 @@ fn is_statement(event: &Event) -> bool {
     match event {
         Event::HoldSet { .. }
         | Event::HoldLifted { .. }
+        | Event::HoldReviewSet { .. }
+        | Event::HoldReviewDue { .. }
         | Event::HoldExempted { .. }
         | Event::Pinned { .. }
         | Event::Unpinned { .. }

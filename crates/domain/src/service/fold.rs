@@ -32,13 +32,25 @@ impl Service {
                 self.next.hold = self.next.hold.max(hold.0 + 1);
                 let (owner, reason) = (record.by.clone(), reason.clone());
                 let (until, origin, in_flight) = (*until, *origin, *in_flight);
-                let held = Hold { owner, reason, since: at, until, origin, in_flight, exempt: Vec::new() };
+                let (review, overdue, exempt) = (None, None, Vec::new());
+                let held = Hold { owner, reason, since: at, until, review, overdue, origin, in_flight, exempt };
                 self.holds.insert(*hold, held);
             }
             Event::HoldExempted { hold, exemption, asked_by } => {
                 if let Some(held) = self.holds.get_mut(hold) {
                     let (asked_by, approved_by) = (asked_by.clone(), record.by.clone());
                     held.exempt.push(Exempt { exemption: exemption.clone(), asked_by, approved_by });
+                }
+            }
+            Event::HoldReviewSet { hold, review } => {
+                if let Some(held) = self.holds.get_mut(hold) {
+                    (held.review, held.overdue) = (Some(*review), None);
+                }
+            }
+            Event::HoldReviewDue { hold, again } => {
+                if let Some(held) = self.holds.get_mut(hold) {
+                    held.overdue = held.overdue.or(held.review);
+                    held.review = Some(*again);
                 }
             }
             Event::HoldLifted { hold, .. } => {

@@ -46,6 +46,11 @@ fn rule(name: &ServiceName, event: &Event) -> (&'static str, &'static str, Strin
             "anyone, with a reason",
             "hold set NAME --reason …",
         ),
+        Event::HoldReviewSet { .. } | Event::HoldReviewDue { .. } => (
+            "A hold never ends because nobody looked: its owner is asked until somebody lifts it.",
+            "anyone, with a reason",
+            "hold list NAME",
+        ),
         Event::Annotated { .. } => (
             "An incident's chain and a service's chain refer to each other.",
             "nobody: evidence is append-only",

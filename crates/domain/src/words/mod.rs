@@ -63,6 +63,10 @@ fn spoken(service: &Service, record: &Record) -> Option<String> {
                 until.map_or_else(|| "until it is lifted".into(), |until| format!("for {}", until.since(record.at)));
             format!("hold {hold} set by {} {until}: {reason}", record.by)
         }
+        Event::HoldReviewSet { hold, review } => {
+            format!("{} asks to be asked after hold {hold} in {}", record.by, review.since(record.at))
+        }
+        Event::HoldReviewDue { hold, .. } => service.asked_after(*hold),
         Event::HoldExempted { hold, exemption, asked_by } => {
             let called = service.holds.get(hold).map_or_else(|| format!("hold {hold}"), |held| held.called(*hold));
             let (tag, bytes, until) = (&exemption.tag, exemption.release.short(), exemption.until.since(record.at));

@@ -1,6 +1,7 @@
 //! The life of an incident: what each step needs, and that nothing is opened without it.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where it stopped")]
 
+mod asking;
 mod golden;
 mod items;
 mod life;

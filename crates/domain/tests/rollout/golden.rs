@@ -187,6 +187,8 @@ fn said() -> Vec<Event> {
             origin: Some(WideHoldId(3)),
             in_flight: InFlight::Abort,
         },
+        Event::HoldReviewSet { hold: HoldId(2), review: Timestamp(9) },
+        Event::HoldReviewDue { hold: HoldId(2), again: Timestamp(90) },
         Event::HoldExempted {
             hold: HoldId(3),
             exemption: Exemption {

@@ -7,9 +7,10 @@ use crate::{
 use lastgood_domain::{
     effect::Effect,
     event::{End, Event, Gate, Verdict},
+    notice::notice,
     operations::hold::{Exemption, InFlight},
     rollout::Input,
-    terms::{Actor, HoldId, Span, Timestamp, WideHoldId},
+    terms::{Actor, HoldId, ServiceName, Span, Timestamp, WideHoldId},
     traffic::Share,
 };
 
@@ -230,4 +231,36 @@ fn a_hold_that_lets_runs_finish_still_stops_a_later_run_whose_exemption_ends_on_
     walk.now = until;
     assert!(matches!(walk.end(), End::Held { .. }));
     assert_eq!(walk.runs("alice"), "1.0");
+}
+
+#[test]
+fn the_owner_of_a_hold_is_asked_again_and_again_and_it_stands_all_the_same() {
+    let mut walk = Walk::promoted(&["alice"], &["1.0"]);
+    let (hold, review, day) = (HoldId(0), walk.now.after(Span::minutes(60)), Span::minutes(24 * 60));
+    let own =
+        Event::HoldSet { hold, reason: reason("an audit"), until: None, origin: None, in_flight: InFlight::Pause };
+    walk.say(own);
+    assert_eq!(walk.service.reviews_due(Timestamp(i64::MAX), day), [], "nobody asked to be asked");
+    walk.say(Event::HoldReviewSet { hold, review });
+    walk.now = Timestamp(review.0 - 1);
+    assert_eq!(walk.service.reviews_due(walk.now, day), []);
+    assert_eq!(walk.service.holds[&hold].overdue_at(walk.now), None);
+    for _ in 0..2 {
+        walk.now = walk.service.holds[&hold].review.expect("it has a review time");
+        let due = walk.service.reviews_due(walk.now, day);
+        assert_eq!(due, [Event::HoldReviewDue { hold, again: walk.now.after(day) }]);
+        let record = walk.records.len();
+        due.into_iter().for_each(|event| walk.say(event));
+        let told = notice(&ServiceName::new("notes").expect("a name"), &walk.service, &walk.records[record]);
+        let told = told.expect("its owner is told").summary;
+        assert_eq!(told, "notes: hold h0 still stands (an audit): person:test is asked whether it is needed");
+        assert_eq!(walk.service.reviews_due(walk.now, day), [], "once until the next time");
+    }
+    // Overdue since the first time, not since the last.
+    assert_eq!(walk.service.holds[&hold].overdue_at(walk.now), Some(review));
+    walk.track("2.0");
+    assert!(matches!(walk.end(), End::Held { .. }), "it never lifts by itself");
+    // What is over, and what belongs to a hold over several services, is nobody's here.
+    walk.say(Event::HoldLifted { hold, reason: reason("done") });
+    assert_eq!(walk.service.reviews_due(Timestamp(i64::MAX), day), []);
 }

@@ -21,7 +21,7 @@ impl Commands {
     pub(super) fn read(&self) -> Result<Found, EnforcerError> {
         let out = must(&words(&self.read), &[], self.timeout)?;
         let holds = out.lines().map(str::trim).filter(|line| is_id(line)).map(str::to_owned).collect();
-        Ok(Found { holds, passes: None, remark: None })
+        Ok(Found { holds, ..Found::default() })
     }
 
     pub(super) fn set(&self, hold: &Held) -> Result<(), EnforcerError> {

@@ -50,6 +50,10 @@ pub struct EnforcerKeys {
     /// For `git`, `github` and `gitea`: the branches that are held; `*` stands for any part of a name. Default `main`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     branches: Vec<String>,
+    /// For `github` and `gitea`: begins the name of the commit status that each hold is published as on the heads of open
+    /// requests, such as `lastgood` for `lastgood/hold-3`; by it an exempted commit passes. Default: none is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<String>,
     /// For `git`: what the hook does when it can't read which holds stand, `refuse` or `allow`. Default `refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     when_unreadable: Option<WhenUnreadable>,
@@ -139,6 +143,8 @@ pub enum PlaceConfig {
         token: String,
         /// The branches.
         branches: Vec<String>,
+        /// Begins the name of each hold's commit status.
+        check: Option<String>,
         /// Time for one act.
         timeout: Length,
     },
@@ -152,6 +158,8 @@ pub enum PlaceConfig {
         token: String,
         /// The branches.
         branches: Vec<String>,
+        /// Begins the name of each hold's commit status.
+        check: Option<String>,
         /// Time for one act.
         timeout: Length,
     },
@@ -183,6 +191,7 @@ impl TryFrom<EnforcerKeys> for EnforcerConfig {
             url,
             token,
             branches,
+            check,
             when_unreadable,
             mut kinds,
             services,
@@ -195,6 +204,9 @@ impl TryFrom<EnforcerKeys> for EnforcerConfig {
         let branches = if branches.is_empty() { vec!["main".to_owned()] } else { branches };
         if let Some(wrong) = branches.iter().find(|branch| !is_branch(branch)) {
             return Err(format!("{wrong:?} is no branch: write it without refs/heads/, such as \"main\""));
+        }
+        if let Some(wrong) = check.as_ref().filter(|check| !is_check(check)) {
+            return Err(format!("{wrong:?} begins no check: use letters, digits, - and _, such as \"lastgood\""));
         }
         if kinds.is_empty() {
             if command.is_some() {
@@ -217,12 +229,14 @@ impl TryFrom<EnforcerKeys> for EnforcerConfig {
             (None, None, Some(repository), None) => {
                 let url = forge_url(&url.unwrap_or_else(|| GITHUB.into()))?;
                 check_repository(&repository)?;
-                PlaceConfig::GitHub { repository, url, token: token.ok_or_else(needs_token)?, branches, timeout }
+                let token = token.ok_or_else(needs_token)?;
+                PlaceConfig::GitHub { repository, url, token, branches, check, timeout }
             }
             (None, None, None, Some(repository)) => {
                 let url = forge_url(&url.ok_or("gitea needs url = \"https://…\", the forge's address")?)?;
                 check_repository(&repository)?;
-                PlaceConfig::Gitea { repository, url, token: token.ok_or_else(needs_token)?, branches, timeout }
+                let token = token.ok_or_else(needs_token)?;
+                PlaceConfig::Gitea { repository, url, token, branches, check, timeout }
             }
             (None, None, None, None) => return Err(EXAMPLE.into()),
             _ => return Err(format!("several places in one; {EXAMPLE}")),
@@ -238,6 +252,7 @@ impl EnforcerKeys {
         let strangers = [
             ("url", self.url.is_some() && !forge, "github and gitea"),
             ("token", self.token.is_some() && !forge, "github and gitea"),
+            ("check", self.check.is_some() && !forge, "github and gitea"),
             ("branches", !self.branches.is_empty() && self.command.is_some(), "git, github and gitea"),
             ("when_unreadable", self.when_unreadable.is_some() && self.git.is_none(), "git"),
         ];
@@ -252,6 +267,11 @@ impl EnforcerKeys {
 fn is_branch(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./*".contains(c);
     !text.is_empty() && !text.starts_with(['-', '/']) && !text.starts_with("refs/") && text.chars().all(plain)
+}
+
+/// Tells whether a check may begin so.
+fn is_check(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
 }
 
 fn check_repository(text: &str) -> Result<(), String> {
@@ -283,6 +303,7 @@ impl From<EnforcerConfig> for EnforcerKeys {
             url: None,
             token: None,
             branches: Vec::new(),
+            check: None,
             when_unreadable: None,
             kinds,
             services,
@@ -296,13 +317,13 @@ impl From<EnforcerConfig> for EnforcerKeys {
             PlaceConfig::Command { set, lift, read, timeout } => {
                 (keys.command, keys.timeout) = (Some(CommandKeys { set, lift, read }), Some(timeout));
             }
-            PlaceConfig::GitHub { repository, url, token, branches, timeout } => {
+            PlaceConfig::GitHub { repository, url, token, branches, check, timeout } => {
                 (keys.github, keys.url, keys.token) = (Some(repository), Some(url), Some(token));
-                (keys.branches, keys.timeout) = (branches, Some(timeout));
+                (keys.branches, keys.check, keys.timeout) = (branches, check, Some(timeout));
             }
-            PlaceConfig::Gitea { repository, url, token, branches, timeout } => {
+            PlaceConfig::Gitea { repository, url, token, branches, check, timeout } => {
                 (keys.gitea, keys.url, keys.token) = (Some(repository), Some(url), Some(token));
-                (keys.branches, keys.timeout) = (branches, Some(timeout));
+                (keys.branches, keys.check, keys.timeout) = (branches, check, Some(timeout));
             }
         }
         keys

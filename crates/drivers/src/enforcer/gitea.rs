@@ -4,12 +4,12 @@
 //! again, and changes nothing else. Where the protection lets people push or administrators override, that is said and
 //! the hold does not count as enforced: only the repository's own people should change it.
 
-use super::{EnforcerError, Found, Held, http::Api, is_id};
+use super::{EnforcerError, Found, Held, check::Checks, http::Api};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Begins the name of each check of ours.
-const CHECK: &str = "lastgood/";
+/// Begins the name of each check of ours, if nothing else is configured.
+const CHECK: &str = "lastgood";
 /// A check that marks a protection which did not exist before a hold: it goes with the last hold.
 const MADE: &str = "lastgood/made";
 
@@ -19,11 +19,15 @@ pub(super) struct Gitea {
     api: Api,
     repository: String,
     branches: Vec<String>,
+    checks: Checks,
+    /// Whether the checks are published on heads.
+    publishes: bool,
 }
 
 impl Gitea {
-    pub(super) fn new(api: Api, repository: String, branches: Vec<String>) -> Self {
-        Self { api, repository, branches }
+    pub(super) fn new(api: Api, repository: String, branches: Vec<String>, check: Option<&str>) -> Self {
+        let checks = Checks::new(format!("/api/v1/repos/{repository}"), check.unwrap_or(CHECK), &branches);
+        Self { api, repository, branches, checks, publishes: check.is_some() }
     }
 
     fn path(&self, branch: &str) -> String {
@@ -44,7 +48,7 @@ impl Gitea {
         for branch in &self.branches {
             let protection = self.protection(branch)?;
             let mut holds: BTreeSet<String> =
-                protection.iter().flat_map(checks).filter_map(|one| hold_of(&one)).collect();
+                protection.iter().flat_map(checks).filter_map(|one| self.checks.hold_of(&one)).collect();
             if let Some(weak) = protection.as_ref().filter(|_| !holds.is_empty()).and_then(weakness) {
                 found.remark = Some(format!("the protection of {branch} {weak}"));
                 holds.clear();
@@ -55,11 +59,19 @@ impl Gitea {
             });
         }
         found.holds = all.unwrap_or_default();
+        if self.publishes {
+            let published = self.checks.read(&self.api, &found.holds)?;
+            (found.passes, found.again) = (Some(published.passes), published.unsaid);
+        }
         Ok(found)
     }
 
     pub(super) fn set(&self, hold: &Held) -> Result<(), EnforcerError> {
-        let wanted = format!("{CHECK}{}", hold.id);
+        let wanted = self.checks.context(&hold.id);
+        if self.publishes {
+            // A protection of our own stands behind a check that nobody else gives.
+            self.checks.publish(&self.api, hold, Some(MADE))?;
+        }
         for branch in &self.branches {
             match self.protection(branch)? {
                 None => {
@@ -86,7 +98,7 @@ impl Gitea {
     }
 
     pub(super) fn lift(&self, id: &str) -> Result<(), EnforcerError> {
-        let lifted = format!("{CHECK}{id}");
+        let lifted = self.checks.context(id);
         for branch in &self.branches {
             let Some(protection) = self.protection(branch)? else { continue };
             let left: Vec<String> = checks(&protection).into_iter().filter(|one| *one != lifted).collect();
@@ -97,18 +109,13 @@ impl Gitea {
             let change = json!({ "enable_status_check": !left.is_empty(), "status_check_contexts": left });
             self.api.must("PATCH", &self.path(branch), Some(&change))?;
         }
-        Ok(())
+        if self.publishes { self.checks.withdraw(&self.api, id) } else { Ok(()) }
     }
 }
 
 fn checks(protection: &Value) -> Vec<String> {
     let list = protection["status_check_contexts"].as_array();
     list.into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect()
-}
-
-fn hold_of(check: &str) -> Option<String> {
-    let id = check.strip_prefix(CHECK)?;
-    is_id(id).then(|| id.to_owned())
 }
 
 /// Says why the protection does not stop everybody.

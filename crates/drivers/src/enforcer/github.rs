@@ -4,7 +4,7 @@
 //! removed without touching anything else; a lock or a required check of a classic protection rule would be shared by
 //! all holds and with what the repository's own people set there.
 
-use super::{EnforcerError, Found, Held, http::Api, is_id};
+use super::{EnforcerError, Found, Held, check::Checks, http::Api, is_id};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -19,11 +19,13 @@ pub(super) struct GitHub {
     api: Api,
     repository: String,
     branches: Vec<String>,
+    checks: Option<Checks>,
 }
 
 impl GitHub {
-    pub(super) fn new(api: Api, repository: String, branches: Vec<String>) -> Self {
-        Self { api, repository, branches }
+    pub(super) fn new(api: Api, repository: String, branches: Vec<String>, check: Option<&str>) -> Self {
+        let checks = check.map(|name| Checks::new(format!("/repos/{repository}"), name, &branches));
+        Self { api, repository, branches, checks }
     }
 
     fn path(&self, rest: &str) -> String {
@@ -44,17 +46,21 @@ impl GitHub {
         let mut found = Found::default();
         for (hold, number) in self.ours()? {
             let (status, one) = self.api.ask("GET", &self.path(&format!("/{number}")), None)?;
-            match (status, self.weakness(&one)) {
+            match (status, self.weakness(&hold, &one)) {
                 (404, _) => {}
                 (_, None) => drop(found.holds.insert(hold)),
                 (_, Some(weak)) => found.remark = Some(format!("ruleset {number} of {hold} {weak}")),
             }
         }
+        if let Some(checks) = &self.checks {
+            let published = checks.read(&self.api, &found.holds)?;
+            (found.passes, found.again) = (Some(published.passes), published.unsaid);
+        }
         Ok(found)
     }
 
     /// Says why a ruleset does not stop everybody.
-    fn weakness(&self, one: &Value) -> Option<&'static str> {
+    fn weakness(&self, hold: &str, one: &Value) -> Option<&'static str> {
         let has = |list: &Value, wanted: &str| list.as_array().is_some_and(|list| list.iter().any(|one| one == wanted));
         let includes = &one["conditions"]["ref_name"]["include"];
         let rules = one["rules"].as_array().cloned().unwrap_or_default();
@@ -64,14 +70,40 @@ impl GitHub {
         if one["bypass_actors"].as_array().is_none_or(|actors| !actors.is_empty()) {
             return Some("may be bypassed, or the token may not see by whom");
         }
-        if !rules.iter().any(|rule| rule["type"] == "update") {
-            return Some("does not restrict updates");
+        if !rules.iter().any(|rule| self.stops(hold, rule)) {
+            return Some(match self.checks {
+                None => "does not restrict updates",
+                Some(_) => "does not require the hold's check",
+            });
         }
         if self.branches.iter().any(|branch| !has(includes, &format!("refs/heads/{branch}"))) {
             return Some("is not for all of the branches");
         }
         let excludes = one["conditions"]["ref_name"]["exclude"].as_array();
         excludes.is_some_and(|excludes| !excludes.is_empty()).then_some("leaves branches out")
+    }
+
+    /// Gives the rule by which a hold stops everybody, or everything but what its check lets through.
+    fn rule(&self, hold: &str) -> Value {
+        match &self.checks {
+            None => json!({ "type": "update" }),
+            Some(checks) => json!({
+                "type": "required_status_checks",
+                "parameters": {
+                    "required_status_checks": [{ "context": checks.context(hold) }],
+                    "strict_required_status_checks_policy": false,
+                },
+            }),
+        }
+    }
+
+    /// Tells whether a rule is that one, whatever else the forge adds to it.
+    fn stops(&self, hold: &str, rule: &Value) -> bool {
+        let wanted = self.rule(hold);
+        let required = rule["parameters"]["required_status_checks"].as_array().cloned().unwrap_or_default();
+        let context = |one: &Value| one["context"].clone();
+        rule["type"] == wanted["type"]
+            && self.checks.as_ref().is_none_or(|checks| required.iter().any(|one| context(one) == checks.context(hold)))
     }
 
     pub(super) fn set(&self, hold: &Held) -> Result<(), EnforcerError> {
@@ -83,8 +115,12 @@ impl GitHub {
             "enforcement": "active",
             "bypass_actors": [],
             "conditions": { "ref_name": { "include": includes, "exclude": [] } },
-            "rules": [{ "type": "update" }],
+            "rules": [self.rule(&hold.id)],
         });
+        // Said first: once the check is required, what may pass passes.
+        if let Some(checks) = &self.checks {
+            checks.publish(&self.api, hold, None)?;
+        }
         match self.ours()?.into_iter().find(|(id, _)| *id == hold.id) {
             Some((_, number)) => self.api.must("PUT", &self.path(&format!("/{number}")), Some(&ruleset)).map(drop),
             None => self.api.must("POST", &self.path(""), Some(&ruleset)).map(drop),
@@ -97,7 +133,7 @@ impl GitHub {
         for number in numbers {
             self.api.ask("DELETE", &self.path(&format!("/{number}")), None)?;
         }
-        Ok(())
+        self.checks.as_ref().map_or(Ok(()), |checks| checks.withdraw(&self.api, id))
     }
 }
 

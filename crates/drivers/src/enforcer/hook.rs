@@ -112,7 +112,7 @@ impl GitHook {
         }
         let holds = all.unwrap_or_default();
         let passes = holds.iter().map(|id| Ok((id.clone(), self.passes(id)?))).collect::<Result<_, EnforcerError>>()?;
-        Ok(Found { holds, passes: Some(passes), remark: None })
+        Ok(Found { holds, passes: Some(passes), ..Found::default() })
     }
 
     /// Gives the commits that a hold lets through now, by the lines that the hook reads.

@@ -3,6 +3,7 @@
 //! A success message is no evidence: whether a hold is enforced is what [`Enforcer::read`] finds, never what
 //! [`Enforcer::set`] answered.
 
+mod check;
 mod command;
 mod config;
 mod error;
@@ -38,6 +39,8 @@ pub struct Held {
     pub until_seconds: Option<i64>,
     /// The commits that may be merged all the same, each until when: seconds since 1970.
     pub passes: BTreeMap<String, i64>,
+    /// The commits that might, and whose time is over: that one still passes somewhere is nobody's doing.
+    pub ended: BTreeSet<String>,
 }
 
 /// What was read back.
@@ -47,6 +50,8 @@ pub struct Found {
     pub holds: BTreeSet<String>,
     /// The commits that each of them lets through now; none where the place lets nothing through, whoever agreed.
     pub passes: Option<BTreeMap<String, BTreeSet<String>>>,
+    /// The holds that stand and must be told again, such as to heads that came since.
+    pub again: BTreeSet<String>,
     /// What else was seen, such as why one that was set does not count.
     pub remark: Option<String>,
 }
@@ -87,13 +92,13 @@ impl Enforcer {
             PlaceConfig::Command { set, lift, read, timeout } => {
                 Place::Command(command::Commands::new(set.clone(), lift.clone(), read.clone(), timeout.duration()))
             }
-            PlaceConfig::GitHub { repository, url, token: secret, branches, timeout } => {
+            PlaceConfig::GitHub { repository, url, token: secret, branches, check, timeout } => {
                 let http = http::Api::new(url, http::Scheme::Bearer, token(secret)?, timeout.duration());
-                Place::GitHub(github::GitHub::new(http, repository.clone(), branches.clone()))
+                Place::GitHub(github::GitHub::new(http, repository.clone(), branches.clone(), check.as_deref()))
             }
-            PlaceConfig::Gitea { repository, url, token: secret, branches, timeout } => {
+            PlaceConfig::Gitea { repository, url, token: secret, branches, check, timeout } => {
                 let http = http::Api::new(url, http::Scheme::Token, token(secret)?, timeout.duration());
-                Place::Gitea(gitea::Gitea::new(http, repository.clone(), branches.clone()))
+                Place::Gitea(gitea::Gitea::new(http, repository.clone(), branches.clone(), check.as_deref()))
             }
         }))
     }

@@ -12,10 +12,10 @@ use std::{
 };
 
 /// Answers a request: method, path, body.
-type Answer = dyn FnMut(&str, &str, Value) -> (u16, Value) + Send;
+pub(crate) type Answer = dyn FnMut(&str, &str, Value) -> (u16, Value) + Send;
 
 /// A server for one test; gives its address.
-fn serve(answer: Box<Answer>) -> String {
+pub(crate) fn serve(answer: Box<Answer>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(Mutex::new(answer));

@@ -1,12 +1,16 @@
 //! What enforces holds outside: real git, real programs, and a server that speaks as forges do.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
+mod checks;
 mod command;
 mod forge;
 mod git;
 
 use lastgood_drivers::enforcer::{Enforcer, EnforcerConfig, Held};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 fn enforcer(folder: &Path, keys: &str) -> Enforcer {
     let config: EnforcerConfig = toml::from_str(keys).unwrap_or_else(|error| panic!("{error}: {keys}"));
@@ -23,6 +27,7 @@ fn held(id: &str) -> Held {
         reason: "orders are doubled".into(),
         until_seconds: None,
         passes: BTreeMap::new(),
+        ended: BTreeSet::new(),
     }
 }
 
@@ -42,6 +47,8 @@ fn keys_that_would_be_ignored_or_are_missing_are_refused() {
         "github = \"a/b\"",
         "github = \"a\"\ntoken = \"x\"",
         "gitea = \"a/b\"\ntoken = \"x\"",
+        "github = \"a/b\"\ntoken = \"x\"\ncheck = \"a b\"",
+        "git = \"/a\"\ncheck = \"lastgood\"",
         "gitea = \"a/b\"\ntoken = \"x\"\nurl = \"http://git.example.com\"",
         "command = { set = [\"a\"], lift = [\"a\"], read = [\"a\"] }",
         "command = { set = [\"a\"], lift = [\"a\"], read = [] }\nkinds = [\"claim\"]",

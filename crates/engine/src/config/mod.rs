@@ -1,5 +1,6 @@
 //! lastgood.toml: read once into types; an unknown key or a bad value names file, line and a working example.
 
+mod approvals;
 mod check;
 mod credentials;
 mod degraded;
@@ -18,6 +19,7 @@ mod switches;
 mod text;
 mod traffic;
 
+pub use approvals::{ApprovalsConfig, TermsConfig};
 pub use degraded::DegradedConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use gates::Gates;
@@ -25,9 +27,7 @@ pub use holds::HoldsConfig;
 pub use incident::{
     CREDENTIALS_ROTATED, Declares, EVIDENCE_VERIFIED, IncidentConfig, ItemConfig, MessageConfig, VerifyConfig,
 };
-pub use people::{
-    ApprovalsConfig, EscalationConfig, PersonConfig, RoleConfig, StepConfig as EscalationStepConfig, actor_of,
-};
+pub use people::{EscalationConfig, PersonConfig, RoleConfig, StepConfig as EscalationStepConfig, actor_of};
 pub use preflight::{Occasion, PreflightConfig, PreflightKeys, Severity};
 pub use runbook::{
     AreaConfig, CheckConfig, EmergencyConfig, FileConfig, NeedConfig, RiskConfig, RiskLevelConfig, RunbookConfig,
@@ -119,7 +119,8 @@ pub struct Config {
     /// Escalation chains: who is paged in which order. `default` is used where none is named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub escalation: BTreeMap<String, EscalationConfig>,
-    /// How often a day (UTC) each person may take a risky action: `rollback`, `trip`, `override`, `exempt`, `waive`.
+    /// How often a day (UTC) each person may take a risky action: `rollback`, `trip`, `override`, `exempt`, `waive`,
+    /// `accept-risk`, `lower`, `stand-down`.
     /// A way back and a trip are never refused; above their cap people are paged. Default: no limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, u32>")]

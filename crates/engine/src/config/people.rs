@@ -8,7 +8,7 @@ use lastgood_domain::{
     },
     terms::{Actor, RoleName, Span},
 };
-use lastgood_drivers::{config_terms::Length, notice::EndpointConfig};
+use lastgood_drivers::config_terms::Length;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,8 @@ impl Config {
         let named = named.chain(self.overrides.clone());
         let owners = named.filter_map(|(gate, name)| Some((gate, actor_of(&name).ok()?)));
         let people = people(&self.person, &self.role);
-        People { owners: owners.collect(), caps: self.caps.clone(), ..people }
+        let asking = self.approvals.as_ref().map(|approvals| approvals.policy(&people.all)).unwrap_or_default();
+        People { owners: owners.collect(), caps: self.caps.clone(), asking, ..people }
     }
 
     /// Gives by which chains people are paged.
@@ -47,24 +48,11 @@ pub struct PersonConfig {
 #[serde(deny_unknown_fields)]
 pub struct RoleConfig {
     /// What only people with such a role may do: `approve`, `lift`, `waive`, `exempt`, `override`, `lead`, `accept`,
-    /// `reset` (a tripped switch).
+    /// `reset` (a tripped switch), `credential` (by hand; without a role that names it, the role `security`).
     /// What no role names is open to every person that is configured.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub may: BTreeSet<Act>,
-}
-
-/// How people are asked to approve.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalsConfig {
-    /// The address under which people reach the daemon's `listen` through a front door of yours, such as
-    /// `https://ops.example`. With it everybody who may answer a request gets a link of their own. Default: no links.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// The chain that is paged at four fifths of a request's time. Default `default`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub escalation: Option<String>,
 }
 
 /// Who is paged one after the other.
@@ -179,72 +167,5 @@ pub(super) fn wrong_around(config: &super::Config) -> Option<(String, String, &'
         let what = format!("there is no [person.{unknown}]");
         return Some((format!("overrides.{gate}"), what, "preflight = \"alice\""));
     }
-    let approvals = config.approvals.as_ref()?;
-    if let Some(chain) = approvals.escalation.as_ref().filter(|chain| !config.escalation.contains_key(*chain)) {
-        let what = format!("there is no [escalation.{chain}]");
-        return Some(("approvals.escalation".into(), what, "escalation = \"default\""));
-    }
-    if approvals.url.is_some()
-        && let Some(wrong) = in_the_clear(config)
-    {
-        return Some(wrong);
-    }
-    let wrong = approvals.url.as_ref().filter(|url| !is_address(url))?;
-    let what = format!("{wrong:?} is no https:// address (http:// only of this machine), without query and user");
-    Some(("approvals.url".into(), what, "url = \"https://ops.example\""))
-}
-
-/// Finds a place of a person that links would be sent to through a network in the clear.
-fn in_the_clear(config: &super::Config) -> Option<(String, String, &'static str)> {
-    let places = config.person.values().flat_map(|person| &person.notice);
-    places.into_iter().find_map(|name| match &config.notice.get(name)?.endpoint {
-        EndpointConfig::Webhook { url, .. } if url.starts_with("http://") && !is_address(url) => {
-            let what = format!("links to approve by would be sent to {url} in the clear; http:// only on this machine");
-            Some((format!("notice.{name}"), what, "webhook = \"https://pager.example/alice\""))
-        }
-        _ => None,
-    })
-}
-
-/// Tells whether links may lead there: what a link allows must not go through a network in the clear.
-fn is_address(url: &str) -> bool {
-    let plain = url.chars().all(|c| c.is_ascii_graphic() && !"?#@\"'<>\\".contains(c));
-    let rest = url.strip_prefix("https://").or_else(|| {
-        let rest = url.strip_prefix("http://")?;
-        let host = rest.split('/').next()?;
-        ["127.0.0.1", "localhost", "[::1]"]
-            .iter()
-            .any(|here| host.strip_prefix(here).is_some_and(|port| port.is_empty() || port.starts_with(':')))
-            .then_some(rest)
-    });
-    plain && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lastgood_domain::failure::Coded as _;
-    use std::path::Path;
-
-    #[test]
-    fn links_are_sent_to_no_webhook_of_a_person_in_the_clear_but_on_this_machine() {
-        let of = |webhook: &str, approvals: &str| {
-            let text = format!(
-                "{approvals}\n[secret.hook]\nfile = \"hook\"\n[person.alice]\nnotice = [\"pager\"]\n\
-                 [notice.pager]\nwebhook = \"{webhook}\"\nsecret = \"hook\"\nallow_private = true\n"
-            );
-            let parsed = Config::parse(&text, Path::new("/lastgood.toml"), Path::new("/"));
-            parsed.err().map(|error| (error.code(), error.to_string()))
-        };
-        let links = "[approvals]\nurl = \"https://ops.example\"";
-        for fine in ["https://pager.example/a", "http://127.0.0.1:8080/a", "http://localhost/a", "http://[::1]:9/a"] {
-            assert_eq!(of(fine, links), None, "{fine}");
-        }
-        for wrong in ["http://pager.example/a", "http://10.0.0.1/a", "http://127.0.0.1.pager.example/a"] {
-            let (code, says) = of(wrong, links).expect(wrong);
-            assert_eq!(code, "config-unfit", "{says}");
-            assert!(says.contains("notice.pager") && says.contains("in the clear"), "{says}");
-            assert_eq!(of(wrong, ""), None, "without links it is a notice like others");
-        }
-    }
+    super::approvals::wrong(config)
 }

@@ -36,7 +36,7 @@ impl Place for Fake {
     fn read(&self) -> Result<Found, String> {
         self.up()?;
         let passes = self.lanes.lock().unwrap().clone();
-        Ok(Found { holds: self.has.lock().unwrap().clone(), passes, remark: None })
+        Ok(Found { holds: self.has.lock().unwrap().clone(), passes, ..Found::default() })
     }
     fn set(&self, hold: &Held) -> Result<(), String> {
         self.up()?;
@@ -278,6 +278,7 @@ fn a_commit_passes_once_a_second_person_agrees_for_its_time_and_what_was_slipped
     world.now = until;
     world.pass();
     assert_eq!(lanes(&place), BTreeSet::new(), "it is over");
+    assert_eq!(world.desk.look().unwrap().head.size, records, "that its time is over is no drift");
 }
 
 /// A place whose first answer comes when it is let go.

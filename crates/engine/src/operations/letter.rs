@@ -25,6 +25,7 @@ pub(super) fn subject(event: &Event) -> String {
         | Event::Recommended { .. }
         | Event::Seen { .. }
         | Event::Risk { .. }
+        | Event::Credential { .. }
         | Event::Overruled(_)
         | Event::RewindAcknowledged { .. } => chain().to_string(),
     }

@@ -92,6 +92,10 @@ impl desk::Subject for Scope {
         record.event.only_blocks()
     }
 
+    fn on_terms(&self, by: &Actor, events: Vec<Event>, now: Timestamp) -> Result<Vec<Event>, Refused> {
+        self.people.on_terms(by, events, now)
+    }
+
     fn permit(&self, before: &Operations, by: &Actor, event: &Event, now: Timestamp) -> Result<(), Refused> {
         self.people.permit(before, by, event, now)
     }

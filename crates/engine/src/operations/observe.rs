@@ -14,9 +14,14 @@ use lastgood_domain::{
 };
 use lastgood_store::Reader;
 
-/// Looks at every configured service and at the signals; `damaged` is what was damaged in the operations chain itself, which
+/// Looks at every configured service and at the signals, of which `signals` keeps what was folded; `damaged` is what was damaged in the operations chain itself, which
 /// whoever asks often has read already.
-pub fn observe(store: &Reader, config: &Config, damaged: &[Damaged]) -> Vec<Observation> {
+pub fn observe(
+    store: &Reader,
+    config: &Config,
+    signals: &mut signals::Folded,
+    damaged: &[Damaged],
+) -> Vec<Observation> {
     let mut seen = Vec::new();
     for name in config.service.keys() {
         match fold::Folded::read(store, name) {
@@ -24,7 +29,7 @@ pub fn observe(store: &Reader, config: &Config, damaged: &[Damaged]) -> Vec<Obse
             Err(error) => seen.push(observation(Sign::EvidenceUncertain, Some(name), error.to_string())),
         }
     }
-    seen.extend(of_signals(store, config));
+    seen.extend(of_signals(store, config, signals));
     seen.extend(damaged.iter().map(|one| {
         let what = format!("record {} of operations: {}", one.seq, one.what);
         named(Sign::EvidenceUncertain, format!("operations-{}", one.seq), what)
@@ -70,11 +75,10 @@ fn of_service(name: &ServiceName, service: &Service) -> Vec<Observation> {
 }
 
 /// Gives what fires. One that is not configured any more can't become well, and one that only informs calls nobody.
-fn of_signals(store: &Reader, config: &Config) -> Vec<Observation> {
-    let folded = match signals::Folded::read(store) {
-        Ok(folded) => folded,
-        Err(error) => return vec![named(Sign::EvidenceUncertain, signals::CHAIN.into(), error.to_string())],
-    };
+fn of_signals(store: &Reader, config: &Config, folded: &mut signals::Folded) -> Vec<Observation> {
+    if let Err(error) = folded.read_on(store) {
+        return vec![named(Sign::EvidenceUncertain, signals::CHAIN.into(), error.to_string())];
+    }
     let firing = folded.firing().filter_map(|(name, firing)| {
         let signal = config.signal.get(name).filter(|signal| signal.severity != Severity::Info)?;
         let sign = match signal.concerns {

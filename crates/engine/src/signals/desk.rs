@@ -121,25 +121,36 @@ fn believed(folded: &desk::Folded<All>) -> Result<&Signals, SignalsError> {
     }
 }
 
-/// What stands, as of one place in the chain.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Folded {
-    /// What the records fold to.
-    pub signals: Signals,
-}
+/// What stands, as of one place in the chain. Who looks again and again keeps it, and only what is new is read.
+#[derive(Debug, Clone, Default)]
+pub struct Folded(desk::Folded<All>);
 
 impl Folded {
     /// Gives what stands now.
     ///
     /// Errors: the store can't be read, or a record can't be believed.
     pub fn read(reader: &Reader) -> Result<Self, SignalsError> {
-        let folded = desk::Folded::read(reader, &All)?;
-        Ok(Self { signals: believed(&folded)?.clone() })
+        let mut folded = Self::default();
+        folded.read_on(reader)?;
+        Ok(folded)
+    }
+
+    /// Folds what was written since; all anew if the chain is no longer the one that was read.
+    ///
+    /// Errors: as [`Folded::read`].
+    pub fn read_on(&mut self, reader: &Reader) -> Result<(), SignalsError> {
+        self.0.read_on(reader, &All)?;
+        believed(&self.0).map(drop)
+    }
+
+    /// Gives what the records fold to.
+    pub const fn signals(&self) -> &Signals {
+        &self.0.state
     }
 
     /// Gives the signals that fire, with their reasons: what a recommendation to declare an incident rests on.
     pub fn firing(&self) -> impl Iterator<Item = (&SignalName, &Firing)> {
-        self.signals.standing.iter().filter_map(|(name, standing)| Some((name, standing.firing.as_ref()?)))
+        self.0.state.standing.iter().filter_map(|(name, standing)| Some((name, standing.firing.as_ref()?)))
     }
 }
 
@@ -214,6 +225,27 @@ mod tests {
         let told: Vec<_> = notices.iter().map(|row| (row.endpoint.as_str(), row.kind.as_str(), row.seq)).collect();
         assert_eq!(told, [("pager", "signal-fired", 0)]);
         assert!(store.verify(None, None).unwrap().is_ok());
+    }
+
+    #[test]
+    fn who_looks_again_and_again_reads_only_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = Desk::new(Store::open(folder.path()).unwrap(), Vec::new());
+        fire(&mut desk, 1).unwrap();
+        let reader = Reader::open(folder.path()).unwrap();
+        let mut kept = Folded::read(&reader).unwrap();
+        // What was folded is not read again: an edit of it goes unseen here, and is found by whoever reads the whole.
+        let file = folder.path().join(lastgood_store::EVIDENCE_FILE);
+        let edit = "UPDATE record SET bytes = CAST(replace(CAST(bytes AS TEXT), '12', '11') AS BLOB)";
+        rusqlite::Connection::open(file).unwrap().execute_batch(edit).unwrap();
+        kept.read_on(&reader).unwrap();
+        assert_eq!(kept.firing().count(), 1);
+        assert_eq!(Folded::read(&reader).unwrap_err().code(), "signals-damaged");
+        // Another chain in its place is read from its beginning.
+        let other = tempfile::tempdir().unwrap();
+        drop(Store::open(other.path()).unwrap());
+        kept.read_on(&Reader::open(other.path()).unwrap()).unwrap();
+        assert_eq!(kept.firing().count(), 0);
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! `lastgood credential`: revoke what may have leaked, prove it, rotate, prove that consumers work.
+//!
+//! Each act stands in the operations chain: what begins before it is done, what it came to after it. What a kill left begun is
+//! repeated.
 
 use super::{
     Ended,
@@ -6,8 +9,17 @@ use super::{
 };
 use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
+use lastgood_domain::{
+    failure::Failure,
+    operations::{
+        Event,
+        credential::{CredentialEvent, Open},
+        incident::plan::Turn,
+        people::Act,
+    },
+};
 use lastgood_drivers::credential::{Credential as Prepared, CredentialError, Done};
-use lastgood_engine::credentials;
+use lastgood_engine::{credentials, letter::rfc3339};
 use serde_json::json;
 
 /// Revoke and rotate credentials that may have leaked.
@@ -19,6 +31,12 @@ pub(crate) enum Credential {
     Revoke {
         /// The credential.
         name: String,
+        /// The credential's name again, instead of typing it when asked.
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        /// Show what would be done and stop.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Check that the old secret is refused and, after a rotation, that the new one works.
     Prove {
@@ -29,6 +47,9 @@ pub(crate) enum Credential {
     Rotate {
         /// The credential.
         name: String,
+        /// Show what would be done and stop.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -37,9 +58,9 @@ impl Credential {
     pub(crate) fn run(self, app: &App) -> Ended {
         match self {
             Self::List => list(app),
-            Self::Revoke { name } => revoke(app, &name),
+            Self::Revoke { name, confirm, dry_run } => revoke(app, &name, confirm.as_deref(), dry_run),
             Self::Prove { name } => prove(app, &name),
-            Self::Rotate { name } => rotate(app, &name),
+            Self::Rotate { name, dry_run } => rotate(app, &name, dry_run),
         }
     }
 }
@@ -64,10 +85,19 @@ pub(super) fn trouble(error: &CredentialError) -> Trouble {
 fn list(app: &App) -> Ended {
     let (mut text, mut rows) = (String::new(), Vec::new());
     let width = app.config.credential.keys().map(String::len).max().unwrap_or(0);
+    let open = app.operations()?.credentials;
     for (name, config) in &app.config.credential {
         let standing = prepared(app, name)?.standing().map_err(|error| trouble(&error))?;
         text += &format!("{name:width$}  {standing:8}  {}, secret {}\n", config.kind(), config.secret);
-        rows.push(json!({ "credential": name, "standing": standing, "kind": config.kind(), "secret": config.secret }));
+        let begun = open.get(name).filter(|open| !is_done(open, standing));
+        if let Some(Open { turn, by, since }) = begun {
+            let (turn, since) = (turn.as_str(), rfc3339(*since));
+            text += &format!("  {turn} NOT ENDED, begun by {by} {since}: lastgood credential {turn} {name}\n");
+        }
+        rows.push(json!({
+            "credential": name, "standing": standing, "kind": config.kind(), "secret": config.secret,
+            "begun": begun.map(|open| json!({ "turn": open.turn, "by": open.by, "since": open.since })),
+        }));
     }
     if rows.is_empty() {
         text = format!("{} has no [credential.NAME]\n", app.config_path.display());
@@ -81,36 +111,122 @@ fn say(app: &App, kind: &str, name: &str, done: &[Done], next: &str) {
     app.screen.show(kind, &json!({ "credential": name, "done": done }), &(text + next));
 }
 
-fn revoke(app: &App, name: &str) -> Ended {
+/// Tells whether an act that began was done by what is there now.
+fn is_done(open: &Open, standing: &str) -> bool {
+    match open.turn {
+        Turn::Revoke => standing != "in use",
+        Turn::Rotate => standing != "revoked",
+        Turn::ProveRefused | Turn::ProveConsumers => true,
+    }
+}
+
+fn write(app: &App, name: &str, event: CredentialEvent) -> Result<(), Trouble> {
+    let event = Event::Credential { credential: name.into(), event };
+    app.say_operations(&|_| Ok(vec![event.clone()])).map(drop)
+}
+
+/// Says of an act that was killed between its end and its record that it was done.
+fn settle(app: &App, name: &str, credential: &Prepared) -> Result<(), Trouble> {
+    let standing = credential.standing().map_err(|error| trouble(&error))?;
+    match app.operations()?.credentials.get(name).filter(|open| is_done(open, standing)) {
+        None => Ok(()),
+        Some(Open { turn, by, .. }) => {
+            let what = format!("it was done when the command of {by} was killed");
+            write(app, name, CredentialEvent::Done { turn: *turn, what })
+        }
+    }
+}
+
+/// Does one act and writes what it came to.
+fn turn(app: &App, name: &str, turn: Turn, done: Result<Done, CredentialError>) -> Result<Done, Trouble> {
+    let event = match &done {
+        Ok(done) => CredentialEvent::Done { turn, what: done.what.clone() },
+        Err(error) => CredentialEvent::Failed { turn, failure: Failure::of(error) },
+    };
+    // What was done outside is told even where it can't be written; that it can't is trouble.
+    let written = write(app, name, event);
+    let done = done.map_err(|error| trouble(&error))?;
+    written.map(|()| done)
+}
+
+/// Refuses before anything is asked: who may not has nothing to confirm.
+fn may(app: &App) -> Result<(), Trouble> {
+    app.config.people().check(&app.actor, Act::Credential).map_err(|error| Trouble::new(Exit::NotAllowed, &error))
+}
+
+fn dry(app: &App, name: &str, credential: &Prepared, would: &str) -> Ended {
+    let standing = credential.standing().map_err(|error| trouble(&error))?;
+    let text = format!("{name} is {standing}\n{would}");
+    app.screen.show("credential-would", &json!({ "credential": name, "standing": standing, "would": would }), &text);
+    Ok(Exit::Done)
+}
+
+fn revoke(app: &App, name: &str, confirm: Option<&str>, dry_run: bool) -> Ended {
     let credential = prepared(app, name)?;
-    if !app.screen.confirm(&format!("Revoke {name} now? Whoever uses it is cut off until it is rotated.")) {
-        let hint = format!("confirm: lastgood --yes credential revoke {name}");
+    may(app)?;
+    if dry_run {
+        return dry(
+            app,
+            name,
+            &credential,
+            "its secret would be revoked: whoever uses it is cut off until it is rotated",
+        );
+    }
+    let question = format!("Revoke {name} now? Whoever uses it is cut off until it is rotated.");
+    if !app.screen.confirm_name(&question, name, confirm) {
+        let hint = format!("confirm by its name: lastgood credential revoke {name} --confirm {name}");
         return Err(Trouble::say(Exit::Declined, "declined", "nothing was revoked", &hint));
     }
-    let done = credential.revoke(None).map_err(|error| trouble(&error))?;
+    settle(app, name, &credential)?;
+    write(app, name, CredentialEvent::Begun { turn: Turn::Revoke })?;
+    let done = turn(app, name, Turn::Revoke, credential.revoke(None))?;
     let next = format!("prove it: lastgood credential prove {name}");
     say(app, "credential-revoked", name, &[done], &next);
     Ok(Exit::Done)
 }
 
+/// Proves and writes what it came to. Where nothing was revoked there is nothing to write.
+fn refused(app: &App, name: &str, credential: &Prepared) -> Result<Done, Trouble> {
+    match credential.prove_refused() {
+        Err(error @ CredentialError::NotRevoked { .. }) => Err(trouble(&error)),
+        proven => turn(app, name, Turn::ProveRefused, proven),
+    }
+}
+
 fn prove(app: &App, name: &str) -> Ended {
     let credential = prepared(app, name)?;
-    let mut done = vec![credential.prove_refused().map_err(|error| trouble(&error))?];
+    settle(app, name, &credential)?;
+    let mut done = vec![refused(app, name, &credential)?];
     let standing = credential.standing().map_err(|error| trouble(&error))?;
     if standing == "revoked" {
         say(app, "credential-proven", name, &done, &format!("then: lastgood credential rotate {name}"));
         return Ok(Exit::Done);
     }
-    done.push(credential.prove_consumers().map_err(|error| trouble(&error))?);
+    done.push(turn(app, name, Turn::ProveConsumers, credential.prove_consumers())?);
     say(app, "credential-proven", name, &done, "it is in use again");
     Ok(Exit::Done)
 }
 
-fn rotate(app: &App, name: &str) -> Ended {
+fn rotate(app: &App, name: &str, dry_run: bool) -> Ended {
     let credential = prepared(app, name)?;
+    may(app)?;
+    if dry_run {
+        return dry(
+            app,
+            name,
+            &credential,
+            "once the old secret is proven refused, a new one would be put into its file",
+        );
+    }
+    settle(app, name, &credential)?;
     // A new secret beside an old one that still works would look like safety.
-    let refused = credential.prove_refused().map_err(|error| trouble(&error))?;
-    let done = credential.rotate().map_err(|error| trouble(&error))?;
+    let refused = refused(app, name, &credential)?;
+    if !app.screen.confirm(&format!("Put a new secret into the file of {name} now?")) {
+        let hint = format!("confirm: lastgood --yes credential rotate {name}");
+        return Err(Trouble::say(Exit::Declined, "declined", "nothing was rotated", &hint));
+    }
+    write(app, name, CredentialEvent::Begun { turn: Turn::Rotate })?;
+    let done = turn(app, name, Turn::Rotate, credential.rotate())?;
     let next = format!("have consumers read it, then prove it: lastgood credential prove {name}");
     say(app, "credential-rotated", name, &[refused, done], &next);
     Ok(Exit::Done)

@@ -435,6 +435,10 @@ impl<'a> Driving<'a> {
         let by = self.by.clone();
         let review = Input::Review { settings: self.config.settings() };
         self.driver.put(review, &by).map_err(|error| drive::drive_trouble(&error))?;
+        let again = self.app.config.holds.review_after.0;
+        for due in self.driver.service().reviews_due(world::now(), again) {
+            self.driver.put(Input::Say(due), &by).map_err(|error| drive::drive_trouble(&error))?;
+        }
         self.count();
         Ok(())
     }

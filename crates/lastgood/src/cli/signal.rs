@@ -94,7 +94,7 @@ fn look(app: &App) -> Result<Folded, Trouble> {
 
 fn list(app: &App) -> Ended {
     let folded = look(app)?;
-    let standing = &folded.signals.standing;
+    let standing = &folded.signals().standing;
     let width = app.config.signal.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
     let (mut text, mut rows) = (String::new(), Vec::new());
     for (name, config) in &app.config.signal {

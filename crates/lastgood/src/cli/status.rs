@@ -1,6 +1,6 @@
 //! `lastgood status`: what runs where, and what is awaited.
 
-use super::{Ended, incident, switch};
+use super::{Ended, hold, incident, switch};
 use crate::{app::App, drive, exit::Exit, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
@@ -138,7 +138,8 @@ fn service_text(name: &ServiceName, service: &Service, configured: &[InstanceCon
     }
     text += &traffic_text(service, now);
     for (id, hold) in service.standing_holds(now) {
-        text += &format!("  {} by {}: {}\n", hold.called(*id), hold.owner, words::brief(hold.reason.as_str()));
+        let (called, reason) = (hold.called(*id), words::brief(hold.reason.as_str()));
+        text += &format!("  {called} by {}: {reason}{}\n", hold.owner, hold::review_words(hold, now));
     }
     for rejection in service.rejected.values() {
         text += &format!("  rejected {}: {}\n", rejection.tag, words::brief(&rejection.reason));
@@ -261,6 +262,7 @@ fn service_data(name: &ServiceName, service: &Service, configured: &[InstanceCon
         })),
         "holds": service.standing_holds(now).map(|(id, hold)| json!({
             "hold": id, "origin": hold.origin, "owner": hold.owner, "reason": hold.reason, "until": hold.until,
+            "review": hold.review, "overdue": hold.overdue_at(now),
         })).collect::<Vec<_>>(),
         "rejected": service.rejected.values().map(|rejection| json!({
             "release": rejection.tag, "reason": rejection.reason,

@@ -101,6 +101,43 @@ fn what_fewer_or_others_were_asked_is_no_answer_to_a_stricter_question() {
 }
 
 #[test]
+fn as_many_of_those_are_asked_for_as_long_as_the_file_says_and_an_incident_is_none_by_two_words() {
+    let terms = "[approvals.ask]\nneed = 2\nfrom = [\"bob\", \"carol\"]\nexpires = \"8h\"\n\
+                 [approvals.exempt]\nneed = 2\n[approvals.stand_down]\n";
+    let world = World::new(&format!("{PEOPLE}[person.dave]\n{terms}"));
+    world.by("alice", ASK).ended(8).says("2 other people");
+    let asked = world.json("bob", "approval show a0");
+    let hours = (asked["expires"].as_i64().unwrap() - asked["asked_at"].as_i64().unwrap()) / 3_600_000;
+    assert_eq!(hours, 8, "{asked}");
+    world.by("dave", "approval approve a0").ended(4).says("[approval-not-asked]");
+    world.by("bob", "approval approve a0").ended(0).says("1 of 2");
+    world.by("alice", ASK).ended(8);
+    world.by("carol", "approval approve a0").ended(0);
+    world.by("alice", ASK).ended(0);
+    // A lane of a hold on merges.
+    world.by("alice", "hold set --all --kind merge --reason doubled").ended(0);
+    let commit = "9b".repeat(20);
+    world.by("alice", &format!("hold exempt hold-0 --commit {commit} --reason fix")).ended(8);
+    world.by("bob", "approval approve a1").ended(0).says("1 of 2");
+    world.by("alice", &format!("hold exempt hold-0 --commit {commit} --reason fix")).ended(8);
+    world.by("dave", "approval approve a1").ended(0);
+    world.by("alice", &format!("hold exempt hold-0 --commit {commit} --reason fix")).ended(0).says("already");
+    // An incident that was none.
+    world.by("alice", "incident declare --level L1 --trigger doubt").ended(0);
+    world.by("bob", "incident stand-down i0 --reason none").ended(4);
+    world.by("alice", "incident stand-down i0 --reason none").ended(8).says("asked as a2");
+    assert_ne!(world.json("bob", "incident show i0")["state"], "stood-down");
+    world.by("bob", "approval approve a2").ended(0);
+    world.by("alice", "incident stand-down i0 --reason another").ended(8).says("asked as a3");
+    world.by("bob", "approval reject a3 --reason no").ended(0);
+    world.by("alice", "incident stand-down i0 --reason another").ended(3);
+    world.by("alice", "incident stand-down i0 --reason none").ended(8).says("asked as a4");
+    world.by("carol", "approval approve a4").ended(0);
+    world.by("alice", "incident stand-down i0 --reason none").ended(0);
+    assert_eq!(world.json("bob", "incident show i0")["state"], "stood-down");
+}
+
+#[test]
 fn somebody_without_the_role_is_refused_and_may_still_stop_things() {
     let farm = Farm::running(Plan { tail: format!("\n{PEOPLE}"), ..Plan::default() });
     let by = |who: &str, line: &str| {

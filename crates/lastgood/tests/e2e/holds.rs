@@ -66,28 +66,32 @@ fn a_fix_passes_a_hold_when_a_second_person_agrees_and_nothing_else_does() {
     let document: Value = serde_json::from_str(&said.out).unwrap();
     let first = document["data"]["approval"].as_str().unwrap();
     farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
-    // A no stands for the time of the request: only with other words is it another question.
+    // A no stands for the time of the request, whatever the words: another hold is another question.
     crate::kit::said(
         farm.command(&["approval", "reject", first, "--reason", "which orders?"]).env("SUDO_USER", "second"),
     )
     .ended(0);
     farm.lastgood(&asked).ended(3).says("approval-rejected");
-    let asked: Vec<&str> =
+    let other: Vec<&str> =
         asked.iter().map(|word| if *word == "the fix" { "the fix of doubled orders" } else { word }).collect();
+    farm.lastgood(&other).ended(3).says("approval-rejected");
+    farm.lastgood(&["hold", "lift", "hold-0", "--reason", "another one stands"]).ended(0);
+    farm.lastgood(&["hold", "set", "--all", "--reason", "orders are doubled"]).ended(0).says("hold-1");
+    let asked: Vec<&str> = asked.iter().map(|word| if *word == "hold-0" { "hold-1" } else { word }).collect();
     let said = farm.lastgood(&asked).ended(8);
     let document: Value = serde_json::from_str(&said.out).unwrap();
     let approval = document["data"]["approval"].as_str().unwrap();
     let yes = crate::kit::said(farm.command(&["approval", "approve", approval]).env("SUDO_USER", "second"));
-    yes.ended(0).says("notebook 1.1.0 may pass hold-0 until");
+    yes.ended(0).says("notebook 1.1.0 may pass hold-1 until");
     // Typed again it is no other request, which would void what was agreed to.
     let again: Vec<&str> = asked.iter().copied().filter(|word| *word != "--json").collect();
-    farm.lastgood(&again).ended(0).says("may pass hold-0").says("already");
+    farm.lastgood(&again).ended(0).says("may pass hold-1").says("already");
     farm.publish("2.0.0");
     let passed = farm.lastgood(&["run", "notebook", "--now"]).ended(0);
     passed.says("approved by person:second").says("the fix");
     assert_eq!(farm.version("alice"), "1.1.0", "the release that was named, not the newest");
-    farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-0");
-    farm.lastgood(&["hold", "list"]).ended(0).says("may pass hold-0").says("approved by person:second");
+    farm.lastgood(&["run", "notebook", "--now"]).ended(9).says("hold-1");
+    farm.lastgood(&["hold", "list"]).ended(0).says("may pass hold-1").says("approved by person:second");
     assert!(farm.log().contains("\"hold-exempted\""));
 }
 
@@ -359,4 +363,26 @@ fn where_a_repository_has_its_hook_is_not_asked_of_who_sets_a_hold() {
     said(farm.command(&set).env("HOME", farm.path("home"))).ended(0).says("repository confirmed");
     assert!(bare.join("hooks/pre-receive").exists() && !hooks.exists());
     assert!(!push(&farm).status.success());
+}
+
+#[test]
+fn a_services_own_hold_whose_review_is_over_tells_its_owner_is_red_in_status_and_stands() {
+    let farm = Farm::running(Plan::default());
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "exams", "--review", "2020-01-01T00:00:00Z"])
+        .ended(2)
+        .says("over");
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "exams", "--review", "1h", "--for", "2h"]).ended(2);
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "exams", "--review", "7d"]).ended(0);
+    let listed = farm.lastgood(&["hold", "list", "notebook"]).ended(0);
+    assert!(listed.out.contains("its owner is asked after it") && !listed.out.contains("OVERDUE"), "{listed:?}");
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "an audit", "--review", "1s"]).ended(0);
+    let daemon = farm.serve();
+    until("the owner is asked", || farm.log().contains("hold h1 still stands (an audit)"));
+    let status = farm.lastgood(&["status"]).ended(0);
+    assert!(status.out.contains("an audit; REVIEW OVERDUE since"), "{status:?}");
+    let holds = farm.status()["holds"].clone();
+    assert!(holds[0]["overdue"].is_null() && holds[1]["overdue"].is_i64(), "{holds}");
+    farm.lastgood(&["hold", "lift", "notebook", "h0", "--reason", "exams are over"]).ended(0);
+    farm.lastgood(&["hold", "check", "notebook"]).ended(9).says("h1 by").says("an audit");
+    daemon.stop();
 }

@@ -20,6 +20,7 @@ mod beset;
 mod cli;
 mod commanding;
 mod crash;
+mod credentials;
 mod daemon;
 mod damaged;
 mod doors;

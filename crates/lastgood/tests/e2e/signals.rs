@@ -17,7 +17,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     metrics: u16,
     _reserved: UdpSocket,
@@ -25,7 +25,7 @@ struct World {
 
 impl World {
     /// A database with an outbox and accounts, signals over it, and a receiver of notices.
-    fn new(sink: &Sink) -> Self {
+    pub(crate) fn new(sink: &Sink) -> Self {
         let folder = tempfile::Builder::new().prefix("lastgood-signals-").tempdir().unwrap();
         let (metrics, reserved) = reserve();
         let world = Self { folder, metrics, _reserved: reserved };
@@ -51,16 +51,16 @@ impl World {
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn secret(&self, name: &str, text: &str) {
+    pub(crate) fn secret(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn script(&self, name: &str, text: &str) {
+    pub(crate) fn script(&self, name: &str, text: &str) {
         fs::write(self.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -252,14 +252,14 @@ fn a_leaked_token_goes_through_the_four_acts_at_the_command_line() {
     world.lastgood(&["credential", "list"]).ended(0).says("token  in use    file, secret token");
     world.lastgood(&["credential", "rotate", "token"]).ended(1).says("is not revoked");
     world.lastgood(&["credential", "revoke", "token"]).ended(3).says("nothing was revoked");
-    world.lastgood(&["--yes", "credential", "revoke", "token"]).ended(0).says("nobody knows");
+    world.lastgood(&["credential", "revoke", "token", "--confirm", "token"]).ended(0).says("nobody knows");
     world.lastgood(&["credential", "list"]).ended(0).says("revoked");
     // Somebody's cache brings it back: no new one is made beside it.
     world.secret("served", "t0ken-that-leaked");
     world.lastgood(&["credential", "rotate", "token"]).ended(1).says("still accepted");
-    world.lastgood(&["--yes", "credential", "revoke", "token"]).ended(0);
+    world.lastgood(&["credential", "revoke", "token", "--confirm", "token"]).ended(0);
     world.lastgood(&["credential", "prove", "token"]).ended(0).says("the old one is refused");
-    world.lastgood(&["credential", "rotate", "token"]).ended(0).says("holds the new secret");
+    world.lastgood(&["--yes", "credential", "rotate", "token"]).ended(0).says("holds the new secret");
     world.lastgood(&["credential", "prove", "token"]).ended(0).says("the new one is accepted");
     world.lastgood(&["credential", "list"]).ended(0).says("in use");
     assert_ne!(fs::read_to_string(world.path("token")).unwrap(), "t0ken-that-leaked");

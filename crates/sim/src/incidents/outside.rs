@@ -55,7 +55,7 @@ impl Place for Enforcing {
             Mood::Honest | Mood::Lies | Mood::Refuses => Some(inside.holds.clone()),
         };
         let holds = inside.read.clone().ok_or_else(|| "it does not answer".to_owned())?;
-        Ok(Found { holds, passes: None, remark: None })
+        Ok(Found { holds, ..Found::default() })
     }
 
     fn set(&self, hold: &Held) -> Result<(), String> {

@@ -93,6 +93,14 @@ pub enum Refused {
         /// How long it still has.
         expires: Span,
     },
+    /// Nobody asked, or not enough people have agreed.
+    #[error("{needed} other people must agree to {subject} first")]
+    Missing {
+        /// What for.
+        subject: String,
+        /// How many are needed.
+        needed: u32,
+    },
     /// More are needed than may say yes.
     #[error("{needed} approvals are needed, but only {possible} people may approve")]
     Impossible {
@@ -114,13 +122,16 @@ impl Coded for Refused {
             Self::Rejected { .. } => "approval-rejected",
             Self::OtherPlan { .. } => "approval-other-plan",
             Self::NoExtension { .. } => "approval-no-extension",
+            Self::Missing { .. } => "approval-missing",
             Self::Impossible { .. } => "approval-impossible",
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Unknown { .. } | Self::Over { .. } => "see what is awaited: lastgood approval list".into(),
+            Self::Unknown { .. } | Self::Over { .. } | Self::Missing { .. } => {
+                "see what is awaited: lastgood approval list".into()
+            }
             Self::Own { approval, .. } => format!("have another person run: lastgood approval approve {approval}"),
             Self::OwnLink { approval, .. } => {
                 format!("have another person type it: lastgood approval link {approval} --person NAME")

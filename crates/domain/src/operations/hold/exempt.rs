@@ -113,7 +113,9 @@ pub fn ask(
         of: BTreeSet::new(),
         expires: exemption.until.min(now.after(approval::EXPIRES_AFTER)),
     };
-    approval::not_refused(&operations.approvals, &request.subject, &request.what, now)?;
+    // Another release of the service is another question.
+    let same = |id| holds.asked.get(&id).is_some_and(|asked| asked.exemption.release == exemption.release);
+    approval::not_refused(&operations.approvals, &request.subject, same, now)?;
     // First what it is for: who may answer, and gets a link, is read from it.
     let approval = ApprovalId(operations.approvals.next);
     let asked = HoldEvent::ExemptionAsked { hold, approval, service: service.clone(), exemption };

@@ -89,7 +89,7 @@ pub fn ask_merge(
         of: BTreeSet::new(),
         expires: exemption.until.min(now.after(approval::EXPIRES_AFTER)),
     };
-    approval::not_refused(&operations.approvals, &request.subject, &request.what, now)?;
+    approval::not_refused(&operations.approvals, &request.subject, |_| true, now)?;
     // First what it is for: who may answer, and gets a link, is read from it.
     let asked = HoldEvent::MergeExemptionAsked { hold, approval: ApprovalId(operations.approvals.next), exemption };
     let mut events = Vec::from([Event::Hold(asked)]);
@@ -110,4 +110,14 @@ pub fn merges_let_through(
             && one.is_some_and(|one| one.standing == approval::Standing::Approved)
     };
     operations.holds.merges.iter().filter(move |(id, asked)| agreed(id, asked)).map(|(id, asked)| (*id, asked))
+}
+
+/// Gives what passed a hold and no longer does at `now`: its time is over, or it was asked for anew.
+pub fn merges_ended(operations: &Operations, hold: WideHoldId, now: Timestamp) -> impl Iterator<Item = &CommitId> {
+    let ended = move |id: &ApprovalId, asked: &AskedMerge| {
+        let one = operations.approvals.all.get(id).filter(|one| one.yes.len() >= one.request.needed as usize);
+        let is_over = now >= asked.exemption.until;
+        asked.hold == hold && one.is_some_and(|one| is_over || one.standing != approval::Standing::Approved)
+    };
+    operations.holds.merges.iter().filter(move |(id, asked)| ended(id, asked)).map(|(_, asked)| &asked.exemption.commit)
 }

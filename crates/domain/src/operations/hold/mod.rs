@@ -14,7 +14,7 @@ pub use check::{Question, Stop, effective, owned};
 pub(super) use enforce::PAGES_ABOUT;
 pub use enforce::{CONFIRMS_WITHIN, Enforcement, Enforcing, NAGS_EVERY, Outcome, Step, changed};
 pub use exempt::{AskedExemption, EXEMPT_FOR, Exemption, ask, asked_already};
-pub use merging::{AskedMerge, MergeExemption, ask_merge, merge_asked_already, merges_let_through};
+pub use merging::{AskedMerge, MergeExemption, ask_merge, merge_asked_already, merges_ended, merges_let_through};
 pub use refused::Refused;
 pub(super) use words::{sentence, urgency};
 

@@ -64,7 +64,7 @@ impl Coded for Refused {
         Some(match self {
             Self::Unknown { .. } => "list them: lastgood hold list".into(),
             Self::NoKind => "name what it stops: --kind deploy".into(),
-            Self::NoReview => "say when it ends, or when you are asked: --for 2h, or --review-at TIME".into(),
+            Self::NoReview => "say when it ends, or when you are asked: --for 2h, or --review 7d".into(),
             Self::OfIncident { incident, .. } => format!("see what is missing: lastgood incident unfreeze {incident}"),
             Self::NotStopped { service, .. } => format!("see what does: lastgood hold check {service}"),
             Self::NoMerges { .. } => "see which does: lastgood hold list".into(),

@@ -3,13 +3,13 @@
 use super::{
     Incident, IncidentEvent, Level, Refused, Signature, Signed, State, commanded, find, of,
     signature::{self, Wanted},
-    unfreeze, void,
+    subject, unfreeze, void,
 };
 use crate::{
-    operations::{self, Event, Operations},
+    operations::{self, Event, Operations, approval},
     terms::{Actor, IncidentId, Reason, Span, Timestamp},
 };
-use alloc::{format, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Something that happened on the way to a lower level.
@@ -45,6 +45,11 @@ pub struct Lowering {
 
 /// How long a lowering that was signed may be carried out.
 const LOWER_WITHIN: Span = Span::minutes(24 * 60);
+
+/// Gives what a lowering is asked as: a no to one level is none to another.
+fn matter(level: Level) -> String {
+    format!("level/{}", level.as_str())
+}
 
 pub(super) fn apply(incident: &mut Incident, by: &Actor, event: &LevelEvent) {
     match event {
@@ -112,13 +117,18 @@ pub fn lower(
     }
     let wanted = Wanted {
         incident,
-        matter: "level".into(),
+        matter: matter(level),
         what: format!("lower incident {incident} from {} to {}: {reason}", found.level.as_str(), level.as_str()),
         basis: level.as_str(),
         risk: reason,
         until: now.after(LOWER_WITHIN),
     };
-    let (signature, mut events) = signature::ask(operations, by, now, wanted)?;
+    let (signature, asked) = signature::ask(operations, by, now, wanted)?;
+    // Only what was asked last is carried out.
+    let others = [Level::L1, Level::L2, Level::L3].into_iter().filter(|other| *other != level);
+    let others = others.map(|other| subject(incident, &matter(other))).chain([subject(incident, "level")]);
+    let voided = others.flat_map(|subject| approval::voided(&operations.approvals, &subject, "it was asked anew"));
+    let mut events: Vec<Event> = voided.map(Event::Approval).chain(asked).collect();
     events.push(of(incident, IncidentEvent::Level(LevelEvent::LowerAsked { level, signature })));
     Ok(events)
 }

@@ -11,6 +11,7 @@ pub mod recommend;
 mod refused;
 pub mod role;
 mod signature;
+pub mod standing_down;
 mod state;
 pub mod unfreeze;
 pub mod verify;
@@ -20,6 +21,7 @@ pub use refused::Refused;
 pub use role::Role;
 pub(super) use signature::is_same_time;
 pub use signature::{Signature, Signed};
+pub use standing_down::stand_down;
 pub use state::{Level, State};
 pub use words::{sentence, severity};
 
@@ -395,27 +397,6 @@ pub fn freeze(operations: &Operations, incident: IncidentId, unconfirmed: &[Stri
         (State::Freezing, _) => Ok(events),
         (from, _) => Err(Refused::Illegal { incident, from, to: State::Freezing }),
     }
-}
-
-/// Ends what turned out to be no incident: its holds are lifted. Only before anything was executed.
-///
-/// Errors: there is none; its commander is somebody else; something was executed or lifted.
-pub fn stand_down(
-    operations: &Operations,
-    incident: IncidentId,
-    by: &Actor,
-    reason: Reason,
-) -> Result<Vec<Event>, Refused> {
-    let found = commanded(operations, incident, by)?;
-    if found.executed {
-        return Err(Refused::Executed { incident });
-    }
-    let mut events = Vec::from([of(incident, moved(found.state, incident, State::StoodDown, reason.clone())?)]);
-    let holds = operations.holds.all.iter().filter(|(_, hold)| hold.incident == Some(incident));
-    events.extend(holds.map(|(hold, _)| Event::Hold(HoldEvent::Lifted { hold: *hold, reason: reason.clone() })));
-    let subject = format!("incident/{incident}/");
-    events.extend(void(operations, &subject, "the incident was stood down"));
-    Ok(events)
 }
 
 /// Gives what every request for approval of an incident's matters begins with.

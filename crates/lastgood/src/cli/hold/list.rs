@@ -3,7 +3,8 @@
 use crate::{app::App, cli::Ended, exit::Exit};
 use lastgood_domain::{
     operations::hold::{self, Enforcement, Holds, MergeExemption, WideHold},
-    terms::{Actor, WideHoldId},
+    service,
+    terms::{Actor, Timestamp, WideHoldId},
 };
 use lastgood_engine::letter::rfc3339;
 use serde_json::{Value, json};
@@ -45,10 +46,11 @@ pub(super) fn list(app: &App, service: Option<&str>) -> Ended {
     for service in &services {
         let folded = app.look(service)?.service;
         for (id, hold) in folded.standing_holds(now).filter(|(_, hold)| hold.origin.is_none()) {
-            text += &format!("{service} {id} by {}: {}\n", hold.owner, hold.reason);
+            text += &format!("{service} {id} by {}: {}{}\n", hold.owner, hold.reason, review_words(hold, now));
             rows.push(json!({
                 "service": service, "hold": id, "owner": hold.owner, "reason": hold.reason,
-                "since": hold.since, "until": hold.until, "in_flight": hold.in_flight,
+                "since": hold.since, "until": hold.until, "review": hold.review, "overdue": hold.overdue_at(now),
+                "in_flight": hold.in_flight,
             }));
         }
         for (_, hold) in folded.standing_holds(now).filter(|(_, hold)| hold.origin.is_some()) {
@@ -80,6 +82,15 @@ pub(super) fn list(app: &App, service: Option<&str>) -> Ended {
     }
     app.screen.show("holds", &rows, &text);
     Ok(Exit::Done)
+}
+
+/// Says when the owner of a service's own hold is asked after it. What is overdue is in capitals: colour is no signal here.
+pub(crate) fn review_words(hold: &service::Hold, now: Timestamp) -> String {
+    match (hold.overdue_at(now), hold.review) {
+        (Some(since), _) => format!("; REVIEW OVERDUE since {}: {} is asked", rfc3339(since), hold.owner),
+        (None, Some(review)) => format!("; its owner is asked after it {}", rfc3339(review)),
+        (None, None) => String::new(),
+    }
 }
 
 fn said(holds: &Holds, id: WideHoldId, hold: &WideHold) -> String {

@@ -5,7 +5,7 @@ mod exempt;
 mod list;
 mod wide;
 
-pub(super) use list::enforcers_text;
+pub(super) use list::{enforcers_text, review_words};
 
 use super::Ended;
 use crate::{app::App, enforce, exit::Exit, screen::Trouble};
@@ -51,7 +51,7 @@ pub(crate) enum Hold {
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     /// The service [default: the only one].
-    #[arg(conflicts_with_all = ["all", "services", "labels", "kinds", "review_at"])]
+    #[arg(conflicts_with_all = ["all", "services", "labels", "kinds"])]
     service: Option<String>,
     /// All services, including ones added later.
     #[arg(long, conflicts_with_all = ["services", "labels"])]
@@ -71,12 +71,52 @@ pub(crate) struct Set {
     /// Duration, such as 2h [default: until lifted].
     #[arg(long = "for", value_name = "TIME")]
     span: Option<Span>,
-    /// When to ask the owner whether it is still needed, such as 2026-12-01T08:00:00Z.
-    #[arg(long, value_name = "TIME", conflicts_with = "span", value_parser = wide::time)]
-    review_at: Option<Timestamp>,
+    /// When to ask the owner whether it is still needed, such as 7d or 2026-12-01T08:00:00Z.
+    #[arg(long, alias = "review-at", value_name = "TIME", conflicts_with = "span")]
+    review: Option<Review>,
     /// What to do with a run in progress [default: pause].
     #[arg(long, value_enum, value_name = "WHAT")]
     in_flight: Option<Flight>,
+}
+
+/// When an owner is asked.
+#[derive(Debug, Clone, Copy)]
+enum Review {
+    At(Timestamp),
+    In(Span),
+}
+
+impl std::str::FromStr for Review {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text.parse(), wide::time(text)) {
+            (Ok(span), _) => Ok(Self::In(span)),
+            (Err(_), Ok(at)) => Ok(Self::At(at)),
+            (Err(_), Err(_)) => Err("write it like 7d or 2026-12-01T08:00:00Z".into()),
+        }
+    }
+}
+
+impl Review {
+    /// Gives the time that is meant at `now`.
+    ///
+    /// Errors: exit 2 for one that is over.
+    fn ahead(self, now: Timestamp) -> Result<Timestamp, Trouble> {
+        let at = match self {
+            Self::At(at) => at,
+            Self::In(span) => now.after(span),
+        };
+        match at > now {
+            true => Ok(at),
+            false => Err(Trouble::say(
+                Exit::Usage,
+                "hold-review-past",
+                format!("{} is over", lastgood_engine::letter::rfc3339(at)),
+                "name a time ahead: --review 7d",
+            )),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -130,24 +170,30 @@ impl Set {
     /// Tells whether it is over several services, which are chosen by what they are.
     fn is_wide(&self) -> bool {
         let chosen = self.all || !self.services.is_empty() || !self.labels.is_empty();
-        chosen || !self.kinds.is_empty() || self.review_at.is_some()
+        chosen || !self.kinds.is_empty()
     }
 }
 
 fn set(app: &App, asked: Set) -> Ended {
-    let Set { service, reason, span, in_flight, .. } = asked;
+    let Set { service, reason, span, review, in_flight, .. } = asked;
     let service = app.service(service.as_deref())?;
-    let until = span.map(|span| app.now().after(span));
+    let now = app.now();
+    let until = span.map(|span| now.after(span));
+    let review = review.map(|review| review.ahead(now)).transpose()?;
     let in_flight = in_flight.map_or_else(Default::default, Into::into);
     let id = std::cell::Cell::new(HoldId(0));
     app.say(&service, |folded| {
         id.set(HoldId(folded.next.hold));
-        Ok(vec![Event::HoldSet { hold: id.get(), reason: reason.clone(), until, origin: None, in_flight }])
+        let set = Event::HoldSet { hold: id.get(), reason: reason.clone(), until, origin: None, in_flight };
+        let reviewed = review.map(|review| Event::HoldReviewSet { hold: id.get(), review });
+        Ok([set].into_iter().chain(reviewed).collect())
     })?;
     let hold = id.get();
     app.screen.show(
         "hold",
-        &json!({ "service": service, "hold": hold, "reason": reason, "until": until, "in_flight": in_flight }),
+        &json!({
+            "service": service, "hold": hold, "reason": reason, "until": until, "review": review, "in_flight": in_flight,
+        }),
         &format!("{service} is held by {hold}\nlift it: lastgood hold lift {service} {hold} --reason …"),
     );
     Ok(Exit::Done)

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 /// Sets one over several services and tries to have it enforced at once.
 pub(super) fn set(app: &App, asked: Set) -> Ended {
-    let Set { all, services, labels, kinds, reason, span, review_at, in_flight, .. } = asked;
+    let Set { all, services, labels, kinds, reason, span, review, in_flight, .. } = asked;
     if !all && services.is_empty() && labels.is_empty() {
         return Err(Trouble::say(
             Exit::Usage,
@@ -43,7 +43,8 @@ pub(super) fn set(app: &App, asked: Set) -> Ended {
     }
     let now = app.now();
     let until = span.map(|span| now.after(span));
-    let review = review_at.or_else(|| until.is_none().then(|| now.after(app.config.holds.review_after.0)));
+    let review = review.map(|review| review.ahead(now)).transpose()?;
+    let review = review.or_else(|| until.is_none().then(|| now.after(app.config.holds.review_after.0)));
     let kinds = if kinds.is_empty() { vec![Kind::Deploy] } else { kinds };
     let wanted = Wanted {
         kinds: kinds.into_iter().map(Into::into).collect(),

@@ -167,7 +167,10 @@ pub(in crate::cli) fn recommendation(
 pub(in crate::cli) fn recommended(app: &App) -> Result<Option<Recommendation>, Trouble> {
     let Some(reader) = app.reader()? else { return Ok(None) };
     let folded = engine::Folded::read(&reader, &app.scope()).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-    Ok(recommend::recommend(&folded.state, &observe::observe(&reader, &app.config, &folded.damaged)))
+    Ok(recommend::recommend(
+        &folded.state,
+        &observe::observe(&reader, &app.config, &mut Default::default(), &folded.damaged),
+    ))
 }
 
 /// Says what a recommendation is, why, and what to type.

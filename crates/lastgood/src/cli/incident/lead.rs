@@ -1,17 +1,24 @@
 //! Leading an incident: its level, who does what, what is noted, standing down.
 
 use super::{Level, find, say, told};
-use crate::{app::App, cli::Ended, exit::Exit, screen::Trouble};
+use crate::{
+    app::{App, Ask},
+    cli::Ended,
+    exit::Exit,
+    screen::Trouble,
+};
 use clap::{Args, ValueEnum};
 use lastgood_domain::{
     operations::{
         Event, Operations,
-        incident::{self, IncidentEvent, State, checklist, level, role},
+        approval::Matter,
+        incident::{self, IncidentEvent, State, checklist, level, role, standing_down},
     },
     terms::{Actor, IncidentId, Reason},
 };
 use lastgood_engine::operations as engine;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Makes an actor of a person's name.
 pub(in crate::cli) fn person(name: &str) -> Result<Actor, Trouble> {
@@ -201,8 +208,18 @@ pub(super) fn freeze(app: &App, id: IncidentId) -> Ended {
     Ok(Exit::Pending)
 }
 
-/// Ends what was no incident.
+/// Ends what was no incident, once as many agree as are configured.
 pub(super) fn stand_down(app: &App, id: IncidentId, reason: Reason) -> Ended {
+    let seen = app.operations()?;
+    // Asked before anybody else is: what can't be ended so has nothing to ask for.
+    let possible = incident::stand_down(&seen, id, &app.actor, reason.clone());
+    possible.map_err(|error| Trouble::new(Exit::of_incident(&error), &error))?;
+    let terms = app.config.people().asking.remove(&Matter::StandDown).filter(|_| !seen.incidents.all[&id].drill);
+    if let Some(terms) = terms {
+        let (subject, plan) = standing_down::asked(id, &reason);
+        let what = format!("stand incident {id} down: {reason}");
+        app.need_approval(&Ask { subject, what, plan, needed: terms.needed, of: BTreeSet::new() })?;
+    }
     let (_, after) = app.say_operations(&|state| Ok(incident::stand_down(state, id, &app.actor, reason.clone())?))?;
     told(app, id, &after, &format!("incident {id} is stood down; its holds are lifted"))?;
     crate::enforce::at_once(app);

@@ -12,6 +12,7 @@ use lastgood_engine::{
     config::Declares,
     deliver::Wake,
     operations::{Desk, observe},
+    signals,
 };
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -23,7 +24,7 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks between two looks at all the logs: users' outcomes are counted every 10 s.
 const OBSERVE_EVERY: u32 = 10;
-/// Looks between two readings of the whole operations chain: in between only what is new is read, and damage in what was read
+/// Looks between two readings of the whole chains of operations and of signals: in between only what is new is read, and damage in what was read
 /// before is not seen.
 const READ_WHOLE_EVERY: u32 = 30;
 /// Looks between two sweeps of what killed dry runs left.
@@ -40,16 +41,17 @@ pub(super) fn are_none(app: &App) -> bool {
 /// Looks after what is due until the daemon ends; trouble is said and looked at again.
 pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
     let by = Actor::new("lastgood:clock").expect("a fixed valid name");
-    let mut desk = None;
+    let (mut desk, mut signals) = (None, signals::Folded::default());
     let mut looks = 0;
     while !stop.load(Ordering::SeqCst) {
         if looks % SWEEP_EVERY == 0 {
             leftovers::sweep(app);
         }
         if looks % READ_WHOLE_EVERY == 0 {
-            desk = None;
+            (desk, signals) = (None, signals::Folded::default());
         }
-        match attend_once(app, &by, &mut desk, looks % OBSERVE_EVERY == 0) {
+        let observed = (looks % OBSERVE_EVERY == 0).then_some(&mut signals);
+        match attend_once(app, &by, &mut desk, observed) {
             Ok(true) => delivery.ring(),
             Ok(false) => {}
             Err(trouble) => {
@@ -62,8 +64,13 @@ pub(super) fn attend(app: &App, stop: &AtomicBool, delivery: &Wake) {
     }
 }
 
-/// Writes what is due; tells whether anything was.
-fn attend_once(app: &App, by: &Actor, desk: &mut Option<Desk>, observes: bool) -> Result<bool, Trouble> {
+/// Writes what is due; looks at all the logs too where what is known of signals is given. Tells whether anything was due.
+fn attend_once(
+    app: &App,
+    by: &Actor,
+    desk: &mut Option<Desk>,
+    signals: Option<&mut signals::Folded>,
+) -> Result<bool, Trouble> {
     // Nothing was ever written: nothing can be due.
     let Some(reader) = app.reader()? else { return Ok(false) };
     if desk.is_none() {
@@ -74,8 +81,8 @@ fn attend_once(app: &App, by: &Actor, desk: &mut Option<Desk>, observes: bool) -
     let now = app.now();
     let due = |state: &Operations| Ok(rules::due(state, now));
     let mut wrote = !desk.say(by, now, &due).map_err(|error| failed(&error))?.0.is_empty();
-    if observes {
-        let seen = observe::observe(&reader, &app.config, desk.damaged());
+    if let Some(signals) = signals {
+        let seen = observe::observe(&reader, &app.config, signals, desk.damaged());
         let automatic = app.config.incident.declare == Declares::Automatic;
         let said = |state: &Operations| match recommend::news(state, &seen) {
             Some(news) => Ok(incident::recommendation(app, by, state, news, automatic)),

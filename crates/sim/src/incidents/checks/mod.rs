@@ -124,6 +124,7 @@ impl Checks {
             | Event::Recommended { .. }
             | Event::Seen { .. }
             | Event::Risk { .. }
+            | Event::Credential { .. }
             | Event::RewindAcknowledged { .. } => {}
         }
     }
