@@ -132,6 +132,7 @@ const fn is_told(record: &Record) -> bool {
         Event::HoldSet { .. }
         | Event::HoldExempted { .. }
         | Event::HoldLifted { .. }
+        | Event::HoldReviewDue { .. }
         | Event::Pinned { .. }
         | Event::Unpinned { .. }
         | Event::Rejected { .. }
@@ -159,6 +160,7 @@ const fn is_told(record: &Record) -> bool {
             )
         }
         Event::Gated { .. }
+        | Event::HoldReviewSet { .. }
         | Event::Ordered { .. }
         | Event::Answered { .. }
         | Event::CandidateChosen { .. }
