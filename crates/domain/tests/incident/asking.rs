@@ -85,13 +85,16 @@ fn asked(world: &World) -> (u32, usize, u64) {
     (one.request.needed, one.request.of.len(), minutes)
 }
 
+/// How somebody asks for something.
+type Ask<'a> = &'a dyn Fn(&Operations, Timestamp) -> Result<Vec<Event>, Refused>;
+
 #[test]
 fn two_of_three_within_eight_hours_are_asked_whatever_it_is_about() {
     let mut world = World::declared(Level::L2, false);
     held(&mut world);
     let people = people();
     assert_eq!(world.operations.holds.next, 5, "the incident's four, and one for merges");
-    let matters: [(&str, &dyn Fn(&Operations, Timestamp) -> Result<Vec<Event>, Refused>); 3] =
+    let matters: [(&str, Ask<'_>); 3] =
         [("a waiver", &waive(24 * 60)), ("a lower level", &lower), ("a commit", &exempt)];
     for (what, ask) in matters {
         say(&mut world, &people, "alice", ask).unwrap_or_else(|error| panic!("{what}: {error}"));
