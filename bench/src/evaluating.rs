@@ -11,7 +11,8 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Flags of one question.
@@ -20,6 +21,10 @@ const FLAGS: usize = 100;
 const CLIENTS: usize = 32;
 /// Questions of each client in a round.
 const QUESTIONS: usize = 1_500;
+/// Flips of one flag in a round.
+const FLIPS: usize = 10;
+/// A subscriber that has not heard by then has lost it.
+const HEARS_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) fn measure(bench: &Bench) -> Result<(), String> {
     let names: Vec<String> = (0..FLAGS).map(|number| format!("flag-number-{number}")).collect();
@@ -69,6 +74,54 @@ pub(crate) fn measure(bench: &Bench) -> Result<(), String> {
     for ((name, _), (cost, rate)) in rows.iter().zip(&costs) {
         say(&cost.row(&format!("{name}: processor time of the daemon, HTTP included"), "us"));
         say(&rate.row(&format!("{name}: answers, the asking on the same cores"), "/s"));
+    }
+    flip(bench, &board)
+}
+
+/// Flips a flag by its command, and waits until each subscriber of OFREP's events has been told.
+fn flip(bench: &Bench, board: &Switchboard) -> Result<(), String> {
+    let subscribe = || {
+        let mut stream = said(TcpStream::connect(board.address))?;
+        said(stream.set_read_timeout(Some(HEARS_WITHIN)))?;
+        said(stream.write_all(b"GET /ofrep/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
+        hear(&mut stream)?;
+        Ok::<_, String>(stream)
+    };
+    let mut subscribers = (0..CLIENTS).map(|_| subscribe()).collect::<Result<Vec<_>, _>>()?;
+    let (mut last, mut commands) = (Rounds::default(), Rounds::default());
+    for _ in 0..bench.rounds {
+        for number in 0..FLIPS {
+            let way = if number % 2 == 0 { "off" } else { "on" };
+            let began = Instant::now();
+            let heard = thread::scope(|scope| {
+                let command = scope.spawn(|| {
+                    board.lastgood(&["flag", way, "flag-number-0", "--reason", "measured"])?;
+                    Ok::<_, String>(began.elapsed())
+                });
+                let heard = subscribers.iter_mut().try_for_each(hear).map(|()| began.elapsed());
+                let took = command.join().map_err(|_| "the command panicked".to_owned())??;
+                commands.add(took.as_secs_f64() * 1e3);
+                heard
+            });
+            last.add(heard?.as_secs_f64() * 1e3);
+        }
+    }
+    say(&format!("\na flag flipped by its command, {CLIENTS} subscribers, {} rounds of {FLIPS} flips", bench.rounds));
+    say("| what | min | median | max | unit |\n|---|---|---|---|---|");
+    say(&last.row("the command's start to the last subscriber's read", "ms"));
+    say(&commands.row("the command, to its end", "ms"));
+    Ok(())
+}
+
+/// Reads up to the end of an event; the first comes with the answer's head.
+fn hear(stream: &mut TcpStream) -> Result<(), String> {
+    let (mut text, mut buffer) = (Vec::new(), [0; 4_096]);
+    while !text.ends_with(b"}\n\n") {
+        let count = said(stream.read(&mut buffer))?;
+        if count == 0 {
+            return Err("a subscriber was hung up on".into());
+        }
+        text.extend_from_slice(&buffer[..count]);
     }
     Ok(())
 }
