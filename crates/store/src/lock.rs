@@ -10,12 +10,12 @@ use lastgood_domain::{
     terms::{Digest, ServiceName, Timestamp},
 };
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, flock, fstat, major, minor},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -25,6 +25,8 @@ use std::{
 /// microseconds after it took the lock: whoever comes in between tries again.
 const TRIES: u32 = 5;
 const TRY_PAUSE: Duration = Duration::from_millis(10);
+/// What a holder does who could not write its name, as on a full disk.
+const UNNAMED: &str = "its name is not written";
 /// The holder's note is one short line; more is not ours.
 const NOTE_BYTES_MAX: u64 = 4096;
 
@@ -133,14 +135,19 @@ impl DriverLock {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(LockError::File { path, source }),
         };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(None),
-            Err(Errno::WOULDBLOCK) => match held(&mut file, service, path) {
-                LockError::Held { by, .. } => Ok(Some(by)),
-                other => Err(other),
-            },
-            Err(other) => Err(LockError::File { path, source: other.into() }),
+        let mut unknown = None;
+        // Who held it and was not named may have let go meanwhile.
+        for _ in 0..2 {
+            match flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return Ok(None),
+                Err(Errno::WOULDBLOCK) => match held(&mut file, service, path.clone()) {
+                    LockError::Held { by, .. } => return Ok(Some(by)),
+                    other => unknown = Some(other),
+                },
+                Err(other) => return Err(LockError::File { path, source: other.into() }),
+            }
         }
+        unknown.map_or(Ok(None), Err)
     }
 }
 
@@ -155,7 +162,25 @@ fn held(file: &mut File, service: &ServiceName, path: PathBuf) -> LockError {
         }
         std::thread::sleep(TRY_PAUSE);
     }
-    LockError::HeldByUnknown { service: service.clone(), path }
+    match locker(file) {
+        Some(pid) => {
+            let by = HeldBy { pid, started: Timestamp(0), what: UNNAMED.into(), reads: None };
+            LockError::Held { service: service.clone(), by }
+        }
+        None => LockError::HeldByUnknown { service: service.clone(), path },
+    }
+}
+
+/// Asks the kernel who holds the lock; `None` if nobody does any more, or it is nobody we may see.
+fn locker(file: &File) -> Option<u32> {
+    let stat = fstat(file).ok()?;
+    let wanted = format!("{:02x}:{:02x}:{}", major(stat.st_dev), minor(stat.st_dev), stat.st_ino);
+    // One line is `1: FLOCK ADVISORY WRITE 4711 fd:01:393217 0 EOF`; who waits for it has an arrow before the kind.
+    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let &[_, "FLOCK", _, "WRITE", pid, inode, ..] = words.as_slice() else { return None };
+        pid.parse().ok().filter(|pid| *pid > 0 && inode == wanted)
+    })
 }
 
 fn write_note(file: &mut File, by: &HeldBy) -> io::Result<()> {
