@@ -3,7 +3,7 @@
 use crate::{
     config::{Concern, Config},
     desk::Damaged,
-    fold, signals,
+    doubt, fold, log, signals,
 };
 use lastgood_domain::{
     event::{Cause, End, Gate, Health},
@@ -34,7 +34,19 @@ pub fn observe(
         let what = format!("record {} of operations: {}", one.seq, one.what);
         named(Sign::EvidenceUncertain, format!("operations-{}", one.seq), what)
     }));
+    seen.extend(in_doubt(store, config));
     seen
+}
+
+/// Gives the chains that what was signed and is kept elsewhere speaks against. A store that can't be read at all says so by
+/// whatever else is read of it.
+fn in_doubt(store: &Reader, config: &Config) -> Vec<Observation> {
+    let against = doubt::against(store, &config.state_dir, &config.anchor()).unwrap_or_default();
+    let seen = against.into_iter().map(|(chain, failure)| {
+        let service = config.service.keys().find(|name| log::chain_of(name).to_string() == chain).cloned();
+        Observation { sign: Sign::EvidenceUncertain, service, name: format!("signed/{chain}"), what: failure.message }
+    });
+    seen.collect()
 }
 
 fn observation(sign: Sign, service: Option<&ServiceName>, what: String) -> Observation {
