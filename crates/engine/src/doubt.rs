@@ -53,6 +53,44 @@ pub fn all(reader: &Reader, state_dir: &Path, anchor: &Path) -> Result<Vec<Failu
     }
 }
 
+/// Says what speaks against the store, by the name of the chain, or `anchor` where it is all of them: records that are gone,
+/// or are others than those that were signed. An anchor that is away, or older than the store, says nothing against it.
+///
+/// Errors: the store can't be read.
+pub fn against(reader: &Reader, state_dir: &Path, anchor: &Path) -> Result<Vec<(String, Failure)>, StoreError> {
+    let key = match Signer::load(state_dir) {
+        Ok(signer) => signer.verifier(),
+        Err(KeyError::File { source, .. }) if source.kind() == ErrorKind::NotFound && anchor.exists() => {
+            return Ok(vec![(ANCHOR.into(), lost(anchor))]);
+        }
+        Err(_) => return Ok(Vec::new()),
+    };
+    let found = match reader.against_anchor(&key, &Anchor::at(anchor)) {
+        Ok(found) => found,
+        // Whoever reads a damaged chain says so.
+        Err(SignError::Store(error)) if !matches!(error, StoreError::Damaged { .. } | StoreError::Corrupt { .. }) => {
+            return Err(error);
+        }
+        Err(error) => vec![error],
+    };
+    let speaking = found.into_iter().filter_map(|error| match error {
+        SignError::Anchor(error) if speaks(&error) => Some((chain_of(&error), Failure::of(&error))),
+        _ => None,
+    });
+    Ok(speaking.collect())
+}
+
+/// What speaks against the store as a whole.
+const ANCHOR: &str = "anchor";
+
+fn chain_of(error: &AnchorError) -> String {
+    match error {
+        AnchorError::Rewound { chain, .. } | AnchorError::Forked { chain, .. } => chain.to_string(),
+        AnchorError::Edited { chain, .. } => chain.clone(),
+        _ => ANCHOR.into(),
+    }
+}
+
 /// An anchor of another installation is what is left of ours once the state folder was lost.
 const fn speaks(error: &AnchorError) -> bool {
     error.speaks_against_the_store() || matches!(error, AnchorError::Foreign { .. })

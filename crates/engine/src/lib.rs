@@ -31,4 +31,5 @@ pub mod setup;
 pub mod signals;
 pub mod switches;
 pub mod traffic;
+pub mod watched;
 pub mod world;

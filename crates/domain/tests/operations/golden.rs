@@ -167,7 +167,7 @@ fn plans() -> Vec<PlanEvent> {
     let acts = [
         Act::RollBack { service: name("web"), to: tag("1.0"), risks: vec!["busy-instance:a".into()] },
         Act::RollBack { service: name("web"), to: tag("1.0"), risks: Vec::new() },
-        Act::PutBack { service: name("web") },
+        Act::PutBack { service: name("web"), risks: Vec::new() },
         Act::Command { name: "rebuild".into() },
         Act::Check { name: "tenants".into() },
         Act::Annotate,

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 const MAX_AGE: Length = Length(Span::minutes(24 * 60));
 /// How long asking may take where nothing is said.
 const TIMEOUT: Length = Length::seconds(60);
+/// Least pause between two looks of the daemon: what is recommended is looked at as often.
+const WATCH_MIN: Span = Span::seconds(10);
 /// Where GitHub answers where nothing is said.
 const GITHUB: &str = "https://api.github.com";
 
@@ -55,6 +57,10 @@ pub struct GateConfig {
     /// How long asking may take; what takes longer is cannot-tell. Default `60s`.
     #[serde(default = "timeout")]
     pub timeout: Length,
+    /// How often the daemon asks it about last-good of each service that requires it, at least `10s`; one that fails
+    /// recommends an incident. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Length>,
     /// Who owns it: whom to ask when it says no, and who may override it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
@@ -200,6 +206,9 @@ impl GateConfig {
             return Some(("", what.into(), "command = { argv = [\"./load-test\", \"{tag}\"] }"));
         };
         let wrong = |key, what: &str, example| Some((key, what.to_owned(), example));
+        if self.watch.is_some_and(|every| every.0 < WATCH_MIN) {
+            return wrong("watch", "it is asked every 10 s at most", "watch = \"10m\"");
+        }
         match kind {
             Kind::Command(keys) if keys.argv.is_empty() => {
                 wrong("command", "there is no program", "command = { argv = [\"./load-test\", \"{tag}\"] }")

@@ -178,6 +178,9 @@ pub trait Runtime: Send + Sync {
     /// Gives the environment that the program has of `launch` when this runtime starts it.
     fn environment(&self, launch: &Launch) -> BTreeMap<String, String>;
 
+    /// Gives the command line that the program has of `launch` when this runtime starts it.
+    fn arguments(&self, launch: &Launch) -> Vec<String>;
+
     /// Makes the unit of a running or dead instance what `launch` declares and what was kept of it for that release,
     /// and reads it back; the instance is started again only if it may run with something else.
     ///

@@ -236,6 +236,10 @@ impl Runtime for ProcessRuntime {
         launch.env.clone()
     }
 
+    fn arguments(&self, launch: &Launch) -> Vec<String> {
+        launch.argv.clone()
+    }
+
     fn put_back(&self, _launch: &Launch, _beside: &str) -> Result<Option<PutBack>, RuntimeError> {
         Ok(None)
     }

@@ -14,7 +14,7 @@ mod written;
 
 use self::{
     seat::{Seat, check},
-    written::through_link,
+    written::{arguments, through_link},
 };
 use super::{
     FilesBack, Groups, Launch, PutBack, Runtime, RuntimeError, Started, Stopped, Watched,
@@ -400,6 +400,10 @@ impl Runtime for SystemdRuntime {
 
     fn environment(&self, launch: &Launch) -> BTreeMap<String, String> {
         through_link(&self.seat(&launch.service, &launch.instance), launch)
+    }
+
+    fn arguments(&self, launch: &Launch) -> Vec<String> {
+        arguments(&self.seat(&launch.service, &launch.instance), launch)
     }
 
     fn put_files_back(&self, launch: &Launch, beside: &str, with_shared: bool) -> Result<FilesBack, RuntimeError> {

@@ -1,15 +1,16 @@
 //! Compares what a service has on this machine with what its release declares, and puts files back.
 
+use super::plan::IN_USE;
 use crate::{
     config::{Config, FileConfig},
     paths::Home,
     world::Site,
 };
 use lastgood_domain::{
-    facts::Liveness,
+    facts::{Busyness, Liveness},
     failure::{Coded as _, Failure, REPORT},
     service::Service,
-    terms::{IncidentId, ServiceName},
+    terms::{Digest, IncidentId, InstanceName, ServiceName},
     words::count,
 };
 use lastgood_drivers::{channel, replace, runtime::PutBack};
@@ -20,18 +21,19 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Mode of a file that was not there before.
 const MODE: u32 = 0o644;
 
-/// Verifies the installation that runs, puts files and units back that differ from what is declared, and compares the
-/// environment of each running program; gives what was seen and done.
+/// Verifies the installation that runs, puts files and units back that differ from what is declared, and starts each program
+/// again that runs with another environment or other arguments; gives what was seen and done.
 ///
-/// Errors: the installation is not whole, a file or unit can't be put back, or a program runs with another environment,
-/// which only a restart mends.
+/// Errors: the installation is not whole, a file or unit can't be put back, or a program that runs otherwise is in use or
+/// can't be started.
 pub(super) fn put_back(
     config: &Config,
-    incident: IncidentId,
     name: &ServiceName,
     service: &Service,
     files: &[(&String, &FileConfig)],
+    again: &Again<'_>,
 ) -> Result<String, Failure> {
+    let incident = again.incident;
     let Some(known) = service.last_good.as_ref().and_then(|last_good| service.installed.get(last_good)) else {
         return Err(Failure::new(
             "release-none",
@@ -52,7 +54,7 @@ pub(super) fn put_back(
     let program = std::env::current_exe().map_err(|error| Failure::new("internal", error.to_string(), Some(REPORT)))?;
     let site = Site::open(config, name, home, program).map_err(|error| Failure::of(&error))?;
     let units = units(&site, incident, name, service)?;
-    let environment = environment(&site, incident, name, service)?;
+    let programs = programs(&site, name, service, again)?;
     let files = (!replaced.is_empty()).then(|| replaced.join(", "));
     // What was put back first: evidence is short, and cut at its end.
     let mut seen: Vec<String> =
@@ -61,7 +63,8 @@ pub(super) fn put_back(
         seen.push(format!("{} as declared", count(declared as u64, "file")));
     }
     seen.extend((units.same > 0).then(|| format!("{} as declared", count(units.same, "unit"))));
-    seen.extend([environment, "the installation is whole".to_owned()]);
+    seen.extend(programs);
+    seen.push("the installation is whole".to_owned());
     Ok(seen.join("; "))
 }
 
@@ -119,29 +122,95 @@ fn units(site: &Site, incident: IncidentId, name: &ServiceName, service: &Servic
     Ok(units)
 }
 
-/// Compares the environment of each running program with the declared one. Values are never said.
-fn environment(site: &Site, incident: IncidentId, name: &ServiceName, service: &Service) -> Result<String, Failure> {
+/// How instances are started again that run otherwise than declared.
+pub(super) struct Again<'a> {
+    /// For which incident.
+    pub(super) incident: IncidentId,
+    /// Risks that were accepted by name.
+    pub(super) risks: &'a [String],
+    /// Stops what runs of an instance and starts it as declared, whoever drives its service.
+    pub(super) start: &'a dyn Fn(&InstanceName) -> Result<(), Failure>,
+}
+
+/// Compares environment and arguments of each running program with the declared ones; what runs otherwise, or not at all, is
+/// started again and looked at once more. Values are never said.
+///
+/// Errors: one is in use and nobody accepted that it is stopped; one can't be started, or runs otherwise again.
+fn programs(site: &Site, name: &ServiceName, service: &Service, again: &Again<'_>) -> Result<Vec<String>, Failure> {
     let mut same = 0;
+    let mut differ = Vec::new();
     for instance in &site.config.instance {
         let state = service.instances.get(&instance.name);
-        let Some(release) = state.and_then(|state| state.release) else { continue };
-        let liveness = site.runtime.liveness(name, &instance.name).map_err(|error| Failure::of(&error))?;
-        let Liveness::Up { pid, .. } = liveness else {
-            let what = format!("{name}/{} is not running", instance.name);
-            return Err(Failure::new("drift-down", what, Some("start it: lastgood run, or lastgood serve")));
-        };
-        let differ = site.undeclared(service, &instance.name, &release, pid)?;
-        if !differ.is_empty() {
-            let what = format!("{name}/{} runs with another {} than declared", instance.name, differ.join(", "));
-            let hint = format!(
-                "end it, and the daemon starts it as declared: kill {pid}; then \
-                 lastgood incident step {incident} put-back/{name} --again --reason …"
-            );
+        let Some((state, release)) = state.and_then(|state| Some((state, state.release?))) else { continue };
+        // Whoever began to start it may be gone, as where this step was cut off in its middle.
+        let half = || state.again_at.is_some().then(|| "was not started to its end".to_owned());
+        match found(site, name, service, &instance.name, &release)?.or_else(half) {
+            None => same += 1,
+            Some(what) => differ.push((&instance.name, release, what)),
+        }
+    }
+    not_in_use(site, name, &differ, again)?;
+    let mut seen = Vec::new();
+    for (instance, release, what) in differ {
+        (again.start)(instance)?;
+        if let Some(still) = found(site, name, service, instance, &release)? {
+            let what = format!("{name}/{instance} was started again and {still}");
+            let hint = format!("see what starts it, and its output: lastgood log {name}");
             return Err(Failure::new("drift-environment", what, Some(&hint)));
         }
-        same += 1;
+        site.answers(service, instance)?;
+        seen.push(format!("{instance} {what}, and was started again"));
     }
-    Ok(format!("environment of {} as declared", count(same, "instance")))
+    seen.push(format!("environment and arguments of {} as declared", count(same, "instance")));
+    Ok(seen)
+}
+
+/// Says how an instance runs otherwise than declared; none if it runs as declared.
+fn found(
+    site: &Site,
+    name: &ServiceName,
+    service: &Service,
+    instance: &InstanceName,
+    release: &Digest,
+) -> Result<Option<String>, Failure> {
+    let liveness = site.runtime.liveness(name, instance).map_err(|error| Failure::of(&error))?;
+    let Liveness::Up { pid, .. } = liveness else {
+        if service.stays_down(instance) {
+            let what = format!("{name}/{instance} is not running");
+            return Err(Failure::new("drift-down", what, Some(&format!("see why: lastgood why {name}"))));
+        }
+        return Ok(Some("did not run".into()));
+    };
+    let differ = site.otherwise(service, instance, release, pid)?;
+    Ok((!differ.is_empty()).then(|| format!("ran with another {} than declared", differ.join(", "))))
+}
+
+/// Refuses to stop an instance that is in use, unless that was accepted by its name; one that can't tell is stopped, as by
+/// a way back.
+fn not_in_use(
+    site: &Site,
+    name: &ServiceName,
+    differ: &[(&InstanceName, Digest, String)],
+    again: &Again<'_>,
+) -> Result<(), Failure> {
+    for (instance, _, what) in differ {
+        let risk = format!("{IN_USE}{instance}");
+        if again.risks.contains(&risk) || !matches!(site.runtime.liveness(name, instance), Ok(Liveness::Up { .. })) {
+            continue;
+        }
+        if let Some(Busyness::Busy(why)) = site.busyness(instance) {
+            let why = site.secrets.scrub(&why);
+            let incident = again.incident;
+            // All that is said of a step that failed is its message.
+            let what = format!(
+                "{name}/{instance} {what}, and is in use: {why}; wait until it is idle, or accept it by name: \
+                 lastgood incident plan {incident} --accept-risk {name}/{risk}"
+            );
+            let hint = format!("once it is idle: lastgood incident step {incident} put-back/{name} --again --reason …");
+            return Err(Failure::new("instance-busy", what, Some(&hint)));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

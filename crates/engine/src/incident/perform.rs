@@ -1,6 +1,9 @@
 //! Does one step, or asks whether it was done.
 
-use super::{drift, plan};
+use super::{
+    drift::{self, Again},
+    plan,
+};
 use crate::{
     config::{CheckConfig, Config, InstanceConfig, SqlCheck},
     fold, signals,
@@ -9,7 +12,7 @@ use lastgood_domain::{
     failure::{Failure, REPORT},
     operations::incident::plan::{Act, Outcome, Planned, Precondition, Step, Turn},
     service::Service,
-    terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
+    terms::{Digest, IncidentId, InstanceName, ReleaseTag, ServiceName, Span},
     words,
 };
 use lastgood_drivers::{
@@ -69,6 +72,12 @@ pub trait Hands {
     ///
     /// Errors: a chain can't be written.
     fn annotate(&self, incident: IncidentId, services: &[ServiceName]) -> Result<String, Failure>;
+
+    /// Starts an instance again with what its release declares, whoever drives its service: what runs or was left of it is
+    /// stopped before. Repeated after a kill it comes to the same.
+    ///
+    /// Errors: why it does not run.
+    fn start_again(&self, service: &ServiceName, instance: &InstanceName, within: Span) -> Result<(), Failure>;
 
     /// Verifies the whole evidence. Errors: the first bad position.
     fn verify_evidence(&self) -> Result<String, Failure>;
@@ -246,7 +255,7 @@ impl Performer<'_> {
                 // The success message is not evidence; the log is.
                 done.and_then(|said| self.is_at(service, to).ok_or_else(|| not_at(service, to, &said)))
             }
-            Act::PutBack { service } => self.put_back(service),
+            Act::PutBack { service, risks } => self.put_back(service, risks, step.timeout),
             Act::Command { name } => self.command(step, name),
             Act::Check { name } => match self.config.runbook.check.get(name) {
                 Some(CheckConfig { sql: Some(sql), .. }) => rows(self.config, sql, step.timeout),
@@ -294,10 +303,12 @@ impl Performer<'_> {
         }
     }
 
-    fn put_back(&self, service: &ServiceName) -> Result<String, Failure> {
+    fn put_back(&self, service: &ServiceName, risks: &[String], within: Span) -> Result<String, Failure> {
         let folded = self.fold(service)?;
         let files = plan::files(self.config, service);
-        drift::put_back(self.config, self.incident, service, &folded, &files)
+        let again = |instance: &InstanceName| self.hands.start_again(service, instance, within);
+        let again = Again { incident: self.incident, risks, start: &again };
+        drift::put_back(self.config, service, &folded, &files, &again)
     }
 
     fn probe(&self, steps: &[probe::Step], about: &BTreeSet<ServiceName>, within: Span) -> Result<String, Failure> {

@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const ROLL_BACK_MAX: Span = Span::minutes(60);
 /// Longest time of what only reads or writes the log and files.
 const QUICK_MAX: Span = Span::minutes(10);
+/// How the risk begins that an instance in use is stopped.
+pub(super) const IN_USE: &str = "busy-instance:";
 
 /// Makes the plan for the incident's level.
 ///
@@ -40,7 +42,10 @@ pub fn plan(
         let risks = risks.get(&target.service).cloned().unwrap_or_default();
         steps.push(roll_back(config, target, &services[&target.service], risks));
     }
-    steps.extend(targets.iter().map(|target| put_back(config, target)));
+    steps.extend(targets.iter().map(|target| {
+        let risks = risks.get(&target.service).into_iter().flatten();
+        put_back(config, target, risks.filter(|risk| risk.starts_with(IN_USE)).cloned().collect())
+    }));
     let concerns =
         |wanted: &BTreeSet<ServiceName>| wanted.is_empty() || services.keys().any(|one| wanted.contains(one));
     let commands =
@@ -67,7 +72,7 @@ pub fn hash_of(plan: &Plan) -> Digest {
 pub fn spec_of(config: &Config, act: &Act) -> Option<Digest> {
     Some(match act {
         Act::RollBack { service, .. } => digest(config.service.get(service)?),
-        Act::PutBack { service } => digest(&(config.service.get(service)?, files(config, service))),
+        Act::PutBack { service, .. } => digest(&(config.service.get(service)?, files(config, service))),
         Act::Command { name } => commanded(config, config.runbook.step.get(name)?)?,
         Act::Check { name } => asked(config, config.runbook.check.get(name)?)?,
         Act::Preserve | Act::Annotate | Act::VerifyEvidence | Act::CutOver => digest(&()),
@@ -187,7 +192,7 @@ fn roll_back(config: &Config, target: &Target, state: &Service, risks: Vec<Strin
     }
 }
 
-fn put_back(config: &Config, target: &Target) -> Step {
+fn put_back(config: &Config, target: &Target, risks: Vec<String>) -> Step {
     let service = target.service.clone();
     let files = files(config, &service).len();
     let systemd = config.service.get(&service).is_some_and(|one| matches!(one.runtime, RuntimeConfig::Systemd(_)));
@@ -196,7 +201,7 @@ fn put_back(config: &Config, target: &Target) -> Step {
     parts.push("environment".into());
     parts.extend((files > 0).then(|| words::count(files as u64, "file")));
     let parts = if parts.len() == 2 { parts.join(" and ") } else { parts.join(", ") };
-    let act = Act::PutBack { service: service.clone() };
+    let act = Act::PutBack { service: service.clone(), risks };
     Step {
         id: format!("put-back/{service}"),
         area: Area::Infrastructure,

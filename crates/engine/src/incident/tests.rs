@@ -14,7 +14,7 @@ use lastgood_domain::{
         },
     },
     service::Service,
-    terms::{Actor, Digest, IncidentId, Reason, ReleaseTag, ServiceName, Span, Timestamp},
+    terms::{Actor, Digest, IncidentId, InstanceName, Reason, ReleaseTag, ServiceName, Span, Timestamp},
 };
 use std::{cell::Cell, collections::BTreeMap, path::Path};
 
@@ -407,6 +407,10 @@ impl Hands for Dumb {
 
     fn annotate(&self, _: IncidentId, _: &[ServiceName]) -> Result<String, Failure> {
         Ok(String::new())
+    }
+
+    fn start_again(&self, _: &ServiceName, _: &InstanceName, _: Span) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn verify_evidence(&self) -> Result<String, Failure> {

@@ -3,14 +3,16 @@
 use crate::{
     config::{Concern, Config},
     desk::Damaged,
-    fold, signals,
+    doubt, fold, log,
+    paths::Home,
+    signals, watched,
 };
 use lastgood_domain::{
     event::{Cause, End, Gate, Health},
     notice::Severity,
     operations::incident::recommend::{Observation, Sign},
     service::Service,
-    terms::ServiceName,
+    terms::{GateName, ServiceName},
 };
 use lastgood_store::Reader;
 
@@ -25,7 +27,10 @@ pub fn observe(
     let mut seen = Vec::new();
     for name in config.service.keys() {
         match fold::Folded::read(store, name) {
-            Ok(folded) => seen.extend(of_service(name, &folded.service)),
+            Ok(folded) => {
+                seen.extend(of_service(name, &folded.service));
+                seen.extend(of_gates(config, name, &folded.service));
+            }
             Err(error) => seen.push(observation(Sign::EvidenceUncertain, Some(name), error.to_string())),
         }
     }
@@ -34,7 +39,19 @@ pub fn observe(
         let what = format!("record {} of operations: {}", one.seq, one.what);
         named(Sign::EvidenceUncertain, format!("operations-{}", one.seq), what)
     }));
+    seen.extend(in_doubt(store, config));
     seen
+}
+
+/// Gives the chains that what was signed and is kept elsewhere speaks against. A store that can't be read at all says so by
+/// whatever else is read of it.
+fn in_doubt(store: &Reader, config: &Config) -> Vec<Observation> {
+    let against = doubt::against(store, &config.state_dir, &config.anchor()).unwrap_or_default();
+    let seen = against.into_iter().map(|(chain, failure)| {
+        let service = config.service.keys().find(|name| log::chain_of(name).to_string() == chain).cloned();
+        Observation { sign: Sign::EvidenceUncertain, service, name: format!("signed/{chain}"), what: failure.message }
+    });
+    seen.collect()
 }
 
 fn observation(sign: Sign, service: Option<&ServiceName>, what: String) -> Observation {
@@ -72,6 +89,20 @@ fn of_service(name: &ServiceName, service: &Service) -> Vec<Observation> {
         seen.push(observation(Sign::UsersBroken, Some(name), what));
     }
     seen
+}
+
+/// Gives the watched gates that fail about what is last-good now.
+fn of_gates(config: &Config, name: &ServiceName, service: &Service) -> Vec<Observation> {
+    let home = Home::at(&config.state_dir);
+    let required = config.service.get(name).map(|one| one.gates.as_slice()).unwrap_or_default();
+    let is_watched = |gate: &&GateName| config.gate.get(*gate).is_some_and(|one| one.watch.is_some());
+    let failing = required.iter().filter(is_watched).filter_map(|gate| {
+        let failing = watched::read(&home, gate).remove(name).filter(|one| service.last_good == Some(one.release))?;
+        let tag = service.name_of(Some(&failing.release));
+        let what = format!("{gate} fails about {tag}, which is last-good: {}", failing.because);
+        Some(Observation { sign: Sign::CiFailing, service: Some(name.clone()), name: format!("gate/{gate}"), what })
+    });
+    failing.collect()
 }
 
 /// Gives what fires. One that is not configured any more can't become well, and one that only informs calls nobody.

@@ -451,7 +451,7 @@ pub(super) fn last_good_has_program(site: &Site, service: &Service, config: &Ins
     launch.is_ok_and(|launch| launch.argv.first().is_some_and(|program| Path::new(program).is_file()))
 }
 
-fn probe(site: &Site, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
+pub(super) fn probe(site: &Site, service: &Service, instance: &InstanceName) -> Result<Answer, Failure> {
     let config = site.instance(instance)?;
     let mut setup = site.running(config);
     // Back is what answers as it did when it last ran well.

@@ -7,6 +7,7 @@ mod lead;
 mod message;
 mod plan;
 pub(super) mod room;
+mod starting;
 mod unfreeze;
 mod verify;
 

@@ -151,7 +151,7 @@ fn driven_pass(app: &App, service: &ServiceName, expects: Option<ReleaseTag>) ->
 }
 
 /// Starts every instance again that should run and does not, as the daemon does; gives those that stayed down.
-fn revive(
+pub(super) fn revive(
     driver: &mut drive::RealDriver,
     progress: &Progress,
     foreign: &[InstanceName],

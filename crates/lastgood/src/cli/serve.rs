@@ -6,6 +6,7 @@ mod chance;
 mod delivery;
 mod due;
 mod duties;
+mod gates;
 mod late;
 mod outcomes;
 mod outlived;
@@ -155,6 +156,11 @@ impl Serve {
             for (name, config) in &app.config.signal {
                 let (states, delivery, stop) = (&states, &delivery, &stop);
                 scope.spawn(move || signals::watch(app, name, config, states, delivery, stop));
+            }
+            for (name, config) in &app.config.gate {
+                let Some(every) = config.watch else { continue };
+                let stop = &stop;
+                scope.spawn(move || gates::watch(app, name, config, every.0, stop));
             }
             if !app.config.notice.is_empty() {
                 let delivery = &delivery;

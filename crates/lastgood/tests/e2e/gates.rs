@@ -1,6 +1,6 @@
 //! Gates that a service requires, and promises bound to tests: nothing moves and nothing ends with 0 without proof.
 
-use crate::kit::{Farm, Plan, Said, program, said};
+use crate::kit::{Farm, Plan, Said, program, said, until, until_within};
 use std::{
     fs,
     path::Path,
@@ -9,6 +9,9 @@ use std::{
 };
 
 const GOOD: &str = "1..2\nok 1 - a note is kept\nok 2 - a note has an owner\n";
+
+/// Two pauses of a watched gate and what a slow machine adds.
+const LOOKS_MAX: Duration = Duration::from_secs(60);
 
 /// A farm whose releases must have a report in the place of their tag, and a load test that says yes.
 fn farm() -> Farm {
@@ -139,6 +142,39 @@ fn a_gate_can_be_asked_at_any_time_and_what_it_names_is_looked_for() {
     farm.lastgood(&["gate", "check"]).ended(12).says("db a note is kept did not run");
     assert_eq!(farm.json(&["gate", "list"])[1]["gate"], "unit");
     assert!(farm.log().lines().all(|line| !line.contains("a note stays")), "asking wrote something");
+}
+
+#[test]
+fn a_watched_gate_that_turns_red_recommends_an_incident_until_it_passes_and_declares_none() {
+    let farm = farm();
+    farm.configure(&farm.config().replace("timeout = \"1s\"", "timeout = \"1s\"\nwatch = \"10s\""));
+    report(&farm, "1.0.0", GOOD);
+    farm.lastgood(&["run"]).ended(0);
+    load(&farm, "touch green; exit 0");
+    let daemon = farm.serve();
+    until("the first look", || farm.path("green").exists());
+    farm.lastgood(&["incident", "recommend"]).ended(0).says("no incident is recommended");
+    let is_red = || farm.json(&["status"])["recommendation"].is_object();
+    // Nobody can tell: that is no failure.
+    load(&farm, "[ -e unsure ] && touch twice; touch unsure; exit 7");
+    until_within(LOOKS_MAX, "two unsure looks", || farm.path("twice").exists());
+    assert!(!is_red());
+    load(&farm, "echo no room; exit 1");
+    until_within(LOOKS_MAX, "a look at a red gate", is_red);
+    daemon.stop();
+    let why = "a required gate does not say yes: notebook: load fails about 1.0.0, which is last-good: exit status 1; it \
+               wrote: no room";
+    farm.lastgood(&["incident", "recommend"]).ended(20).says("at L1").says(why);
+    farm.lastgood(&["incident", "list"]).ended(0).says("no incident is open");
+    // What it said outlives the daemon, and what it says now is found by the next.
+    load(&farm, "exit 0");
+    let daemon = farm.serve();
+    until_within(LOOKS_MAX, "a look at a green gate", || !is_red());
+    daemon.stop();
+    farm.lastgood(&["incident", "recommend"]).ended(0).says("no incident is recommended");
+    let config = farm.config().replace("timeout = \"1s\"", "watch = \"5s\"");
+    farm.configure(&config);
+    farm.lastgood(&["config", "check"]).ended(2).says("it is asked every 10 s at most");
 }
 
 #[test]

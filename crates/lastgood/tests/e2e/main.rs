@@ -4,7 +4,7 @@
 //! between any two steps, `cli` is what scripts rely on, `adopt` is a first hour, `daemon` is `lastgood serve`, `watch`
 //! is a terminal, `runbook` is what an incident does, `needing` what its steps need, `gates` is what must say yes first, `signals` is signals and
 //! credentials, `links` is how people answer from afar, `doors` is who may do it, `proofs` is what closes an
-//! item, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
+//! item, `drifted` is what runs otherwise than declared, `provenance` is where releases come from, `switches` is flags and kill switches, `openfeature` asks for
 //! flags with other people's SDKs, `revive` is what died, `alike` is rehearsals beside production, `hindered` is what
 //! stands in the way of a way back, `restoring` what stands in the way of putting data
 //! back, `put_back` is evidence from a backup, `reporting` an incident's report against it, `beset` is a machine that is
@@ -24,6 +24,7 @@ mod credentials;
 mod daemon;
 mod damaged;
 mod doors;
+mod drifted;
 mod edited;
 mod emergency;
 mod expecting;

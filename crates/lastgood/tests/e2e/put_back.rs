@@ -1,6 +1,6 @@
 //! Evidence put back from a backup and acknowledged: nothing that the lost records ordered is taken for done.
 
-use crate::kit::{Farm, Plan};
+use crate::kit::{DESK, Farm, Plan, until};
 use std::fs;
 
 const TWO: [(&str, &str); 2] = [("alice", "probe"), ("carol", "café o'clock")];
@@ -127,4 +127,24 @@ fn yesterdays_state_folder_as_a_whole_ends_nothing_that_runs_something_newer() {
     farm.lastgood(&["evidence", "acknowledge", "notebook", "--reason", "the disk was put back"]).ended(0);
     farm.lastgood(&["run"]).ended(9).says("instance-runs-other-release").says("2.0.0");
     assert_eq!((farm.pid("alice"), farm.version("alice")), (pid, "2.0.0".into()));
+}
+
+#[test]
+fn evidence_that_was_put_back_recommends_an_incident_and_declares_none_by_itself() {
+    let plan = Plan { instances: vec![("alice", "probe")], tail: DESK.into(), ..Plan::default() };
+    let farm = Farm::running(plan);
+    back_up(&farm);
+    farm.lastgood(&["hold", "set", "notebook", "--reason", "a leak"]).ended(0);
+    farm.lastgood(&["evidence", "checkpoint"]).ended(0);
+    farm.lastgood(&["incident", "recommend"]).ended(0).says("no incident is recommended");
+    put_back_unseen(&farm);
+    let said = farm.lastgood(&["incident", "recommend"]).ended(20).says("at L3");
+    said.says("the evidence is uncertain: notebook: chain service/notebook has");
+    let daemon = farm.begin_serving();
+    let told = || fs::read_to_string(farm.path("notices")).unwrap_or_default();
+    until("its word", || told().contains("the evidence is uncertain: notebook: chain service/notebook has"));
+    daemon.stop();
+    farm.lastgood(&["incident", "list"]).ended(0).says("no incident is open");
+    farm.lastgood(&["evidence", "acknowledge", "notebook", "--reason", "the disk was put back"]).ended(0);
+    farm.lastgood(&["incident", "recommend"]).ended(0).says("no incident is recommended");
 }

@@ -283,27 +283,6 @@ fn with_a_second_persons_word_a_plan_goes_on_without_a_proof_and_its_time_is_sho
 }
 
 #[test]
-fn a_program_with_another_environment_stops_the_plan_with_a_hint_that_can_be_typed() {
-    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
-    farm.configure(&farm.config().replace("env = { ", "env = { MODE = \"loud\", "));
-    farm.lastgood(&["config", "accept", "notebook", "--reason", "as it should be"]).ended(0);
-    declare(&farm, "L1");
-    farm.lastgood(&["incident", "plan", "i0"]).ended(0);
-    let failed = farm.lastgood(&["incident", "run", "i0"]).ended(1);
-    failed
-        .says("notebook/alice runs with another MODE than declared")
-        .says("lastgood incident step i0 put-back/notebook");
-    let pid = farm.pid("alice").unwrap();
-    let daemon = farm.serve();
-    farm.kill("alice");
-    until("it is started as declared", || farm.pid("alice").is_some_and(|now| now != pid));
-    daemon.stop();
-    let again = ["incident", "step", "i0", "put-back/notebook", "--again", "--reason", "started anew"];
-    farm.lastgood(&again).ended(0);
-    farm.lastgood(&["incident", "run", "i0"]).ended(0).says("environment of 1 instance as declared");
-}
-
-#[test]
 fn what_people_do_stands_in_the_plan_and_the_run_waits_until_they_say_that_it_is_so() {
     let farm = Farm::new(Plan::default());
     declare(&farm, "L1");

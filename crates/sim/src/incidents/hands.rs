@@ -6,7 +6,7 @@ use lastgood_domain::{
     failure::Failure,
     operations::incident::plan::{Act, Outcome, Planned, Step, Turn},
     service::Service,
-    terms::{Digest, IncidentId, ReleaseTag, ServiceName, Span},
+    terms::{Digest, IncidentId, InstanceName, ReleaseTag, ServiceName, Span},
 };
 use lastgood_engine::{
     config::Config,
@@ -91,6 +91,10 @@ impl Hands for Pretended<'_> {
             self.world.at(name, |post| post.say(&person, Event::Annotated { incident }));
         }
         Ok("every chain names it".into())
+    }
+
+    fn start_again(&self, _: &ServiceName, _: &InstanceName, _: Span) -> Result<(), Failure> {
+        self.answer("start again").map(drop)
     }
 
     fn verify_evidence(&self) -> Result<String, Failure> {

@@ -36,6 +36,12 @@ pub(super) fn through_link(seat: &Seat, launch: &Launch) -> BTreeMap<String, Str
     launch.env.iter().map(|(name, value)| (name.clone(), through(value))).collect()
 }
 
+/// Gives the command line of a launch as the unit's program has it: through the link.
+pub(super) fn arguments(seat: &Seat, launch: &Launch) -> Vec<String> {
+    let through = through(seat, launch);
+    launch.argv.iter().map(|word| through(word)).collect()
+}
+
 fn through(seat: &Seat, launch: &Launch) -> impl Fn(&str) -> String {
     let link = seat.folder.join("now/program").to_string_lossy().into_owned();
     let installation = launch.installation.to_string_lossy().into_owned();
@@ -46,7 +52,7 @@ impl SystemdRuntime {
     /// Gives what is to be written for a launch; writes nothing.
     pub(super) fn written(&self, seat: &Seat, launch: &Launch) -> Result<Written, RuntimeError> {
         let through = through(seat, launch);
-        let argv: Vec<String> = launch.argv.iter().map(|word| through(word)).collect();
+        let argv = arguments(seat, launch);
         let workdir = through(&launch.workdir.to_string_lossy());
         let environment_file = seat.folder.join("environment");
         let service = unit_file::service_drop_in(&unit_file::Service {

@@ -1,5 +1,6 @@
 //! What driving a plan needs of the program as a whole: to be alone, and hands.
 
+use super::starting;
 use crate::{
     app::App,
     cli::{credential, evidence, rollback},
@@ -11,7 +12,7 @@ use lastgood_domain::{
     event::{self, End},
     failure::Failure,
     operations::{Operations, incident::plan::Turn},
-    terms::{IncidentId, ReleaseTag, ServiceName, Span},
+    terms::{IncidentId, InstanceName, ReleaseTag, ServiceName, Span},
     words,
 };
 use lastgood_drivers::probe;
@@ -159,6 +160,10 @@ impl Hands for OurHands<'_> {
             said.map_err(|trouble| trouble.failure)?;
         }
         Ok(format!("{} named the incident", words::count(services.len() as u64, "chain")))
+    }
+
+    fn start_again(&self, service: &ServiceName, instance: &InstanceName, within: Span) -> Result<(), Failure> {
+        starting::start_again(self.app, service, instance, within).map_err(|trouble| trouble.failure)
     }
 
     fn verify_evidence(&self) -> Result<String, Failure> {

@@ -93,6 +93,9 @@ pub enum Act {
     PutBack {
         /// Which.
         service: ServiceName,
+        /// Risks that were accepted by name: an instance in use is not started again without.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        risks: Vec<String>,
     },
     /// A command of the runbook was carried out.
     Command {
