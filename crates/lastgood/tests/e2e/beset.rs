@@ -23,7 +23,9 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn at(folder: &Path, image: &Path) -> Self {
         fs::File::create(image).unwrap().set_len(96 << 20).unwrap();
-        assert!(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image).status().unwrap().success());
+        // So small a disk gets blocks of 1 KiB, in which SQLite's shared memory has holes: where it is full, a write into one
+        // ends the process. Larger disks have blocks of 4 KiB, as its pages.
+        assert!(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "4096"]).arg(image).status().unwrap().success());
         fs::create_dir(folder).unwrap();
         assert!(Command::new("mount").args(["-o", "loop"]).arg(image).arg(folder).status().unwrap().success());
         fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).unwrap();
@@ -81,8 +83,6 @@ fn a_release_that_prints_without_end_is_cut_by_the_daemon_and_gone_back_from_on_
     assert!(reserve.exists());
     // What keeps harm from going on makes room as a way back does.
     farm.lastgood(&["hold", "set", "--all", "--reason", "look"]).ended(0);
-    // Where cutting logs was enough, it is set aside again.
-    assert!(!reserve.exists() || disk.free() > 16 << 20, "{}", disk.free());
     farm.lastgood(&["hold", "lift", "hold-0", "--reason", "looked"]).ended(0);
     farm.lastgood(&["rollback", "--yes"]).ended(0);
     assert_eq!(farm.version("alice"), "1.0.0");
