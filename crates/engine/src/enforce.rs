@@ -38,8 +38,8 @@ const LOCK_TRY: Duration = Duration::from_millis(20);
 
 /// A place that enforces holds, as a look sees it.
 pub trait Place: Send + Sync {
-    /// Reads back what is enforced. Errors: why nobody knows.
-    fn read(&self) -> Result<Found, String>;
+    /// Reads back what is enforced, also of the commits that pass or passed `wanted`. Errors: why nobody knows.
+    fn read(&self, wanted: &[Held]) -> Result<Found, String>;
     /// Makes it enforce a hold. Errors: why it may not.
     fn set(&self, hold: &Held) -> Result<(), String>;
     /// Makes it let go of a hold. Errors: why it may not have.
@@ -47,8 +47,8 @@ pub trait Place: Send + Sync {
 }
 
 impl Place for Enforcer {
-    fn read(&self) -> Result<Found, String> {
-        self.read().map_err(|error| error.to_string())
+    fn read(&self, wanted: &[Held]) -> Result<Found, String> {
+        self.read(wanted).map_err(|error| error.to_string())
     }
     fn set(&self, hold: &Held) -> Result<(), String> {
         self.set(hold).map_err(|error| error.to_string())
@@ -62,7 +62,7 @@ impl Place for Enforcer {
 struct Unready(String);
 
 impl Place for Unready {
-    fn read(&self) -> Result<Found, String> {
+    fn read(&self, _: &[Held]) -> Result<Found, String> {
         Err(self.0.clone())
     }
     fn set(&self, _: &Held) -> Result<(), String> {
@@ -192,7 +192,8 @@ pub fn look(
     wanted: &BTreeMap<WideHoldId, Held>,
     known: &BTreeMap<WideHoldId, Enforcement>,
 ) -> Vec<hold::Outcome> {
-    let before = place.read();
+    let all: Vec<Held> = wanted.values().cloned().collect();
+    let before = place.read(&all);
     let has = |found: &Result<Found, String>, id: &WideHoldId| {
         found.as_ref().is_ok_and(|found| found.holds.contains(&id.to_string()))
     };
@@ -206,7 +207,9 @@ pub fn look(
     for (id, hold) in wanted.iter().filter(|(id, hold)| !is_right(id, hold)) {
         if let (Ok(found), Some(Enforcement::Confirmed)) = (&before, known.get(id)) {
             let gone = || found.remark.clone().unwrap_or_else(|| "it was there, and is not any more".into());
-            let why = if has(&before, id) { let_through(found, hold) } else { Some(gone()) };
+            // That a lane's time is over is no drift: nobody could have closed it before this look.
+            let agreed = |commit: &String| hold.passes.contains_key(commit) || hold.ended.contains(commit);
+            let why = if has(&before, id) { let_through(found, hold, agreed) } else { Some(gone()) };
             steps.entry(*id).or_default().extend(why.map(|why| Enforcement::Drifted { why }));
         }
         acted = true;
@@ -222,15 +225,20 @@ pub fn look(
             failed.insert(*id, why);
         }
     }
-    let after = if acted { place.read() } else { before };
+    let after = if acted { place.read(&all) } else { before };
     for id in wanted.keys().chain(&over) {
         let (is_wanted, is_there) = (wanted.contains_key(id), has(&after, id));
         let state = match &after {
             Err(why) => Enforcement::Failed { why: failed.remove(id).unwrap_or_else(|| why.clone()) },
-            Ok(found) if is_wanted && is_there => match wanted.get(id).and_then(|hold| let_through(found, hold)) {
-                None => Enforcement::Confirmed,
-                Some(why) => Enforcement::Drifted { why },
-            },
+            Ok(found) if is_wanted && is_there => {
+                let open =
+                    wanted.get(id).and_then(|hold| let_through(found, hold, |one| hold.passes.contains_key(one)));
+                match (open, failed.remove(id)) {
+                    (None, _) => Enforcement::Confirmed,
+                    (Some(open), Some(why)) => Enforcement::Failed { why: format!("{open}: {why}") },
+                    (Some(why), None) => Enforcement::Drifted { why },
+                }
+            }
             Ok(_) if !is_wanted && !is_there => Enforcement::Released,
             Ok(found) => match failed.remove(id) {
                 Some(why) => Enforcement::Failed { why },
@@ -246,20 +254,23 @@ pub fn look(
     steps.into_iter().collect()
 }
 
-/// Tells whether exactly what a second person agreed to passes a hold; a place that lets nothing through has no say in it.
+/// Tells whether exactly what a second person agreed to passes a hold, of what is there; a place that lets nothing through
+/// has no say in it.
 fn lanes_fit(found: &Found, hold: &Held) -> bool {
     found.passes.as_ref().is_none_or(|passes| {
         let there = passes.get(&hold.id).into_iter().flatten();
-        there.eq(hold.passes.keys())
+        there.eq(hold.passes.keys().filter(|commit| !found.absent.contains(*commit)))
     })
 }
 
-/// Says what passes a hold and nobody agreed to.
-fn let_through(found: &Found, hold: &Held) -> Option<String> {
+/// Says what passes a hold and is not agreed to.
+fn let_through(found: &Found, hold: &Held, is_agreed: impl Fn(&String) -> bool) -> Option<String> {
     let there = found.passes.as_ref()?.get(&hold.id)?;
-    let agreed = |commit: &String| hold.passes.contains_key(commit) || hold.ended.contains(commit);
-    let commit = there.iter().find(|commit| !agreed(commit))?;
-    Some(format!("commit {commit} passes {}, and nobody agreed to that", hold.id))
+    let commit = there.iter().find(|commit| !is_agreed(commit))?;
+    Some(match hold.ended.contains(commit) {
+        true => format!("commit {commit} still passes {}, and its time is over", hold.id),
+        false => format!("commit {commit} passes {}, and nobody agreed to that", hold.id),
+    })
 }
 
 /// What is asked of one enforcer, on the state of now.

@@ -10,13 +10,13 @@ use lastgood_domain::{
     event::Event,
     operations::{
         Event as OperationsEvent, Operations, Record as OperationsRecord, Refused,
-        approval::{self, Approval, Approvals, Request, Standing},
+        approval::{self, Approval, Approvals, Matter, Request, Standing},
         cap::{self, Risky},
         people::{self, Act},
     },
     rollout::{self, Input},
     service::Service,
-    terms::{Actor, ChainName, Digest, ServiceName, Timestamp},
+    terms::{Actor, ApprovalId, ChainName, Digest, ServiceName, Timestamp},
 };
 use lastgood_engine::{
     config::{Config, ConfigError, FILE_NAME},
@@ -273,7 +273,7 @@ impl App {
     /// Errors: exit 8 while they are awaited, 3 if one said no to this plan, 4 or 1 if nobody could say yes.
     pub(crate) fn need_approval(&self, ask: &Ask) -> Result<(), Trouble> {
         let now = self.now();
-        let request = approval::bound(&self.config.people().asking, &self.actor, ask.request(now), None, now);
+        let request = approval::bound(&self.config.people(), &self.actor, ask.request(now), None, now);
         let mut request = request.map_err(|error| Trouble::new(Exit::Failed, &error))?;
         // What fewer people or others were asked is no answer to this.
         let among_whom = request.of.clone();
@@ -289,7 +289,13 @@ impl App {
         if request.of.is_empty() {
             request.of = self.config.people().who_may(Act::Approve);
         }
+        let asks_a_script = Matter::of(&ask.subject) == Some(Matter::Ask);
         let (_, after) = self.say_operations(&|state| {
+            // What was said no to is not asked again in other words, of more people or of others. A script asks for its plan.
+            let same = |id: ApprovalId| {
+                !asks_a_script || state.approvals.all.get(&id).is_some_and(|one| one.request.plan == ask.plan)
+            };
+            approval::not_refused(&state.approvals, &ask.subject, same, now)?;
             // Who asks for what was answered gets the answer.
             if answer(&state.approvals).is_some() {
                 return Ok(Vec::new());

@@ -7,6 +7,7 @@ use crate::{app::App, cli::evidence};
 use lastgood_domain::{
     evidence::{ExportCheck, ExportLine, NoteError, VerifierKey},
     failure::Failure,
+    operations::incident,
     terms::{ChainName, Digest, IncidentId, ServiceName, Timestamp},
     words::{count, one_line},
 };
@@ -21,6 +22,8 @@ use std::{
 
 /// The list of what a folder keeps, a line a file; a folder without it was not finished.
 const LIST: &str = "DIGESTS";
+/// Marks a folder as ours from its first moment until its list is there: only such a one is ever removed.
+const UNFINISHED: &str = "UNFINISHED";
 /// What can be done where something could not be kept.
 const HINT: &str = "check owner and free space of the state folder, and copy by hand what is missing";
 
@@ -31,28 +34,46 @@ pub(crate) fn apart(app: &App, now: Timestamp) -> Result<String, Failure> {
     keep(app, &shelf(app).join(when(now)))
 }
 
-/// Keeps the same for an incident, in a folder that bears its name. Repeated, it finds what is there already.
+/// Keeps the same for an incident, in a folder that bears its name and the time of its declaration: a state folder that
+/// began anew has an incident of the same number. Repeated, it finds what is there already.
 ///
 /// Errors: what could not be kept, or does not fit its digest; all else is there.
 pub(crate) fn for_incident(app: &App, incident: IncidentId, now: Timestamp) -> Result<String, Failure> {
-    let begin = format!("{incident}-");
-    let names = fs::read_dir(shelf(app)).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let ours = names.filter(|name| name.to_str().is_some_and(|name| name.starts_with(&begin)));
-    for folder in ours.map(|name| shelf(app).join(name)) {
+    let begin = begin(app, incident)?;
+    for folder in begun(app, &begin) {
         match fits(&folder) {
             Ok(says) => return Ok(format!("kept already: {says}")),
             // Cut off before it was whole: it is made anew, and would only fill the disk.
-            Err(_) if !folder.join(LIST).exists() => drop(fs::remove_dir_all(&folder)),
+            Err(_) if folder.join(UNFINISHED).exists() && !folder.join(LIST).exists() => {
+                drop(fs::remove_dir_all(&folder));
+            }
             Err(_) => {}
         }
     }
     keep(app, &shelf(app).join(begin + &when(now)))
 }
 
-/// Tells whether there is room for copies of all chains and logs.
+/// Gives what the names of an incident's folders begin with.
+fn begin(app: &App, incident: IncidentId) -> Result<String, Failure> {
+    let operations = app.operations().map_err(|trouble| trouble.failure)?;
+    let found = incident::find(&operations, incident).map_err(|error| Failure::of(&error))?;
+    Ok(format!("{incident}-{}-", when(found.declared_at)))
+}
+
+fn begun(app: &App, begin: &str) -> Vec<PathBuf> {
+    let names = fs::read_dir(shelf(app)).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let ours = names.filter(|name| name.to_str().is_some_and(|name| name.starts_with(begin)));
+    ours.map(|name| shelf(app).join(name)).collect()
+}
+
+/// Tells whether there is room for an incident's copies of all chains and logs, or they are there.
 ///
 /// Errors: how much is missing.
-pub(crate) fn room(app: &App) -> Result<String, Failure> {
+pub(crate) fn room(app: &App, incident: IncidentId) -> Result<String, Failure> {
+    let whole = begun(app, &begin(app, incident)?).into_iter().find_map(|folder| fits(&folder).ok());
+    if let Some(says) = whole {
+        return Ok(format!("kept already: {says}"));
+    }
     let size = |path: &Path| fs::metadata(path).map_or(0, |facts| facts.len());
     let logs = app.config.service.iter().flat_map(|(service, config)| {
         let home = app.home.service(service);
@@ -91,6 +112,7 @@ fn keep(app: &App, folder: &Path) -> Result<String, Failure> {
         Failure::new("emergency-preserve", what, Some(HINT))
     };
     make_folder(folder).map_err(failed)?;
+    File::create_new(folder.join(UNFINISHED)).map_err(failed)?;
     let mut kept = Kept { folder: folder.to_path_buf(), list: String::new(), files: 0, missing: Vec::new() };
     for (service, config) in &app.config.service {
         for instance in &config.instance {
@@ -98,8 +120,7 @@ fn keep(app: &App, folder: &Path) -> Result<String, Failure> {
         }
     }
     kept.chains(app);
-    let mut out = File::create_new(folder.join(LIST)).map_err(failed)?;
-    out.write_all(kept.list.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
+    finish(folder, &kept.list).map_err(failed)?;
     let (first, missing) = (kept.missing.first(), count(kept.missing.len() as u64, "thing"));
     match (fits(folder), first) {
         (Ok(says), _) => Ok(says),
@@ -116,9 +137,35 @@ fn keep(app: &App, folder: &Path) -> Result<String, Failure> {
     }
 }
 
+/// Writes a folder's list once all that it names is on the disk: a list that is there is whole, and so is what it names.
+fn finish(folder: &Path, list: &str) -> io::Result<()> {
+    sync(folder)?;
+    let new = folder.join(format!("{LIST}.new"));
+    let mut out = File::create(&new)?;
+    out.write_all(list.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(new, folder.join(LIST))?;
+    sync_one(folder)?;
+    folder.parent().map_or(Ok(()), sync_one)?;
+    fs::remove_file(folder.join(UNFINISHED))
+}
+
+/// Brings a folder and all that is in it to the disk.
+fn sync(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { sync(&entry.path())? } else { sync_one(&entry.path())? }
+    }
+    sync_one(folder)
+}
+
+fn sync_one(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Reads what a folder keeps, and compares it with its list.
 ///
-/// Errors: it has no list, something is missing, or a file does not fit its digest.
+/// Errors: it has no list or one that names nothing, something is missing, or a file does not fit its digest.
 fn fits(folder: &Path) -> Result<String, String> {
     let list = fs::read_to_string(folder.join(LIST)).map_err(|error| format!("{LIST}: {error}"))?;
     let mut files = 0;
@@ -129,6 +176,9 @@ fn fits(folder: &Path) -> Result<String, String> {
             return Err(format!("{name} is {is} and was {listed}"));
         }
         files += 1;
+    }
+    if files == 0 {
+        return Err(format!("{LIST} names no file"));
     }
     Ok(format!("{} in {}, the list is {}", count(files, "file"), folder.display(), Digest::of(list.as_bytes())))
 }

@@ -3,7 +3,7 @@
 //! A way back and a trip are never refused: above their cap they are done, and people are paged.
 
 use super::{
-    Event, escalation,
+    Event, Operations, escalation,
     hold::HoldEvent,
     incident::{
         IncidentEvent, State, checklist::ChecklistEvent, level::LevelEvent, plan::PlanEvent, unfreeze::UnfreezeEvent,
@@ -96,18 +96,21 @@ impl Counts {
     }
 }
 
-/// Gives what an event of the operations chain is counted as.
-pub(super) const fn risky(event: &Event) -> Option<Risky> {
+/// Gives what an event of the operations chain is counted as, `before` it. The end of a drill puts nobody at risk.
+pub(super) fn risky(before: &Operations, event: &Event) -> Option<Risky> {
     match event {
         Event::Risk { act } => Some(*act),
         Event::Overruled(_) => Some(Risky::Override),
         Event::Hold(HoldEvent::ExemptionAsked { .. } | HoldEvent::MergeExemptionAsked { .. }) => Some(Risky::Exempt),
-        Event::Incident { event, .. } => match event {
+        Event::Incident { incident, event } => match event {
             IncidentEvent::Checklist(ChecklistEvent::WaiverAsked { .. })
             | IncidentEvent::Plan(PlanEvent::WaiverAsked { .. }) => Some(Risky::Waive),
             IncidentEvent::Unfreeze(UnfreezeEvent::RiskAsked { .. }) => Some(Risky::AcceptRisk),
             IncidentEvent::Level(LevelEvent::LowerAsked { .. }) => Some(Risky::Lower),
-            IncidentEvent::Moved { to: State::StoodDown, .. } => Some(Risky::StandDown),
+            IncidentEvent::Moved { to: State::StoodDown, .. } => {
+                let is_drill = before.incidents.all.get(incident).is_some_and(|found| found.drill);
+                (!is_drill).then_some(Risky::StandDown)
+            }
             _ => None,
         },
         _ => None,
@@ -153,7 +156,7 @@ pub fn check(counts: &Counts, caps: &Caps, by: &Actor, act: Risky, now: Timestam
 }
 
 /// Counts something that was done outside this chain, and pages if it was more than the cap.
-pub fn count(operations: &super::Operations, caps: &Caps, by: &Actor, act: Risky, now: Timestamp) -> Vec<Event> {
+pub fn count(operations: &Operations, caps: &Caps, by: &Actor, act: Risky, now: Timestamp) -> Vec<Event> {
     let mut events = Vec::from([Event::Risk { act }]);
     let count = operations.caps.today(by, act, now) + 1;
     if let Some(cap) = caps.get(&act).copied().filter(|cap| count > *cap) {

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     terms::{Actor, Timestamp},
 };
-use alloc::{collections::BTreeMap, format, string::String};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Something that somebody did to a credential by hand. No secret is in it.
@@ -47,19 +47,21 @@ pub struct Open {
     pub since: Timestamp,
 }
 
-/// The acts that began and have not ended, by credential.
-pub type Credentials = BTreeMap<String, Open>;
+/// The acts that began and have not ended, by credential, at most one of each kind.
+pub type Credentials = BTreeMap<String, Vec<Open>>;
 
 pub(super) fn apply(credentials: &mut Credentials, at: Timestamp, by: &Actor, name: &str, event: &CredentialEvent) {
-    match event {
-        CredentialEvent::Begun { turn } => {
-            credentials.insert(name.into(), Open { turn: *turn, by: by.clone(), since: at });
-        }
-        CredentialEvent::Done { turn, .. } | CredentialEvent::Failed { turn, .. } => {
-            if credentials.get(name).is_some_and(|open| open.turn == *turn) {
-                credentials.remove(name);
-            }
-        }
+    let (CredentialEvent::Begun { turn } | CredentialEvent::Done { turn, .. } | CredentialEvent::Failed { turn, .. }) =
+        event;
+    let open = credentials.entry(name.into()).or_default();
+    // Consumers that work with the new secret show that it was put in place.
+    let proves_rotation = matches!(event, CredentialEvent::Done { turn: Turn::ProveConsumers, .. });
+    open.retain(|one| one.turn != *turn && !(proves_rotation && one.turn == Turn::Rotate));
+    if let CredentialEvent::Begun { turn } = event {
+        open.push(Open { turn: *turn, by: by.clone(), since: at });
+    }
+    if open.is_empty() {
+        credentials.remove(name);
     }
 }
 
@@ -72,5 +74,26 @@ pub(super) fn sentence(by: &Actor, name: &str, event: &CredentialEvent) -> Strin
         CredentialEvent::Failed { turn, failure } => {
             format!("{} of credential {name} by {by} failed: {failure}", act(turn))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_act_that_began_stays_open_until_that_act_ends() {
+        let (mut all, by) = (Credentials::new(), Actor::new("person:sam").unwrap());
+        let mut say = |event| {
+            apply(&mut all, Timestamp(0), &by, "token", &event);
+            all.get("token").into_iter().flatten().map(|one| one.turn).collect::<Vec<_>>()
+        };
+        let done = |turn| CredentialEvent::Done { turn, what: "done".into() };
+        say(CredentialEvent::Begun { turn: Turn::Revoke });
+        assert_eq!(say(CredentialEvent::Begun { turn: Turn::Rotate }), [Turn::Revoke, Turn::Rotate]);
+        assert_eq!(say(CredentialEvent::Begun { turn: Turn::Revoke }), [Turn::Rotate, Turn::Revoke]);
+        assert_eq!(say(done(Turn::ProveRefused)), [Turn::Rotate, Turn::Revoke]);
+        assert_eq!(say(done(Turn::ProveConsumers)), [Turn::Revoke], "no proof says that something was revoked");
+        assert_eq!(say(done(Turn::Revoke)), []);
     }
 }

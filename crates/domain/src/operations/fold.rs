@@ -63,7 +63,7 @@ impl Operations {
     /// Folds one more event, so that the next is decided on what this one leads to.
     pub fn take(&mut self, record: &Record) {
         let Record { at, by, event, .. } = record;
-        if let Some(act) = cap::risky(event) {
+        if let Some(act) = cap::risky(self, event) {
             self.caps.count(*at, by, act);
         }
         match event {

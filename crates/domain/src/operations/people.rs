@@ -5,7 +5,7 @@
 
 use super::{
     Event, Operations, Refused,
-    approval::{self, ApprovalEvent, Policy},
+    approval::{self, ApprovalEvent, Matter, Policy},
     cap::{self, Caps},
     credential::CredentialEvent,
     escalation::{self, PageEvent},
@@ -208,7 +208,7 @@ impl People {
             overrule::owned(self.owners.get(&overrule.gate), by, &overrule.gate)?;
         }
         incident::standing_down::agreed(&self.asking, before, event, now)?;
-        if let Some(act) = cap::risky(event) {
+        if let Some(act) = cap::risky(before, event) {
             cap::check(&before.caps, &self.caps, by, act, now)?;
         }
         Ok(())
@@ -218,7 +218,16 @@ impl People {
     ///
     /// Errors: fewer may answer than must.
     pub fn on_terms(&self, by: &Actor, events: Vec<Event>, now: Timestamp) -> Result<Vec<Event>, Refused> {
-        Ok(approval::on_terms(&self.asking, by, events, now)?)
+        Ok(approval::on_terms(self, by, events, now)?)
+    }
+
+    /// Gives who may agree to something of a kind; empty also means everybody while nobody is configured.
+    pub fn who_may_agree(&self, matter: Matter) -> BTreeSet<Actor> {
+        let may = self.who_may(Act::Approve);
+        match matter {
+            Matter::Exempt => may.intersection(&self.who_may(Act::Exempt)).cloned().collect(),
+            _ => may,
+        }
     }
 
     /// Gives who may say yes to a request; empty also means everybody while nobody is configured.

@@ -161,13 +161,17 @@ pub fn apply(owed: &mut Option<Owed>, at: Timestamp, by: &Actor, event: &Analysi
     match event {
         AnalysisEvent::Owed { because, due, incident, owner } => {
             let before = owed.take();
+            let since = before.as_ref().map_or(at, |before| before.since);
+            let soonest = before.as_ref().map_or(*due, |before| before.due.min(*due));
+            let (of, owes) = before.map_or((None, None), |before| (before.incident, before.owner));
             *owed = Some(Owed {
-                since: before.as_ref().map_or(at, |before| before.since),
+                since,
                 last: at,
                 because: because.clone(),
-                due: before.map_or(*due, |before| before.due.min(*due)),
-                incident: *incident,
-                owner: owner.clone(),
+                due: soonest,
+                // A rollback unties nothing that an incident owes.
+                incident: incident.or(of),
+                owner: owner.clone().or(owes),
                 // What was written and waived before this happened says nothing of it.
                 submitted: None,
                 waiver: None,
@@ -317,5 +321,31 @@ pub fn sentence(by: &Actor, event: &AnalysisEvent) -> String {
             let only = release.as_ref().map_or_else(String::new, |tag| format!(" for {tag} only"));
             format!("{by} goes on without the analysis{only} for a time: {reason}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollback_after_an_incident_unties_nothing_that_the_incident_owes() {
+        let (mut owed, by) = (None, Actor::new("person:alice").unwrap());
+        let mut say = |event: &AnalysisEvent, at: i64| {
+            apply(&mut owed, Timestamp(at), &by, event);
+            owed.clone().map(|owed| (owed.incident, owed.owner, owed.last))
+        };
+        let of = |incident: Option<IncidentId>, owner: Option<&Actor>| AnalysisEvent::Owed {
+            because: "totals are wrong".into(),
+            due: Timestamp(100),
+            incident,
+            owner: owner.cloned(),
+        };
+        say(&of(Some(IncidentId(3)), Some(&by)), 1);
+        let after = say(&of(None, None), 2).unwrap();
+        assert_eq!(after, (Some(IncidentId(3)), Some(by.clone()), Timestamp(2)));
+        let bob = Actor::new("person:bob").unwrap();
+        let after = say(&of(Some(IncidentId(4)), Some(&bob)), 3).unwrap();
+        assert_eq!(after, (Some(IncidentId(4)), Some(bob), Timestamp(3)), "another incident owes its own");
     }
 }

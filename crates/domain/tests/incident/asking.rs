@@ -8,9 +8,9 @@ use lastgood_domain::{
         cap::Risky,
         hold::{self, HoldKind, MergeExemption, Selector, Wanted},
         incident::{self, Level, State, checklist, level, standing_down},
-        people::People,
+        people::{Act, People, Person},
     },
-    terms::{CommitId, Span, Timestamp, WideHoldId},
+    terms::{CommitId, RoleName, Span, Timestamp, WideHoldId},
 };
 
 /// Two of alice, bob and carol within eight hours, for everything.
@@ -162,6 +162,24 @@ fn fewer_than_must_agree_are_told_at_once() {
     people.asking.insert(Matter::Waive, nobody);
     assert_eq!(code(say(&mut world, &people, "alice", waive(60))), "approval-impossible");
     assert!(world.operations.approvals.all.is_empty());
+    // Who is named and may not, has no yes to give; nor has who asks.
+    let role = RoleName::new("security").unwrap();
+    let having = |roles: &[&RoleName]| Person { roles: roles.iter().copied().cloned().collect(), notice: Vec::new() };
+    let all = [("alice", having(&[&role])), ("bob", having(&[&role])), ("carol", having(&[]))];
+    people.all = all.map(|(name, person)| (actor(name), person)).into();
+    held(&mut world);
+    for (may, needed, fits) in [
+        (Act::Exempt, 1, true),
+        (Act::Exempt, 2, false),
+        (Act::Approve, 1, true),
+        (Act::Approve, 2, false),
+        (Act::Waive, 2, true),
+    ] {
+        people.may = [(may, [role.clone()].into())].into();
+        people.asking = [(Matter::Exempt, Terms { needed, ..Terms::default() })].into();
+        let asked = people.on_terms(&actor("alice"), exempt(&world.operations, world.now).unwrap(), world.now);
+        assert_eq!(asked.is_ok(), fits, "{may:?}, {needed} of bob and carol");
+    }
 }
 
 #[test]
@@ -218,6 +236,10 @@ fn who_asks_too_often_a_day_is_refused_with_the_numbers() {
     assert_eq!(code(say(&mut world, &people, "alice", second)), "cap-reached");
     world.pass(24 * 60);
     say(&mut world, &people, "alice", second).unwrap();
+    // A drill is ended as often as there is one.
+    let mut drill = World::declared(Level::L1, true);
+    drill.operations.caps = world.operations.caps.clone();
+    say(&mut drill, &people, "alice", down).unwrap();
 }
 
 #[test]

@@ -101,7 +101,14 @@ fn what_was_begun_and_never_tried_is_nothing_that_a_later_plan_must_ask_about() 
         let incident = world.incident();
         let planned = incident.planned.as_ref().unwrap();
         assert_eq!(matches!(planned.next(), Next::Ask(_)), is_asked);
-        assert_eq!(planned.steps.get(STEP).is_some_and(|progress| progress.met), is_asked);
+        let progress = planned.steps.get(STEP);
+        assert_eq!(progress.is_some_and(|progress| progress.tried), is_asked);
+        assert!(progress.is_none_or(|progress| !progress.met), "another plan saw it, at another time");
+        // Cut off once more before anybody asked.
+        let again = made(vec![step(needs(), false)]);
+        world.take("alice", of(PlanEvent::Made { made: again, hash: Digest::of(b"a third") }));
+        let incident = world.incident();
+        assert_eq!(matches!(incident.planned.as_ref().unwrap().next(), Next::Ask(_)), is_asked);
     }
 }
 

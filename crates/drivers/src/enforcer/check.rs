@@ -6,14 +6,13 @@
 
 use super::{EnforcerError, Held, http::Api};
 use serde_json::{Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Open requests that are looked at, and how many come at a time. More than that nobody merges in a freeze.
 const PAGES_MAX: usize = 10;
 const PAGE: usize = 50;
+/// What both forges answer of a commit that they do not have.
+const NOT_HERE: [u16; 2] = [404, 422];
 /// Both forges cut longer ones.
 const DESCRIPTION_CHARS_MAX: usize = 140;
 
@@ -25,8 +24,8 @@ pub(super) struct Checks {
     /// Begins the name of each hold's check.
     name: String,
     branches: Vec<String>,
-    /// The commits that each hold was told to let through: they need not be the head of a request.
-    told: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Whether a page may have fewer than was asked for and not be the last, as Gitea's may by its configuration.
+    short_pages: bool,
 }
 
 /// What the checks say.
@@ -34,13 +33,15 @@ pub(super) struct Checks {
 pub(super) struct Published {
     /// The commits that pass, by hold.
     pub(super) passes: BTreeMap<String, BTreeSet<String>>,
+    /// The commits that might pass and are not in this repository.
+    pub(super) absent: BTreeSet<String>,
     /// The holds of which a head does not say yet that they stand.
     pub(super) unsaid: BTreeSet<String>,
 }
 
 impl Checks {
-    pub(super) fn new(root: String, name: &str, branches: &[String]) -> Self {
-        Self { root, name: name.into(), branches: branches.to_vec(), told: Mutex::default() }
+    pub(super) fn new(root: String, name: &str, branches: &[String], short_pages: bool) -> Self {
+        Self { root, name: name.into(), branches: branches.to_vec(), short_pages }
     }
 
     /// Names the check of a hold.
@@ -54,8 +55,13 @@ impl Checks {
         super::is_id(id).then(|| id.to_owned())
     }
 
-    /// Lists the heads of the open requests to the branches.
-    fn heads(&self, api: &Api) -> Result<BTreeSet<String>, EnforcerError> {
+    /// Tells whether a page is the last one.
+    fn is_last(&self, page: &[Value]) -> bool {
+        page.is_empty() || (page.len() < PAGE && !self.short_pages)
+    }
+
+    /// Lists the heads of the open requests to the branches, and tells whether these are all of them.
+    fn heads(&self, api: &Api) -> Result<(BTreeSet<String>, bool), EnforcerError> {
         let mut heads = BTreeSet::new();
         for page in 1..=PAGES_MAX {
             let path = format!("{}/pulls?state=open&per_page={PAGE}&limit={PAGE}&page={page}", self.root);
@@ -67,28 +73,45 @@ impl Checks {
             };
             let shas = listed.iter().filter(to_held).filter_map(|one| one["head"]["sha"].as_str());
             heads.extend(shas.filter(|sha| is_commit(sha)).map(str::to_owned));
-            if listed.len() < PAGE {
-                return Ok(heads);
+            if self.is_last(listed) {
+                return Ok((heads, true));
             }
         }
-        Err(EnforcerError::forge(format!("{} has {} open requests or more", self.root, PAGES_MAX * PAGE)))
+        Ok((heads, false))
     }
 
-    /// Gives what the checks of a commit say, the last of each name.
-    fn said(&self, api: &Api, commit: &str) -> Result<BTreeMap<String, String>, EnforcerError> {
-        let (_, value) = api.ask("GET", &format!("{}/commits/{commit}/status?per_page=100", self.root), None)?;
-        let each = value["statuses"].as_array().cloned().unwrap_or_default();
-        let said = each.iter().filter_map(|one| {
-            // GitHub calls it state, Gitea status.
-            let state = one["state"].as_str().or_else(|| one["status"].as_str())?;
-            Some((one["context"].as_str()?.to_owned(), state.to_owned()))
-        });
-        Ok(said.collect())
+    fn too_many(&self) -> EnforcerError {
+        EnforcerError::forge(format!("{} has {} open requests or more", self.root, PAGES_MAX * PAGE))
     }
 
-    /// Says something of a commit, unless that was said last.
+    /// Gives what the checks of a commit say, the last of each name; `None` if the commit is not here.
+    fn said(&self, api: &Api, commit: &str) -> Result<Option<BTreeMap<String, String>>, EnforcerError> {
+        let mut said = BTreeMap::new();
+        for page in 1..=PAGES_MAX {
+            let path = format!("{}/commits/{commit}/status?per_page={PAGE}&limit={PAGE}&page={page}", self.root);
+            let (status, value) = api.ask_unless("GET", &path, None, &NOT_HERE)?;
+            if NOT_HERE.contains(&status) {
+                return Ok(None);
+            }
+            let listed = value["statuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for one in listed {
+                // GitHub calls it state, Gitea status.
+                let state = one["state"].as_str().or_else(|| one["status"].as_str());
+                if let (Some(context), Some(state)) = (one["context"].as_str(), state) {
+                    said.entry(context.to_owned()).or_insert_with(|| state.to_owned());
+                }
+            }
+            if self.is_last(listed) {
+                return Ok(Some(said));
+            }
+        }
+        Err(EnforcerError::forge(format!("{} has {} checks or more of {commit}", self.root, PAGES_MAX * PAGE)))
+    }
+
+    /// Says something of a commit, unless that was said last or the commit is not here.
     fn say(&self, api: &Api, commit: &str, context: &str, state: &str, why: &str) -> Result<(), EnforcerError> {
-        if self.said(api, commit)?.get(context).is_some_and(|said| said == state) {
+        let Some(said) = self.said(api, commit)? else { return Ok(()) };
+        if said.get(context).is_some_and(|said| said == state) {
             return Ok(());
         }
         let description: String = why.chars().take(DESCRIPTION_CHARS_MAX).collect();
@@ -96,16 +119,29 @@ impl Checks {
         api.must("POST", &format!("{}/statuses/{commit}", self.root), Some(&status)).map(drop)
     }
 
-    /// Reads back what is published of `holds`.
-    pub(super) fn read(&self, api: &Api, holds: &BTreeSet<String>) -> Result<Published, EnforcerError> {
+    /// Reads back what is published of `holds`. Of those that are `wanted` the commits that pass or passed are looked at
+    /// as well: they need not be the head of a request.
+    pub(super) fn read(
+        &self,
+        api: &Api,
+        holds: &BTreeSet<String>,
+        wanted: &[Held],
+    ) -> Result<Published, EnforcerError> {
         let mut published = Published::default();
         if holds.is_empty() {
             return Ok(published);
         }
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let heads = self.heads(api)?;
-        for commit in heads.iter().chain(told.values().flatten().filter(|commit| !heads.contains(*commit))) {
-            let said = self.said(api, commit)?;
+        let (heads, whole) = self.heads(api)?;
+        if !whole {
+            return Err(self.too_many());
+        }
+        let ours = wanted.iter().filter(|hold| holds.contains(&hold.id));
+        let lanes: BTreeSet<&String> = ours.flat_map(|hold| hold.passes.keys().chain(&hold.ended)).collect();
+        for commit in heads.iter().chain(lanes.into_iter().filter(|commit| !heads.contains(*commit))) {
+            let Some(said) = self.said(api, commit)? else {
+                published.absent.insert(commit.clone());
+                continue;
+            };
             for hold in holds {
                 match said.get(&self.context(hold)).map(String::as_str) {
                     Some("success") => drop(published.passes.entry(hold.clone()).or_default().insert(commit.clone())),
@@ -120,36 +156,45 @@ impl Checks {
     }
 
     /// Says on each head that the hold stands, and lets through what was agreed to; `also` is given to those too.
+    ///
+    /// Errors: the first; all else was said all the same.
     pub(super) fn publish(&self, api: &Api, hold: &Held, also: Option<&str>) -> Result<(), EnforcerError> {
         let context = self.context(&hold.id);
-        let before = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.insert(hold.id.clone(), hold.passes.keys().cloned().collect()).unwrap_or_default()
-        };
         let held = format!("{} by {}: {}", hold.id, hold.owner, hold.reason);
-        let heads = self.heads(api)?;
-        // What no longer passes is stopped again, head or not.
-        for commit in heads.union(&before).filter(|commit| !hold.passes.contains_key(*commit)) {
-            self.say(api, commit, &context, "failure", &held)?;
+        let mut first = Ok(());
+        let mut say = |commit: &str, context: &str, state: &str, why: &str| {
+            let said = self.say(api, commit, context, state, why);
+            if first.is_ok() {
+                first = said;
+            }
+        };
+        let (heads, listed) = match self.heads(api) {
+            Ok((heads, true)) => (heads, Ok(())),
+            Ok((heads, false)) => (heads, Err(self.too_many())),
+            Err(error) => (BTreeSet::new(), Err(error)),
+        };
+        // What no longer passes is stopped again, head or not. Which those are the log knows.
+        for commit in heads.union(&hold.ended).filter(|commit| !hold.passes.contains_key(*commit)) {
+            say(commit, &context, "failure", &held);
         }
         for commit in hold.passes.keys() {
             let why = format!("passes {}, by two people's word", hold.id);
             for context in [Some(context.as_str()), also].into_iter().flatten() {
-                self.say(api, commit, context, "success", &why)?;
+                say(commit, context, "success", &why);
             }
         }
-        Ok(())
+        first.and(listed)
     }
 
-    /// Says on each head that the hold is lifted.
+    /// Says on each head that the hold is lifted. On those beyond the most that are looked at its last word stays, which
+    /// nothing requires any more.
     pub(super) fn withdraw(&self, api: &Api, id: &str) -> Result<(), EnforcerError> {
         let context = self.context(id);
-        for commit in self.heads(api)? {
-            if self.said(api, &commit)?.contains_key(&context) {
+        for commit in self.heads(api)?.0 {
+            if self.said(api, &commit)?.is_some_and(|said| said.contains_key(&context)) {
                 self.say(api, &commit, &context, "success", &format!("{id} is lifted"))?;
             }
         }
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Gitea {
 
 impl Gitea {
     pub(super) fn new(api: Api, repository: String, branches: Vec<String>, check: Option<&str>) -> Self {
-        let checks = Checks::new(format!("/api/v1/repos/{repository}"), check.unwrap_or(CHECK), &branches);
+        let checks = Checks::new(format!("/api/v1/repos/{repository}"), check.unwrap_or(CHECK), &branches, true);
         Self { api, repository, branches, checks, publishes: check.is_some() }
     }
 
@@ -42,7 +42,7 @@ impl Gitea {
         Ok((status != 404).then_some(value))
     }
 
-    pub(super) fn read(&self) -> Result<Found, EnforcerError> {
+    pub(super) fn read(&self, wanted: &[Held]) -> Result<Found, EnforcerError> {
         let mut found = Found::default();
         let mut all: Option<BTreeSet<String>> = None;
         for branch in &self.branches {
@@ -60,18 +60,15 @@ impl Gitea {
         }
         found.holds = all.unwrap_or_default();
         if self.publishes {
-            let published = self.checks.read(&self.api, &found.holds)?;
+            let published = self.checks.read(&self.api, &found.holds, wanted)?;
             (found.passes, found.again) = (Some(published.passes), published.unsaid);
+            found.absent = published.absent;
         }
         Ok(found)
     }
 
     pub(super) fn set(&self, hold: &Held) -> Result<(), EnforcerError> {
         let wanted = self.checks.context(&hold.id);
-        if self.publishes {
-            // A protection of our own stands behind a check that nobody else gives.
-            self.checks.publish(&self.api, hold, Some(MADE))?;
-        }
         for branch in &self.branches {
             match self.protection(branch)? {
                 None => {
@@ -94,10 +91,18 @@ impl Gitea {
                 }
             }
         }
-        Ok(())
+        if !self.publishes {
+            return Ok(());
+        }
+        // Said after the protection stands, and whatever comes of it. One of our own stands behind a check that nobody else gives.
+        self.checks.publish(&self.api, hold, Some(MADE))
     }
 
     pub(super) fn lift(&self, id: &str) -> Result<(), EnforcerError> {
+        // While the check is required the hold is asked after: what could not be said is said again.
+        if self.publishes {
+            self.checks.withdraw(&self.api, id)?;
+        }
         let lifted = self.checks.context(id);
         for branch in &self.branches {
             let Some(protection) = self.protection(branch)? else { continue };
@@ -109,7 +114,7 @@ impl Gitea {
             let change = json!({ "enable_status_check": !left.is_empty(), "status_check_contexts": left });
             self.api.must("PATCH", &self.path(branch), Some(&change))?;
         }
-        if self.publishes { self.checks.withdraw(&self.api, id) } else { Ok(()) }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct GitHub {
 
 impl GitHub {
     pub(super) fn new(api: Api, repository: String, branches: Vec<String>, check: Option<&str>) -> Self {
-        let checks = check.map(|name| Checks::new(format!("/repos/{repository}"), name, &branches));
+        let checks = check.map(|name| Checks::new(format!("/repos/{repository}"), name, &branches, false));
         Self { api, repository, branches, checks }
     }
 
@@ -42,7 +42,7 @@ impl GitHub {
         Ok(listed.iter().filter_map(|one| Some((hold_of(one["name"].as_str()?)?, one["id"].as_u64()?))).collect())
     }
 
-    pub(super) fn read(&self) -> Result<Found, EnforcerError> {
+    pub(super) fn read(&self, wanted: &[Held]) -> Result<Found, EnforcerError> {
         let mut found = Found::default();
         for (hold, number) in self.ours()? {
             let (status, one) = self.api.ask("GET", &self.path(&format!("/{number}")), None)?;
@@ -53,8 +53,9 @@ impl GitHub {
             }
         }
         if let Some(checks) = &self.checks {
-            let published = checks.read(&self.api, &found.holds)?;
+            let published = checks.read(&self.api, &found.holds, wanted)?;
             (found.passes, found.again) = (Some(published.passes), published.unsaid);
+            found.absent = published.absent;
         }
         Ok(found)
     }
@@ -117,23 +118,25 @@ impl GitHub {
             "conditions": { "ref_name": { "include": includes, "exclude": [] } },
             "rules": [self.rule(&hold.id)],
         });
-        // Said first: once the check is required, what may pass passes.
-        if let Some(checks) = &self.checks {
-            checks.publish(&self.api, hold, None)?;
-        }
+        // It stands before anything is said of it, and whatever comes of that.
         match self.ours()?.into_iter().find(|(id, _)| *id == hold.id) {
-            Some((_, number)) => self.api.must("PUT", &self.path(&format!("/{number}")), Some(&ruleset)).map(drop),
-            None => self.api.must("POST", &self.path(""), Some(&ruleset)).map(drop),
-        }
+            Some((_, number)) => self.api.must("PUT", &self.path(&format!("/{number}")), Some(&ruleset))?,
+            None => self.api.must("POST", &self.path(""), Some(&ruleset))?,
+        };
+        self.checks.as_ref().map_or(Ok(()), |checks| checks.publish(&self.api, hold, None))
     }
 
     pub(super) fn lift(&self, id: &str) -> Result<(), EnforcerError> {
+        // While its ruleset is there the hold is asked after: what could not be said is said again.
+        if let Some(checks) = &self.checks {
+            checks.withdraw(&self.api, id)?;
+        }
         let numbers: BTreeSet<u64> =
             self.ours()?.into_iter().filter(|(hold, _)| hold == id).map(|(_, number)| number).collect();
         for number in numbers {
             self.api.ask("DELETE", &self.path(&format!("/{number}")), None)?;
         }
-        self.checks.as_ref().map_or(Ok(()), |checks| checks.withdraw(&self.api, id))
+        Ok(())
     }
 }
 

@@ -42,8 +42,19 @@ impl Api {
         Self { agent: agent(Reach::Private, 1), url: url.into(), authorization: format!("{scheme} {token}"), timeout }
     }
 
-    /// Asks, and gives the status and what came.
+    /// Asks, and gives the status and what came. That there is none is no error.
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), EnforcerError> {
+        self.ask_unless(method, path, body, &[404])
+    }
+
+    /// Asks, and gives the status and what came, which is nothing with one of `nothing`.
+    pub(super) fn ask_unless(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        nothing: &[u16],
+    ) -> Result<(u16, Value), EnforcerError> {
         let failed = |why: String| EnforcerError::forge(format!("{method} {}{path}: {why}", self.url));
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = http::Request::builder()
@@ -61,7 +72,8 @@ impl Api {
         let read = answer.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut bytes);
         read.map_err(|error| failed(format!("the answer broke off: {}", error.kind())))?;
         match (status, bytes.is_empty()) {
-            (404, _) | (200..=299, true) => Ok((status, Value::Null)),
+            _ if nothing.contains(&status) => Ok((status, Value::Null)),
+            (200..=299, true) => Ok((status, Value::Null)),
             (200..=299, false) => {
                 let value = serde_json::from_slice(&bytes);
                 value.map(|value| (status, value)).map_err(|_| failed("the answer is no JSON".into()))

@@ -50,6 +50,8 @@ pub struct Found {
     pub holds: BTreeSet<String>,
     /// The commits that each of them lets through now; none where the place lets nothing through, whoever agreed.
     pub passes: Option<BTreeMap<String, BTreeSet<String>>>,
+    /// The commits that may pass or did, and that this place does not have.
+    pub absent: BTreeSet<String>,
     /// The holds that stand and must be told again, such as to heads that came since.
     pub again: BTreeSet<String>,
     /// What else was seen, such as why one that was set does not count.
@@ -103,15 +105,16 @@ impl Enforcer {
         }))
     }
 
-    /// Reads back which holds are enforced now.
+    /// Reads back which holds are enforced now, and what passes them. Of `wanted` it is told which commits may or might:
+    /// nothing is remembered from one time to the next.
     ///
     /// Errors: [`EnforcerError`]; then nobody knows.
-    pub fn read(&self) -> Result<Found, EnforcerError> {
+    pub fn read(&self, wanted: &[Held]) -> Result<Found, EnforcerError> {
         match &self.0 {
             Place::Git(one) => one.read(),
             Place::Command(one) => one.read(),
-            Place::GitHub(one) => one.read(),
-            Place::Gitea(one) => one.read(),
+            Place::GitHub(one) => one.read(wanted),
+            Place::Gitea(one) => one.read(wanted),
         }
     }
 

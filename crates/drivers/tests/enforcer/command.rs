@@ -39,5 +39,5 @@ fn a_program_that_fails_or_hangs_is_an_error_with_its_words() {
     let set = enforcer.set(&held("hold-3")).unwrap_err().to_string();
     assert!(set.contains("status 3") && set.contains("the queue is closed"), "{set}");
     assert!(enforcer.lift("hold-3").unwrap_err().to_string().contains("was killed"));
-    assert!(enforcer.read().unwrap_err().to_string().contains("can't be started"));
+    assert!(enforcer.read(&[]).unwrap_err().to_string().contains("can't be started"));
 }

@@ -152,7 +152,7 @@ fn a_ruleset_that_says_done_and_does_not_stop_everybody_is_not_enforced() {
         let (_, keys) = github(Some(twist));
         let enforcer = enforcer(folder.path(), &keys);
         enforcer.set(&held("hold-3")).unwrap();
-        let read = enforcer.read().unwrap();
+        let read = enforcer.read(&[]).unwrap();
         assert!(
             read.holds.is_empty() && read.remark.as_ref().is_some_and(|why| why.contains(word)),
             "{word}: {read:?}"
@@ -236,7 +236,7 @@ fn a_protection_with_a_way_around_is_said_and_counts_for_nothing() {
         let (_, keys) = gitea(Some(before));
         let enforcer = enforcer(folder.path(), &keys);
         enforcer.set(&held("hold-3")).unwrap();
-        let read = enforcer.read().unwrap();
+        let read = enforcer.read(&[]).unwrap();
         assert!(read.holds.is_empty() && read.remark.is_some_and(|why| why.contains(word)));
     }
 }
@@ -249,7 +249,7 @@ fn a_forge_that_is_down_or_refuses_is_an_error_without_the_token() {
     for url in [format!("http://{closed}"), refusing] {
         for keys in ["github = \"acme/web\"", "gitea = \"acme/web\""] {
             let enforcer = enforcer(folder.path(), &format!("{keys}\nurl = \"{url}\"\ntoken = \"forge\""));
-            let why = enforcer.read().unwrap_err().to_string();
+            let why = enforcer.read(&[]).unwrap_err().to_string();
             assert!(!why.contains("not-a-real-token") && why.contains("acme/web"), "{why}");
             assert!(!format!("{enforcer:?}").contains("not-a-real-token"));
             assert!(enforcer.set(&held("hold-3")).is_err());

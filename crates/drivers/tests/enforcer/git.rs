@@ -153,7 +153,7 @@ fn what_somebody_changes_at_the_repository_is_read_back() {
     let repository = Repository::new();
     let enforcer = repository.enforcer("");
     let held = held("hold-3");
-    let remark = || enforcer.read().unwrap().remark.unwrap_or_default();
+    let remark = || enforcer.read(&[]).unwrap().remark.unwrap_or_default();
     enforcer.set(&held).unwrap();
     assert_eq!(found(&enforcer), ["hold-3"]);
     fs::set_permissions(repository.hook(), Permissions::from_mode(0o644)).unwrap();
@@ -182,7 +182,7 @@ fn what_somebody_changes_at_the_repository_is_read_back() {
 fn what_is_no_repository_is_an_error_and_no_answer() {
     let folder = tempfile::tempdir().unwrap();
     let enforcer = enforcer(folder.path(), "git = \"nothing.git\"");
-    assert!(enforcer.read().unwrap_err().to_string().contains("no bare git repository"));
+    assert!(enforcer.read(&[]).unwrap_err().to_string().contains("no bare git repository"));
     assert!(enforcer.set(&held("hold-3")).is_err());
 }
 
@@ -203,10 +203,10 @@ fn one_commit_passes_for_a_time_and_no_other_and_what_was_slipped_in_is_read_bac
     // A lane that is over is none.
     enforcer.set(&lane(now - 1)).unwrap();
     assert!(said(&repository.push("main")).contains("held by hold-3"));
-    assert_eq!(enforcer.read().unwrap().passes, Some([("hold-3".into(), [].into())].into()));
+    assert_eq!(enforcer.read(&[]).unwrap().passes, Some([("hold-3".into(), [].into())].into()));
     enforcer.set(&lane(now + 600)).unwrap();
     // It is held for everything else, so it counts as enforced.
-    let read = enforcer.read().unwrap();
+    let read = enforcer.read(&[]).unwrap();
     assert_eq!(read.holds, ["hold-3".to_owned()].into());
     assert_eq!(read.passes, Some([("hold-3".into(), [fix.clone()].into())].into()));
     // Another hold has no lane.
@@ -222,5 +222,5 @@ fn one_commit_passes_for_a_time_and_no_other_and_what_was_slipped_in_is_read_bac
     let file = repository.bare().join("lastgood/holds/hold-3");
     let text = format!("{}pass={} {}\n", fs::read_to_string(&file).unwrap(), head(), now + 600);
     fs::write(&file, text).unwrap();
-    assert_eq!(enforcer.read().unwrap().passes.unwrap()["hold-3"], [fix.clone(), head()].into());
+    assert_eq!(enforcer.read(&[]).unwrap().passes.unwrap()["hold-3"], [fix.clone(), head()].into());
 }

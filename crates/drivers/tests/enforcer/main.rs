@@ -32,7 +32,7 @@ fn held(id: &str) -> Held {
 }
 
 fn found(enforcer: &Enforcer) -> Vec<String> {
-    enforcer.read().unwrap().holds.into_iter().collect()
+    enforcer.read(&[]).unwrap().holds.into_iter().collect()
 }
 
 #[test]

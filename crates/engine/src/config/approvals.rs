@@ -120,22 +120,26 @@ impl TermsConfig {
         if self.expires < EXPIRES_MIN || self.expires.0 > max {
             return Some((format!("expires is at least 1m and at most {max}"), "expires = \"8h\""));
         }
+        if self.need == 0 {
+            return Some(("at least one must agree".into(), "need = 1"));
+        }
         let people = config.people();
-        let terms = self.of(&people.all);
-        let possible = match (&terms.from, people.all.is_empty()) {
-            (Some(from), _) => from.len(),
-            (None, true) => return (self.need == 0).then(|| ("at least one must agree".into(), "need = 1")),
-            // One of them may be who asks.
-            (None, false) => people.all.len() - 1,
+        if people.all.is_empty() && self.roles.is_empty() {
+            return None;
+        }
+        let may = people.who_may_agree(matter);
+        let possible: BTreeSet<Actor> = match self.of(&people.all).from {
+            Some(from) => from.intersection(&may).cloned().collect(),
+            None => may,
         };
-        let what = match (self.need, possible) {
-            (0, _) => "at least one must agree".to_owned(),
-            (need, possible) if need as usize > possible => {
-                format!("{need} must agree, and only {possible} people may")
-            }
-            _ => return None,
-        };
-        Some((what, "need = 1"))
+        // Who asks is not among them; where everybody is, it is one less.
+        let possible = possible.len() - usize::from(!possible.is_empty() && possible.len() == people.all.len());
+        let by_level = config.runbook.approvals.values().copied().max().filter(|_| matter == Matter::Plan);
+        let need = by_level.unwrap_or(0).max(self.need);
+        (need as usize > possible).then(|| {
+            let what = format!("{need} must agree, and only {possible} people may");
+            (what, if matter == Matter::Plan { "[runbook] with approvals = { L2 = 1, L3 = 1 }" } else { "need = 1" })
+        })
     }
 }
 
@@ -239,6 +243,11 @@ mod tests {
             ("[approvals.exempt]\nexpires = \"1s\"", "at least 1m"),
             ("[approvals.lower]\nexpires = \"2d\"", "at most"),
             ("[approvals.plan]\nneed = 2", "by level"),
+            // Who may is not everybody who is named.
+            ("[role.security]\nmay = [\"approve\"]\n[approvals.waive]\nfrom = [\"bob\"]", "only 0 people may"),
+            ("[role.security]\nmay = [\"exempt\"]\n[approvals.exempt]\nneed = 2", "only 1 people may"),
+            ("[approvals.exempt]\nneed = 3\nfrom = [\"alice\", \"bob\", \"carol\"]", "only 2 people may"),
+            ("[runbook]\napprovals = { L3 = 2 }\n[approvals.plan]\nfrom = [\"bob\"]", "2 must agree"),
         ] {
             let says = of(wrong).expect(wrong);
             assert!(says.contains("approvals.") && says.contains(word), "{wrong}: {says}");

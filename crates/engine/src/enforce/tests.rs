@@ -20,11 +20,19 @@ struct Fake {
     lanes: Mutex<Option<BTreeMap<String, BTreeSet<String>>>>,
     lies: bool,
     down: Mutex<Option<String>>,
+    /// What it answers where it leaves the lanes of a hold as they are; no words are a success.
+    stuck: Mutex<Option<&'static str>>,
 }
 
 impl Fake {
     fn new(lies: bool) -> Arc<Self> {
-        Arc::new(Self { has: Mutex::default(), lanes: Mutex::default(), lies, down: Mutex::default() })
+        Arc::new(Self {
+            has: Mutex::default(),
+            lanes: Mutex::default(),
+            lies,
+            down: Mutex::default(),
+            stuck: Mutex::default(),
+        })
     }
 
     fn up(&self) -> Result<(), String> {
@@ -33,13 +41,16 @@ impl Fake {
 }
 
 impl Place for Fake {
-    fn read(&self) -> Result<Found, String> {
+    fn read(&self, _: &[Held]) -> Result<Found, String> {
         self.up()?;
         let passes = self.lanes.lock().unwrap().clone();
         Ok(Found { holds: self.has.lock().unwrap().clone(), passes, ..Found::default() })
     }
     fn set(&self, hold: &Held) -> Result<(), String> {
         self.up()?;
+        if let Some(why) = *self.stuck.lock().unwrap() {
+            return if why.is_empty() { Ok(()) } else { Err(why.into()) };
+        }
         if !self.lies {
             self.has.lock().unwrap().insert(hold.id.clone());
             if let Some(lanes) = &mut *self.lanes.lock().unwrap() {
@@ -281,6 +292,42 @@ fn a_commit_passes_once_a_second_person_agrees_for_its_time_and_what_was_slipped
     assert_eq!(world.desk.look().unwrap().head.size, records, "that its time is over is no drift");
 }
 
+#[test]
+fn a_lane_whose_time_is_over_and_that_can_not_be_closed_is_not_confirmed() {
+    let commit = "1c6e6c4c02e55178e85890fc9bbed4ce046415ec".to_owned();
+    let id = WideHoldId(0);
+    let hold = Held {
+        id: id.to_string(),
+        kinds: "merge".into(),
+        services: "every service".into(),
+        owner: alice().to_string(),
+        reason: "an audit".into(),
+        until_seconds: None,
+        passes: BTreeMap::new(),
+        ended: [commit.clone()].into(),
+    };
+    let place = Fake::new(false);
+    place.has.lock().unwrap().insert(hold.id.clone());
+    *place.lanes.lock().unwrap() = Some([(hold.id.clone(), [commit.clone()].into())].into());
+    let seen = |place: &Fake| {
+        let (wanted, known) = ([(id, hold.clone())].into(), [(id, Enforcement::Confirmed)].into());
+        look(place, &wanted, &known).into_iter().flat_map(|(_, steps)| steps).collect::<Vec<_>>()
+    };
+    *place.stuck.lock().unwrap() = Some("answered 500");
+    let [Enforcement::Failed { why }] = &*seen(&place) else { panic!("it passes still") };
+    assert!(why.contains(&commit) && why.contains("its time is over") && why.contains("answered 500"), "{why}");
+    *place.stuck.lock().unwrap() = Some("");
+    let [Enforcement::Drifted { why }] = &*seen(&place) else { panic!("it passes still") };
+    assert!(why.contains("its time is over"), "{why}");
+    *place.stuck.lock().unwrap() = None;
+    assert_eq!(seen(&place), [Enforcement::Confirmed]);
+    // What a place does not have can't pass there: that is as it should be, and no reason to tell it again.
+    let hold = Held { passes: [(commit.clone(), i64::MAX)].into(), ended: BTreeSet::new(), ..hold.clone() };
+    let passes = Some(BTreeMap::new());
+    let found = Found { passes, absent: [commit].into(), ..Found::default() };
+    assert!(lanes_fit(&found, &hold) && !lanes_fit(&Found { absent: BTreeSet::new(), ..found.clone() }, &hold));
+}
+
 /// A place whose first answer comes when it is let go.
 struct Slow {
     asked: Mutex<u32>,
@@ -288,7 +335,7 @@ struct Slow {
 }
 
 impl Place for Slow {
-    fn read(&self) -> Result<Found, String> {
+    fn read(&self, _: &[Held]) -> Result<Found, String> {
         let first = std::mem::replace(&mut *self.asked.lock().unwrap(), 1) == 0;
         if first {
             let _ = self.go.lock().unwrap().recv();

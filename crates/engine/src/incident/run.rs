@@ -181,9 +181,9 @@ pub fn carry_out<B: Book>(
         }
         tell(&step, None);
         let progress = self::planned(book.look().map_err(RunError::Say)?, id, hash)?.steps.get(&step.id);
-        let is_met = progress.is_none_or(|progress| progress.met);
+        let (was_tried, is_met) = progress.map_or((true, true), |progress| (progress.tried, progress.met));
         // What was begun, and what it needs was not seen yet, was not tried.
-        let outcome = match doer.ask(&step, if is_met { before } else { Before::Never }) {
+        let outcome = match doer.ask(&step, if was_tried { before } else { Before::Never }) {
             Asked::Done(evidence) => Outcome::Done { evidence, output: None },
             Asked::CannotTell(why) => Outcome::CannotTell { why },
             Asked::NotDone if is_met => doer.perform(&step),
@@ -224,13 +224,25 @@ fn meet<B: Book>(
     };
     let met = PlanEvent::Met { step: step.id.clone(), evidence };
     let met = Event::Incident { incident: id, event: IncidentEvent::Plan(met) };
-    say(book, by, now(), &|state| match is_begun(state, id, hash, step)? {
+    // Asking takes time: what somebody planned anew or settled meanwhile is not done any more, nor what nobody agrees to any
+    // longer.
+    let agreed = |state: &Operations| {
+        let planned = find(state, id)?.planned.as_ref().filter(|planned| planned.hash == hash);
+        let agreed = planned.is_some() && allowed(state, doer.config(), id, Some(hash), now())?.is_ok();
+        Ok::<bool, incident::Refused>(agreed)
+    };
+    say(book, by, now(), &|state| match is_begun(state, id, hash, step)? && agreed(state)? {
         true => Ok(vec![met.clone()]),
         false => Ok(Vec::new()),
     })?;
-    // Asking takes time: what somebody planned anew or settled meanwhile is not done any more.
-    let is_begun = is_begun(book.look().map_err(RunError::Say)?, id, hash, step)?;
-    Ok((!is_begun).then(|| Outcome::Unmet { why: "the plan was changed while it was asked".into() }))
+    let state = book.look().map_err(RunError::Say)?;
+    Ok(if !is_begun(state, id, hash, step)? {
+        Some(Outcome::Unmet { why: "the plan was changed while it was asked".into() })
+    } else if planned(state, id, hash)?.steps.get(&step.id).is_some_and(|progress| progress.met) {
+        None
+    } else {
+        Some(Outcome::Unmet { why: "the approval of the plan ended while it was asked".into() })
+    })
 }
 
 /// Says what was not as a step needs it, and what to do.

@@ -1,7 +1,7 @@
 //! `lastgood credential`: revoke what may have leaked, prove it, rotate, prove that consumers work.
 //!
 //! Each act stands in the operations chain: what begins before it is done, what it came to after it. What a kill left begun is
-//! repeated.
+//! repeated: nobody infers from what is there now that it was done.
 
 use super::{
     Ended,
@@ -11,12 +11,7 @@ use crate::{app::App, exit::Exit, screen::Trouble};
 use clap::Subcommand;
 use lastgood_domain::{
     failure::Failure,
-    operations::{
-        Event,
-        credential::{CredentialEvent, Open},
-        incident::plan::Turn,
-        people::Act,
-    },
+    operations::{Event, credential::CredentialEvent, incident::plan::Turn, people::Act},
 };
 use lastgood_drivers::credential::{Credential as Prepared, CredentialError, Done};
 use lastgood_engine::{credentials, letter::rfc3339};
@@ -89,14 +84,15 @@ fn list(app: &App) -> Ended {
     for (name, config) in &app.config.credential {
         let standing = prepared(app, name)?.standing().map_err(|error| trouble(&error))?;
         text += &format!("{name:width$}  {standing:8}  {}, secret {}\n", config.kind(), config.secret);
-        let begun = open.get(name).filter(|open| !is_done(open, standing));
-        if let Some(Open { turn, by, since }) = begun {
-            let (turn, since) = (turn.as_str(), rfc3339(*since));
+        let begun = open.get(name).map(Vec::as_slice).unwrap_or_default();
+        for one in begun {
+            let (turn, by, since) = (one.turn.as_str(), &one.by, rfc3339(one.since));
             text += &format!("  {turn} NOT ENDED, begun by {by} {since}: lastgood credential {turn} {name}\n");
         }
+        let acts = begun.iter().map(|one| json!({ "turn": one.turn, "by": one.by, "since": one.since }));
         rows.push(json!({
             "credential": name, "standing": standing, "kind": config.kind(), "secret": config.secret,
-            "begun": begun.map(|open| json!({ "turn": open.turn, "by": open.by, "since": open.since })),
+            "begun": acts.collect::<Vec<_>>(),
         }));
     }
     if rows.is_empty() {
@@ -111,40 +107,23 @@ fn say(app: &App, kind: &str, name: &str, done: &[Done], next: &str) {
     app.screen.show(kind, &json!({ "credential": name, "done": done }), &(text + next));
 }
 
-/// Tells whether an act that began was done by what is there now.
-fn is_done(open: &Open, standing: &str) -> bool {
-    match open.turn {
-        Turn::Revoke => standing != "in use",
-        Turn::Rotate => standing != "revoked",
-        Turn::ProveRefused | Turn::ProveConsumers => true,
-    }
-}
-
 fn write(app: &App, name: &str, event: CredentialEvent) -> Result<(), Trouble> {
     let event = Event::Credential { credential: name.into(), event };
     app.say_operations(&|_| Ok(vec![event.clone()])).map(drop)
 }
 
-/// Says of an act that was killed between its end and its record that it was done.
-fn settle(app: &App, name: &str, credential: &Prepared) -> Result<(), Trouble> {
-    let standing = credential.standing().map_err(|error| trouble(&error))?;
-    match app.operations()?.credentials.get(name).filter(|open| is_done(open, standing)) {
-        None => Ok(()),
-        Some(Open { turn, by, .. }) => {
-            let what = format!("it was done when the command of {by} was killed");
-            write(app, name, CredentialEvent::Done { turn: *turn, what })
-        }
+/// Gives what stands in the evidence of an act's end.
+fn ended(turn: Turn, done: &Result<Done, CredentialError>) -> CredentialEvent {
+    match done {
+        Ok(done) => CredentialEvent::Done { turn, what: done.what.clone() },
+        Err(error) => CredentialEvent::Failed { turn, failure: Failure::of(error) },
     }
 }
 
-/// Does one act and writes what it came to.
+/// Writes what an act came to.
 fn turn(app: &App, name: &str, turn: Turn, done: Result<Done, CredentialError>) -> Result<Done, Trouble> {
-    let event = match &done {
-        Ok(done) => CredentialEvent::Done { turn, what: done.what.clone() },
-        Err(error) => CredentialEvent::Failed { turn, failure: Failure::of(error) },
-    };
     // What was done outside is told even where it can't be written; that it can't is trouble.
-    let written = write(app, name, event);
+    let written = write(app, name, ended(turn, &done));
     let done = done.map_err(|error| trouble(&error))?;
     written.map(|()| done)
 }
@@ -177,12 +156,25 @@ fn revoke(app: &App, name: &str, confirm: Option<&str>, dry_run: bool) -> Ended 
         let hint = format!("confirm by its name: lastgood credential revoke {name} --confirm {name}");
         return Err(Trouble::say(Exit::Declined, "declined", "nothing was revoked", &hint));
     }
-    settle(app, name, &credential)?;
-    write(app, name, CredentialEvent::Begun { turn: Turn::Revoke })?;
-    let done = turn(app, name, Turn::Revoke, credential.revoke(None))?;
-    let next = format!("prove it: lastgood credential prove {name}");
-    say(app, "credential-revoked", name, &[done], &next);
-    Ok(Exit::Done)
+    // What leaked is cut off whatever becomes of the record: that it can't be written is told, and is no reason to wait.
+    if let Err(unwritten) = write(app, name, CredentialEvent::Begun { turn: Turn::Revoke }) {
+        app.screen.trouble(&unwritten);
+    }
+    let done = credential.revoke(None);
+    let written = write(app, name, ended(Turn::Revoke, &done));
+    match done {
+        Ok(done) => {
+            let next = format!("prove it: lastgood credential prove {name}");
+            say(app, "credential-revoked", name, &[done], &next);
+            written.map(|()| Exit::Done)
+        }
+        Err(error) => {
+            if let Err(unwritten) = written {
+                app.screen.trouble(&unwritten);
+            }
+            Err(trouble(&error))
+        }
+    }
 }
 
 /// Proves and writes what it came to. Where nothing was revoked there is nothing to write.
@@ -195,7 +187,6 @@ fn refused(app: &App, name: &str, credential: &Prepared) -> Result<Done, Trouble
 
 fn prove(app: &App, name: &str) -> Ended {
     let credential = prepared(app, name)?;
-    settle(app, name, &credential)?;
     let mut done = vec![refused(app, name, &credential)?];
     let standing = credential.standing().map_err(|error| trouble(&error))?;
     if standing == "revoked" {
@@ -218,7 +209,6 @@ fn rotate(app: &App, name: &str, dry_run: bool) -> Ended {
             "once the old secret is proven refused, a new one would be put into its file",
         );
     }
-    settle(app, name, &credential)?;
     // A new secret beside an old one that still works would look like safety.
     let refused = refused(app, name, &credential)?;
     if !app.screen.confirm(&format!("Put a new secret into the file of {name} now?")) {

@@ -153,8 +153,10 @@ impl Waive {
             Some(tag) => format!("{tag} only, whatever bytes the channel offers as it: nobody here has seen them"),
         };
         let what = format!("{service} goes on for {span} without the analysis it owes ({only}): {}", self.reason);
-        let subject = format!("rca/{service}/waiver");
-        // Bound to what is owed: after another rollback it is asked for anew.
+        // Bound to what is owed: after another rollback it is asked for anew. A no is one to this analysis and this release,
+        // whatever the words.
+        let only_tag = self.release.as_ref().map_or_else(String::new, |tag| format!("/{tag}"));
+        let subject = format!("rca/{service}/waiver/{}{only_tag}", owed.last.0);
         let plan = Digest::of(format!("{what}\n{}\n{}", owed.last.0, owed.because).as_bytes());
         app.need_approval(&Ask { subject: subject.clone(), what, plan, needed: 1, of: BTreeSet::new() })?;
         // Used before it is acted on: a crash in between costs one question, never a second waiver.

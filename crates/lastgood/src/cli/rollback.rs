@@ -256,8 +256,13 @@ pub(crate) fn way_back(app: &App, service: &ServiceName, to: &ReleaseTag, risks:
     // Nobody is shut out for driving it: whoever does is asked, and goes back.
     let driven = DriverLock::holder(app.home.root(), service).map_err(|error| Trouble::new(Exit::Failed, &error))?;
     let driven = if driven.is_some() { "whoever drives it is asked" } else { "nobody drives it" };
-    let all = traffic.map_or_else(|| words::count(back.len() as u64, "instance"), |_| "all traffic".into());
-    Ok(format!("{all} of {service} can go back; {driven}"))
+    Ok(match traffic {
+        None => format!("{} of {service} can go back; {driven}", words::count(back.len() as u64, "instance")),
+        // What is asked of shared traffic is what the record says of it.
+        Some(_) => {
+            format!("by its record traffic of {service} can go back; instances and router were not asked; {driven}")
+        }
+    })
 }
 
 /// Refuses to go back to nothing unless it is said by name: before the first release there is only a stopped service.

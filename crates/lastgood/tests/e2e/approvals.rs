@@ -129,12 +129,34 @@ fn as_many_of_those_are_asked_for_as_long_as_the_file_says_and_an_incident_is_no
     assert_ne!(world.json("bob", "incident show i0")["state"], "stood-down");
     world.by("bob", "approval approve a2").ended(0);
     world.by("alice", "incident stand-down i0 --reason another").ended(8).says("asked as a3");
-    world.by("bob", "approval reject a3 --reason no").ended(0);
-    world.by("alice", "incident stand-down i0 --reason another").ended(3);
     world.by("alice", "incident stand-down i0 --reason none").ended(8).says("asked as a4");
     world.by("carol", "approval approve a4").ended(0);
     world.by("alice", "incident stand-down i0 --reason none").ended(0);
     assert_eq!(world.json("bob", "incident show i0")["state"], "stood-down");
+}
+
+#[test]
+fn a_no_to_an_end_without_an_incident_holds_whatever_the_words_and_no_drill_counts_to_its_cap() {
+    let world = World::new(&format!("{PEOPLE}[approvals.stand_down]\n[caps]\nstand-down = 1\n"));
+    world.by("alice", "incident declare --level L1 --trigger practice --drill").ended(0);
+    world.by("alice", "incident stand-down i0 --reason over").ended(0);
+    world.by("alice", "incident declare --level L1 --trigger doubt").ended(0);
+    world.by("alice", "incident stand-down i1 --reason none").ended(8).says("asked as a0");
+    world.by("bob", "approval approve a0").ended(0);
+    world.by("alice", "incident stand-down i1 --reason none").ended(0);
+    // Above the cap nobody is asked for what would be refused.
+    world.by("alice", "incident declare --level L1 --trigger doubt").ended(0);
+    world.by("alice", "incident stand-down i2 --reason none").ended(9).says("[cap-reached]");
+    world.by("alice", "incident handoff i2 --role commander --to carol").ended(8);
+    world.by("carol", "incident accept i2 --role commander").ended(0);
+    world.by("carol", "incident stand-down i2 --reason none").ended(8).says("asked as a1");
+    world.by("bob", "approval reject a1 --reason no").ended(0);
+    world.by("carol", "incident stand-down i2 --reason none").ended(3).says("person:bob said no to a1");
+    world.by("carol", "incident stand-down i2 --reason surely").ended(3).says("person:bob said no to a1");
+    // Nor does it matter that more people are asked; another plan of a script is another question.
+    world.by("alice", ASK).ended(8).says("asked as a2");
+    world.by("bob", "approval reject a2 --reason no").ended(0);
+    world.by("alice", &format!("{ASK} --needed 2")).ended(3).says("person:bob said no to a2");
 }
 
 #[test]
@@ -198,6 +220,10 @@ fn after_an_automatic_rollback_nothing_moves_forward_before_its_analysis_is_acce
     by("alice", "plan").ended(9).says("gate rca       hold").says("nothing would move: the rca gate says hold");
     by("alice", "run --now").ended(9).says("an analysis is owed");
     by("alice", "rca waive notebook --reason fair --for 1h --release 9.9.9").ended(8).says("whatever bytes");
+    by("bob", "approval reject a0 --reason no").ended(0);
+    by("alice", "rca waive notebook --reason please --for 2h --release 9.9.9")
+        .ended(3)
+        .says("person:bob said no to a0");
     by("alice", "rca waive notebook --reason fair --for 1h").ended(8).says("asked as a1");
     by("bob", "approval approve a1").ended(0);
     fs::write(farm.path("analysis"), "A quote in a name broke the log-in.\n").unwrap();

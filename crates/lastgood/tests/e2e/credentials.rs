@@ -5,11 +5,16 @@ use crate::{
     signals::World,
     sink::Sink,
 };
-use lastgood_domain::operations::{Event, Record, credential::CredentialEvent, incident::plan::Turn};
-use lastgood_store::Reader;
+use lastgood_domain::{
+    operations::{Event, Record, credential::CredentialEvent, incident::plan::Turn},
+    terms::{Actor, Timestamp},
+};
+use lastgood_engine::operations::{Desk, Scope};
+use lastgood_store::{Reader, Store};
 use std::{
     fs,
     process::{Command, Stdio},
+    time::SystemTime,
 };
 
 /// Gives what stands in the operations chain of credentials: who, which act, and how it ended.
@@ -120,4 +125,42 @@ fn a_revocation_that_is_killed_in_its_middle_is_shown_as_not_ended_and_repeated_
         (sam(), Turn::ProveRefused, "done"),
     ];
     assert_eq!(written(&world), expected);
+}
+
+#[test]
+fn that_something_was_revoked_is_never_inferred_from_what_is_there_now() {
+    let sink = Sink::new(|_| ("200 OK", String::new()));
+    let world = World::new(&sink);
+    by(&world, "sam", &REVOKE).ended(0);
+    by(&world, "sam", &["--yes", "credential", "rotate", "token"]).ended(0);
+    // As it is left by who is killed after the first record of a second revocation, or is at it still.
+    let store = Store::open(&world.path("state")).unwrap();
+    let mut desk = Desk::new(store, Scope::default(), Vec::new());
+    let event = |turn| Event::Credential { credential: "token".into(), event: CredentialEvent::Begun { turn } };
+    let sam = Actor::new("person:sam").unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    let now = Timestamp(now.try_into().unwrap());
+    desk.say(&sam, now, &|_| Ok(vec![event(Turn::Revoke), event(Turn::Rotate)])).unwrap();
+    drop(desk);
+    let left = written(&world).len();
+    let listed = by(&world, "sam", &["credential", "list"]).ended(0);
+    listed.says("token  rotated").says("revoke NOT ENDED, begun by person:sam").says("rotate NOT ENDED");
+    by(&world, "sam", &["credential", "prove", "token"]).ended(0);
+    let since = written(&world).split_off(left);
+    assert!(since.iter().all(|(_, turn, _)| *turn != Turn::Revoke), "{since:?}");
+    let listed = by(&world, "sam", &["credential", "list"]).ended(0).says("revoke NOT ENDED").out.clone();
+    assert!(!listed.contains("rotate NOT ENDED"), "consumers work with the new one: {listed}");
+    by(&world, "sam", &REVOKE).ended(0);
+    assert!(!by(&world, "sam", &["credential", "list"]).ended(0).out.contains("NOT ENDED"));
+}
+
+#[test]
+fn what_leaked_is_revoked_also_where_nothing_can_be_written_of_it() {
+    let sink = Sink::new(|_| ("200 OK", String::new()));
+    let world = World::new(&sink);
+    by(&world, "sam", &["credential", "list"]).ended(0);
+    fs::create_dir_all(world.path("state")).unwrap();
+    fs::write(world.path("state").join("evidence.db"), "no database, and no room for one").unwrap();
+    by(&world, "sam", &REVOKE).ended(1).says("its file holds a secret that nobody knows");
+    assert_ne!(fs::read_to_string(world.path("token")).unwrap(), "t0ken-that-leaked");
 }

@@ -1,6 +1,7 @@
 //! What a step of an incident's plan needs and what may go wrong with it, and what is kept apart before anything else.
 
 use crate::kit::{Farm, Plan, said};
+use lastgood_domain::terms::Digest;
 use std::{fs, path::PathBuf, process::Command};
 
 fn declare(farm: &Farm, level: &str) {
@@ -122,4 +123,45 @@ fn at_l3_chains_and_logs_are_kept_apart_first_and_what_is_kept_fits_its_digests(
     let said = once_more("a2");
     assert!(!said.err.contains("kept already") && !said.out.contains("kept already"), "{said:?}");
     assert_eq!(kept(&farm).len(), 2);
+}
+
+#[test]
+fn what_a_kill_left_of_a_copy_is_made_anew_and_no_list_that_names_nothing_is_believed() {
+    let farm = Farm::running(Plan { instances: vec![("alice", "probe")], ..Plan::default() });
+    declare(&farm, "L3");
+    let run = |approval: &str| {
+        farm.lastgood(&["incident", "plan", "i0"]).ended(0);
+        farm.lastgood(&["incident", "run", "i0"]).ended(8);
+        approve(&farm, approval);
+        farm.lastgood(&["incident", "run", "i0"]).ended(0)
+    };
+    run("a0");
+    let whole = kept(&farm).remove(0);
+    assert!(!whole.join("UNFINISHED").exists());
+    // Killed before the list, and a list that was created and not written.
+    fs::remove_file(whole.join("DIGESTS")).unwrap();
+    fs::write(whole.join("UNFINISHED"), "").unwrap();
+    let named = |end: &str| {
+        let name = whole.file_name().unwrap().to_str().unwrap();
+        farm.path("state/preserved").join(format!("{}{end}", &name[..name.len() - 4]))
+    };
+    let empty = named("998Z");
+    fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("DIGESTS"), "").unwrap();
+    // Of somebody's, and of an incident of the same number in a state folder that is no more.
+    let theirs = named("999Z");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("notes"), "mine").unwrap();
+    let earlier = farm.path("state/preserved/i0-2020-01-01T00-00-00-000Z-2020-01-01T00-00-01-000Z");
+    fs::create_dir(&earlier).unwrap();
+    fs::write(earlier.join("log"), "of then").unwrap();
+    fs::write(earlier.join("DIGESTS"), format!("{}  log\n", Digest::of(b"of then"))).unwrap();
+    let said = run("a1");
+    assert!(!said.err.contains("kept already") && !said.out.contains("kept already"), "{said:?}");
+    assert!(!whole.exists(), "it was never whole, and is ours");
+    assert!(theirs.join("notes").exists() && earlier.exists());
+    let left: Vec<PathBuf> =
+        kept(&farm).into_iter().filter(|one| ![&empty, &theirs, &earlier].contains(&one)).collect();
+    assert_eq!(left.len(), 1);
+    assert!(fs::read_to_string(left[0].join("DIGESTS")).unwrap().contains("operations.jsonl"));
 }

@@ -48,7 +48,7 @@ impl Enforcing {
 }
 
 impl Place for Enforcing {
-    fn read(&self) -> Result<Found, String> {
+    fn read(&self, _: &[Held]) -> Result<Found, String> {
         let mut inside = self.inside();
         inside.read = match inside.mood {
             Mood::Silent | Mood::Unreadable => None,

@@ -9,6 +9,7 @@ use crate::{
         incident::{
             IncidentEvent, checklist::ChecklistEvent, level::LevelEvent, plan::PlanEvent, unfreeze::UnfreezeEvent,
         },
+        people::People,
     },
     terms::{Actor, Span, Timestamp},
 };
@@ -93,25 +94,37 @@ pub type Policy = BTreeMap<Matter, Terms>;
 
 /// Sets the terms of one request: never fewer people, others or a time beyond `until` than it says itself.
 ///
-/// Errors: [`Refused::Impossible`] where fewer may answer than must.
+/// Errors: [`Refused::Impossible`] where fewer may answer than must: of those that are named, who may approve and, of what
+/// opens a hold, who may exempt; never who asks.
 pub fn bound(
-    policy: &Policy,
+    people: &People,
     by: &Actor,
     mut request: Request,
     until: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Request, Refused> {
-    let Some(terms) = Matter::of(&request.subject).and_then(|matter| policy.get(&matter)) else { return Ok(request) };
+    let matter = Matter::of(&request.subject);
+    let Some((matter, terms)) = matter.and_then(|matter| Some((matter, people.asking.get(&matter)?))) else {
+        return Ok(request);
+    };
     request.needed = request.needed.max(terms.needed);
     if let Some(from) = &terms.from {
         request.of = match request.of.is_empty() {
             true => from.clone(),
             false => request.of.intersection(from).cloned().collect(),
         };
-        let possible = request.of.iter().filter(|one| *one != by).count();
-        if possible < request.needed as usize {
-            return Err(Refused::Impossible { needed: request.needed, possible });
+    }
+    let may = people.who_may_agree(matter);
+    let possible = match people.all.is_empty() {
+        // Nobody is configured: everybody may, or everybody who is named.
+        true => (!request.of.is_empty()).then(|| request.of.iter().filter(|one| *one != by).count()),
+        false => {
+            let named = |one: &&Actor| request.of.is_empty() || request.of.contains(*one);
+            Some(may.iter().filter(named).filter(|one| *one != by).count())
         }
+    };
+    if let Some(possible) = possible.filter(|possible| *possible < request.needed as usize) {
+        return Err(Refused::Impossible { needed: request.needed, possible });
     }
     let expires = now.after(terms.expires);
     request.expires = until.map_or(expires, |until| expires.min(until));
@@ -121,12 +134,12 @@ pub fn bound(
 /// Sets the terms of each request among what is written together.
 ///
 /// Errors: as [`bound`].
-pub fn on_terms(policy: &Policy, by: &Actor, events: Vec<Event>, now: Timestamp) -> Result<Vec<Event>, Refused> {
+pub fn on_terms(people: &People, by: &Actor, events: Vec<Event>, now: Timestamp) -> Result<Vec<Event>, Refused> {
     // One act asks for one thing: its end is the end of what is asked.
     let until = events.iter().find_map(ends);
     let each = events.into_iter().map(|event| match event {
         Event::Approval(ApprovalEvent::Requested { approval, request }) => {
-            let request = bound(policy, by, request, until, now)?;
+            let request = bound(people, by, request, until, now)?;
             Ok(Event::Approval(ApprovalEvent::Requested { approval, request }))
         }
         other => Ok(other),

@@ -133,6 +133,40 @@ fn what_was_cut_off_after_its_needs_were_seen_is_asked_about_and_needs_nothing_m
 }
 
 #[test]
+fn what_was_cut_off_in_an_earlier_plan_is_asked_about_and_needs_it_anew() {
+    let config = config("");
+    let (mut memory, hash) = memory(&config);
+    memory.take_on(&hash);
+    let step = || "command/rebuild".to_owned();
+    for event in [PlanEvent::Begun { step: step() }, PlanEvent::Met { step: step(), evidence: "seen".into() }] {
+        memory.write("alice", vec![Event::Incident { incident: ID, event: IncidentEvent::Plan(event) }]);
+    }
+    let none = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let made = plan(&config, &memory.state.incidents.all[&ID], &none.0, &none.1, &none.2);
+    let events = take(&memory.state, ID, (&made, hash_of(&made)), &actor("alice"), memory.at()).unwrap();
+    memory.write("alice", events);
+    let doer = Fickle::new(&config, &[Err("probe-failed"), Ok(())], &[true]);
+    assert!(matches!(run(&mut memory, &doer, hash), Told::Stuck { .. }));
+    assert_eq!(*doer.heard.borrow(), ["ask after a cut", "needs"], "the writers are back");
+    again(&mut memory);
+    assert_eq!(run(&mut memory, &doer, hash), Told::Done);
+}
+
+#[test]
+fn an_approval_that_ends_while_a_need_is_asked_for_lets_nothing_be_tried() {
+    let config = config("[runbook]\napprovals = { L1 = 1 }\n");
+    let (mut memory, hash) = memory(&config);
+    memory.approve(hash);
+    let doer = Fickle::new(&config, &[Ok(())], &[true]);
+    let day = 24 * 60 * 60_000;
+    let now = || Timestamp(if doer.heard.borrow().contains(&"needs") { 2 * day } else { 2_000 });
+    let told = carry_out(&mut memory, &doer, &actor("alice"), Some(hash), &now, &mut |_, _| {}).unwrap();
+    let Told::Stuck { why, .. } = told else { panic!("{told:?}") };
+    assert!(why.contains("approval of the plan ended"), "{why}");
+    assert_eq!(*doer.heard.borrow(), ["ask", "needs"]);
+}
+
+#[test]
 fn needs_and_risks_are_part_of_what_is_approved_and_what_is_severe_is_named() {
     let severe = "risk = { level = \"severe\", what = \"readers see no totals\" }\n";
     let incident = Memory::new(Level::L1).state.incidents.all[&ID].clone();

@@ -146,7 +146,7 @@ impl Hands for OurHands<'_> {
     }
 
     fn room(&self) -> Result<String, Failure> {
-        preserve::room(self.app)
+        preserve::room(self.app, self.incident)
     }
 
     fn annotate(&self, incident: IncidentId, services: &[ServiceName]) -> Result<String, Failure> {

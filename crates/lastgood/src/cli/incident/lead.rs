@@ -12,7 +12,9 @@ use lastgood_domain::{
     operations::{
         Event, Operations,
         approval::Matter,
+        cap::Risky,
         incident::{self, IncidentEvent, State, checklist, level, role, standing_down},
+        people::Act,
     },
     terms::{Actor, IncidentId, Reason},
 };
@@ -214,7 +216,12 @@ pub(super) fn stand_down(app: &App, id: IncidentId, reason: Reason) -> Ended {
     // Asked before anybody else is: what can't be ended so has nothing to ask for.
     let possible = incident::stand_down(&seen, id, &app.actor, reason.clone());
     possible.map_err(|error| Trouble::new(Exit::of_incident(&error), &error))?;
-    let terms = app.config.people().asking.remove(&Matter::StandDown).filter(|_| !seen.incidents.all[&id].drill);
+    let (mut people, is_drill) = (app.config.people(), seen.incidents.all[&id].drill);
+    people.check(&app.actor, Act::Lead).map_err(|error| Trouble::new(Exit::NotAllowed, &error))?;
+    if !is_drill {
+        app.check_cap(Risky::StandDown)?;
+    }
+    let terms = people.asking.remove(&Matter::StandDown).filter(|_| !is_drill);
     if let Some(terms) = terms {
         let (subject, plan) = standing_down::asked(id, &reason);
         let what = format!("stand incident {id} down: {reason}");

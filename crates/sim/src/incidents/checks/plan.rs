@@ -30,7 +30,9 @@ pub(crate) struct Plan {
     level: Level,
     steps: Vec<Step>,
     came: BTreeMap<String, (Came, u32)>,
-    /// Steps that may have been tried: what they need was seen.
+    /// Steps that may have been tried, by this plan or an earlier one.
+    tried: BTreeSet<String>,
+    /// Steps that may be tried: this plan saw what they need.
     met: BTreeSet<String>,
     /// What somebody asked to go on without, by step: the request, what exactly was asked, until when.
     waivers: BTreeMap<String, (ApprovalId, Digest, Timestamp)>,
@@ -77,7 +79,7 @@ impl Life {
     pub(super) fn put_away(&mut self) {
         let Some(plan) = self.plan.take() else { return };
         let needs = |id: &String| plan.steps.iter().any(|step| step.id == *id && step.precondition.is_some());
-        let was_tried = |id: &String| !needs(id) || plan.met.contains(id);
+        let was_tried = |id: &String| !needs(id) || plan.tried.contains(id);
         let left = plan.came.iter().filter(|(_, (came, _))| matches!(came, Came::Begun | Came::Unknown));
         let left = left.filter(|(id, _)| was_tried(id));
         self.cut_off.extend(left.map(|(step, (_, tries))| (step.clone(), *tries)));
@@ -123,11 +125,10 @@ impl Checks {
                 let taken = steps.iter().filter_map(|step| Some((step.id.clone(), life.cut_off.remove(&step.id)?)));
                 let came: BTreeMap<_, _> = taken.map(|(step, tries)| (step, (Came::Begun, tries))).collect();
                 self.begun.extend(came.keys().map(|step| (id, *hash, step.clone())));
-                // They may have been tried when they were cut off.
-                self.met.extend(came.keys().map(|step| (id, *hash, step.clone())));
-                let met = came.keys().cloned().collect();
+                // They may have been tried when they were cut off; what they need is asked for anew.
+                let (tried, met) = (came.keys().cloned().collect(), BTreeSet::new());
                 let (waivers, unproven) = (BTreeMap::new(), BTreeSet::new());
-                life.plan = Some(Plan { hash: *hash, level, steps, came, met, waivers, unproven });
+                life.plan = Some(Plan { hash: *hash, level, steps, came, tried, met, waivers, unproven });
             }
             PlanEvent::Begun { step } => {
                 if life.state != State::Executing {
@@ -165,6 +166,7 @@ impl Checks {
                 if plan.came.get(step).map(|(came, _)| came) != Some(&Came::Begun) {
                     wrong.push(format!("what {step} of {id} needs was seen while it was not begun"));
                 }
+                plan.tried.insert(step.clone());
                 plan.met.insert(step.clone());
                 self.met.insert((id, plan.hash, step.clone()));
             }
@@ -193,13 +195,14 @@ impl Checks {
                 self.begun.remove(&(id, plan.hash, step.clone()));
                 let needs = plan.steps.iter().any(|one| one.id == *step && one.precondition.is_some());
                 match outcome {
-                    Outcome::Failed { .. } if needs && !plan.met.contains(step) => {
+                    Outcome::Failed { .. } if needs && !plan.tried.contains(step) => {
                         wrong.push(format!("{step} of {id} failed, and what it needs was never seen"));
                     }
                     Outcome::Unmet { .. } if !needs || plan.met.contains(step) => {
                         wrong.push(format!("{step} of {id} is said to lack what it does not need, or has"));
                     }
                     Outcome::Again { .. } => {
+                        plan.tried.remove(step);
                         plan.met.remove(step);
                         self.met.remove(&(id, plan.hash, step.clone()));
                     }

@@ -156,7 +156,9 @@ pub struct Progress {
     pub tries: u32,
     /// When it was begun last.
     pub begun: Timestamp,
-    /// Whether it may have been tried since it was last wanted anew: what it needs was seen, or it needs nothing.
+    /// Whether it may have been tried since it was last wanted anew, by this plan or an earlier one.
+    pub tried: bool,
+    /// Whether it may be tried: this plan saw what it needs, or it needs nothing.
     pub met: bool,
     /// How it ended, and when; `None` while it is being done, or was cut off.
     pub ended: Option<(Outcome, Timestamp)>,
@@ -186,7 +188,11 @@ pub type CutOff = BTreeMap<String, Progress>;
 pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Timestamp, event: &PlanEvent) {
     if let PlanEvent::Made { made, hash } = event {
         put_away(planned, cut_off);
-        let taken = made.steps.iter().filter_map(|step| Some((step.id.clone(), cut_off.remove(&step.id)?)));
+        let taken = made.steps.iter().filter_map(|step| {
+            // What an earlier plan saw may be otherwise by now: before it is tried again it is asked for anew.
+            let met = step.precondition.is_none();
+            Some((step.id.clone(), Progress { met, ..cut_off.remove(&step.id)? }))
+        });
         let (steps, waivers) = (taken.collect(), BTreeMap::new());
         *planned = Some(Planned { plan: made.clone(), hash: *hash, at, steps, waivers });
         return;
@@ -196,21 +202,23 @@ pub(super) fn apply(planned: &mut Option<Planned>, cut_off: &mut CutOff, at: Tim
         PlanEvent::Made { .. } => {}
         PlanEvent::Begun { step } => {
             let met = planned.plan.steps.iter().all(|one| one.id != *step || one.precondition.is_none());
-            let fresh = Progress { tries: 0, begun: at, met, ended: None };
+            let fresh = Progress { tries: 0, begun: at, tried: met, met, ended: None };
             let progress = planned.steps.entry(step.clone()).or_insert(fresh);
             progress.tries += 1;
+            progress.tried |= progress.met;
             (progress.begun, progress.ended) = (at, None);
         }
         PlanEvent::Met { step, .. } => {
             let Some(progress) = planned.steps.get_mut(step) else { return };
-            progress.met = true;
+            (progress.tried, progress.met) = (true, true);
         }
         PlanEvent::WaiverAsked { step, signature } => drop(planned.waivers.insert(step.clone(), signature.clone())),
         PlanEvent::Ended { step, outcome } => {
             let Some(progress) = planned.steps.get_mut(step) else { return };
             if matches!(outcome, Outcome::Again { .. }) {
                 let needs_nothing = |one: &Step| one.id != *step || one.precondition.is_none();
-                (progress.tries, progress.met) = (0, planned.plan.steps.iter().all(needs_nothing));
+                let met = planned.plan.steps.iter().all(needs_nothing);
+                (progress.tries, progress.tried, progress.met) = (0, met, met);
             }
             progress.ended = Some((outcome.clone(), at));
         }
@@ -231,7 +239,8 @@ pub(super) fn put_away(planned: &mut Option<Planned>, cut_off: &mut CutOff) {
     // What people do is asked of them whenever it comes.
     for step in plan.steps.into_iter().filter(|step| !matches!(step.act, Act::ByHand { .. })) {
         // One whose precondition was not seen was not tried.
-        let is_cut_off = |one: &Progress| one.met && matches!(one.ended, None | Some((Outcome::CannotTell { .. }, _)));
+        let is_cut_off =
+            |one: &Progress| one.tried && matches!(one.ended, None | Some((Outcome::CannotTell { .. }, _)));
         let left = steps.remove(&step.id).filter(is_cut_off);
         if let Some(left) = left {
             cut_off.insert(step.id, Progress { ended: None, ..left });
