@@ -426,5 +426,41 @@ pub struct Settings {
     pub rca: Rca,
     /// The only release that this run may move to: whoever asked for it has looked at a plan. Never from the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expects: Option<ReleaseTag>,
+    pub expects: Option<Expected>,
+}
+
+/// The release that somebody has looked at before they asked for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ExpectedForm", into = "ExpectedForm")]
+pub struct Expected {
+    /// Its tag.
+    pub tag: ReleaseTag,
+    /// The channel's identity of its bytes, as [`Offer::mark`]; none if the channel told none, or an older version asked.
+    pub mark: Option<String>,
+}
+
+/// How it is written: the tag alone, as before marks were kept, or both.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ExpectedForm {
+    Tag(ReleaseTag),
+    Marked { tag: ReleaseTag, mark: String },
+}
+
+impl From<ExpectedForm> for Expected {
+    fn from(form: ExpectedForm) -> Self {
+        match form {
+            ExpectedForm::Tag(tag) => Self { tag, mark: None },
+            ExpectedForm::Marked { tag, mark } => Self { tag, mark: Some(mark) },
+        }
+    }
+}
+
+impl From<Expected> for ExpectedForm {
+    fn from(Expected { tag, mark }: Expected) -> Self {
+        match mark {
+            None => Self::Tag(tag),
+            Some(mark) => Self::Marked { tag, mark },
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use crate::{
     event::{Cause, End, Event, Gate, Health, Record},
     operations::rca::{self, AnalysisEvent},
+    rollout::PLAN_MOVED,
     service::Service,
     terms::ServiceName,
     traffic::TrafficEvent,
@@ -197,6 +198,8 @@ fn ended(end: &End) -> Option<(NoticeKind, Severity, String)> {
         End::Held { .. } => (NoticeKind::Frozen, Severity::Info, end_words(end)),
         End::Refused { gate: Gate::Digest, because } => (NoticeKind::TagMoved, Severity::Critical, because.clone()),
         End::Refused { because, .. } => (NoticeKind::RunFailed, Severity::Info, because.clone()),
+        // Whoever asked for it is told, and nothing was done.
+        End::Stopped { failure } if failure.code == PLAN_MOVED => return None,
         End::Stopped { failure } => (NoticeKind::RunFailed, Severity::Warning, failure.to_string()),
         End::GateBroken { failure } => {
             (NoticeKind::GateBroken, Severity::Critical, format!("the gate is broken, nothing was rejected: {failure}"))

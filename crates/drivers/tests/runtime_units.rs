@@ -250,3 +250,136 @@ fn what_is_kept_of_a_template_is_what_it_was_for_the_first_instance_of_the_relea
         world.runtime.stop(&bob.service, &bob.instance, GRACE).unwrap();
     });
 }
+
+/// Names what is in the folder of a file and begins with its name.
+fn beside(path: &str) -> Vec<String> {
+    let path = Path::new(path);
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = entries.map(|entry| entry.to_string_lossy().into_owned()).collect();
+    names.retain(|other| other.starts_with(&name) && *other != name && !other.ends_with(".d"));
+    names.sort();
+    names
+}
+
+fn bob(alice: &Launch) -> Launch {
+    Launch { instance: lastgood_domain::terms::InstanceName::new("bob").unwrap(), ..alice.clone() }
+}
+
+#[test]
+fn files_that_broke_a_start_are_put_back_for_all_at_once_and_undone_when_that_helped_nobody() {
+    in_systemd("files_that_broke_a_start_are_put_back_for_all_at_once_and_undone_when_that_helped_nobody", || {
+        let world = World::new(TEMPLATE, Output::Journal);
+        let alice = world.launch("v1", SAYS_TAG);
+        let bob = bob(&alice);
+        let binary = format!("{}/20-binary.conf", drop_ins());
+        fs::create_dir_all(drop_ins()).unwrap();
+        fs::write(&binary, b"# caf\xe9\n[Service]\nNice=1\n").unwrap();
+        reload();
+        for one in [&alice, &bob] {
+            world.runtime.start(one).unwrap();
+            world.runtime.stop(&one.service, &one.instance, GRACE).unwrap();
+        }
+        let later = format!("{}/30-later.conf", drop_ins());
+        fs::write(&later, b"# caf\xe9\n").unwrap();
+        let added = format!("{}/40-added.conf", drop_ins());
+        write(&added, "[Service]\nNice=2\n");
+        let broken = format!("{TEMPLATE}ExecStartPre=/bin/false\n");
+        for round in 1..=20 {
+            write(TEMPLATE_AT, &broken);
+            reload();
+            assert_eq!(world.runtime.files_differ(&alice).unwrap().len(), 2);
+            assert_eq!(world.runtime.files_differ(&bob).unwrap(), [format!("changed {TEMPLATE_AT}")]);
+            let both = std::thread::scope(|scope| {
+                let back = |one| world.runtime.put_files_back(one, BESIDE, true).unwrap();
+                let threads = [&alice, &bob].map(|one| scope.spawn(move || back(one)));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            for done in both {
+                assert!(done.failed.is_empty() && done.left.is_empty(), "{done:?}");
+                assert!(done.put_back.iter().any(|one| one.starts_with(TEMPLATE_AT)), "{done:?}");
+            }
+            assert_eq!(read(TEMPLATE_AT), TEMPLATE, "round {round}");
+            assert_eq!(beside(TEMPLATE_AT).len(), 1, "one of the two has moved it: {:?}", beside(TEMPLATE_AT));
+            assert!(!Path::new(&added).exists() && Path::new(&binary).exists() && Path::new(&later).exists());
+            // For alice it did not help; bob is about to start with it.
+            let undone = world.runtime.undo_files_back(&alice).unwrap();
+            assert_eq!(undone.put_back, std::slice::from_ref(&added), "{undone:?}");
+            assert_eq!((read(TEMPLATE_AT).as_str(), read(&added).as_str()), (TEMPLATE, "[Service]\nNice=2\n"));
+            let undone = world.runtime.undo_files_back(&bob).unwrap();
+            assert_eq!(undone.put_back, [TEMPLATE_AT]);
+            assert_eq!(read(TEMPLATE_AT), broken);
+            assert_eq!(beside(TEMPLATE_AT), Vec::<String>::new());
+            assert_eq!(systemctl(&["show", "-P", "NeedDaemonReload", UNIT]).1, "no");
+        }
+        // What has helped one stays, whatever another says of it.
+        world.runtime.files_differ(&bob).unwrap();
+        world.runtime.put_files_back(&alice, BESIDE, true).unwrap();
+        assert!(world.runtime.files_differ(&bob).unwrap().is_empty());
+        world.runtime.files_helped(&bob);
+        assert!(!world.runtime.undo_files_back(&alice).unwrap().put_back.contains(&TEMPLATE_AT.to_owned()));
+        assert_eq!(read(TEMPLATE_AT), TEMPLATE);
+    });
+}
+
+#[test]
+fn every_file_is_tried_and_what_others_share_is_left() {
+    in_systemd("every_file_is_tried_and_what_others_share_is_left", || {
+        let world = World::new(TEMPLATE, Output::Journal);
+        let (first, second) = (format!("{}/10-first.conf", drop_ins()), format!("{}/20-second.conf", drop_ins()));
+        write(&first, "[Service]\nNice=1\n");
+        write(&second, "[Service]\nNice=2\n");
+        reload();
+        let launch = world.launch("v1", SAYS_TAG);
+        world.runtime.start(&launch).unwrap();
+        world.stop(GRACE);
+        // A link leads to somebody else's file, and is not replaced.
+        fs::remove_file(&first).unwrap();
+        let elsewhere = world.path("elsewhere.conf");
+        fs::write(&elsewhere, "[Service]\nNice=3\n").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &first).unwrap();
+        fs::remove_file(&second).unwrap();
+        write(TEMPLATE_AT, &format!("{TEMPLATE}Nice=5\n"));
+        reload();
+        let done = world.runtime.put_files_back(&launch, BESIDE, false).unwrap();
+        assert_eq!((done.put_back, done.left), (vec![second.clone()], vec![TEMPLATE_AT.to_owned()]));
+        assert_eq!(done.failed.len(), 1);
+        assert!(done.failed[0].to_string().contains("10-first.conf"), "{}", done.failed[0]);
+        assert_eq!(read(&second), "[Service]\nNice=2\n");
+        assert_eq!(read(TEMPLATE_AT), format!("{TEMPLATE}Nice=5\n"));
+        // Nothing was there before: undone, nothing is.
+        assert_eq!(world.runtime.undo_files_back(&launch).unwrap().put_back, std::slice::from_ref(&second));
+        assert!(!Path::new(&second).exists());
+    });
+}
+
+#[test]
+fn what_a_release_last_ran_well_with_is_kept_for_all_its_instances() {
+    in_systemd("what_a_release_last_ran_well_with_is_kept_for_all_its_instances", || {
+        let world = World::new(TEMPLATE, Output::Journal);
+        let alice = world.launch("v1", SAYS_TAG);
+        let bob = bob(&alice);
+        world.runtime.start(&alice).unwrap();
+        world.runtime.start(&bob).unwrap();
+        let keep = |one: &Launch| world.runtime.keep_files(&one.service, &one.instance).unwrap();
+        let better = format!("{TEMPLATE}Nice=5\n");
+        write(TEMPLATE_AT, &better);
+        reload();
+        // Neither was started with it: nobody knows that they run well with it.
+        keep(&alice);
+        assert_eq!(world.runtime.files_differ(&alice).unwrap(), [format!("changed {TEMPLATE_AT}")]);
+        world.stop(GRACE);
+        world.runtime.start(&alice).unwrap();
+        keep(&alice);
+        assert!(world.runtime.files_differ(&alice).unwrap().is_empty());
+        assert!(world.runtime.files_differ(&bob).unwrap().is_empty(), "no two want a template otherwise");
+        // What somebody else starts proves nothing for lastgood.
+        write(TEMPLATE_AT, TEMPLATE);
+        reload();
+        systemctl(&["restart", UNIT]);
+        keep(&alice);
+        assert_eq!(world.runtime.files_differ(&alice).unwrap(), [format!("changed {TEMPLATE_AT}")]);
+        world.stop(GRACE);
+        world.runtime.stop(&bob.service, &bob.instance, GRACE).unwrap();
+    });
+}

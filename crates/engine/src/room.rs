@@ -23,7 +23,7 @@ const PART_OF_DISK: u64 = 16;
 /// What stays of a log where the disk is full: its end, which tells why.
 const LAST_WORDS_BYTES: u64 = 256 << 10;
 /// The reserve: a way back writes some hundred records and a few small files, a hold a few, which is far less.
-const RESERVE_BYTES: u64 = 8 << 20;
+pub(crate) const RESERVE_BYTES: u64 = 8 << 20;
 /// The reserve is set aside where it is at most this part of what is free.
 const PART_OF_FREE: u64 = 4;
 /// Appends tried on a full disk: a program that prints without end may take what it gave way with before we do.

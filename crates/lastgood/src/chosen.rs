@@ -70,6 +70,19 @@ impl App {
         Ok(names.filter(|name| !self.config.service.contains_key(name)).collect())
     }
 
+    /// Says what to do where a service without records most likely had another name: all that ran under that name are its
+    /// instances. What can't be read of others is no reason to stop.
+    pub(crate) fn renamed_to(&self, service: &ServiceName) -> Option<Trouble> {
+        let config = self.config.service.get(service)?;
+        let was_it = |before: &ServiceName| {
+            let Ok(folded) = self.look(before) else { return false };
+            let mut ran = folded.service.instances.iter().filter(|(_, one)| one.release.is_some()).peekable();
+            ran.peek().is_some() && ran.all(|(name, _)| config.instance(name).is_some())
+        };
+        let before = self.removed_services().ok()?.into_iter().find(was_it)?;
+        self.removed(before.as_str()).ok()?
+    }
+
     /// Says what to do about a service that was renamed or removed; none if there never was one of that name.
     pub(crate) fn removed(&self, name: &str) -> Result<Option<Trouble>, Trouble> {
         let Some(name) = self.removed_services()?.into_iter().find(|known| known.as_str() == name) else {

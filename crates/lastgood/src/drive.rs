@@ -9,13 +9,14 @@ use crate::{
     screen::Trouble,
 };
 use lastgood_domain::{
-    event::{Aim, End, Event, Settings},
+    event::{Aim, End, Event, Expected, Settings},
     failure::{Coded, Failure, REPORT},
     rollout::{self, IllegalStep, Input},
     service::{Phase, Service},
-    terms::{Actor, ReleaseTag, RunId, ServiceName, Timestamp},
+    terms::{Actor, RunId, ServiceName, Timestamp},
     words,
 };
+use lastgood_drivers::runtime::session::Detached;
 use lastgood_engine::{
     config::Config,
     deliver::Deliverer,
@@ -280,7 +281,7 @@ pub(crate) fn ask(
     app: &App,
     service: &ServiceName,
     aim: &Aim,
-    expects: Option<ReleaseTag>,
+    expects: Option<Expected>,
     still: Still<'_>,
 ) -> Result<(RunId, Option<End>), Trouble> {
     if !matches!(aim, Aim::Back { .. }) {
@@ -289,7 +290,7 @@ pub(crate) fn ask(
     let mut folded = app.look(service)?;
     let run = write_begin(app, service, aim, &mut folded, expects, still)?;
     lastgood_engine::bell::ring(app.home.root());
-    Ok((run, follow(app, service, run, folded)?))
+    Ok((run, follow(app, service, run, folded, None)?))
 }
 
 /// Drives a run to its end that stands in the log and that nobody drives; whoever takes the wheel first is followed.
@@ -308,7 +309,7 @@ pub(crate) fn take_over(app: &App, service: &ServiceName, run: RunId, what: &str
             }
             Err(error @ LockError::File { .. }) => return Err(Trouble::new(Exit::Failed, &error)),
             Err(LockError::Held { .. } | LockError::HeldByUnknown { .. }) => {
-                if let Some(end) = follow(app, service, run, app.look(service)?)? {
+                if let Some(end) = follow(app, service, run, app.look(service)?, None)? {
                     return Ok(Some(end));
                 }
             }
@@ -342,7 +343,7 @@ fn write_begin(
     service: &ServiceName,
     aim: &Aim,
     folded: &mut Folded,
-    expects: Option<ReleaseTag>,
+    expects: Option<Expected>,
     still: Still<'_>,
 ) -> Result<RunId, Trouble> {
     let settings = app.config.service.get(service).map(|config| Settings { expects, ..config.settings() });
@@ -376,14 +377,22 @@ fn write_begin(
     }
 }
 
-/// Shows a run that someone else drives, until it ends; none if it is under way and nobody drives it any more. A driver
-/// that says nothing is named once: only a person can tell a slow one from one that hangs.
-pub(crate) fn follow(app: &App, service: &ServiceName, run: RunId, folded: Folded) -> Result<Option<End>, Trouble> {
+/// Shows a run that someone else drives, until it ends; none if nobody drives it any more, or `by` ended before it began it.
+/// A driver that says nothing is named once: only a person can tell a slow one from one that hangs.
+pub(crate) fn follow(
+    app: &App,
+    service: &ServiceName,
+    run: RunId,
+    folded: Folded,
+    by: Option<&Detached>,
+) -> Result<Option<End>, Trouble> {
     let progress = Progress::new(app.screen, service.clone(), folded.service.clone());
     let mut log = app.log(service, &folded)?;
     let mut folded = folded.service;
     let (mut silent_since, mut named, mut looked) = (Instant::now(), false, Instant::now());
     loop {
+        // Asked before the log is read: what it has written last is read then.
+        let is_gone = by.is_some_and(Detached::has_ended);
         let news = log.news().map_err(|error| log_trouble(&error))?;
         for record in &news {
             folded.apply(record);
@@ -394,6 +403,10 @@ pub(crate) fn follow(app: &App, service: &ServiceName, run: RunId, folded: Folde
         {
             progress.end();
             return Ok(Some(end.clone()));
+        }
+        if is_gone && folded.next.run <= run.0 {
+            progress.end();
+            return Ok(None);
         }
         if !news.is_empty() {
             silent_since = Instant::now();

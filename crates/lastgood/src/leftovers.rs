@@ -1,6 +1,8 @@
-//! What a killed command left in the state folder: a dry run's copies of users' data must not lie there for ever.
+//! What a killed command left in the state folder: copies of users' data that a dry run or a count made must not lie there
+//! for ever.
 
 use crate::app::App;
+use lastgood_drivers::state::sweep_counts;
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -21,8 +23,11 @@ pub(crate) fn claim(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes the folders of dry runs that were killed. What can't be removed is tried again by the next command.
+/// Removes the folders of dry runs and counts that were killed. What can't be removed is tried again by the next command.
 pub(crate) fn sweep(app: &App) {
+    for service in app.config.service.keys() {
+        let _ = sweep_counts(&app.home.service(service).shelf());
+    }
     let entries = fs::read_dir(app.home.root()).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DRY_RUN));
     for entry in ours.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {

@@ -117,12 +117,17 @@ impl Screen {
         }
     }
 
+    /// Tells whether a question would be put to a person.
+    pub(crate) fn asks(&self) -> bool {
+        !self.yes && !self.no_input && !self.json && std::io::stdin().is_terminal()
+    }
+
     /// Asks a question that stands before something moderate; `--yes` answers it, `--no-input` declines.
     pub(crate) fn confirm(&self, question: &str) -> bool {
         if self.yes {
             return true;
         }
-        if self.no_input || self.json || !std::io::stdin().is_terminal() {
+        if !self.asks() {
             return false;
         }
         let mut stderr = std::io::stderr();

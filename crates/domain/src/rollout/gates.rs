@@ -206,7 +206,7 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
             };
         }
     }
-    if let Some(failure) = moved_on(deciding, &offer.tag) {
+    if let Some(failure) = moved_on(deciding, &offer.tag).or_else(|| has_other_bytes(deciding, &offer)) {
         return deciding.stop(failure);
     }
     // After what goes back or stays where it is, and not in the way of a dry run: only a forward move is refused.
@@ -221,9 +221,22 @@ pub(super) fn checked(deciding: &mut Deciding, effect: Effect, answer: Answer) {
 
 /// Says that the run would move to another release than the one that whoever asked for it has looked at.
 fn moved_on(deciding: &Deciding, tag: &ReleaseTag) -> Option<Failure> {
-    let expected = deciding.settings()?.expects.as_ref().filter(|expected| *expected != tag)?;
-    let what = format!("{expected} was looked at, and it would be {tag} now; nothing was done");
-    Some(Failure::new(PLAN_MOVED, what, Some("look again: lastgood plan")))
+    let expected = deciding.settings()?.expects.as_ref().filter(|expected| expected.tag != *tag)?;
+    Some(other_plan(format!("{} was looked at, and it would be {tag} now; nothing was done", expected.tag)))
+}
+
+/// Says that the release which was looked at is of other bytes now, by what the channel told then and tells now.
+fn has_other_bytes(deciding: &Deciding, offer: &Offer) -> Option<Failure> {
+    let seen = deciding.settings()?.expects.as_ref()?.mark.as_ref()?;
+    if offer.mark.as_ref() == Some(seen) {
+        return None;
+    }
+    let now = offer.mark.as_deref().unwrap_or("without a mark");
+    Some(other_plan(format!("{} was looked at as {seen}, and is {now} now; nothing was done", offer.tag)))
+}
+
+fn other_plan(what: String) -> Failure {
+    Failure::new(PLAN_MOVED, what, Some("look again: lastgood plan"))
 }
 
 /// Tells whether a configured instance runs something else; one that is no longer configured keeps nobody behind.

@@ -7,7 +7,7 @@ use crate::walk::{
 };
 use lastgood_domain::{
     effect::{Answer, Effect, Leg},
-    event::{Aim, Back, Cause, DeferReason, End, Event, Gate, Health, Record, Settings, Verdict, WayBack},
+    event::{Aim, Back, Cause, DeferReason, End, Event, Expected, Gate, Health, Record, Settings, Verdict, WayBack},
     facts::{Busyness, KeptFlag, Loss, Offer, Outcomes, ProbeFacts, RestoreFacts, ResumeFacts, Standing},
     guard::GuardSettings,
     operations::{
@@ -268,7 +268,7 @@ fn run() -> Vec<Event> {
         (Aim::Track, strict),
         (Aim::Track, counted),
         (Aim::Track, Settings { rca: Rca::Required, ..settings(&["alice"]) }),
-        (Aim::Track, Settings { expects: Some(tag("2.0")), ..settings(&["alice"]) }),
+        (Aim::Track, Settings { expects: Some(Expected { tag: tag("2.0"), mark: None }), ..settings(&["alice"]) }),
         (Aim::DryRun, full.clone()),
         (Aim::Track, Settings { gates: vec![gate("load"), gate("unit")], ..settings(&["alice"]) }),
         (Aim::DryRun, Settings { policy: Policy::default(), ..full }),

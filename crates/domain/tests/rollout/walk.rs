@@ -80,6 +80,8 @@ pub(crate) struct Walk {
     pub(crate) now: Timestamp,
     pub(crate) records: Vec<Record>,
     pub(crate) newest: &'static str,
+    /// What the channel says of the bytes of each.
+    pub(crate) mark: Option<&'static str>,
     /// What the channel offers besides, newest first.
     pub(crate) older: Vec<&'static str>,
 }
@@ -92,6 +94,7 @@ impl Walk {
             now: Timestamp(1_000_000),
             records: Vec::new(),
             newest: "1.0",
+            mark: None,
             older: Vec::new(),
         }
     }
@@ -206,7 +209,7 @@ impl Walk {
     }
 
     pub(crate) fn offer(&self, release: &str) -> Offer {
-        Offer { tag: tag(release), origin: "dir:x".into(), mark: None, published: None }
+        Offer { tag: tag(release), origin: "dir:x".into(), mark: self.mark.map(Into::into), published: None }
     }
 
     pub(crate) fn well(&self, effect: &Effect) -> Answer {

@@ -122,13 +122,15 @@ pub struct PutBack {
     pub restarted: bool,
 }
 
-/// The operator's files of a unit were made what they were with a release.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What became of the operator's files of a unit; each file by itself.
+#[derive(Debug, Default)]
 pub struct FilesBack {
-    /// Files that were put back, each with where what was there is kept.
+    /// Files that are now what they should be, each with where what was there is kept.
     pub put_back: Vec<String>,
-    /// Files that differ and were left, because instances that do not go back share them.
+    /// Files that differ and were left, because others share them.
     pub left: Vec<String>,
+    /// Why others are not what they should be.
+    pub failed: Vec<RuntimeError>,
 }
 
 /// Runs instances; every act is a "make it so" that can be repeated after a kill at any instant.
@@ -188,12 +190,34 @@ pub trait Runtime: Send + Sync {
     /// instances. Errors: [`RuntimeError::UnitDiffers`] names what still differs.
     fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError>;
 
-    /// Makes the operator's files of a stopped instance's unit what they were when the release was first started here, before
-    /// it is started again; files that other instances share only if `with_shared`.
+    /// Names the operator's files of an instance's unit that are not what the release last ran well with; changes none.
     ///
-    /// What is replaced is kept beside it, its name followed by `beside`. Nothing differs where nothing was kept, or nothing
-    /// of the machine's starts instances. Errors: a file can't be put back; those before it are.
+    /// None where nothing was kept, or nothing of the machine's starts instances.
+    fn files_differ(&self, _launch: &Launch) -> Result<Vec<String>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
+    /// Makes the operator's files of a stopped instance's unit what the release last ran well with, for a start that failed
+    /// with them as they are; files that others share only if `with_shared`.
+    ///
+    /// What is replaced is kept beside it, its name followed by `beside`. All files are tried. Whoever calls it says
+    /// afterwards whether that [helped](Self::files_helped), or [undoes](Self::undo_files_back) it.
     fn put_files_back(&self, _launch: &Launch, _beside: &str, _with_shared: bool) -> Result<FilesBack, RuntimeError> {
         Ok(FilesBack::default())
+    }
+
+    /// Keeps files that were put back as they are: the instance has started well on them.
+    fn files_helped(&self, _launch: &Launch) {}
+
+    /// Undoes what [`put_files_back`](Self::put_files_back) did, but for files with which another instance has started, or
+    /// is about to.
+    fn undo_files_back(&self, _launch: &Launch) -> Result<FilesBack, RuntimeError> {
+        Ok(FilesBack::default())
+    }
+
+    /// Keeps the operator's files of a running instance's unit as those that its release runs well with, if it was started
+    /// from them as they are.
+    fn keep_files(&self, _service: &ServiceName, _instance: &InstanceName) -> Result<(), RuntimeError> {
+        Ok(())
     }
 }

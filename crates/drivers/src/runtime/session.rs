@@ -21,6 +21,10 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,12 +34,20 @@ const DETACH_WAIT: Duration = Duration::from_secs(60);
 const ORDER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A process that runs on its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Detached {
     /// Its process id.
     pub pid: u32,
     /// Where it runs.
     pub place: Place,
+    ended: Arc<AtomicBool>,
+}
+
+impl Detached {
+    /// Tells whether it has ended since.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
 }
 
 /// What a detached process has left.
@@ -106,8 +118,13 @@ pub fn detach(launcher: &Path, argv: &[String], log: &Path, bus: Option<&str>) -
     let why = match talk() {
         Ok(Some(Answer::Leaving(place))) => {
             // Reaps it should it end before the caller does.
-            std::thread::spawn(move || child.wait());
-            return Ok(Detached { pid, place });
+            let ended = Arc::new(AtomicBool::new(false));
+            let notes = Arc::clone(&ended);
+            std::thread::spawn(move || {
+                let _ = child.wait();
+                notes.store(true, Ordering::SeqCst);
+            });
+            return Ok(Detached { pid, place, ended });
         }
         Ok(Some(Answer::Failed(why))) => why,
         Ok(None) => "it ended without a word".into(),

@@ -406,8 +406,24 @@ impl Runtime for SystemdRuntime {
         arguments(&self.seat(&launch.service, &launch.instance), launch)
     }
 
+    fn files_differ(&self, launch: &Launch) -> Result<Vec<String>, RuntimeError> {
+        self.compare_files(launch)
+    }
+
     fn put_files_back(&self, launch: &Launch, beside: &str, with_shared: bool) -> Result<FilesBack, RuntimeError> {
         SystemdRuntime::put_files_back(self, launch, beside, with_shared)
+    }
+
+    fn files_helped(&self, launch: &Launch) {
+        back::helped(&self.seat(&launch.service, &launch.instance));
+    }
+
+    fn undo_files_back(&self, launch: &Launch) -> Result<FilesBack, RuntimeError> {
+        self.undo(launch)
+    }
+
+    fn keep_files(&self, service: &ServiceName, instance: &InstanceName) -> Result<(), RuntimeError> {
+        self.keep_well(service, instance)
     }
 
     fn put_back(&self, launch: &Launch, beside: &str) -> Result<Option<PutBack>, RuntimeError> {

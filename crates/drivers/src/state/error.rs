@@ -87,6 +87,9 @@ pub enum StateError {
     /// The database stayed locked by the service.
     #[error("the database {} stayed locked for {waited_seconds} s", path.display())]
     Busy { path: PathBuf, waited_seconds: u64 },
+    /// A database can be read only once what was left half-written is finished.
+    #[error("the database {} needs recovery first", path.display())]
+    NeedsRecovery { path: PathBuf },
     /// A snapshot of this id exists of other data.
     #[error("snapshot {id} in {} was taken of other data", shelf.display())]
     IdTaken { id: SnapshotId, shelf: PathBuf },
@@ -183,6 +186,7 @@ impl Coded for StateError {
             Self::NoSpace { .. } => "snapshot-no-space",
             Self::Unsettled { .. } => "snapshot-unsettled",
             Self::Busy { .. } => "state-busy",
+            Self::NeedsRecovery { .. } => "state-needs-recovery",
             Self::IdTaken { .. } => "snapshot-id-taken",
             Self::ShelfUnreachable { .. } => "snapshot-shelf-unreachable",
             Self::Differs { .. } => "snapshot-differs",
@@ -230,6 +234,9 @@ impl Coded for StateError {
                 "exclude the file if it can be made again (logs, caches), or stop the service first".into()
             }
             Self::Busy { path, .. } => format!("see who holds it: fuser -v {}", path.display()),
+            Self::NeedsRecovery { .. } => {
+                "the service itself recovers it at its next start; nothing is in the way of a rollback".into()
+            }
             Self::IdTaken { .. } => "two services share one snapshot folder: give each its own".into(),
             Self::ShelfUnreachable { path, .. } => {
                 format!("let it pass, without reading: chmod o+x {}", path.display())

@@ -8,6 +8,7 @@ use super::{
     copy::FLUSH_BYTES,
     error::StateError,
     manifest::DatabaseFacts,
+    snapshot::Recovery,
     sqlite::{facts_of, side, sizes},
 };
 use rusqlite::{
@@ -49,6 +50,21 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Does the same, but changes nothing of a database that only a connection which may write can read.
+    pub(super) fn begin_for(path: &Path, recovery: Recovery) -> Result<Self, StateError> {
+        match recovery {
+            Recovery::Allowed => Self::begin(path),
+            Recovery::Refused => match Self::begin_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+                Err(error) if needs_recovery(&error) && has_log(path) => {
+                    Err(StateError::NeedsRecovery { path: path.into() })
+                }
+                // One that nobody has open and that was closed well: nothing is there to be recovered.
+                Err(error) if needs_recovery(&error) => Self::begin(path),
+                other => other.map_err(|error| StateError::sqlite("read", path, &error)),
+            },
+        }
+    }
+
     /// Connects without writing, checkpointing or following a link, and begins the read transaction.
     pub(crate) fn begin(path: &Path) -> Result<Self, StateError> {
         match Self::begin_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
@@ -189,6 +205,11 @@ fn flush_log(log: &File, copying: &mpsc::Receiver<()>) {
 fn needs_recovery(error: &rusqlite::Error) -> bool {
     // SQLITE_READONLY and its kinds (recovery, rollback, cannot init), and CANTOPEN for a missing -shm.
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen))
+}
+
+/// Tells whether something stands in a journal or log beside a database.
+fn has_log(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|suffix| side(path, suffix).metadata().is_ok_and(|facts| facts.len() > 0))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     scan::{self, Headers, Kind, Seen},
     snapshot::token,
     sqlite::{self, stored_tables},
+    stop::Stop,
 };
 use lastgood_domain::facts::Loss;
 use rusqlite::Connection;
@@ -48,13 +49,14 @@ pub fn loss(place: &StatePlace, snapshot: &Path) -> Result<Loss, StateError> {
 
 /// Counts the same table by table.
 pub fn loss_report(place: &StatePlace, snapshot: &Path) -> Result<LossReport, StateError> {
-    compared(place, snapshot, |_, base| base)
+    compared(place, snapshot, &Stop::default(), |_, base| base)
 }
 
-/// Counts the same on the data that lies where `lies` says, given the number of each root and where it lives.
+/// Counts the same on the data that lies where `lies` says, given the number of each root and where it lives; until `stop`.
 pub(super) fn compared(
     place: &StatePlace,
     snapshot: &Path,
+    stop: &Stop,
     lies: impl Fn(usize, PathBuf) -> PathBuf,
 ) -> Result<LossReport, StateError> {
     let (manifest, _) = Manifest::read(snapshot)?;
@@ -70,7 +72,7 @@ pub(super) fn compared(
         });
         match found {
             Ok((folder, scan)) => {
-                let side = Sides { snapshot, number, root, folder: &folder };
+                let side = Sides { snapshot, number, root, folder: &folder, stop };
                 side.compare(&entries, &scan.seen, &mut report)?;
             }
             // All data is gone: a restore drops nothing but what is missing.
@@ -88,6 +90,7 @@ struct Sides<'a> {
     number: usize,
     root: &'a Root,
     folder: &'a Folder,
+    stop: &'a Stop,
 }
 
 impl Sides<'_> {
@@ -98,6 +101,7 @@ impl Sides<'_> {
         report: &mut LossReport,
     ) -> Result<(), StateError> {
         for (path, now) in seen {
+            self.stop.check()?;
             let was = entries.get(path.as_path()).map(|entry| &entry.what);
             match (now.kind, was) {
                 (Kind::Folder | Kind::Special(_), _) => {}
@@ -149,15 +153,18 @@ impl Sides<'_> {
             merged = scratch.merge(&self.regular(path)?, &logs, &now)?;
             &merged
         };
-        let pages = Pages::compare(now, &then)?;
+        let pages = Pages::compare(now, &then, self.stop)?;
         if pages.are_equal() {
             return Ok(());
         }
         let failed = |error: rusqlite::Error| StateError::sqlite("compare", now, &error);
         let connection = sqlite::open_still(now).map_err(failed)?;
+        self.stop.reaches(&connection);
         let uri = sqlite::still_uri(&then);
         connection.execute("ATTACH ?1 AS kept", [uri.to_string_lossy()]).map_err(failed)?;
-        compare_tables(&connection, &pages, &path.to_string_lossy(), report).map_err(failed)
+        compare_tables(&connection, &pages, &path.to_string_lossy(), self.stop, report).map_err(failed)?;
+        // A query that was ended gives an error, or less than there is.
+        self.stop.check()
     }
 
     /// Opens the logs with something in them that lie beside a database.
@@ -230,12 +237,16 @@ fn compare_tables(
     connection: &Connection,
     pages: &Pages,
     database: &str,
+    stop: &Stop,
     report: &mut LossReport,
 ) -> rusqlite::Result<()> {
     let named = |table: &str| format!("{database}: {table}");
     let mut kept = stored_tables(connection, "kept")?;
     let (mut appeared, mut vanished) = (0, 0);
     for (table, now) in stored_tables(connection, "main")? {
+        if stop.check().is_err() {
+            return Ok(());
+        }
         let name = named(&table);
         let Some(then) = kept.remove(&table) else {
             // What carries a search index is made from other tables' rows.

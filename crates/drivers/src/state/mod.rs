@@ -28,6 +28,7 @@ mod snapshot;
 mod so_far;
 mod space;
 mod sqlite;
+mod stop;
 mod worker;
 
 pub use clone::{clone, clone_to};
@@ -41,8 +42,10 @@ pub use manifest::DatabaseFacts;
 pub use place::{Data, Owner, Paths, StateConfig, StatePlace};
 pub use ready::{discard_ready, lay_ready};
 pub use restore::{NoSteps, RestoreContext, Steps, can_keep_aside, can_restore, has_room, is_where_taken, restore};
-pub use snapshot::{Mode, Novelty, SnapshotContext, adopt_aside, prune, snapshot, snapshot_facts, snapshot_folder};
-pub use so_far::loss_so_far;
+pub use snapshot::{
+    Mode, Novelty, Recovery, SnapshotContext, adopt_aside, prune, snapshot, snapshot_facts, snapshot_folder,
+};
+pub use so_far::{loss_so_far, sweep_counts};
 pub use sqlite::schema_digest;
 pub(crate) use worker::drop_to;
 pub use worker::worker_main;

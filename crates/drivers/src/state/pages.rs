@@ -5,7 +5,7 @@
 //! format is the one of sqlite.org's "Database File Format". Whatever isn't as it says (a cycle, a page that isn't
 //! there, a damaged one) makes the answer "unknown", and the whole table is compared instead.
 
-use super::error::StateError;
+use super::{error::StateError, stop::Stop};
 use std::{
     fs::File,
     ops::{Range, RangeInclusive},
@@ -67,7 +67,9 @@ struct Chain {
 
 impl Pages {
     /// Compares two files byte by byte, but for the counters in their headers.
-    pub(super) fn compare(now: &Path, then: &Path) -> Result<Self, StateError> {
+    ///
+    /// Errors: a file can't be read, or nobody waits for it any more.
+    pub(super) fn compare(now: &Path, then: &Path, stop: &Stop) -> Result<Self, StateError> {
         let open = |path: &Path| {
             let file = File::open(path).map_err(|error| StateError::io("open", path, error))?;
             let bytes = file.metadata().map_err(|error| StateError::io("look at", path, error))?.len();
@@ -78,6 +80,7 @@ impl Pages {
         let mut blocks = [vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES]];
         let (mut equal, mut map, mut at) = (now_bytes == then_bytes, None, 0);
         while at < shorter {
+            stop.check()?;
             let count = usize::try_from(shorter - at).unwrap_or(usize::MAX).min(BLOCK_BYTES);
             for (block, (file, path)) in blocks.iter_mut().zip([(&now_file, now), (&then_file, then)]) {
                 file.read_exact_at(&mut block[..count], at).map_err(|error| StateError::io("read", path, error))?;

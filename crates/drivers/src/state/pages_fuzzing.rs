@@ -1,7 +1,7 @@
 //! A fuzz target for the reader of SQLite's pages: whatever it is given it ends, and no row that differs is passed over.
 #![expect(clippy::unwrap_used, reason = "what can't be unwrapped is what the fuzzer looks for")]
 
-use super::pages::Pages;
+use super::{pages::Pages, stop::Stop};
 use rusqlite::{Connection, OpenFlags};
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ pub(crate) fn pages(bytes: &[u8]) {
         let (one, other) = rest.split_at(rest.len() * usize::from(part % 9) / 8);
         fs::write(&now, one).unwrap();
         fs::write(&then, other).unwrap();
-        let pages = Pages::compare(&now, &then).unwrap();
+        let pages = Pages::compare(&now, &then, &Stop::default()).unwrap();
         assert_eq!(pages.are_equal(), zeroed(one) == zeroed(other));
         (0..4).for_each(|root| pages.ranges(root, root).iter().for_each(|ranges| in_order(ranges)));
         return;
@@ -49,7 +49,7 @@ pub(crate) fn pages(bytes: &[u8]) {
     fs::write(&now, &*BASE).unwrap();
     fs::write(&then, &*BASE).unwrap();
     change(rest, &now, &then);
-    let pages = Pages::compare(&now, &then).unwrap();
+    let pages = Pages::compare(&now, &then, &Stop::default()).unwrap();
     let ranges = pages.ranges(2, 2);
     ranges.iter().for_each(|ranges| in_order(ranges));
     // Only where SQLite itself finds nothing wrong is there something to compare with.

@@ -43,6 +43,17 @@ pub enum Mode {
     Stopped,
 }
 
+/// Whether what a killed service left half-written may be finished in its data, as the service itself would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recovery {
+    /// It may: without it there is no copy.
+    #[default]
+    Allowed,
+    /// Nothing of the data is changed; such a database is an error.
+    Refused,
+}
+
 /// Whether an instance may still be without data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,6 +75,8 @@ pub struct SnapshotContext {
     pub extra_bytes: u64,
     /// Whether the instance may be without data.
     pub novelty: Novelty,
+    /// Whether the data may be recovered where it lies.
+    pub recovery: Recovery,
     /// Noted in the manifest: the release's digest, the unit, the environment's digest. No secrets.
     pub about: BTreeMap<String, String>,
     /// After this the child is killed and the snapshot fails.
@@ -87,6 +100,7 @@ impl SnapshotContext {
             arguments: vec!["internal".into(), "snapshot".into()],
             extra_bytes: 0,
             novelty: Novelty::Existing,
+            recovery: Recovery::Allowed,
             about: BTreeMap::new(),
             // 1 h: 100 GiB at 30 MB/s; a snapshot that takes longer wants another kind of state.
             limit: Duration::from_secs(3_600),
@@ -143,6 +157,7 @@ fn take(
         place: place.clone(),
         mode,
         novelty: context.novelty,
+        recovery: context.recovery,
         id,
         staging: staging.path.clone(),
         extra_bytes: context.extra_bytes,
@@ -222,7 +237,7 @@ pub fn prune(shelf: &Path, keep: &[SnapshotId]) -> Result<u64, StateError> {
 }
 
 /// Removes nameless folders that begin with `prefix` and that no living process works in.
-fn sweep(shelf: &Folder, prefix: &str) -> io::Result<()> {
+pub(super) fn sweep(shelf: &Folder, prefix: &str) -> io::Result<()> {
     for (name, is_folder) in shelf.names()? {
         if !is_folder || !name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
             continue;

@@ -18,7 +18,7 @@ use super::{
     manifest::{Below, Dress, Entry, FILES, Manifest, Skipped, What},
     place::{Owner, Root, StatePlace},
     scan::{self, Headers, Kind, Mark, Scan},
-    snapshot::{Mode, Novelty},
+    snapshot::{Mode, Novelty, Recovery},
     space, sqlite,
 };
 use lastgood_domain::terms::{SnapshotId, Span, Timestamp};
@@ -48,6 +48,7 @@ pub(super) struct Order {
     pub(super) place: StatePlace,
     pub(super) mode: Mode,
     pub(super) novelty: Novelty,
+    pub(super) recovery: Recovery,
     pub(super) id: SnapshotId,
     /// The empty folder to write to; the child's own by then.
     pub(super) staging: PathBuf,

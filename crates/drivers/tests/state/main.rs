@@ -12,4 +12,5 @@ mod ready;
 mod restore;
 mod room;
 mod snapshot;
+mod so_far;
 mod stage;

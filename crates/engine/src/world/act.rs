@@ -6,7 +6,8 @@ use super::{
     deaths::Deaths,
     gate, launchable, others, rehearse,
     routing::{ROUTE_AGAIN, is_ordered, tell_router, try_resume},
-    sealed, switching, unit,
+    sealed, switching,
+    unit::WayBack,
 };
 use crate::{
     config::{InstanceConfig, RuntimeConfig},
@@ -284,31 +285,36 @@ fn start(
         deaths.report(Happening::WentOnWithout { failure: scrubbed(site, failure) });
     }
     let digest = note(site, service, config, release, &setup)?;
-    let unit = unit::put_back(site, deaths, service, instance, release, &launch);
-    let started = match site.runtime.start(&launch) {
-        Ok(started) => started,
-        Err(error) if blames_release(&error) && !names_nothing(site, service, config, release, &error) => {
+    let attempt = || {
+        let started = match site.runtime.start(&launch) {
+            Ok(started) => started,
+            Err(error) if blames_release(&error) && !names_nothing(site, service, config, release, &error) => {
+                return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
+            }
+            Err(error) => return Err(hindered(&error)),
+        };
+        let died = || match site.runtime.post_mortem(&site.name, instance) {
+            _ if is_given_up() => Some("it is to be stopped".into()),
+            Ok(Some(reason)) => Some(reason.end()),
+            Ok(None) | Err(_) => None,
+        };
+        let target = site.direct_target(config, &setup, &config.data);
+        let checks = &setup.checks;
+        let ready = wait_ready(checks.ready.as_ref(), &target, checks.ready_timeout.duration(), &died);
+        if let Err(error) = ready {
+            // It came between our look and the program's own: the machine's fault as well.
+            if let Some(failure) = stranger(site, config, &setup.start).filter(|_| ended_for_its_port(site, instance)) {
+                return Err(failure);
+            }
             return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
         }
-        Err(error) => return Err(hindered(&error)),
+        deaths.watch(instance);
+        Ok(Answer::Started { pid: started.pid, setup: digest, unit: Vec::new() })
     };
-    let died = || match site.runtime.post_mortem(&site.name, instance) {
-        _ if is_given_up() => Some("it is to be stopped".into()),
-        Ok(Some(reason)) => Some(reason.end()),
-        Ok(None) | Err(_) => None,
-    };
-    let target = site.direct_target(config, &setup, &config.data);
-    let checks = &setup.checks;
-    let ready = wait_ready(checks.ready.as_ref(), &target, checks.ready_timeout.duration(), &died);
-    if let Err(error) = ready {
-        // It came between our look and the program's own: the machine's fault as well.
-        if let Some(failure) = stranger(site, config, &setup.start).filter(|_| ended_for_its_port(site, instance)) {
-            return Err(failure);
-        }
-        return Ok(Answer::Failed { failure: scrubbed(site, Failure::of(&error)) });
+    match WayBack::of(site, deaths, service, instance, release, &launch) {
+        Some(way) => way.start(&attempt, &|| halt(site, deaths, instance), is_given_up),
+        None => attempt(),
     }
-    deaths.watch(instance);
-    Ok(Answer::Started { pid: started.pid, setup: digest, unit })
 }
 
 /// How an instance is started.
@@ -467,7 +473,11 @@ pub(super) fn probe(site: &Site, service: &Service, instance: &InstanceName) -> 
     }
     let target = site.target(config, &setup, &config.data);
     Ok(match setup.probe().run(&target, setup.checks.ready_timeout.duration()) {
-        Ok(facts) => Answer::ProbePassed { facts },
+        Ok(facts) => {
+            // A release is proved by its probe; where its unit can't be kept as it is now, what was kept before stays.
+            let _ = site.runtime.keep_files(&site.name, instance);
+            Answer::ProbePassed { facts }
+        }
         Err(error) => Answer::Failed { failure: scrubbed(site, Failure::of(&error)) },
     })
 }

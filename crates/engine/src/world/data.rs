@@ -1,7 +1,7 @@
 //! What happens to an instance's data: copied, counted, put back, laid ready, thrown away.
 
 use super::{Site, act::hindered, sealed};
-use crate::{boundary::EachAct, config::InstanceConfig};
+use crate::{boundary::EachAct, config::InstanceConfig, room::RESERVE_BYTES};
 use lastgood_domain::{
     effect::Answer,
     event::Back,
@@ -184,6 +184,9 @@ impl Site {
         place.owner = self.place(config, &self.running(config).start, &config.data)?.owner;
         let mut context = SnapshotContext::new(&self.program);
         context.limit = limit;
+        // What a snapshot and a restore need after it stays free.
+        let expected = state::demand(&place).unwrap_or_default();
+        context.extra_bytes = expected.saturating_mul(SPACE_FACTOR - 1).saturating_add(RESERVE_BYTES);
         state::loss_so_far(&place, &folder_of(self, snapshot), &self.home.shelf(), context)
             .map_err(|error| hindered(&error))
     }

@@ -7,11 +7,8 @@ use lastgood_domain::{
     terms::{InstanceName, Span},
 };
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Instant,
 };
@@ -21,16 +18,26 @@ use std::{
 pub(super) struct Looks {
     began: Instant,
     seen: Mutex<BTreeMap<InstanceName, Quiet>>,
-    under_way: AtomicBool,
+    /// The instances that are being asked: one that does not answer keeps no other from being asked again.
+    under_way: Mutex<BTreeSet<InstanceName>>,
 }
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { began: Instant::now(), seen: Mutex::default(), under_way: AtomicBool::new(false) }
+        Self { began: Instant::now(), seen: Mutex::default(), under_way: Mutex::default() }
     }
 }
 
 impl Looks {
+    /// Begins a look at an instance; tells whether none was under way.
+    fn begin(&self, name: &InstanceName) -> bool {
+        self.under_way().insert(name.clone())
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<InstanceName>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> Span {
         Span(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -60,37 +67,46 @@ impl Site {
 }
 
 impl Host {
-    /// Looks at some instances, all at once and beside everything else, unless the look before is still under way; what was
-    /// seen of others is forgotten.
-    pub fn look_for_quiet(&self, names: Vec<InstanceName>) {
-        let site = Arc::clone(&self.site);
-        if site.looks.under_way.swap(true, Ordering::SeqCst) {
-            return;
-        }
+    /// Looks at some instances, all at once and beside everything else, but for those whose look before is still under way;
+    /// what was seen of others is forgotten.
+    pub fn look_for_quiet(&self, names: &[InstanceName]) {
+        let site = &self.site;
         site.looks.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
-        let ends = Ends(Arc::clone(&site));
-        // Without a thread nobody looks, and the period starts anew: later is safe.
-        let _ = thread::Builder::new().name("quiet".into()).spawn(move || {
-            let _ends = ends;
-            thread::scope(|scope| {
-                for name in &names {
-                    let site = &site;
-                    scope.spawn(move || {
-                        if let Some(answer) = site.busyness(name) {
-                            site.heard(name, answer);
-                        }
-                    });
+        for name in names.iter().filter(|name| site.looks.begin(name)) {
+            let look = Look { site: Arc::clone(site), name: name.clone() };
+            // Without a thread nobody looks, and the period starts anew: later is safe.
+            let _ = thread::Builder::new().name("quiet".into()).spawn(move || {
+                if let Some(answer) = look.site.busyness(&look.name) {
+                    look.site.heard(&look.name, answer);
                 }
             });
-        });
+        }
     }
 }
 
-/// Says that a look has ended, however it did.
-struct Ends(Arc<Site>);
+/// A look at one instance; it says that it has ended, however it did.
+struct Look {
+    site: Arc<Site>,
+    name: InstanceName,
+}
 
-impl Drop for Ends {
+impl Drop for Look {
     fn drop(&mut self) {
-        self.0.looks.under_way.store(false, Ordering::SeqCst);
+        self.site.looks.under_way().remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_hangs_keeps_no_other_instance_from_being_looked_at() {
+        let looks = Looks::default();
+        let [bob, carol] = ["bob", "carol"].map(|name| InstanceName::new(name).unwrap());
+        assert!(looks.begin(&bob) && looks.begin(&carol));
+        assert!(!looks.begin(&bob), "it is asked once at a time");
+        looks.under_way().remove(&carol);
+        assert!(!looks.begin(&bob) && looks.begin(&carol));
     }
 }

@@ -1,6 +1,6 @@
 //! What the effects of one service work with: its configuration, folders, runtime and secrets.
 
-use super::{quiet::Looks, sealed::Sealed, sole_holder::SoleHolder};
+use super::{quiet::Looks, sealed::Sealed, sole_holder::SoleHolder, unit};
 use crate::{
     config::{Config, Gates, InstanceConfig, RuntimeConfig, ServiceConfig, SwitchesConfig},
     expand,
@@ -62,6 +62,8 @@ pub struct Site {
     pub proxy: Option<ProxyHost>,
     /// The gates that the service requires.
     pub gates: Gates,
+    /// Other services that run instances of the same template unit.
+    pub(super) unit_sharers: Vec<ServiceName>,
     pub(super) sole_holder: SoleHolder,
     pub(super) sealed: Sealed,
     pub(super) looks: Looks,
@@ -183,6 +185,7 @@ impl Site {
             routes: config.routes(),
             proxy,
             gates: config.gate.clone(),
+            unit_sharers: unit::sharers(config, name),
             sole_holder,
             sealed: Sealed::default(),
             looks: Looks::default(),

@@ -10,6 +10,7 @@ use crate::{
     who,
 };
 use clap::Args;
+use lastgood_domain::words;
 use lastgood_engine::config::FILE_NAME;
 use serde_json::json;
 use std::{
@@ -90,7 +91,7 @@ impl Init {
                 "name what is followed: lastgood init npm:PACKAGE",
             ));
         }
-        let quoted = serde_json::to_string(what).unwrap_or_default();
+        let quoted = string(what);
         let (channel, command) = match kind {
             "npm" => (format!("{{ npm = {quoted}, tag = \"latest\" }}"), "{release}/node_modules/.bin/CHANGE"),
             "pypi" => (format!("{{ pypi = {quoted} }}"), "{release}/bin/CHANGE"),
@@ -111,27 +112,36 @@ impl Init {
         let mut runs = Vec::new();
         if let Some(unit) = &unit {
             let unit_name = format!("{name}@{{instance}}.service");
-            runs.push(format!("# {} exists; lastgood adds drop-ins to its instances and starts them.", unit.display()));
-            runs.push(format!("runtime = {{ systemd = {{ unit = \"{unit_name}\" }} }}"));
+            runs.push(comment(&format!(
+                "{} exists; lastgood adds drop-ins to its instances and starts them.",
+                unit.display()
+            )));
+            runs.push(format!("runtime = {{ systemd = {{ unit = {} }} }}", string(&unit_name)));
             found.push(format!("runtime  {}", unit.display()));
         }
         runs.push(user_line(&data, is_root && unit.is_none(), &mut found));
-        let template = TEMPLATE
-            .replace("STATE_DIR", state_dir)
-            .replace("RUNS_AS", &runs.join("\n"))
-            .replace("COMMAND", &command_lines(command, &programs, &mut found));
-        let mut text = template.replace("NAME", &name).replace("CHANNEL", &channel);
+        let mut text = filled(
+            TEMPLATE,
+            &[
+                ("STATE_DIR", state_dir),
+                ("RUNS_AS", &runs.join("\n")),
+                ("COMMAND", &command_lines(command, &programs, &mut found)),
+                ("NAME", &name),
+                ("CHANNEL", &channel),
+            ],
+        );
         let words: Vec<&str> =
             std::iter::once(name.as_str()).chain(programs.names.iter().map(String::as_str)).collect();
         for one in found::listeners(&words) {
             let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
             let what = format!("process {} listens on {}: it is named {}", one.pid, ports.join(", "), one.program);
-            text += &format!("\n# {what}\n# If it is this service, stop it before the first run.\n");
+            text += &format!("\n{}\n# If it is this service, stop it before the first run.\n", comment(&what));
             found.push(what);
         }
         for (instance, port) in self.instance.iter().zip(free_ports(ephemeral_from())) {
             let data = data_line(instance, self.instance.len(), &data, &mut found);
-            text += &format!("\n[[service.{name}.instance]]\nname = \"{instance}\"\nport = {port}\n{data}\n");
+            let instance = string(instance);
+            text += &format!("\n[[service.{name}.instance]]\nname = {instance}\nport = {port}\n{data}\n");
         }
         Ok((text, found))
     }
@@ -140,18 +150,42 @@ impl Init {
 /// Writes how an instance is started: with the only program there is, or with what there is to choose from.
 fn command_lines(command: &str, programs: &Programs, found: &mut Vec<String>) -> String {
     let Programs { names, needs, because } = programs;
-    let needs = needs.as_ref().map_or_else(String::new, |needs| format!("# It needs {needs}.\n"));
-    match names.as_slice() {
+    let needs = needs.as_ref().map_or_else(String::new, |needs| comment(&format!("It needs {needs}.")) + "\n");
+    let (says, program) = match names.as_slice() {
         [only] => {
-            found.push(format!("command  {only}: the only program, {because}"));
-            format!("{needs}# The only program: {because}.\ncommand = [\"{}\"]", command.replace("CHANGE", only))
+            found.push(words::one_line(&format!("command  {only}: the only program, {because}")));
+            (format!("The only program: {because}."), command.replace("CHANGE", only))
         }
-        [] => format!("{needs}# Not known: {because}.\ncommand = [\"{command}\"]"),
+        [] => (format!("Not known: {because}."), command.to_owned()),
         several => {
-            found.push(format!("command  one of {}: {because}", several.join(", ")));
-            format!("{needs}# One of {}: {because}.\ncommand = [\"{command}\"]", several.join(", "))
+            found.push(words::one_line(&format!("command  one of {}: {because}", several.join(", "))));
+            (format!("One of {}: {because}.", several.join(", ")), command.to_owned())
         }
+    };
+    format!("{needs}{}\ncommand = [{}]", comment(&says), string(&program))
+}
+
+/// Writes what a stranger may have written as one comment.
+fn comment(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    format!("# {}", words::one_line(&plain))
+}
+
+/// Writes a text as TOML has it; JSON's strings are TOML's but for one character.
+fn string(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default().replace('\u{7f}', "\\u007F")
+}
+
+/// Puts values in the places of a template, each once: what is put in is looked at no more.
+fn filled(template: &str, values: &[(&str, &str)]) -> String {
+    let (mut text, mut rest) = (String::new(), template);
+    let next = |rest: &str| values.iter().filter_map(|(place, value)| Some((rest.find(place)?, *place, *value))).min();
+    while let Some((at, place, value)) = next(rest) {
+        text += &rest[..at];
+        text += value;
+        rest = &rest[at + place.len()..];
     }
+    text + rest
 }
 
 /// Writes whom the program runs as: whoever owns the data that was found, if that is one account.
@@ -163,7 +197,7 @@ fn user_line(data: &[Data], is_asked: bool, found: &mut Vec<String>) -> String {
         [owner] if is_asked && *owner != 0 && who::has_account(*owner) => {
             let (user, folder) = (who::account(*owner), data[0].folder.display().to_string());
             found.push(format!("user     {user} owns {folder}"));
-            format!("# {user} owns {folder}.\nuser = \"{user}\"")
+            format!("{}\nuser = {}", comment(&format!("{user} owns {folder}.")), string(&user))
         }
         _ => {
             "# Whom the programs run as; without it the user that runs lastgood, or the unit's.\n# user = \"…\"".into()
@@ -180,12 +214,19 @@ fn data_line(instance: &str, instances: usize, data: &[Data], found: &mut Vec<St
     match named.or(only) {
         Some(Data { folder, databases, .. }) => {
             found.push(format!("data     {} of {instance}: {}", folder.display(), databases.join(", ")));
-            format!("data = {:?}     # has {}", folder.display().to_string(), databases.join(", "))
+            format!(
+                "data = {}     {}",
+                string(&folder.display().to_string()),
+                comment(&format!("has {}", databases.join(", ")))
+            )
         }
-        None if folders.is_empty() => format!("data = \"data/{instance}\"     # CHANGE: its data folder"),
+        None if folders.is_empty() => {
+            format!("data = {}     # CHANGE: its data folder", string(&format!("data/{instance}")))
+        }
         None => {
             let all: Vec<String> = folders.iter().map(|one| one.folder.display().to_string()).collect();
-            format!("data = \"data/{instance}\"     # CHANGE: its data folder; SQLite files are in {}", all.join(", "))
+            let says = format!("CHANGE: its data folder; SQLite files are in {}", all.join(", "));
+            format!("data = {}     {}", string(&format!("data/{instance}")), comment(&says))
         }
     }
 }
@@ -249,3 +290,38 @@ name = "CHANGE: what users do first"
 http = { method = "GET", path = "/" }
 expect = { status = 200 }
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_package_says_stays_text_whatever_it_says() {
+        let answer = json!({
+            "bin": { "a\"]\nuser = \"root\nNAME COMMAND CHANNEL": "x" },
+            "engines": { "node": "1\n[service.evil]\nchannel = 1", "b\u{1b}[2J\u{7f}": "NAME" },
+        });
+        let programs = found::of_answer(&answer);
+        let mut found = Vec::new();
+        let command = command_lines("{release}/bin/CHANGE", &programs, &mut found);
+        let text = filled(
+            TEMPLATE,
+            &[
+                ("STATE_DIR", "state"),
+                ("RUNS_AS", ""),
+                ("COMMAND", &command),
+                ("NAME", "app"),
+                ("CHANNEL", &format!("{{ npm = {} }}", string("x\u{7f}\"NAME"))),
+            ],
+        );
+        let read: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let service = read["service"].as_table().unwrap();
+        assert_eq!(service.keys().collect::<Vec<_>>(), ["app"]);
+        assert_eq!(service["app"]["channel"]["npm"].as_str(), Some("x\u{7f}\"NAME"));
+        let program = service["app"]["command"][0].as_str().unwrap();
+        assert_eq!(program, "{release}/bin/a\"]\nuser = \"root\nNAME COMMAND CHANNEL");
+        assert!(service["app"].get("user").is_none());
+        assert!(found.iter().all(|line| !line.contains('\n')), "{found:?}");
+    }
+}

@@ -6,7 +6,7 @@ use clap::Args;
 use lastgood_domain::{
     self as domain,
     effect::Answer,
-    event::{Aim, End, Gate, Verdict},
+    event::{Aim, End, Expected, Gate, Verdict},
     facts::{Offer, Standing},
     failure::Failure,
     rollout::{self, Begin, Checked, Foreseen, Next},
@@ -68,7 +68,7 @@ pub(super) struct Said {
     /// Digest over all that decides what would happen.
     pub(super) digest: Digest,
     /// The release that it is about.
-    pub(super) tag: ReleaseTag,
+    pub(super) expected: Expected,
 }
 
 impl Plan {
@@ -213,7 +213,7 @@ pub(super) fn plan(app: &App, service: &ServiceName) -> Result<Said, Trouble> {
             "gate": line.gate, "verdict": words::verdict_name(line.verdict), "because": line.because,
         })).collect::<Vec<_>>(),
     });
-    Ok(Said { data, text, exit, digest, tag: offer.tag })
+    Ok(Said { data, text, exit, digest, expected: Expected { tag: offer.tag, mark: offer.mark } })
 }
 
 impl Line {

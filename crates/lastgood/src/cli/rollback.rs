@@ -25,7 +25,10 @@ use lastgood_drivers::runtime::session;
 use lastgood_engine::{config::FILE_NAME, world::Site};
 use lastgood_store::DriverLock;
 use serde_json::json;
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// The reason in the evidence where none is given.
 const NO_REASON: &str = "asked on the command line";
@@ -64,8 +67,7 @@ impl Rollback {
         let _kept_open = (!self.dry_run).then(|| room::make(app));
         let folded = app.look(&service)?.service;
         if folded.records == 0
-            && let Some(before) = app.removed_services()?.first()
-            && let Some(trouble) = app.removed(before.as_str())?
+            && let Some(trouble) = app.renamed_to(&service)
         {
             // Nothing was ever recorded of it: most likely it had another name.
             return Err(trouble);
@@ -86,7 +88,13 @@ impl Rollback {
         let digest = seen.digest(&service, &folded);
         self.still(app, &service, &aim, &folded)?;
         let Preview { back, traffic } = seen;
-        let written = written_so_far(app, &service, &folded, &back);
+        refuse_damaged(app, &service, &folded, &back, Site::looks_ready)?;
+        // Nobody reads it where nobody is asked, and a way back waits for no count.
+        let is_looked_at = self.dry_run || app.screen.asks();
+        let written = match is_looked_at {
+            true => written_so_far(app, &service, &folded, &back),
+            false => BTreeMap::new(),
+        };
         let mut text: Vec<String> =
             back.iter().map(|one| says(app, &service, &folded, one, written.get(&one.instance))).collect();
         text.extend(traffic.clone());
@@ -96,7 +104,6 @@ impl Rollback {
         if let Some(run) = folded.run.as_ref().filter(|_| back.is_empty() && traffic.is_none()) {
             text.push(format!("{} ends; no instance is touched", run.id));
         }
-        refuse_damaged(app, &service, &folded, &back, Site::looks_ready)?;
         if self.dry_run {
             let line = format!(
                 "digest {}: this and nothing else is {} --expect {0}",
@@ -380,8 +387,8 @@ impl Rollback {
             vec![program.display().to_string(), "--config".into(), config.display().to_string(), "--yes".into()];
         argv.extend(self.arguments(service));
         let log = app.home.root().join("rollback.log");
-        session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let end = drive::follow(app, service, RunId(folded.service.next.run), folded)?;
+        let by = session::detach(&program, &argv, &log, None).map_err(|error| Trouble::new(Exit::Failed, &error))?;
+        let end = drive::follow(app, service, RunId(folded.service.next.run), folded, Some(&by))?;
         end.map(Some).ok_or_else(|| {
             Trouble::say(
                 Exit::Failed,

@@ -4,12 +4,12 @@ use super::{Ended, expect, plan, rollback};
 use crate::{adopt, app::App, drive, exit::Exit, leftovers, progress::Progress, screen::Trouble};
 use clap::Args;
 use lastgood_domain::{
-    event::{Aim, Cause, End, Settings},
+    event::{Aim, Cause, End, Expected, Settings},
     facts::Liveness,
     failure::Failure,
     rollout::IllegalStep,
     service::Condition,
-    terms::{InstanceName, ReleaseTag, ServiceName},
+    terms::{InstanceName, ServiceName},
     words,
 };
 use lastgood_engine::{
@@ -87,13 +87,13 @@ impl Run {
 /// Gives the release that a plan is about which somebody has looked at.
 ///
 /// Errors: exit 6 if it is no longer what would happen, 10 while a run is under way.
-fn expected(app: &App, service: &ServiceName, seen: &str) -> Result<ReleaseTag, Trouble> {
+fn expected(app: &App, service: &ServiceName, seen: &str) -> Result<Expected, Trouble> {
     if let Some(run) = app.look(service)?.service.run {
         return Err(drive::drive_trouble(&IllegalStep::RunUnderWay(run.id).into()));
     }
     let plan = plan::plan(app, service)?;
     expect::check(service, Some(seen), &plan.digest, &format!("lastgood plan {service}"))?;
-    Ok(plan.tag)
+    Ok(plan.expected)
 }
 
 /// Does one pass over a service that nobody else drives; only what the plan says that somebody has `seen`, if that is given.
@@ -103,7 +103,7 @@ pub(crate) fn pass(app: &App, service: &ServiceName, seen: Option<&str>) -> Resu
     crate::traffic::in_contact(app, service, || driven_pass(app, service, expects))
 }
 
-fn driven_pass(app: &App, service: &ServiceName, expects: Option<ReleaseTag>) -> Result<Option<End>, Trouble> {
+fn driven_pass(app: &App, service: &ServiceName, expects: Option<Expected>) -> Result<Option<End>, Trouble> {
     leftovers::sweep(app);
     let folded = app.look(service)?;
     // Without a daemon nobody else starts the proxy again after a restart of the machine, or tells it new settings.

@@ -78,6 +78,22 @@ fn a_rollback_does_what_was_looked_at_or_nothing() {
 }
 
 #[test]
+fn a_rollback_that_left_its_session_and_ended_before_it_began_keeps_nobody_waiting() {
+    let farm = Farm::running(Plan::default());
+    farm.publish("1.1.0");
+    farm.lastgood(&["run"]).ended(0);
+    let (log, began) = (farm.log(), Instant::now());
+    let mut inside = farm.command(&["rollback", "--yes"]);
+    // As in a terminal that alice hosts; what goes on without it is killed before it writes anything.
+    inside.env("LASTGOOD_INSTANCE", "notebook/alice@0").env("LASTGOOD_CRASH_AFTER", "1");
+    let said = crate::kit::said(&mut inside).ended(1).says("[run-undriven]").says("ended before its time");
+    assert!(said.err.contains("this session runs inside notebook/alice"), "{said:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(farm.log(), log);
+    farm.lastgood(&["rollback", "--yes"]).ended(0);
+}
+
+#[test]
 fn a_rollback_says_the_rows_it_would_drop_before_anybody_agrees() {
     let farm = Farm::running(Plan::default());
     farm.publish("2.0.0");
@@ -97,9 +113,11 @@ fn a_rollback_says_the_rows_it_would_drop_before_anybody_agrees() {
     assert_eq!(dropped("bob"), before + 41);
     assert_eq!(dropped("alice"), dropped("alice"), "looking writes nothing");
     assert_eq!(farm.pids(), pids, "everybody still runs");
-    // Who is asked sees the same.
-    farm.lastgood(&["rollback"]).ended(3).says(&format!("which drops {} rows", before + 41));
-    farm.lastgood(&["rollback", "--yes"]).ended(0);
+    // Nobody is asked where there is no terminal, or with --yes: then no way back waits for a count.
+    for (arguments, code) in [(&["rollback"][..], 3), (&["rollback", "--yes"], 0)] {
+        let said = farm.lastgood(arguments).ended(code);
+        assert!(!said.err.contains("counting what"), "{said:?}");
+    }
     assert!(farm.log().contains(&format!("\"rows\":{}", before + 41)), "what was counted after the stop");
     let left: Vec<_> = std::fs::read_dir(farm.path("state/services/notebook/snapshots"))
         .map(|all| all.map(|one| one.unwrap().file_name()).collect())
@@ -121,6 +139,12 @@ fn a_service_that_was_renamed_is_read_by_its_old_name_and_a_rollback_says_how_to
         assert!(said.err.contains("write [service.notebook] again"), "{said:?}");
     }
     farm.lastgood(&["log", "nonsense"]).ended(2).says("[service-unknown]");
+    // A service of other instances is none of that name.
+    let strange = was.replace("service.notebook", "service.journal").replace("name = \"alice\"", "name = \"zoe\"");
+    let strange = strange.replace("name = \"bob\"", "name = \"yan\"").replace("name = \"carol\"", "name = \"xenia\"");
+    farm.configure(&strange);
+    let said = farm.lastgood(&["rollback", "--yes"]);
+    assert!(said.code != 0 && !said.err.contains("[service-removed]"), "{said:?}");
     farm.configure(&was);
     farm.publish("1.1.0");
     farm.lastgood(&["run"]).ended(0);

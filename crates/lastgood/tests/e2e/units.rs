@@ -71,8 +71,8 @@ fn kept(folder: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_way_back_starts_on_the_unit_that_last_good_ran_with_and_keeps_a_persons_edit() {
-    let name = "units::a_way_back_starts_on_the_unit_that_last_good_ran_with_and_keeps_a_persons_edit";
+fn a_way_back_starts_on_the_unit_as_it_is_and_only_one_that_breaks_the_start_is_put_back() {
+    let name = "units::a_way_back_starts_on_the_unit_as_it_is_and_only_one_that_breaks_the_start_is_put_back";
     in_systemd(name, || {
         let unit = "[Unit]\nDescription=notebook\n[Service]\nExecStart=/bin/false\nRestart=on-failure\n";
         fs::write(TEMPLATE, unit).unwrap();
@@ -89,28 +89,46 @@ fn a_way_back_starts_on_the_unit_that_last_good_ran_with_and_keeps_a_persons_edi
         farm.publish("1.1.0");
         farm.lastgood(&["run"]).ended(0);
         all_run(&farm, "1.1.0");
-        // Somebody's edits, which 1.0.0 never ran with: of the template, and for alice alone.
+        // Somebody's edits, which 1.0.0 never ran with and can run with: of the template, and for alice alone.
         let edited = unit.replace("Description=notebook", "Description=edited");
         let own = "/etc/systemd/system/notebook@alice.service.d";
         fs::write(TEMPLATE, &edited).unwrap();
         fs::write(format!("{own}/nice.conf"), "[Service]\nNice=7\n").unwrap();
         systemctl(&["daemon-reload"]);
-        // Carol stays, and the template is hers too.
-        farm.lastgood(&["rollback", "--instance", "alice", "--yes"]).ended(0).says("[unit-shared]");
+        let said = farm.lastgood(&["rollback", "--yes"]).ended(0);
+        said.says("[unit-changed]").says("changed /etc/systemd/system/notebook@.service").says("nice.conf");
+        all_run(&farm, "1.0.0");
         assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), edited);
-        assert!(!std::path::Path::new(own).join("nice.conf").exists());
-        assert_eq!(kept(own, "nice.conf"), ["[Service]\nNice=7\n"]);
+        assert_eq!(fs::read_to_string(format!("{own}/nice.conf")).unwrap(), "[Service]\nNice=7\n");
+        assert!(kept(own, "nice.conf").is_empty() && kept("/etc/systemd/system", "notebook@.service").is_empty());
+        // With an edit that breaks every start both go back at once, to what 1.0.0 ran well with last: not first.
+        farm.lastgood(&["waive", "notebook", "1.1.0", "--reason", "once more"]).ended(0);
+        farm.lastgood(&["run"]).ended(0);
+        all_run(&farm, "1.1.0");
+        let broken = edited.replace("[Service]", "[Service]\nExecStartPre=/bin/false");
+        fs::write(TEMPLATE, &broken).unwrap();
+        systemctl(&["daemon-reload"]);
         farm.lastgood(&["rollback", "--yes"]).ended(0).says("its unit is again as it was with that release");
         all_run(&farm, "1.0.0");
-        assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), unit);
-        assert_eq!(kept("/etc/systemd/system", "notebook@.service"), [edited]);
+        assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), edited);
+        assert_eq!(kept("/etc/systemd/system", "notebook@.service"), [broken.clone()]);
+        assert_eq!(fs::read_to_string(format!("{own}/nice.conf")).unwrap(), "[Service]\nNice=7\n");
         let mut show = Command::new("systemctl");
         show.args(["show", "-P", "Description", "-P", "NeedDaemonReload", "notebook@carol.service"]);
         let shown = show.output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>(), ["notebook", "no"]);
-        // What is as it was is not touched again.
+        assert_eq!(String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>(), ["edited", "no"]);
         let log = farm.log();
-        assert!(log.contains("notebook@alice.service.d/nice.conf.before-r"), "{log}");
+        assert!(log.contains("notebook@.service.before-r"), "{log}");
+        // Where carol stays on a newer release the template is hers too.
+        farm.lastgood(&["waive", "notebook", "1.1.0", "--reason", "once more"]).ended(0);
+        farm.lastgood(&["run"]).ended(0);
+        fs::write(TEMPLATE, &broken).unwrap();
+        systemctl(&["daemon-reload"]);
+        farm.lastgood(&["rollback", "--instance", "alice", "--yes"]).says("[unit-shared]");
+        assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), broken);
+        // All together they get it.
+        farm.lastgood(&["rollback", "--yes"]).ended(0).says("its unit is again as it was with that release");
+        all_run(&farm, "1.0.0");
         farm.lastgood(&["evidence", "verify"]).ended(0);
         systemctl(&["stop", "notebook@alice.service", "notebook@carol.service"]);
     });

@@ -1,7 +1,7 @@
 //! Compares a unit with what lastgood writes for it and what was kept of it, and makes it so again.
 //!
 //! lastgood's own drop-ins must be what it would write now. The operator's files must be what they were when the release
-//! was first started here: one that was changed or removed is put back, one that came since is put aside. What systemd
+//! last ran well here: one that was changed or removed is put back, one that came since is put aside. What systemd
 //! has loaded is read back last, so that a file nobody thought of can't decide what runs.
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
         bus::{Bus, SERVICE, UNIT, Unit},
         members,
     },
-    KILL_WAIT, Seat, SystemdRuntime,
+    KILL_WAIT, Seat, SystemdRuntime, back,
     kept::{Kept, began_from, enabled, text},
     written::Written,
 };
@@ -81,6 +81,8 @@ impl SystemdRuntime {
         let seat = self.seat(&launch.service, &launch.instance);
         let bus = self.bus()?;
         let unit = bus.load(&seat.unit)?;
+        // A template is compared and written by one at a time.
+        let alone = back::alone();
         let kept = Kept::of(&seat, &launch.release)?;
         let mut found = Vec::new();
         if bus.property::<bool>(&unit, UNIT, "NeedDaemonReload")? {
@@ -100,6 +102,7 @@ impl SystemdRuntime {
                 return Err(RuntimeError::UnitDiffers { unit: seat.unit, left });
             }
         }
+        drop(alone);
         let restarted = self.start_again(&bus, &seat, &unit, launch, !found.is_empty())?;
         // What systemd made of it follows from the files, and needs no word beside them.
         let words = found.iter().filter(|one| !matches!(one, Difference::Loaded(_)) || found.len() == 1);
@@ -130,7 +133,7 @@ impl SystemdRuntime {
         if let Some(kept) = kept {
             kept.files.iter().for_each(|(path, wanted)| must_hold(path, wanted, UNIT_MODE));
             let there = self.files(bus, seat, unit)?;
-            found.extend(there.into_keys().filter(|path| !kept.files.contains_key(path)).map(Difference::Added));
+            found.extend(there.into_keys().filter(|path| !kept.has(path)).map(Difference::Added));
             if kept.enabled == "enabled" && enabled(bus, unit).unwrap_or_default() != "enabled" {
                 found.push(Difference::Disabled);
             }
@@ -164,7 +167,7 @@ impl SystemdRuntime {
             Difference::File { path, wanted, mode, .. } => {
                 replace(path, wanted.as_bytes(), *mode, beside).map(drop).map_err(failed(path))
             }
-            Difference::Added(path) => put_aside(path, beside).map_err(failed(path)),
+            Difference::Added(path) => put_aside(path, beside).map(drop).map_err(failed(path)),
             Difference::Link => seat.lead_to(&launch.installation).map_err(failed(&seat.folder)),
             Difference::Disabled => {
                 let body = (vec![seat.unit.as_str()], false, false);

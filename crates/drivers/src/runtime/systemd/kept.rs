@@ -1,5 +1,5 @@
-//! What is kept of a unit: its files as they were when a release was first started, and from which of them the program
-//! that runs was started.
+//! What is kept of a unit: its files as a release last ran well with them, and from which of them the program that runs
+//! was started.
 
 use super::{
     super::{
@@ -8,12 +8,12 @@ use super::{
         identity::Identity,
         launcher::write_whole,
     },
-    Seat, SystemdRuntime,
+    Seat, SystemdRuntime, back,
 };
-use lastgood_domain::terms::{Digest, Release};
+use lastgood_domain::terms::{Digest, InstanceName, Release, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
@@ -26,10 +26,13 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// where that is no text.
 pub(super) type Files = BTreeMap<PathBuf, Option<String>>;
 
-/// What a unit was when a release was first started.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a unit was when a release last ran well; when it was first started, until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) files: BTreeMap<PathBuf, String>,
+    /// Files that were there and are no text, or too large: they are not put back, and are nobody's addition.
+    #[serde(default)]
+    no_text: BTreeSet<PathBuf>,
     /// systemd's word for whether it starts at boot.
     pub(super) enabled: String,
 }
@@ -39,6 +42,9 @@ pub(super) struct Kept {
 struct Began {
     process: Identity,
     from: Digest,
+    /// The operator's files alone; none of a process that an older version started.
+    #[serde(default)]
+    files: Option<Digest>,
 }
 
 impl Kept {
@@ -56,10 +62,37 @@ impl Kept {
             why: error.to_string(),
         })
     }
+
+    /// Takes what is there now.
+    fn now(files: Files, enabled: String) -> Self {
+        let no_text = files.iter().filter(|(_, text)| text.is_none()).map(|(path, _)| path.clone()).collect();
+        let files = files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect();
+        Self { files, no_text, enabled }
+    }
+
+    /// Tells whether a file was there.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.files.contains_key(path) || self.no_text.contains(path)
+    }
+
+    /// Makes the files that instances share what they are for `other`.
+    fn share(&mut self, other: &Self, is_shared: impl Fn(&Path) -> bool) {
+        self.files.retain(|path, _| !is_shared(path));
+        self.no_text.retain(|path| !is_shared(path));
+        let shared = other.files.iter().filter(|(path, _)| is_shared(path));
+        self.files.extend(shared.map(|(path, text)| (path.clone(), text.clone())));
+        self.no_text.extend(other.no_text.iter().filter(|path| is_shared(path)).cloned());
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        write_whole(path, &serde_json::to_vec(self)?)?;
+        fs::File::open(path)?.sync_all()
+    }
 }
 
 impl SystemdRuntime {
-    /// Keeps what the unit is now, unless it was kept for this release before.
+    /// Keeps what the unit is now, unless it was kept for this release before; what runs well is kept by
+    /// [`keep_well`](Self::keep_well).
     ///
     /// A start, which may be a way back, never fails for it: without it the operator's files are not compared.
     pub(super) fn keep(&self, bus: &Bus, seat: &Seat, unit: &Unit, launch: &Launch) {
@@ -68,28 +101,59 @@ impl SystemdRuntime {
             return;
         }
         let Ok(files) = self.files(bus, seat, unit) else { return };
-        let mut files: BTreeMap<PathBuf, String> =
-            files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect();
+        let mut kept = Kept::now(files, enabled(bus, unit).unwrap_or_default());
         // A template that was edited in the middle of a rollout is, for all, what it was for the first.
-        for earlier in siblings(seat, &launch.release) {
-            for (path, text) in &mut files {
+        for (_, earlier) in siblings(seat, &launch.release) {
+            for (path, text) in &mut kept.files {
                 if let Some(first) = earlier.files.get(path) {
                     text.clone_from(first);
                 }
             }
         }
-        let kept = Kept { files, enabled: enabled(bus, unit).unwrap_or_default() };
-        let write = || -> io::Result<()> {
-            write_whole(&path, &serde_json::to_vec(&kept)?)?;
-            fs::File::open(&path)?.sync_all()
+        let _ = kept.write(&path);
+    }
+
+    /// Keeps the unit's files as those that the running release runs well with, if it was started from them as they are.
+    ///
+    /// What instances share is kept for all that ran the release, so that no two of them want it otherwise.
+    pub(super) fn keep_well(&self, service: &ServiceName, instance: &InstanceName) -> Result<(), RuntimeError> {
+        let seat = self.seat(service, instance);
+        let bus = self.bus()?;
+        let unit = self.load(&bus, &seat)?;
+        let _alone = back::alone();
+        let (Some(pid), Some(now)) = (self.main_pid(&bus, &unit)?, seat.generation()?) else { return Ok(()) };
+        let files = self.files(&bus, &seat, &unit)?;
+        // Of a program that somebody else started, or of files edited since, nobody knows that they go together.
+        if began(&seat, pid).is_none_or(|began| began.files != Some(digest_of(&files))) {
+            return Ok(());
+        }
+        let before = Kept::of(&seat, &now.release).ok().flatten();
+        let boots = before.as_ref().map(|kept| kept.enabled.clone());
+        let kept = Kept::now(files, boots.unwrap_or_else(|| enabled(&bus, &unit).unwrap_or_default()));
+        if before.as_ref() == Some(&kept) {
+            return Ok(());
+        }
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| RuntimeError::io("keep what a unit was in", path, source)
         };
-        let _ = write();
+        let own = place(&seat.folder, &now.release);
+        kept.write(&own).map_err(failed(&own))?;
+        for (path, mut other) in siblings(&seat, &now.release) {
+            let was = other.clone();
+            other.share(&kept, |path| back::is_shared(&seat, path));
+            if other != was {
+                other.write(&path).map_err(failed(&path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Remembers which process was started from what; without it the program is started once more than it must.
     pub(super) fn remember(&self, bus: &Bus, seat: &Seat, unit: &Unit, launch: &Launch, pid: u32) {
         let (Ok(process), Ok(from)) = (Identity::of(pid), self.origin(bus, seat, unit, launch)) else { return };
-        if let Ok(bytes) = serde_json::to_vec(&Began { process, from }) {
+        let files = self.files(bus, seat, unit).ok().map(|files| digest_of(&files));
+        if let Ok(bytes) = serde_json::to_vec(&Began { process, from, files }) {
             let _ = write_whole(&seat.folder.join("began.json"), &bytes);
         }
     }
@@ -123,8 +187,17 @@ impl SystemdRuntime {
 
 /// Tells whether this process is the one that lastgood started, and if so whether it was started from this.
 pub(super) fn began_from(seat: &Seat, pid: u32, from: Digest) -> Option<bool> {
+    began(seat, pid).map(|began| began.from == from)
+}
+
+/// Reads what is remembered of this very process; none if lastgood did not start it.
+fn began(seat: &Seat, pid: u32) -> Option<Began> {
     let began: Began = serde_json::from_slice(&fs::read(seat.folder.join("began.json")).ok()?).ok()?;
-    (Identity::of(pid).ok()? == began.process).then_some(began.from == from)
+    (Identity::of(pid).ok()? == began.process).then_some(began)
+}
+
+fn digest_of(files: &Files) -> Digest {
+    Digest::of(format!("{files:?}").as_bytes())
 }
 
 /// Gives systemd's word for whether a unit starts at boot.
@@ -142,10 +215,9 @@ fn place(folder: &Path, release: &Release) -> PathBuf {
     folder.join(release.digest.short()).join("unit.json")
 }
 
-/// Gives what was kept for a release of the service's other instances.
-fn siblings(seat: &Seat, release: &Release) -> Vec<Kept> {
+/// Gives what was kept for a release of the service's instances, each with where.
+fn siblings(seat: &Seat, release: &Release) -> Vec<(PathBuf, Kept)> {
     let folders = seat.folder.parent().and_then(|folder| fs::read_dir(folder).ok());
-    let others = folders.into_iter().flatten().flatten().map(|entry| entry.path());
-    let bytes = others.filter_map(|folder| fs::read(place(&folder, release)).ok());
-    bytes.filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect()
+    let paths = folders.into_iter().flatten().flatten().map(|entry| place(&entry.path(), release));
+    paths.filter_map(|path| Some((path.clone(), serde_json::from_slice(&fs::read(&path).ok()?).ok()?))).collect()
 }

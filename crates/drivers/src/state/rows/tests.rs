@@ -165,7 +165,7 @@ impl Pair {
 
     /// Gives the rows counted from differing pages, from all rows, and row by row, of each table of both sides.
     fn counts(&self) -> Vec<(String, u64, u64, Option<u64>)> {
-        let (pages, connection) = (Pages::compare(&self.now, &self.then).unwrap(), self.open());
+        let (pages, connection) = (Pages::compare(&self.now, &self.then, &Stop::default()).unwrap(), self.open());
         let kept = stored_tables(&connection, "kept").unwrap();
         let tables = stored_tables(&connection, "main").unwrap();
         tables
@@ -189,7 +189,7 @@ impl Pair {
     fn ranges(&self, table: &str) -> Option<Vec<RangeInclusive<i64>>> {
         let connection = self.open();
         let root = |schema| stored_tables(&connection, schema).unwrap()[table].root;
-        Pages::compare(&self.now, &self.then).unwrap().ranges(root("main"), root("kept"))
+        Pages::compare(&self.now, &self.then, &Stop::default()).unwrap().ranges(root("main"), root("kept"))
     }
 }
 
@@ -274,7 +274,7 @@ proptest! {
         }
         fs::write(&pair.now, bytes).unwrap();
         fs::write(&pair.then, kept).unwrap();
-        let pages = Pages::compare(&pair.now, &pair.then).unwrap();
+        let pages = Pages::compare(&pair.now, &pair.then, &Stop::default()).unwrap();
         for root in roots.iter().copied().chain([0, 1, 2, u32::MAX]) {
             let _ = pages.ranges(root, root);
         }

@@ -100,7 +100,7 @@ fn copy_live(order: &Order, parts: &mut [Part], batch: &[(usize, PathBuf)]) -> R
     // One transaction per database, all begun before the first copy: what one has of another's rows, it has.
     let mut open = Vec::new();
     for item in batch {
-        let live = Live::begin(&full(item))?;
+        let live = Live::begin_for(&full(item), order.recovery)?;
         open.push((item, (together || live.lets_writers_pass()).then_some(live)));
     }
     let mut held = Duration::ZERO;
@@ -108,7 +108,7 @@ fn copy_live(order: &Order, parts: &mut [Part], batch: &[(usize, PathBuf)]) -> R
     for (item, live) in open {
         let live = match live {
             Some(live) => live,
-            None => Live::begin(&full(item))?,
+            None => Live::begin_for(&full(item), order.recovery)?,
         };
         let (index, path) = item;
         let target = staged(order, parts[*index].number, path);

@@ -61,11 +61,11 @@ pub(super) fn programs(kind: &str, what: &str) -> Programs {
 
 fn of_npm(package: &str) -> Result<Programs, String> {
     let text = answer("npm", &["view", package, "name", "bin", "engines", "--json"])?;
-    Ok(in_npm(&serde_json::from_str(&text).map_err(|error| format!("npm's answer can't be read: {error}"))?))
+    Ok(of_answer(&serde_json::from_str(&text).map_err(|error| format!("npm's answer can't be read: {error}"))?))
 }
 
 /// Reads what `npm view` says of a package.
-fn in_npm(answer: &Value) -> Programs {
+pub(super) fn of_answer(answer: &Value) -> Programs {
     let keys = |of: &Value| of.as_object().map(|of| of.keys().cloned().collect()).unwrap_or_default();
     let engines = answer["engines"].as_object().map(|engines| {
         let each = engines.iter().map(|(name, range)| format!("{name} {}", range.as_str().unwrap_or("?")));
@@ -213,9 +213,9 @@ mod tests {
     fn what_npm_says_of_a_package_is_its_programs_and_what_they_need() {
         let said =
             json!({ "name": "x", "bin": { "server": "./a.js", "tool": "./b.js" }, "engines": { "node": ">=20" } });
-        let programs = in_npm(&said);
+        let programs = of_answer(&said);
         assert_eq!(programs.names, ["server", "tool"]);
         assert_eq!(programs.needs.as_deref(), Some("node >=20"));
-        assert_eq!(in_npm(&json!("x")).names, [""; 0]);
+        assert_eq!(of_answer(&json!("x")).names, [""; 0]);
     }
 }

@@ -18,7 +18,7 @@ impl Driving<'_> {
         }
         let late: Vec<InstanceName> = self.driver.service().late().cloned().collect();
         if !late.is_empty() {
-            world.look_for_quiet(late);
+            world.look_for_quiet(&late);
         }
     }
 

@@ -1,0 +1,108 @@
+//! What a restore would drop now is counted beside a running service, and leaves no trace.
+
+use crate::stage::{Stage, bank, code, context, listing};
+use lastgood_domain::facts::Loss;
+use lastgood_drivers::state::{Mode, SnapshotContext, StateError, StatePlace, loss_so_far, sweep_counts};
+use rusqlite::Connection;
+use std::{fs, fs::File, path::Path, time::Duration};
+
+fn case(journal: &str, rows: u32) -> (Stage, StatePlace, Connection) {
+    let stage = Stage::new();
+    let data = stage.folder("data");
+    let service = bank(&data.join("db.sqlite"), journal, rows);
+    let place = StatePlace::directory(&data, &[]);
+    stage.snap(&place, Mode::Online, 1).unwrap();
+    (stage, place, service)
+}
+
+fn counted(stage: &Stage, place: &StatePlace, context: SnapshotContext) -> Result<Loss, StateError> {
+    loss_so_far(place, &stage.snapshot(1), &stage.shelf(), context)
+}
+
+#[test]
+fn what_was_written_is_counted_and_nothing_is_left() {
+    let (stage, place, service) = case("wal", 900);
+    service.execute_batch("INSERT INTO transfers VALUES (1, 1, 1), (2, 2, 2)").unwrap();
+    assert_eq!(counted(&stage, &place, context()).unwrap(), Loss { rows: 2, files: 0 });
+    // Closed well, there is neither log nor lock, and nothing to recover.
+    drop(service);
+    assert_eq!(counted(&stage, &place, context()).unwrap().rows, 2);
+    assert_eq!(stage.shelved(), ["s1"]);
+}
+
+#[test]
+fn a_count_that_takes_too_long_has_ended_when_it_says_so() {
+    let (stage, place, service) = case("wal", 20_000);
+    // Each row, so that there is something to compare.
+    service.execute_batch("UPDATE filler SET bytes = randomblob(length(bytes))").unwrap();
+    let mut ended_late = 0;
+    for limit in [1, 5, 20, 40, 60, 80, 100, 150] {
+        let context = SnapshotContext { limit: Duration::from_millis(limit), ..context() };
+        match counted(&stage, &place, context) {
+            Err(error) => {
+                assert!(matches!(error, StateError::TooSlow { .. }), "{limit} ms: {error}");
+                ended_late += 1;
+            }
+            Ok(loss) => assert_eq!(loss.rows, 20_000, "half a count is none"),
+        }
+        assert_eq!(stage.shelved(), ["s1"], "{limit} ms");
+    }
+    assert!(ended_late > 0);
+}
+
+#[test]
+fn a_count_leaves_the_room_that_a_way_back_needs() {
+    let (stage, place, _service) = case("wal", 900);
+    let context = SnapshotContext { extra_bytes: u64::MAX / 4, ..context() };
+    assert_eq!(code(counted(&stage, &place, context)), "snapshot-no-space");
+    assert_eq!(stage.shelved(), ["s1"]);
+}
+
+#[test]
+fn the_copy_of_a_count_that_was_killed_is_swept_and_one_that_is_counted_in_is_not() {
+    let (stage, _, _service) = case("wal", 10);
+    let (left, at_work) = (stage.folder("shelf/.half-count-0a0a0a0a"), stage.folder("shelf/.half-count-0b0b0b0b"));
+    fs::create_dir(left.join("s0")).unwrap();
+    fs::write(left.join("s0/file"), "somebody's data").unwrap();
+    let lock = File::open(&at_work).unwrap();
+    lock.lock().unwrap();
+    sweep_counts(&stage.shelf()).unwrap();
+    assert_eq!(stage.shelved(), [".half-count-0b0b0b0b", "s1"]);
+    drop(lock);
+    sweep_counts(&stage.shelf()).unwrap();
+    assert_eq!(stage.shelved(), ["s1"]);
+    sweep_counts(&stage.path("no shelf yet")).unwrap();
+}
+
+/// Leaves a database as a killed service does, in the middle of a transaction that has reached the disk.
+fn killed(journal: &str, from: &Path, to: &Path) {
+    let service = Connection::open(from).unwrap();
+    let mode: String = service.query_row(&format!("PRAGMA journal_mode = {journal}"), [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, journal);
+    service.execute_batch("PRAGMA cache_size = 2; PRAGMA wal_autocheckpoint = 0").unwrap();
+    service.execute_batch("BEGIN; UPDATE filler SET bytes = randomblob(length(bytes))").unwrap();
+    if journal == "wal" {
+        service.execute_batch("COMMIT").unwrap();
+    }
+    for suffix in ["", "-wal", "-journal"] {
+        let side = |path: &Path| format!("{}{suffix}", path.display());
+        let _ = fs::copy(side(from), side(to));
+    }
+}
+
+#[test]
+fn a_count_recovers_nothing_that_a_killed_service_left() {
+    for journal in ["delete", "wal"] {
+        let (stage, place, service) = case(journal, 5_000);
+        drop(service);
+        let database = stage.path("data/db.sqlite");
+        let apart = stage.path("apart.sqlite");
+        fs::copy(&database, &apart).unwrap();
+        fs::remove_file(&database).unwrap();
+        killed(journal, &apart, &database);
+        let before = listing(&stage.path("data"));
+        assert_eq!(code(counted(&stage, &place, context())), "state-needs-recovery", "{journal}");
+        assert_eq!(listing(&stage.path("data")), before, "{journal}");
+        assert_eq!(stage.shelved(), ["s1"]);
+    }
+}
