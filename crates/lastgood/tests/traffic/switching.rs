@@ -173,7 +173,7 @@ fn a_proxy_out_of_contact_for_the_lease_closes_what_is_tripped_when_in_doubt() {
     daemon.wait().unwrap();
 }
 
-/// Adds a service of the same proxy that has never run, or one without a router, and damages its only record.
+/// Damages the only record of the other service.
 fn damage(chat: &Chat) {
     let database = rusqlite::Connection::open(chat.path("state/evidence.db")).unwrap();
     let of_other = "chain = (SELECT id FROM chain WHERE name = 'service/another')";
@@ -202,16 +202,17 @@ fn one_services_damaged_record_keeps_no_other_services_router_from_being_told() 
         let another = if traffic.is_empty() { another.replace("other_port = 2\n", "") } else { another.to_owned() };
         chat.configure(|text| text + &another + traffic);
         chat.lastgood(&["hold", "set", "another", "--reason", "its only record"]).ended(0);
+        // Before anybody has looked at it: what was folded once is not read again.
+        damage(&chat);
+        chat.lastgood(&["status", "another"]).ended(1);
         let mut daemon = chat.begin(&["serve"]);
         until("the switchboard", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let is_closed = || chat.ask("POST /rooms/lobby/messages").contains("Posting is switched off");
         until("open routes", || !is_closed());
-        damage(&chat);
-        chat.lastgood(&["status", "another"]).ended(1);
         let answer = trip_over_http(port);
         assert!(is_closed(), "{answer}");
         assert_eq!(answer.starts_with("HTTP/1.1 200"), confirms, "{answer}");
-        // A stop that is lifted while the damage lasts is seen as well.
+        // So is the way back, while the damage lasts.
         chat.lastgood(&["switch", "reset", "posting", "--reason", "over"]);
         until("open routes again", || !is_closed());
         daemon.kill().unwrap();
