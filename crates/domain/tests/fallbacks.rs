@@ -68,6 +68,21 @@ fn once_it_has_all_it_is_held_to_what_last_good_showed_before() {
 }
 
 #[test]
+fn nobody_can_tell_that_it_is_worse_where_nothing_is_known_of_last_good() {
+    // As after a restart of the daemon, once last-good has no traffic any more.
+    let settings = DegradedSettings { percent: 20, against_last_good_percent: 150, outcomes_min: 20, goes_back: true };
+    let alone = || Fallbacks::new(settings, candidate(), None);
+    assert_eq!(feed(&mut alone(), 0..60, &counts(4, 6), &counts(0, 0)), Health::CannotTell);
+    assert_eq!(feed(&mut alone(), 0..60, &counts(9, 1), &counts(0, 0)), Health::Good);
+    // Too little is known as well; what was known before stands beside a last-good without traffic, however few are enough.
+    assert_eq!(feed(&mut fallbacks(), 0..19, &counts(4, 6), &counts(1, 0)), Health::CannotTell);
+    let any = DegradedSettings { outcomes_min: 0, ..settings };
+    let mut one = Fallbacks::new(any, candidate(), Some(last_good()));
+    feed(&mut one, 0..60, &counts(4, 6), &counts(40, 60));
+    assert_eq!(feed(&mut one.next_stage(None), 60..120, &counts(4, 6), &counts(0, 0)), Health::Good);
+}
+
+#[test]
 fn a_failure_is_no_answer_by_a_fallback_and_chance_is_no_release() {
     let broken = Counts { status: [0, 4, 0, 0, 6], degraded: 6, ..Counts::default() };
     let mut one = fallbacks();

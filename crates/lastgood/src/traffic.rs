@@ -171,7 +171,11 @@ pub(crate) fn keep_routers(
 ) {
     let (mut first, mut seen, mut rounds) = (true, None, 0_u32);
     let mut stops = Stops::default();
-    let leased = leased(app, services);
+    // Who has no router has nothing to be told, and damage in its records is no reason not to tell the others.
+    let has_router =
+        |name: &&ServiceName| app.config.service.get(*name).is_some_and(|service| service.traffic.is_some());
+    let services: Vec<ServiceName> = services.iter().filter(has_router).cloned().collect();
+    let leased = leased(app, &services);
     let mut told_at = Instant::now();
     let mut said = None;
     let mut waiting: Vec<Told> = Vec::new();
@@ -187,26 +191,28 @@ pub(crate) fn keep_routers(
             let turned = seen.as_ref() != Some(&switches);
             seen = Some(switches);
             // As for switches: the command that stopped entries may be gone.
-            let stopped = stops.have_changed(app, services)?;
-            if std::mem::take(&mut first) || started || turned || stopped {
+            let (stopped, unread) = stops.have_changed(app, &services);
+            let told = if std::mem::take(&mut first) || started || turned || stopped {
                 told_at = Instant::now();
-                return assert_all(app, services);
-            }
-            if let Some((leased, every)) = &leased
+                assert_all(app, &services)
+            } else if let Some((leased, every)) = &leased
                 && told_at.elapsed() + LOOK_EVERY >= *every
             {
                 told_at = Instant::now();
-                return assert_all(app, leased);
-            }
-            // A HAProxy that was reloaded has its own weights again, and says so to nobody.
-            rounds += 1;
-            if rounds % HAPROXY_ROUNDS == 0 {
+                assert_all(app, leased)
+            } else {
+                // A HAProxy that was reloaded has its own weights again, and says so to nobody.
+                rounds += 1;
                 let is_haproxy = |name: &&ServiceName| {
                     app.config.service[*name].traffic.as_ref().is_some_and(|traffic| traffic.haproxy.is_some())
                 };
-                return assert_all(app, &services.iter().filter(is_haproxy).cloned().collect::<Vec<_>>());
-            }
-            Ok(())
+                match rounds % HAPROXY_ROUNDS {
+                    0 => assert_all(app, &services.iter().filter(is_haproxy).cloned().collect::<Vec<_>>()),
+                    _ => Ok(()),
+                }
+            };
+            // One service that can't be read keeps no router from being told; it is said afterwards.
+            unread.map_or(told, Err)
         });
         let trouble = told.err();
         for waiter in waiting.drain(..) {

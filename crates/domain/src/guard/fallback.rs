@@ -36,7 +36,7 @@ impl Fallbacks {
     /// Goes on to the next stage; what last-good shows now is what counts once it has no traffic any more.
     pub fn next_stage(&self, last_good: Option<Digest>) -> Self {
         let [_, seen] = self.sums();
-        let record = if all(seen) >= self.settings.outcomes_min { seen } else { self.record };
+        let record = if all(seen) >= self.settings.outcomes_min.max(1) { seen } else { self.record };
         let mut next = Self { record, last_good, ..self.clone() };
         next.seconds.iter_mut().for_each(|(_, [_, last_good])| *last_good = Outcomes::default());
         next
@@ -59,14 +59,15 @@ impl Fallbacks {
         self.seconds.clear();
     }
 
-    /// Says whether it is degraded. Between "plainly more than allowed" and "no more than allowed" nobody can tell.
+    /// Says whether it is degraded. Between "plainly more than allowed" and "no more than allowed" nobody can tell; nor can
+    /// anybody where nothing is known of last-good, which may need its fallback as much.
     pub fn health(&self) -> Health {
         let [mine, _] = self.sums();
         let (seen, of) = (mine.degraded, all(mine));
         let allowed = self.allowed();
         if of < self.settings.outcomes_min.max(1) {
             Health::CannotTell
-        } else if surprise(seen, of, allowed) >= ENOUGH {
+        } else if surprise(seen, of, allowed) >= ENOUGH && all(self.beside()) > 0 {
             Health::Degraded
         } else if seen as f64 <= allowed * of as f64 {
             Health::Good
@@ -105,7 +106,7 @@ impl Fallbacks {
     /// Gives what last-good shows at the same time, or showed before.
     fn beside(&self) -> Outcomes {
         let [_, now] = self.sums();
-        if all(now) >= self.settings.outcomes_min { now } else { self.record }
+        if all(now) >= self.settings.outcomes_min.max(1) { now } else { self.record }
     }
 
     fn sums(&self) -> [Outcomes; 2] {

@@ -39,8 +39,10 @@ pub(super) fn counted(deciding: &mut Deciding, outcomes: Outcomes, settings: Set
     }
 }
 
-/// Raises the alarm when nothing was accepted for too long: a gate that always refuses is one itself.
+/// Raises the alarm when nothing was accepted for too long: a gate that always refuses is one itself. Ends the one about a
+/// release that is looked at no more.
 pub(super) fn review(deciding: &mut Deciding, settings: &Settings) {
+    traffic::review(deciding, settings);
     if deciding.service.stale {
         return;
     }

@@ -47,7 +47,7 @@ pub enum TrafficEvent {
         /// The numbers behind it.
         because: String,
     },
-    /// It does so no more.
+    /// It does so no more, or nobody looks any longer: its watch is over, or nothing counts as a fallback.
     DegradedNoMore {
         /// Which.
         release: Digest,

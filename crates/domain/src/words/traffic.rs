@@ -27,7 +27,7 @@ pub(super) fn sentence(service: &Service, event: &TrafficEvent, record: &Record)
             format!("{} is degraded at {share}: {because}", name(release))
         }
         TrafficEvent::DegradedNoMore { release } => {
-            format!("{} answers by a fallback no more than it may", name(release))
+            format!("{} counts as degraded no longer", name(release))
         }
         TrafficEvent::ReturnBegun { cause, left, to, raise } => {
             let first = match raise.is_empty() {

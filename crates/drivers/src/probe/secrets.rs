@@ -265,6 +265,11 @@ impl Scrubber {
         }
     }
 
+    /// Takes out the id of a session, however short it is.
+    pub(crate) fn add_session(&mut self, id: &str) {
+        self.add(id, "[captured session]");
+    }
+
     /// Takes out a secret that has no name in the configuration.
     pub(crate) fn add_secret(&mut self, value: &str) {
         self.add(value, "[secret]");
@@ -286,13 +291,24 @@ impl Scrubber {
     /// Gives the text without them.
     pub(crate) fn scrub(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        // In one pass, so that a label is never scrubbed itself.
-        while let Some((at, form, label)) = self.first_in(rest) {
-            out.push_str(&rest[..at]);
+        // Where each form comes next: looked for anew only when it was passed, since a short one may be on every second place.
+        let mut next: Vec<Option<usize>> = self.forms.iter().map(|(form, _)| text.find(form.as_str())).collect();
+        let mut from = 0;
+        // In one pass, so that a label is never scrubbed itself. Of those that start at the same place the longest.
+        while let Some((at, (form, label))) = next
+            .iter()
+            .zip(&self.forms)
+            .filter_map(|(at, form)| Some(((*at)?, form)))
+            .min_by_key(|(at, (form, _))| (*at, usize::MAX - form.len()))
+        {
+            out.push_str(&text[from..at]);
             out.push_str(label);
-            rest = &rest[at + form.len()..];
+            from = at + form.len();
+            for (at, (form, _)) in next.iter_mut().zip(&self.forms).filter(|(at, _)| at.is_some_and(|at| at < from)) {
+                *at = text[from..].find(form.as_str()).map(|found| from + found);
+            }
         }
+        let rest = &text[from..];
         // A text that ends within a secret (cut by its sender, or by us, which "…" shows) still says its beginning.
         let (rest, mark) = rest.strip_suffix('…').map_or((rest, ""), |rest| (rest, "…"));
         match self.forms.iter().filter_map(|(form, label)| Some((cut_at(rest, form)?, label))).min() {
@@ -300,14 +316,6 @@ impl Scrubber {
             None => out.extend([rest, mark]),
         }
         out
-    }
-
-    /// Finds the form that comes first; of those that start at the same place the longest.
-    fn first_in(&self, text: &str) -> Option<(usize, &str, &str)> {
-        let found = self.forms.iter().filter_map(|(form, label)| Some((text.find(form.as_str())?, form, label)));
-        found
-            .min_by_key(|(at, form, _)| (*at, usize::MAX - form.len()))
-            .map(|(at, form, label)| (at, form.as_str(), label.as_str()))
     }
 }
 

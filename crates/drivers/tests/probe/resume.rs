@@ -176,12 +176,21 @@ const BY_MESSAGE: &str = r#"
 /// Tells each new client an id, and goes on from where a client that names one says it was. `sessions` are of both
 /// releases, or of one that forgets them.
 fn serve_sessions(all: &Arc<Mutex<Vec<String>>>, sessions: &Arc<Mutex<BTreeSet<String>>>) -> u16 {
+    serve_sessions_of(all, sessions, |number| format!("session-{number:08}"))
+}
+
+/// The same, with ids of this form.
+fn serve_sessions_of(
+    all: &Arc<Mutex<Vec<String>>>,
+    sessions: &Arc<Mutex<BTreeSet<String>>>,
+    name: fn(usize) -> String,
+) -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let (all, sessions) = (Arc::clone(all), Arc::clone(sessions));
     raw(move |stream| {
         let Ok(mut socket) = tungstenite::accept(stream) else { return };
         let mut after = all.lock().unwrap().len();
-        let id = format!("session-{:08}", NEXT.fetch_add(1, Ordering::SeqCst));
+        let id = name(NEXT.fetch_add(1, Ordering::SeqCst));
         sessions.lock().unwrap().insert(id.clone());
         if socket.send(Message::text(serde_json::json!({ "session": id }).to_string())).is_err() {
             return;
@@ -253,6 +262,31 @@ fn a_candidate_that_does_not_know_the_session_loses_what_was_missed_and_the_id_i
     let failure = read(BY_MESSAGE).unwrap().run(&target(silent), &target(two), LONG).unwrap_err();
     assert_eq!(failure.code(), "resume-cannot-tell");
     assert!(failure.to_string().contains("no session's id in time"), "{failure}");
+}
+
+#[test]
+fn no_part_of_a_sessions_id_is_shown_however_short_it_is() {
+    let all = Arc::default();
+    let serve = || serve_sessions_of(&all, &Arc::default(), |number| format!("~{number}"));
+    let failure = read(BY_MESSAGE).unwrap().run(&target(serve()), &target(serve()), LONG).unwrap_err();
+    let said = failure.to_string();
+    assert!(said.contains("[captured session]") && !said.contains('~'), "{said}");
+    // A long message that ends, cut, within it; an older id before it is shown as a shorter label.
+    let cut = raw(|stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        let long = format!("~{}", "z".repeat(199));
+        socket.send(Message::text(serde_json::json!({ "session": long }).to_string())).unwrap();
+        let _ = socket.read();
+        let begin = format!(r#"{{"new":[{{"text":"1"}}],"old":"{long}","pad":""#);
+        let (then, end) = (r#"","session":""#, r#"","tail":""#);
+        let (pad, tail) = ("p".repeat(297 - begin.len() - then.len()), "q".repeat(400));
+        let _ = socket.send(Message::text(format!("{begin}{pad}{then}~k9x{end}{tail}\"}}")));
+        while socket.read().is_ok() {}
+    });
+    let failure = read(BY_MESSAGE).unwrap().run(&target(cut), &target(cut), LONG).unwrap_err();
+    let said = failure.to_string();
+    assert!(said.contains("1 values at $.new[*].text and 0 at") && said.ends_with("qqq…"), "{said}");
+    assert!(!said.contains('~'), "{said}");
 }
 
 #[test]

@@ -195,6 +195,8 @@ struct Watch {
     fallbacks: Option<Fallbacks>,
     /// The newest second taken.
     taken: u64,
+    /// The same of the router's seconds, which tell of fallbacks also where another one counts for the guard.
+    seen: u64,
     /// What was told last, and when in seconds since 1970.
     told: Option<(Verdict, u64)>,
     /// The same of what fallbacks answer.
@@ -236,6 +238,9 @@ impl Round {
         }
         let slices = self.slices();
         let Some(watch) = &mut self.watch else { return Ok(()) };
+        // Whoever else counts for the guard knows no fallbacks.
+        let of_router = (self.counters.is_some() && watch.fallbacks.is_some())
+            .then(|| self.router.slices(&self.name, watch.seen).unwrap_or_default());
         let now = (self.now)();
         let second = u64::try_from(now.0 / 1_000).unwrap_or(0);
         for slice in &slices {
@@ -243,12 +248,20 @@ impl Round {
                 Place::Next => {}
                 Place::SetBack => {
                     watch.guard.clock_set_back(of_second(slice.second));
-                    watch.fallbacks.iter_mut().for_each(Fallbacks::clock_set_back);
                 }
                 Place::Taken => continue,
             }
             watch.guard.take(slice);
-            watch.fallbacks.iter_mut().for_each(|fallbacks| fallbacks.take(slice));
+        }
+        if let Some(fallbacks) = &mut watch.fallbacks {
+            for slice in of_router.as_ref().unwrap_or(&slices) {
+                match place(&mut watch.seen, slice.second, second) {
+                    Place::Next => {}
+                    Place::SetBack => fallbacks.clock_set_back(),
+                    Place::Taken => continue,
+                }
+                fallbacks.take(slice);
+            }
         }
         let said = watch.guard.verdict(now);
         if has_seen_too_little(&said)
@@ -305,7 +318,7 @@ impl Round {
         });
         // The second in which the stage began belongs to the one before.
         let taken = u64::try_from(trial.began.0 / 1_000).unwrap_or(0);
-        Watch { trial, guard, fallbacks, taken, told: None, told_health: None }
+        Watch { trial, guard, fallbacks, taken, seen: taken, told: None, told_health: None }
     }
 
     /// Tells once that a release that was left has nothing to finish any more.

@@ -19,29 +19,39 @@ pub(super) struct Stops {
 }
 
 impl Stops {
-    /// Tells whether a stop of new entries was set, changed or lifted since the last look.
-    ///
-    /// Errors: the evidence can't be read; the next look begins anew.
-    pub(super) fn have_changed(&mut self, app: &App, services: &[ServiceName]) -> Result<bool, Trouble> {
-        let reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => match app.reader()? {
-                Some(reader) => reader,
-                None => return Ok(false),
-            },
+    /// Tells whether a stop of new entries was set, changed or lifted since the last look, and the first trouble with looking.
+    /// What can't be read counts as changed and is read anew at the next look; it keeps no other service from being seen.
+    pub(super) fn have_changed(&mut self, app: &App, services: &[ServiceName]) -> (bool, Option<Trouble>) {
+        let reader = match self.reader.take().map_or_else(|| app.reader(), |reader| Ok(Some(reader))) {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return (false, None),
+            Err(trouble) => return (true, Some(trouble)),
         };
-        let mark = reader.change_mark().map_err(|error| Trouble::new(Exit::Failed, &error))?;
-        let mut changed = false;
+        let mark = match reader.change_mark() {
+            Ok(mark) => mark,
+            Err(error) => return (true, Some(Trouble::new(Exit::Failed, &error))),
+        };
+        let (mut changed, mut first) = (false, None);
         if self.mark.as_ref() != Some(&mark) {
             for service in services {
-                let folded = self.folded.entry(service.clone()).or_default();
-                let before = stopped(folded);
-                folded.read_on(&reader, service).map_err(|error| log_trouble(&error))?;
-                changed |= stopped(folded) != before;
+                let before = self.folded.remove(service);
+                let was = before.as_ref().map(stopped);
+                let mut folded = before.unwrap_or_default();
+                match folded.read_on(&reader, service) {
+                    Ok(()) => {
+                        changed |= was != Some(stopped(&folded));
+                        self.folded.insert(service.clone(), folded);
+                    }
+                    Err(error) => {
+                        changed = true;
+                        first = first.or_else(|| Some(log_trouble(&error)));
+                    }
+                }
             }
         }
-        (self.mark, self.reader) = (Some(mark), Some(reader));
-        Ok(changed)
+        self.reader = Some(reader);
+        self.mark = first.is_none().then_some(mark);
+        (changed, first)
     }
 }
 

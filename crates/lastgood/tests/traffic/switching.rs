@@ -172,3 +172,50 @@ fn a_proxy_out_of_contact_for_the_lease_closes_what_is_tripped_when_in_doubt() {
     daemon.kill().unwrap();
     daemon.wait().unwrap();
 }
+
+/// Damages the only record of the other service.
+fn damage(chat: &Chat) {
+    let database = rusqlite::Connection::open(chat.path("state/evidence.db")).unwrap();
+    let of_other = "chain = (SELECT id FROM chain WHERE name = 'service/another')";
+    let damage = format!("UPDATE record SET bytes = CAST('{{}}' AS BLOB) WHERE {of_other}");
+    assert_eq!(database.execute(&damage, []).unwrap(), 1);
+}
+
+#[test]
+fn one_services_damaged_record_keeps_no_other_services_router_from_being_told() {
+    let front = reserve();
+    let traffic = format!(
+        "\n[service.another.traffic]\nproxy = {{ listen = [\"127.0.0.1:{}\"] }}\n\
+         shares = [{{ percent = 100, bake = \"1s\" }}]\nno_resume = \"it has no sessions\"\n",
+        front.0
+    );
+    for (traffic, confirms) in [(traffic.as_str(), false), ("", true)] {
+        let (port, _kept) = reserve();
+        let chat =
+            Chat::running(&(CLOSES_POSTING.to_owned() + &TRIPS.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))));
+        let another = "\n[service.another]\nchannel = { directory = \"releases\", version_file = \"VERSION\" }\n\
+                       command = [\"{release}/last-layer\"]\nstate = { directory = \"{data}\" }\n\
+                       ready = { http = { path = \"/health\" }, expect = { status = 200 } }\n\n\
+                       [[service.another.probe]]\nname = \"page\"\nhttp = { path = \"/health\" }\n\
+                       expect = { status = 200 }\n\n\
+                       [[service.another.instance]]\nname = \"only\"\nport = 1\nother_port = 2\ndata = \"other\"\n";
+        let another = if traffic.is_empty() { another.replace("other_port = 2\n", "") } else { another.to_owned() };
+        chat.configure(|text| text + &another + traffic);
+        chat.lastgood(&["hold", "set", "another", "--reason", "its only record"]).ended(0);
+        // Before anybody has looked at it: what was folded once is not read again.
+        damage(&chat);
+        chat.lastgood(&["status", "another"]).ended(1);
+        let mut daemon = chat.begin(&["serve"]);
+        until("the switchboard", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let is_closed = || chat.ask("POST /rooms/lobby/messages").contains("Posting is switched off");
+        until("open routes", || !is_closed());
+        let answer = trip_over_http(port);
+        assert!(is_closed(), "{answer}");
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), confirms, "{answer}");
+        // So is the way back, while the damage lasts.
+        chat.lastgood(&["switch", "reset", "posting", "--reason", "over"]);
+        until("open routes again", || !is_closed());
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+}

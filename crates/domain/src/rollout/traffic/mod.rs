@@ -163,6 +163,24 @@ pub(super) fn degrading(deciding: &mut Deciding, on: Judging, health: Health, be
     }
 }
 
+/// Ends the alarm about a release that nobody looks at any more: its watch is over, or nothing counts as a fallback any
+/// longer.
+pub(super) fn review(deciding: &mut Deciding, settings: &Settings) {
+    let traffic = &deciding.service.traffic;
+    let Some(release) = traffic.degraded.as_ref().map(|one| one.release) else { return };
+    // A run that moves traffic is held to what it began with, and ends with the release promoted or left.
+    if !is_watched(deciding) {
+        return;
+    }
+    let counts = settings.traffic.as_ref().is_some_and(|traffic| traffic.degraded.is_some());
+    // Where a run has stopped and left it its share, people are on it still.
+    let has_share = traffic.route.iter().flat_map(|route| &route.candidate).any(|side| side.release == release);
+    let serves = traffic.last_good().is_some_and(|side| side.release == release);
+    if !counts || !(has_share || serves && super::forward::watches(deciding, settings)) {
+        deciding.say(Event::Traffic(TrafficEvent::DegradedNoMore { release }));
+    }
+}
+
 /// Reacts to an answer of the guards: they are asked all the time, and only a change is worth a record.
 pub(super) fn judged(deciding: &mut Deciding, on: Judging, verdict: Verdict, because: String, settings: Settings) {
     let known = deciding.service.traffic.judged.as_ref().map(|judged| judged.verdict);

@@ -5,7 +5,7 @@ use lastgood_domain::{
     alarm::alarms,
     event::Health,
     notice::{NoticeKind, Severity, notice},
-    terms::ServiceName,
+    terms::{ServiceName, Timestamp},
     traffic::DegradedSettings,
     words,
 };
@@ -96,4 +96,43 @@ fn a_promoted_release_goes_back_for_it_too_and_a_late_look_at_another_share_is_a
     look(&mut walk, "2.0", Share::ALL, Health::Degraded);
     assert!(matches!(walk.end(), End::RolledBack { cause: Cause::Guard { share: Share::ALL, .. } }));
     assert_eq!(walk.last_good(), "1.0");
+}
+
+fn review(walk: &mut Walk) -> usize {
+    let settings = walk.settings.clone();
+    walk.put(Input::Review { settings }).expect("a review always has a place").len()
+}
+
+/// 2.0 is promoted and was found to be degraded at a quarter.
+fn promoted_and_degraded() -> Walk {
+    let mut walk = at_a_quarter(false);
+    look(&mut walk, "2.0", Share::percent(25), Health::Degraded);
+    // What its run began with holds until it ends.
+    let configured = walk.settings.traffic.as_mut().and_then(|traffic| traffic.degraded.take());
+    assert_eq!((review(&mut walk), degraded(&walk).is_some()), (0, true));
+    walk.settings.traffic.as_mut().expect("its traffic is shared").degraded = configured;
+    pass(&mut walk);
+    settle(&mut walk);
+    pass(&mut walk);
+    settle(&mut walk);
+    assert!(walk.service.run.is_none() && walk.last_good() == "2.0");
+    walk
+}
+
+#[test]
+fn the_alarm_ends_with_the_watch_and_not_before() {
+    let mut walk = promoted_and_degraded();
+    let promoted = walk.service.promoted_at.expect("it was promoted");
+    walk.now = Timestamp(promoted.after(walk.settings.watch).0 - 1);
+    assert_eq!((review(&mut walk), degraded(&walk).is_some()), (0, true));
+    walk.now = promoted.after(walk.settings.watch);
+    assert_eq!((review(&mut walk), degraded(&walk)), (1, None));
+    assert_eq!(review(&mut walk), 0, "said once");
+}
+
+#[test]
+fn the_alarm_ends_where_nothing_counts_as_a_fallback_any_longer() {
+    let mut walk = promoted_and_degraded();
+    walk.settings.traffic.as_mut().expect("its traffic is shared").degraded = None;
+    assert_eq!((review(&mut walk), degraded(&walk)), (1, None));
 }

@@ -15,12 +15,12 @@ pub use failure::{ResumeFailure, ResumePart};
 use super::{
     ProbeTarget,
     run::{Session, span},
-    secrets::Scrubber,
     wire::Trouble,
 };
 use client::Client;
 use lastgood_domain::facts::ResumeFacts;
 use std::{
+    collections::BTreeSet,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -87,8 +87,8 @@ struct Gate<'g> {
     run: String,
     sides: [Session<'g>; 2],
     deadline: Instant,
-    /// Takes the ids of sessions out of what is shown: whoever has one could go on in its place.
-    hidden: Mutex<Scrubber>,
+    /// The ids of sessions, which are not shown: whoever has one could go on in its place.
+    hidden: Mutex<BTreeSet<String>>,
 }
 
 /// What a part has shown.
@@ -105,13 +105,13 @@ impl Gate<'_> {
 
     /// Keeps a session's id out of what is shown.
     fn hide(&self, id: &str) {
-        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).add_captured("session", id);
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }
 
     /// Takes out what nobody may read, and cuts what is too long.
     fn presentable(&self, side: usize, text: &str) -> String {
-        let text = self.hidden.lock().unwrap_or_else(PoisonError::into_inner).scrub(text);
-        self.side(side).presentable(&text)
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        self.side(side).presentable_without(text, hidden.iter().map(String::as_str))
     }
 
     /// Gives the end of what begins now.

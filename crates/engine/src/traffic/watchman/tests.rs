@@ -1,4 +1,4 @@
-//! What the watch counts when the clock is set back.
+//! What the watch counts when the clock is set back, and where another one than the router counts for the guard.
 
 use super::*;
 use lastgood_domain::{guard::GuardVerdict, traffic::Counts};
@@ -17,7 +17,8 @@ fn now() -> Timestamp {
     Timestamp(NOW.load(Ordering::SeqCst))
 }
 
-/// Finishes a second each second, one request in each; begins anew when the clock is set back, as routers do.
+/// Finishes a second each second, one request in each, of a candidate by a fallback; begins anew when the clock is set
+/// back, as routers do.
 #[derive(Default)]
 struct Seconds {
     slices: Mutex<Vec<Slice>>,
@@ -26,10 +27,11 @@ struct Seconds {
 
 impl Seconds {
     fn finish(&self, second: u64) {
-        let counts = Counts { status: [0, 1, 0, 0, 0], ..Counts::default() };
+        let counts = Counts { status: [0, 1, 0, 0, 0], degraded: 1, ..Counts::default() };
         let mut slices = self.slices.lock().unwrap();
         slices.retain(|slice| slice.second < second);
-        slices.push(Slice { second, counts: vec![(Digest::of(b"2"), counts)] });
+        let fine = Counts { status: [0, 1, 0, 0, 0], ..Counts::default() };
+        slices.push(Slice { second, counts: vec![(Digest::of(b"2"), counts), (Digest::of(b"1"), fine)] });
         self.finished.store(second, Ordering::SeqCst);
     }
 }
@@ -98,4 +100,47 @@ fn a_clock_that_is_set_back_multiplies_no_request() {
     assert!(steady.0 > 0);
     // The second that was not over when the clock was set back is counted by none of the two.
     assert_eq!(missing((1_000..1_005).chain(940..945)), steady);
+}
+
+static LATER: AtomicI64 = AtomicI64::new(0);
+
+fn later() -> Timestamp {
+    Timestamp(LATER.load(Ordering::SeqCst))
+}
+
+#[test]
+fn where_a_prometheus_counts_for_the_guard_the_router_tells_of_fallbacks() {
+    let seconds = Arc::new(Seconds::default());
+    let (tell, told) = mpsc::channel();
+    let router: Arc<dyn Router> = Arc::clone(&seconds) as Arc<dyn Router>;
+    // Nobody answers there: what the guard does not hear keeps nothing from being seen.
+    let counters = serde_json::json!({ "url": "http://127.0.0.1:1", "requests": "a", "errors": "b", "slow": "c" });
+    let counters = Some(ReleaseCounters::new(serde_json::from_value(counters).unwrap()));
+    let name = ServiceName::new("web").unwrap();
+    let mut round =
+        Round { name, router, counters, prober: None, unheard: None, tell, now: later, watch: None, emptied: None };
+    let degraded = DegradedSettings { percent: 20, against_last_good_percent: 150, outcomes_min: 20, goes_back: false };
+    let trial = Trial {
+        candidate: Digest::of(b"2"),
+        last_good: Some(Digest::of(b"1")),
+        share: Share::percent(5),
+        tags: vec![(Digest::of(b"2"), "2".into())],
+        own: None,
+        began: Timestamp(999_000),
+        promoted: false,
+        guard: GuardSettings::default(),
+        degraded: Some(degraded),
+    };
+    for second in 1_000..1_040 {
+        LATER.store(second as i64 * 1_000, Ordering::SeqCst);
+        seconds.finish(second - 1);
+        round.trial(Some(trial.clone())).unwrap();
+    }
+    let said = told.try_iter().find_map(|one| match one {
+        Happening::Degrading { health, because, .. } => Some((health, because)),
+        _ => None,
+    });
+    let (health, because) = said.expect("it is told");
+    assert_eq!(health, Health::Degraded);
+    assert!(because.contains("20 of 20 answers came by a fallback"), "each counts once: {because}");
 }
