@@ -1,7 +1,10 @@
 //! What is counted from the pages that differ is what is counted from all rows, whatever happens to a database.
 
 use super::*;
-use crate::state::sqlite::{open_still, still_uri, stored_tables};
+use crate::state::{
+    sqlite::{open_still, still_uri, stored_tables},
+    stop::Stop,
+};
 use proptest::prelude::*;
 use std::{
     fs,
