@@ -110,7 +110,7 @@ pub fn by_hand(acts: &[Reason]) -> Vec<Step> {
         says: format!("by hand: {what}"),
         undo: Undo::By { how: "by hand, as it was done".into() },
         precondition: None,
-        risk: risk(RiskLevel::Moderate, "lastgood sees nothing of it: people say that it is so"),
+        risk: risk(RiskLevel::Moderate, "nothing of it can be seen from here: people say that it is so"),
         timeout: ROLL_BACK_MAX,
         attempts: 1,
         may_fail: false,

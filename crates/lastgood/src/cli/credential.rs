@@ -87,7 +87,8 @@ fn list(app: &App) -> Ended {
         let begun = open.get(name).map(Vec::as_slice).unwrap_or_default();
         for one in begun {
             let (turn, by, since) = (one.turn.as_str(), &one.by, rfc3339(one.since));
-            text += &format!("  {turn} NOT ENDED, begun by {by} {since}: lastgood credential {turn} {name}\n");
+            let again = ["lastgood", "credential", &turn.to_string(), &name.to_string()].join(" ");
+            text += &format!("  {turn} NOT ENDED, begun by {by} {since}: {again}\n");
         }
         let acts = begun.iter().map(|one| json!({ "turn": one.turn, "by": one.by, "since": one.since }));
         rows.push(json!({

@@ -113,7 +113,7 @@ impl Init {
         if let Some(unit) = &unit {
             let unit_name = format!("{name}@{{instance}}.service");
             runs.push(comment(&format!(
-                "{} exists; lastgood adds drop-ins to its instances and starts them.",
+                "{} exists; its instances get drop-ins and are started.",
                 unit.display()
             )));
             runs.push(format!("runtime = {{ systemd = {{ unit = {} }} }}", string(&unit_name)));
