@@ -113,6 +113,10 @@ pub fn bound(
             true => from.clone(),
             false => request.of.intersection(from).cloned().collect(),
         };
+        // An empty list asks everybody; nobody is not everybody.
+        if request.of.is_empty() {
+            return Err(Refused::Impossible { needed: request.needed, possible: 0 });
+        }
     }
     let may = people.who_may_agree(matter);
     let possible = match people.all.is_empty() {
