@@ -70,6 +70,7 @@ fn nobody_is_told_of_a_run_that_did_nothing_for_its_plan() {
     let mut walk = expecting("1.2");
     walk.newest = "1.3";
     walk.begin(Aim::Track);
+    walk.end();
     let (service, ended) = (walk.service.clone(), walk.records.last().unwrap());
     assert!(
         matches!(&ended.event, Event::RunEnded { end: End::Stopped { failure }, .. } if failure.code == PLAN_MOVED)

@@ -89,20 +89,3 @@ fn killed(journal: &str, from: &Path, to: &Path) {
         let _ = fs::copy(side(from), side(to));
     }
 }
-
-#[test]
-fn a_count_recovers_nothing_that_a_killed_service_left() {
-    for journal in ["delete", "wal"] {
-        let (stage, place, service) = case(journal, 5_000);
-        drop(service);
-        let database = stage.path("data/db.sqlite");
-        let apart = stage.path("apart.sqlite");
-        fs::copy(&database, &apart).unwrap();
-        fs::remove_file(&database).unwrap();
-        killed(journal, &apart, &database);
-        let before = listing(&stage.path("data"));
-        assert_eq!(code(counted(&stage, &place, context())), "state-needs-recovery", "{journal}");
-        assert_eq!(listing(&stage.path("data")), before, "{journal}");
-        assert_eq!(stage.shelved(), ["s1"]);
-    }
-}

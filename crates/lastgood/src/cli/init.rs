@@ -112,10 +112,7 @@ impl Init {
         let mut runs = Vec::new();
         if let Some(unit) = &unit {
             let unit_name = format!("{name}@{{instance}}.service");
-            runs.push(comment(&format!(
-                "{} exists; its instances get drop-ins and are started.",
-                unit.display()
-            )));
+            runs.push(comment(&format!("{} exists; its instances get drop-ins and are started.", unit.display())));
             runs.push(format!("runtime = {{ systemd = {{ unit = {} }} }}", string(&unit_name)));
             found.push(format!("runtime  {}", unit.display()));
         }
