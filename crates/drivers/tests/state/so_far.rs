@@ -73,19 +73,3 @@ fn the_copy_of_a_count_that_was_killed_is_swept_and_one_that_is_counted_in_is_no
     assert_eq!(stage.shelved(), ["s1"]);
     sweep_counts(&stage.path("no shelf yet")).unwrap();
 }
-
-/// Leaves a database as a killed service does, in the middle of a transaction that has reached the disk.
-fn killed(journal: &str, from: &Path, to: &Path) {
-    let service = Connection::open(from).unwrap();
-    let mode: String = service.query_row(&format!("PRAGMA journal_mode = {journal}"), [], |row| row.get(0)).unwrap();
-    assert_eq!(mode, journal);
-    service.execute_batch("PRAGMA cache_size = 2; PRAGMA wal_autocheckpoint = 0").unwrap();
-    service.execute_batch("BEGIN; UPDATE filler SET bytes = randomblob(length(bytes))").unwrap();
-    if journal == "wal" {
-        service.execute_batch("COMMIT").unwrap();
-    }
-    for suffix in ["", "-wal", "-journal"] {
-        let side = |path: &Path| format!("{}{suffix}", path.display());
-        let _ = fs::copy(side(from), side(to));
-    }
-}

@@ -87,7 +87,7 @@ fn list(app: &App) -> Ended {
         let begun = open.get(name).map(Vec::as_slice).unwrap_or_default();
         for one in begun {
             let (turn, by, since) = (one.turn.as_str(), &one.by, rfc3339(one.since));
-            let again = ["lastgood", "credential", &turn.to_string(), &name.to_string()].join(" ");
+            let again = ["lastgood", "credential", turn, name.as_str()].join(" ");
             text += &format!("  {turn} NOT ENDED, begun by {by} {since}: {again}\n");
         }
         let acts = begun.iter().map(|one| json!({ "turn": one.turn, "by": one.by, "since": one.since }));

@@ -111,7 +111,7 @@ fn a_way_back_starts_on_the_unit_as_it_is_and_only_one_that_breaks_the_start_is_
         farm.lastgood(&["rollback", "--yes"]).ended(0).says("its unit is again as it was with that release");
         all_run(&farm, "1.0.0");
         assert_eq!(fs::read_to_string(TEMPLATE).unwrap(), edited);
-        assert_eq!(kept("/etc/systemd/system", "notebook@.service"), [broken.clone()]);
+        assert_eq!(kept("/etc/systemd/system", "notebook@.service"), std::slice::from_ref(&broken));
         assert_eq!(fs::read_to_string(format!("{own}/nice.conf")).unwrap(), "[Service]\nNice=7\n");
         let mut show = Command::new("systemctl");
         show.args(["show", "-P", "Description", "-P", "NeedDaemonReload", "notebook@carol.service"]);
