@@ -1,10 +1,10 @@
 //! What a restore would drop now is counted beside a running service, and leaves no trace.
 
-use crate::stage::{Stage, bank, code, context, listing};
+use crate::stage::{Stage, bank, code, context};
 use lastgood_domain::facts::Loss;
 use lastgood_drivers::state::{Mode, SnapshotContext, StateError, StatePlace, loss_so_far, sweep_counts};
 use rusqlite::Connection;
-use std::{fs, fs::File, path::Path, time::Duration};
+use std::{fs, fs::File, time::Duration};
 
 fn case(journal: &str, rows: u32) -> (Stage, StatePlace, Connection) {
     let stage = Stage::new();
